@@ -1,0 +1,104 @@
+"""What endpoints ask for: the caller, and the guard of creating POSTs against repetition."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.access import service
+from app.access.service import Caller
+from app.db import Db
+from app.errors import AppError, invalid
+from app.tables.access import IdempotencyKey
+
+# For the OpenAPI page alone: the check itself gives problem+json.
+_bearer = HTTPBearer(auto_error=False, description="An API key: `Bearer sb_…`")
+
+
+def _caller(request: Request, session: Db, _=Depends(_bearer)) -> Caller:
+    return service.caller(session, request.headers.get("authorization"))
+
+
+Authorized = Annotated[Caller, Depends(_caller)]
+
+
+class Once:
+    """Runs a creating action at most once per Idempotency-Key; the same key again gives the first answer."""
+
+    def __init__(self, session: Session, caller: Caller, key: str | None, fingerprint: str):
+        self.session, self.caller, self.key, self.fingerprint = session, caller, key, fingerprint
+
+    def __call__(self, status: int, create: Callable[[], BaseModel], location: Callable[[BaseModel], str]) -> Response:
+        if self.key is not None and not self._first():
+            return self._replay()
+        made = create()
+        body, place = made.model_dump(mode="json"), location(made)
+        if self.key is not None:
+            self.session.execute(
+                update(IdempotencyKey)
+                .where(IdempotencyKey.project_id == self.caller.project_id, IdempotencyKey.key == self.key)
+                .values(status=status, location=place, body=body)
+            )
+        return _answer(status, body, place)
+
+    def with_content(self, digest: str) -> "Once":
+        """The same guard for an upload, whose content is known only after it was read."""
+        return Once(self.session, self.caller, self.key, f"{self.fingerprint}:{digest}")
+
+    def _first(self) -> bool:
+        # A second request waits here, in the unique index, until the first has committed or rolled back.
+        made = self.session.execute(
+            insert(IdempotencyKey)
+            .values(project_id=self.caller.project_id, key=self.key, fingerprint=self.fingerprint)
+            .on_conflict_do_nothing()
+        )
+        return made.rowcount == 1
+
+    def _replay(self) -> Response:
+        row = self.session.scalar(
+            select(IdempotencyKey).where(
+                IdempotencyKey.project_id == self.caller.project_id, IdempotencyKey.key == self.key
+            )
+        )
+        if row.fingerprint != self.fingerprint:
+            raise invalid(
+                "header/Idempotency-Key", "this key was used with another request; take a new one", "key_reused"
+            )
+        if row.status is None:
+            raise AppError(409, "conflict", "The first request with this Idempotency-Key is still being worked on.")
+        return _answer(row.status, row.body, row.location, replayed=True)
+
+
+def _answer(status: int, body: dict, location: str, replayed: bool = False) -> JSONResponse:
+    headers = {"Location": location}
+    if status == 202:
+        headers["Retry-After"] = "2"
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return JSONResponse(body, status, headers)
+
+
+async def _fingerprint(request: Request) -> str:
+    """The request line and, for JSON, the body. The body of an upload is added by `with_content`."""
+    line = f"{request.method} {request.url.path}?{request.url.query}".encode()
+    body = await request.body() if "json" in request.headers.get("content-type", "json").split(";")[0][-4:] else b""
+    return hashlib.sha256(line + b"\0" + body).hexdigest()
+
+
+def _once(
+    session: Db,
+    caller: Authorized,
+    fingerprint: Annotated[str, Depends(_fingerprint)],
+    key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)] = None,
+) -> Once:
+    return Once(session, caller, key, fingerprint)
+
+
+OncePerKey = Annotated[Once, Depends(_once)]

@@ -1,0 +1,20 @@
+"""SQL of projects and keys."""
+
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+
+from app.tables.access import ApiKey, IdempotencyKey, Project
+
+
+def key(session: Session, id: str) -> ApiKey | None:
+    return session.scalar(select(ApiKey).where(ApiKey.id == id, ApiKey.revoked_at.is_(None)))
+
+
+def project_named(session: Session, name: str) -> Project | None:
+    return session.scalar(select(Project).where(Project.name == name))
+
+
+def forget_old_answers(session: Session) -> None:
+    """Idempotency keys are kept for a day."""
+    old = func.now() - text("interval '24 hours'")
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))

@@ -1,0 +1,165 @@
+"""What the operator configured. The only reader of the environment and of the configuration file."""
+
+import os
+import tomllib
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ConfigurationError(Exception):
+    """The configuration can't be used. The message says which key, and what to do."""
+
+
+class TeacherConfig(BaseModel):
+    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    prompt_price: Decimal = Field(default=Decimal(0), ge=0)
+    cached_price: Decimal | None = Field(default=None, ge=0)
+    completion_price: Decimal = Field(default=Decimal(0), ge=0)
+    in_flight: int = Field(default=32, ge=1, le=2000)
+    timeout_seconds: float = Field(default=120, gt=0)
+    structured: bool = True
+
+    @field_validator("base_url")
+    @classmethod
+    def plain_http_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    def api_key(self) -> str:
+        """The key from the named variable. Endpoints without keys get a placeholder, which the SDK demands."""
+        if self.api_key_env is None:
+            return "none"
+        value = os.environ.get(self.api_key_env)
+        if not value:
+            raise ConfigurationError(f"teacher {self.name!r} needs the environment variable {self.api_key_env}")
+        return value
+
+
+class BaseModelConfig(BaseModel):
+    """A causal LM that fine-tunes may start from: a local path, or a hub name with a pinned revision."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+    def source(self) -> dict:
+        if self.path:
+            return {"kind": "path", "path": self.path}
+        if self.hub:
+            return {"kind": "hub", "name": self.hub, "revision": self.revision}
+        return {"kind": "tiny"}
+
+
+class Limits(BaseModel):
+    """Hard limits of one installation. Sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: int = Field(default=100_000, ge=1)
+    seeds_per_dataset: int = Field(default=10_000, ge=1)
+    request_body: int = Field(default=4 * 2**20, ge=1024)
+    import_body: int = Field(default=256 * 2**20, ge=1024)
+    import_rows: int = Field(default=1_000_000, ge=1)
+
+
+class FileConfig(BaseModel):
+    """The TOML file named by SEEDBED_CONFIG."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teachers: tuple[TeacherConfig, ...] = ()
+    base_models: tuple[BaseModelConfig, ...] = ()
+    limits: Limits = Limits()
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SEEDBED_", frozen=True, extra="ignore")
+
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    config: Path | None = None
+    home: Path = Path(".seedbed")
+    storage_url: str = ""
+    api_key: SecretStr | None = None
+    pool_size: int = 8
+    lease_seconds: float = 60
+    slice_seconds: float = 25
+    sweep_seconds: float = 2
+    encoder: str = "all-MiniLM-L6-v2"
+    encoder_threads: int = 0
+
+    @property
+    def files(self) -> str:
+        """Where snapshots and artifacts live: any fsspec URL, a local directory unless configured."""
+        return self.storage_url or str(self.home.resolve() / "files")
+
+
+@cache
+def settings() -> Settings:
+    return Settings()
+
+
+@cache
+def file_config() -> FileConfig:
+    path = settings().config
+    if path is None:
+        return FileConfig()
+    try:
+        return FileConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"SEEDBED_CONFIG names {path}, which can't be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path}: {where}: {first['msg']}") from error
+
+
+def teachers() -> dict[str, TeacherConfig]:
+    return {teacher.name: teacher for teacher in file_config().teachers}
+
+
+TINY = BaseModelConfig(name="tiny")
+
+
+def base_models() -> dict[str, BaseModelConfig]:
+    """The operator's base models, and `tiny`, a small model made on the spot from the snapshot's text."""
+    return {TINY.name: TINY} | {model.name: model for model in file_config().base_models}
+
+
+def limits() -> Limits:
+    return file_config().limits
+
+
+def database_url() -> str:
+    """The SQLAlchemy address: psycopg 3 is the driver whatever spelling of the scheme was given."""
+    url = settings().database_url
+    if not url:
+        raise ConfigurationError("DATABASE_URL is not set. Run `seedbed up` for an embedded stack.")
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ConfigurationError("DATABASE_URL must be a postgresql:// address")
+    return f"postgresql+psycopg://{rest}"
+
+
+def redis_url() -> str:
+    url = settings().redis_url
+    if not url:
+        raise ConfigurationError("REDIS_URL is not set. Run `seedbed up` for an embedded stack.")
+    return url

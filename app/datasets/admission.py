@@ -1,0 +1,161 @@
+"""What enters a dataset is decided here, once, under the dataset's lock.
+
+The caller opens the transaction, so that its own counters and state move in the same commit.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.datasets import store
+from app.ids import new_id
+from app.synth.pool import Pool
+from app.synth.text import content_hash
+from app.synth.types import Candidate, Rejection
+from app.tables.datasets import Dataset
+
+NEAREST_TEXT_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the candidates come from; goes into each row."""
+
+    kind: str
+    run_id: str | None = None
+    batch_id: str | None = None
+    import_id: str | None = None
+    method: str | None = None
+    teacher: str | None = None
+
+
+@dataclass
+class Outcome:
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def offered(self) -> int:
+        return self.accepted + self.rejected.total()
+
+
+def admit(
+    session: Session,
+    dataset: Dataset,
+    candidates: Sequence[Candidate],
+    vectors: Sequence[np.ndarray | None],
+    origin: Origin,
+    pool: Pool | None,
+    room: int | None = None,
+) -> Outcome:
+    """Decide on every candidate in order, and store each with its decision.
+
+    `dataset` is locked by the caller (store.lock_dataset). `vectors` has one unit vector a candidate, None
+    for one that is rejected already or not encoded yet. Without a `pool` only exact copies are
+    refused, as for seeds, which a person chose. At most `room` are accepted; the rest are `surplus`.
+    """
+    deciding = _Deciding(session, dataset, origin, pool, room)
+    deciding.load_copies(candidates)
+    for candidate, vector in zip(candidates, vectors, strict=True):
+        deciding.decide(candidate, vector)
+    store.insert_records(session, deciding.rows)
+    dataset.rejected_count += deciding.outcome.rejected.total()
+    if origin.kind == "seed":
+        dataset.seed_count += deciding.outcome.accepted
+    else:
+        dataset.accepted_count += deciding.outcome.accepted
+    dataset.simulated = dataset.simulated or any(row["simulated"] for row in deciding.rows)
+    return deciding.outcome
+
+
+class _Deciding:
+    """The state of one admission: the copies known, the families judged, the rows to insert."""
+
+    def __init__(self, session: Session, dataset: Dataset, origin: Origin, pool: Pool | None, room: int | None):
+        self.session, self.dataset, self.origin, self.pool, self.room = session, dataset, origin, pool, room
+        self.outcome = Outcome()
+        self.rows: list[dict] = []
+        self.copies: dict[bytes, tuple[str, str]] = {}
+        # Instruction text -> the head's id when it was accepted, or why it was not.
+        self.families: dict[str, str | Rejection] = {}
+
+    def load_copies(self, candidates: Sequence[Candidate]) -> None:
+        hashes = [content_hash(c.instruction, c.input) for c in candidates if c.rejection is None]
+        self.copies = store.pool_hashes(self.session, self.dataset.id, hashes)
+
+    def decide(self, candidate: Candidate, vector: np.ndarray | None) -> None:
+        id = new_id("rec")
+        found = candidate.rejection or self._copy(candidate) or self._known(candidate, vector)
+        if found is None and self.room is not None and self.outcome.accepted >= self.room:
+            found = Rejection("surplus")
+        if found is None:
+            self._accept(id, candidate, vector)
+        else:
+            self.outcome.rejected[found.reason] += 1
+            self.rows.append(self._row(id, replace(candidate, rejection=found), id))
+
+    def _copy(self, candidate: Candidate) -> Rejection | None:
+        nearest = self.copies.get(content_hash(candidate.instruction, candidate.input))
+        return Rejection("duplicate_exact", 1.0, 1.0, *nearest) if nearest else None
+
+    def _known(self, candidate: Candidate, vector: np.ndarray | None) -> Rejection | None:
+        """A family is judged once, by its first row; its later rows follow."""
+        judged = self.families.get(candidate.instruction)
+        if isinstance(judged, Rejection):
+            return judged
+        if judged is not None or self.pool is None:
+            return None
+        found = self.pool.check(candidate.instruction, vector)
+        if found is not None:
+            self.families[candidate.instruction] = found
+        return found
+
+    def _accept(self, id: str, candidate: Candidate, vector: np.ndarray | None) -> None:
+        text = candidate.instruction
+        head = self.families.setdefault(text, id)
+        if head == id and self.pool is not None:
+            self.pool.add(id, text, vector)
+        self.dataset.last_seq += 1
+        self.outcome.accepted += 1
+        row = self._row(id, candidate, head)
+        row |= {"seq": self.dataset.last_seq, "status": "accepted"}
+        row["embedding"] = vector.tobytes() if head == id and vector is not None else None
+        self.copies[row["content_hash"]] = (id, text)
+        self.rows.append(row)
+
+    def _row(self, id: str, candidate: Candidate, family: str) -> dict:
+        found = candidate.rejection
+        return {
+            "id": id,
+            "dataset_id": self.dataset.id,
+            "origin": self.origin.kind,
+            "status": "rejected" if found else "accepted",
+            "seq": None,
+            "family": family,
+            "instruction": candidate.instruction,
+            "input": candidate.input,
+            "output": candidate.output,
+            "is_classification": candidate.is_classification,
+            "language": self.dataset.language,
+            "content_hash": content_hash(candidate.instruction, candidate.input),
+            "embedding": None,
+            "simulated": candidate.simulated,
+            "reason": found.reason if found else None,
+            "detail": {"value": found.value, "threshold": found.threshold} if found else None,
+            "nearest_id": found.nearest_id if found else None,
+            "nearest_text": (found.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if found else None,
+            "run_id": self.origin.run_id,
+            "batch_id": self.origin.batch_id,
+            "import_id": self.origin.import_id,
+            "method": self.origin.method,
+            "operation": candidate.operation,
+            "teacher": self.origin.teacher,
+            "lineage": {
+                "parents": list(candidate.parents),
+                "completions": list(candidate.completions),
+                "templates": list(candidate.templates),
+            },
+        }

@@ -1,0 +1,183 @@
+"""REST of datasets, imports and records."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app import config, events
+from app.access.dependencies import Authorized, OncePerKey
+from app.datasets import imports, service, store
+from app.datasets.schemas import (
+    DatasetCreate,
+    DatasetPatch,
+    DatasetView,
+    ImportView,
+    LineageView,
+    RecordView,
+    StatsView,
+    dataset_view,
+    import_view,
+    record_view,
+)
+from app.db import Db
+from app.errors import AppError
+from app.paging import After, Limit, Page, page
+from app.tables.datasets import Import
+
+router = APIRouter(prefix="/v1")
+Kind = Literal["seeds", "records"]
+
+
+@router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
+def create(body: DatasetCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Make a dataset, with seeds if given: a bundled set by name, or tasks written out."""
+    return once(
+        201, lambda: dataset_view(service.create(session, caller, body)), lambda made: f"/v1/datasets/{made.id}"
+    )
+
+
+@router.get("/datasets", operation_id="listDatasets", response_model=Page[DatasetView], tags=["datasets"])
+def list_all(caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
+    return page(store.datasets(session, caller.project_id, limit, after), limit, dataset_view)
+
+
+@router.get("/datasets/{id}", operation_id="getDataset", response_model=DatasetView, tags=["datasets"])
+def show(id: str, caller: Authorized, session: Db):
+    return dataset_view(store.dataset(session, caller.project_id, id))
+
+
+@router.patch("/datasets/{id}", operation_id="updateDataset", response_model=DatasetView, tags=["datasets"])
+def change(id: str, body: DatasetPatch, caller: Authorized, session: Db):
+    """Change the name. The rules stay: every decision rests on them."""
+    return dataset_view(service.rename(session, caller, id, body))
+
+
+@router.delete("/datasets/{id}", operation_id="deleteDataset", status_code=204, tags=["datasets"])
+def delete(id: str, caller: Authorized, session: Db):
+    """Delete a dataset with its records and runs. One with snapshots, or work under way, is a 409."""
+    service.delete(session, caller, id)
+    return Response(status_code=204)
+
+
+@router.get("/datasets/{id}/stats", operation_id="getDatasetStats", response_model=StatsView, tags=["datasets"])
+def stats(id: str, caller: Authorized, session: Db):
+    return service.stats(session, caller, id)
+
+
+async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records") -> tuple[imports.Upload, str]:
+    """The body, checked line by line while it streams in; and its digest."""
+    kind_of_body = request.headers.get("content-type", "").split(";")[0].strip()
+    if kind_of_body not in ("application/jsonl", "application/x-ndjson"):
+        raise AppError(415, "unsupported-media-type", "Send the rows as application/jsonl, one JSON object a line.")
+    raw, digest = imports.temporary_file(), hashlib.sha256()
+    size, most = 0, config.limits().import_body
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise AppError(413, "body-too-large", f"The upload has more than {most} bytes. Send it in parts.")
+        digest.update(chunk)
+        raw.write(chunk)
+    raw.seek(0)
+    return raw, digest.hexdigest()
+
+
+@router.post(
+    "/datasets/{id}/imports",
+    operation_id="createImport",
+    status_code=202,
+    response_model=ImportView,
+    tags=["imports"],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/jsonl": {"schema": {"type": "string"}}},
+        }
+    },
+)
+def start_import(
+    id: str,
+    caller: Authorized,
+    session: Db,
+    once: OncePerKey,
+    uploaded: Annotated[tuple, Depends(_uploaded)],
+    kind: Annotated[Kind, Query(description="What the lines are.")] = "records",
+):
+    """Import JSONL: seed tasks, or rows {instruction, input, output} through admission."""
+    raw, digest = uploaded
+    store.dataset(session, caller.project_id, id)
+
+    def create() -> ImportView:
+        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file())
+        return import_view(imports.start(session, caller, id, kind, checked))
+
+    place = f"/v1/datasets/{id}/imports/"
+    return once.with_content(digest)(202, create, lambda made: place + made.id)
+
+
+def _lines(raw) -> Iterator[bytes]:
+    return iter(raw.readline, b"")
+
+
+@router.get("/datasets/{id}/imports", operation_id="listImports", response_model=Page[ImportView], tags=["imports"])
+def list_imports(id: str, caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
+    store.dataset(session, caller.project_id, id)
+    return page(store.imports(session, id, limit, after), limit, import_view)
+
+
+@router.get("/datasets/{id}/imports/{import_id}", operation_id="getImport", response_model=ImportView, tags=["imports"])
+def show_import(id: str, import_id: str, caller: Authorized, session: Db):
+    return import_view(store.import_of(session, caller.project_id, id, import_id))
+
+
+@router.get("/datasets/{id}/imports/{import_id}/events", operation_id="listImportEvents", tags=["imports"])
+def import_events(
+    id: str,
+    import_id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    store.import_of(session, caller.project_id, id, import_id)
+    return events.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
+
+
+@router.get("/datasets/{id}/records", operation_id="listRecords", response_model=Page[RecordView], tags=["records"])
+def list_records(
+    id: str,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    status: Annotated[Literal["accepted", "rejected"] | None, Query()] = None,
+    origin: Annotated[Literal["seed", "generated", "imported"] | None, Query()] = None,
+    reason: Annotated[str | None, Query(max_length=100)] = None,
+    run_id: Annotated[str | None, Query(max_length=100)] = None,
+    import_id: Annotated[str | None, Query(max_length=100)] = None,
+    method: Annotated[str | None, Query(max_length=100)] = None,
+    operation: Annotated[str | None, Query(max_length=100)] = None,
+    language: Annotated[str | None, Query(max_length=40)] = None,
+    text: Annotated[str | None, Query(max_length=200, description="Part of the instruction.")] = None,
+):
+    """Seeds, accepted and rejected rows, newest first. Every rejected row says why."""
+    store.dataset(session, caller.project_id, id)
+    filters = {
+        "status": status,
+        "origin": origin,
+        "reason": reason,
+        "run_id": run_id,
+        "import_id": import_id,
+        "method": method,
+        "operation": operation,
+        "language": language,
+    }
+    return page(store.records(session, id, filters, text, limit, after), limit, record_view)
+
+
+@router.get("/records/{id}", operation_id="getRecord", response_model=LineageView, tags=["records"])
+def show_record(id: str, caller: Authorized, session: Db):
+    """One record with what it grew from, what was paid for it, and what grew from it."""
+    return service.lineage(session, caller, id)

@@ -1,0 +1,222 @@
+"""Existing rows on their way in: every line is checked before any is stored; then a worker admits them."""
+
+import json
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from sqlalchemy.orm import Session
+
+from app import config, events, queue, storage
+from app.access.service import Caller
+from app.datasets import store
+from app.datasets.admission import Origin, admit
+from app.datasets.pools import Pools
+from app.datasets.service import seed_rows
+from app.db import transaction
+from app.errors import AppError, FieldError
+from app.ids import new_id
+from app.leases import Claim, LeaseLost, claim, fenced, heartbeat, release
+from app.synth.filters import check_instance
+from app.synth.seeds import SeedTask
+from app.synth.text import clean
+from app.synth.types import Candidate, Rejection
+from app.tables.datasets import Import
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 100
+MOST_ERRORS = 20
+MOST_ATTEMPTS = 5
+
+
+class ImportedRow(BaseModel):
+    """One line of kind `records`: the Alpaca form."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    instruction: str = Field(max_length=100_000)
+    input: str | None = Field(default="", max_length=400_000)
+    output: str = Field(max_length=400_000)
+
+    @field_validator("instruction", "input", "output")
+    @classmethod
+    def storable(cls, value: str | None) -> str:
+        return clean(value or "")
+
+
+KINDS: dict[str, type[BaseModel]] = {"seeds": SeedTask, "records": ImportedRow}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A checked upload: normalised lines in a temporary file."""
+
+    file: IO[bytes]
+    rows: int
+
+
+def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes]) -> Upload:
+    """Read JSONL, one row a line. Raises a 422 that names up to 20 bad lines; blank lines are passed over."""
+    shape, rows, faults, most = KINDS[kind], 0, [], config.limits().import_rows
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        rows += 1
+        if rows > most:
+            raise _bad([FieldError(f"line/{number}", f"more than {most} rows in one import", "too_many")])
+        try:
+            row = shape.model_validate(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            faults += _faults(number, error)
+            if len(faults) >= MOST_ERRORS:
+                break
+            continue
+        into.write(row.model_dump_json().encode() + b"\n")
+    if faults:
+        raise _bad(faults[:MOST_ERRORS])
+    if rows == 0:
+        raise _bad([FieldError("body", "no rows: send one JSON object a line", "empty")])
+    return Upload(into, rows)
+
+
+def _faults(number: int, error: Exception) -> list[FieldError]:
+    if isinstance(error, ValidationError):
+        return [
+            FieldError(f"line/{number}/" + "/".join(str(part) for part in one["loc"]), one["msg"], one["type"])
+            for one in error.errors()
+        ]
+    if isinstance(error, json.JSONDecodeError):
+        return [FieldError(f"line/{number}", f"not JSON: {error.msg} (character {error.pos})", "not_json")]
+    return [FieldError(f"line/{number}", "not readable as JSON in UTF-8", "not_json")]
+
+
+def _bad(faults: list[FieldError]) -> AppError:
+    first = faults[0]
+    return AppError(422, "invalid-input", f"{first.pointer}: {first.detail}. Nothing was imported.", faults)
+
+
+def start(session: Session, caller: Caller, dataset_id: str, kind: str, upload: Upload) -> Import:
+    """Keep the lines in storage and queue the import."""
+    store.dataset(session, caller.project_id, dataset_id)
+    id = new_id("imp")
+    row = Import(
+        id=id,
+        project_id=caller.project_id,
+        dataset_id=dataset_id,
+        kind=kind,
+        file=f"imports/{id}.jsonl",
+        rows=upload.rows,
+        done_rows=0,
+        accepted=0,
+        rejected=0,
+        rejected_by_reason={},
+    )
+    upload.file.seek(0)
+    with storage.writing(row.file) as out:
+        while chunk := upload.file.read(storage.CHUNK):
+            out.write(chunk)
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    events.emit_status(session, row)
+    queue.ring_after_commit(session, queue.IMPORT, id)
+    return row
+
+
+def temporary_file() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=8 << 20)
+
+
+def work(id: str, pools: Pools) -> None:
+    """Admit the rows of an import, from where it stands, and end it. A second call finds nothing to claim."""
+    taken = _claim(id)
+    if taken is None:
+        return
+    with heartbeat(taken) as beat:
+        try:
+            _admit_rows(taken, pools, beat)
+        except LeaseLost:
+            log.warning("%s has another owner now; this worker lets go", id)
+        except Exception as error:
+            log.exception("%s failed", id)
+            _fail(taken, error)
+
+
+def _claim(id: str) -> Claim | None:
+    with transaction() as session:
+        row = store.claimable_import(session, id)
+        if row is None:
+            return None
+        if row.status == "queued":
+            row.move("running")
+            events.emit_status(session, row)
+        return claim(session, row)
+
+
+def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
+    with transaction() as session:
+        row = session.get(Import, taken.id)
+        dataset = store.dataset(session, row.project_id, row.dataset_id)
+    pools.prepare(dataset)
+    with storage.opened(row.file) as source:
+        lines = islice(source, row.done_rows, None)
+        while chunk := list(islice(lines, ROWS_AT_ONCE)):
+            if beat.lost.is_set():
+                raise LeaseLost(taken.id)
+            _admit_chunk(taken, row.kind, [json.loads(line) for line in chunk], pools)
+    with transaction() as session:
+        ended = fenced(session, taken)
+        ended.move("succeeded", "completed")
+        release(ended)
+        events.emit_status(session, ended)
+    storage.delete(row.file)
+
+
+def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools) -> None:
+    candidates = [row for value in values for row in _candidates(kind, value)]
+    fresh = [c.instruction for c in candidates if c.rejection is None]
+    encoded = iter(pools.encode(fresh) if fresh else ())
+    vectors = [next(encoded) if c.rejection is None else None for c in candidates]
+    with transaction() as session:
+        dataset_id = fenced(session, taken).dataset_id
+    with pools.locked(dataset_id) as cached, transaction() as session:
+        dataset = store.lock_dataset(session, dataset_id)
+        row = fenced(session, taken)
+        pool = pools.refresh(session, dataset, cached)
+        origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
+        outcome = admit(session, dataset, candidates, vectors, origin, None if kind == "seeds" else pool)
+        row.done_rows += len(values)
+        row.accepted += outcome.accepted
+        row.rejected += outcome.rejected.total()
+        row.rejected_by_reason = dict(Counter(row.rejected_by_reason) + outcome.rejected)
+        events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
+
+
+def _candidates(kind: str, value: dict) -> list[Candidate]:
+    if kind == "seeds":
+        return seed_rows(SeedTask.model_validate(value))
+    row = ImportedRow.model_validate(value)
+    candidate = Candidate(row.instruction, row.input, row.output)
+    if not row.instruction:
+        return [Candidate("", row.input, row.output, rejection=Rejection("empty_instruction"))]
+    found = check_instance(row.input, row.output)
+    return [Candidate(row.instruction, row.input, row.output, rejection=found)] if found else [candidate]
+
+
+def _fail(taken: Claim, error: Exception) -> None:
+    """Give it back for another try; after five it has failed, in words."""
+    try:
+        with transaction() as session:
+            row = fenced(session, taken)
+            release(row)
+            if taken.attempt >= MOST_ATTEMPTS:
+                row.move("failed", "import_failed", f"{type(error).__name__}: {error}")
+                events.emit_status(session, row)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", taken.id)

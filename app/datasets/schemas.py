@@ -1,0 +1,154 @@
+"""Bodies and answers of datasets, records and imports."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from app.schemas import Body, JobView, Time, View
+from app.synth.seeds import BUNDLED, SeedTask
+from app.tables.datasets import Dataset, Import, Record
+
+SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
+
+
+def _known_language(tag: str) -> str:
+    parts = tag.split("-")
+    if not (2 <= len(parts[0]) <= 8 and parts[0].isalpha() and all(1 <= len(p) <= 8 and p.isalnum() for p in parts)):
+        raise ValueError("must be a BCP-47 language tag such as en, ko or pt-BR")
+    return tag
+
+
+class SeedsBody(Body):
+    """Either a bundled set by name, or tasks written out."""
+
+    bundled: str | None = None
+    tasks: list[SeedTask] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "SeedsBody":
+        if (self.bundled is None) == (self.tasks is None):
+            raise ValueError("give either bundled or tasks")
+        if self.bundled is not None and self.bundled not in BUNDLED:
+            raise ValueError(f"no bundled seeds named {self.bundled!r}; there are {', '.join(BUNDLED)}")
+        return self
+
+
+class DatasetCreate(Body):
+    """A pool and its rules. The thresholds can't be changed afterwards: every decision rests on them."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{"name": "support-answers", "language": "en", "seeds": {"bundled": "english"}}]
+        }
+    }
+
+    name: str = Field(min_length=1, max_length=200)
+    language: Annotated[str, AfterValidator(_known_language)] = "en"
+    seeds: SeedsBody | None = None
+    lexical_threshold: float = Field(default=0.7, gt=0.5, le=1, description="ROUGE-L F1 above it is a duplicate.")
+    lexical_mode: Literal["unicode", "paper"] = "unicode"
+    semantic_threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine at or above it is a duplicate.")
+
+
+class DatasetPatch(Body):
+    name: str = Field(min_length=1, max_length=200)
+
+
+class DatasetView(View):
+    id: str
+    name: str
+    language: str
+    lexical_threshold: float
+    lexical_mode: str
+    semantic_threshold: float
+    encoder: str
+    counts: dict[str, int]
+    simulated: bool
+    note: str | None
+    created_at: Time
+
+
+def dataset_view(row: Dataset) -> DatasetView:
+    counts = {"seeds": row.seed_count, "accepted": row.accepted_count, "rejected": row.rejected_count}
+    fields = {name: getattr(row, name) for name in DatasetView.model_fields if name not in ("counts", "note")}
+    return DatasetView(**fields, counts=counts, note=SIMULATED_NOTE if row.simulated else None)
+
+
+class StatsView(View):
+    """Rows of the dataset, counted from the rows themselves."""
+
+    by_origin: dict[str, int]
+    by_status: dict[str, int]
+    by_reason: dict[str, int]
+    by_method: dict[str, int]
+    simulated: int
+
+
+class RecordView(View):
+    id: str
+    dataset_id: str
+    origin: str
+    status: str
+    seq: int | None
+    family: str
+    instruction: str
+    input: str
+    output: str
+    is_classification: bool | None
+    language: str
+    simulated: bool
+    reason: str | None
+    detail: dict | None
+    nearest_id: str | None
+    nearest_text: str | None
+    run_id: str | None
+    import_id: str | None
+    method: str | None
+    operation: str | None
+    teacher: str | None
+    created_at: Time
+
+
+class ParentView(View):
+    id: str
+    origin: str
+    instruction: str
+
+
+class CompletionView(View):
+    key: str
+    step: str
+    teacher: str
+    served_model: str | None
+    finish_reason: str | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: str
+
+
+class LineageView(RecordView):
+    """A record with what it grew from: parents, the replies that were paid for, the prompt files."""
+
+    parents: list[ParentView]
+    children: list[ParentView]
+    completions: list[CompletionView]
+    templates: list[str]
+
+
+def record_view(row: Record) -> RecordView:
+    return RecordView.model_validate(row)
+
+
+class ImportView(JobView):
+    dataset_id: str
+    kind: str
+    rows: int
+    done_rows: int
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+
+
+def import_view(row: Import) -> ImportView:
+    return ImportView.model_validate(row)

@@ -1,0 +1,122 @@
+"""Datasets and their records: create, show, change, delete."""
+
+from sqlalchemy.orm import Session
+
+from app import config
+from app.access.service import Caller
+from app.datasets import store
+from app.datasets.admission import Origin, admit
+from app.datasets.schemas import (
+    CompletionView,
+    DatasetCreate,
+    DatasetPatch,
+    LineageView,
+    ParentView,
+    RecordView,
+    SeedsBody,
+    StatsView,
+)
+from app.errors import conflict, invalid
+from app.ids import new_id
+from app.synth.seeds import SeedTask, bundled_tasks
+from app.synth.types import Candidate
+from app.tables.datasets import Dataset, Record
+
+
+def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
+    if store.name_taken(session, caller.project_id, body.name):
+        raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
+    dataset = Dataset(
+        id=new_id("ds"),
+        project_id=caller.project_id,
+        name=body.name,
+        language=body.language,
+        lexical_threshold=body.lexical_threshold,
+        lexical_mode=body.lexical_mode,
+        semantic_threshold=body.semantic_threshold,
+        encoder=config.settings().encoder,
+        last_seq=0,
+        seed_count=0,
+        accepted_count=0,
+        rejected_count=0,
+        simulated=False,
+    )
+    session.add(dataset)
+    session.flush()
+    if body.seeds is not None:
+        _add_seeds(session, dataset, body.seeds)
+    session.flush()
+    session.refresh(dataset)
+    return dataset
+
+
+def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
+    tasks = bundled_tasks(body.bundled) if body.bundled else body.tasks
+    most = config.limits().seeds_per_dataset
+    if len(tasks) > most:
+        raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {most} are taken", "too_many")
+    candidates = [row for task in tasks for row in seed_rows(task)]
+    outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), pool=None)
+    if outcome.accepted == 0:
+        raise invalid("/seeds", "no usable seed among them", "empty")
+
+
+def seed_rows(task: SeedTask) -> list[Candidate]:
+    """A row for each instance; one without input and output for a task that has no instances yet."""
+    if not task.instances:
+        return [Candidate(task.instruction, is_classification=task.is_classification)]
+    return [
+        Candidate(task.instruction, one.input, one.output, is_classification=task.is_classification)
+        for one in task.instances
+    ]
+
+
+def rename(session: Session, caller: Caller, id: str, body: DatasetPatch) -> Dataset:
+    dataset = store.dataset(session, caller.project_id, id)
+    if store.name_taken(session, caller.project_id, body.name, but=id):
+        raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
+    dataset.name = body.name
+    return dataset
+
+
+def delete(session: Session, caller: Caller, id: str) -> None:
+    store.dataset(session, caller.project_id, id)
+    store.lock_dataset(session, id)
+    if store.active_work(session, id):
+        raise conflict("The dataset has runs or imports that have not ended. Cancel them first.")
+    if store.snapshots_of(session, id):
+        raise conflict("The dataset has snapshots, which never change; it stays with them.")
+    store.delete_dataset(session, id)
+
+
+def stats(session: Session, caller: Caller, id: str) -> StatsView:
+    store.dataset(session, caller.project_id, id)
+
+    def by(column) -> dict[str, int]:
+        return {value: count for value, count in store.counts(session, id, column) if value is not None}
+
+    return StatsView(
+        by_origin=by(Record.origin),
+        by_status=by(Record.status),
+        by_reason=by(Record.reason),
+        by_method=by(Record.method),
+        simulated=by(Record.simulated).get(True, 0),
+    )
+
+
+def lineage(session: Session, caller: Caller, id: str) -> LineageView:
+    row = store.record(session, caller.project_id, id)
+    grown_from = row.lineage
+    paid = store.completions(session, grown_from.get("completions", []))
+    return LineageView(
+        **RecordView.model_validate(row).model_dump(),
+        parents=[ParentView.model_validate(r) for r in store.records_by_id(session, grown_from.get("parents", []))],
+        children=[ParentView.model_validate(r) for r in store.children(session, row)],
+        completions=[
+            CompletionView.model_validate(
+                {name: getattr(one, name) for name in CompletionView.model_fields} | {"cost_usd": str(one.cost_usd)}
+            )
+            for one in paid
+        ],
+        templates=grown_from.get("templates", []),
+    )

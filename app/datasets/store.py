@@ -1,0 +1,180 @@
+"""All SQL of datasets, records and imports."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import case, delete, func, insert, select, text, update
+from sqlalchemy.orm import Session, undefer
+
+from app.errors import not_found
+from app.leases import free
+from app.tables.datasets import Dataset, Import, Record
+from app.tables.runs import Completion, Run
+from app.tables.snapshots import Snapshot
+
+
+def dataset(session: Session, project_id: str, id: str) -> Dataset:
+    row = session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+    if row is None:
+        raise not_found("dataset", id)
+    return row
+
+
+def datasets(session: Session, project_id: str, limit: int, after: str | None) -> Sequence[Dataset]:
+    query = select(Dataset).where(Dataset.project_id == project_id).order_by(Dataset.id.desc()).limit(limit + 1)
+    return session.scalars(query.where(Dataset.id < after) if after else query).all()
+
+
+def name_taken(session: Session, project_id: str, name: str, but: str = "") -> bool:
+    query = select(Dataset.id).where(Dataset.project_id == project_id, Dataset.name == name, Dataset.id != but)
+    return session.scalar(query) is not None
+
+
+def lock_dataset(session: Session, id: str) -> Dataset:
+    """The lock of admission: held until this transaction ends. The row is read after the lock is had."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))"), {"id": id})
+    return session.scalar(select(Dataset).where(Dataset.id == id).execution_options(populate_existing=True))
+
+
+def snapshots_of(session: Session, id: str) -> int:
+    return session.scalar(select(func.count()).select_from(Snapshot).where(Snapshot.dataset_id == id))
+
+
+def active_work(session: Session, id: str) -> int:
+    """Runs and imports of the dataset that have not ended."""
+    over = ("succeeded", "failed", "cancelled")
+    counts = [
+        session.scalar(select(func.count()).select_from(table).where(table.dataset_id == id, table.status.not_in(over)))
+        for table in (Run, Import)
+    ]
+    return sum(counts)
+
+
+def delete_dataset(session: Session, id: str) -> None:
+    session.execute(delete(Dataset).where(Dataset.id == id))
+
+
+def insert_records(session: Session, rows: list[dict]) -> None:
+    if rows:
+        session.execute(insert(Record), rows)
+
+
+def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
+    """Id and instruction of the pool's rows with these content hashes."""
+    query = select(Record.content_hash, Record.id, Record.instruction).where(
+        Record.dataset_id == dataset_id, Record.status == "accepted", Record.content_hash.in_(hashes)
+    )
+    return {row.content_hash: (row.id, row.instruction) for row in session.execute(query)}
+
+
+def pool_heads(session: Session, dataset_id: str, after_seq: int) -> Iterator[Record]:
+    """The heads of families that entered after `after_seq`, in order, streamed with their embeddings."""
+    query = (
+        select(Record)
+        .where(Record.dataset_id == dataset_id, Record.seq > after_seq, Record.family == Record.id)
+        .order_by(Record.seq)
+        .options(undefer(Record.embedding))
+        .execution_options(yield_per=1000)
+    )
+    yield from session.scalars(query)
+
+
+def not_encoded(session: Session, dataset_id: str, limit: int) -> Sequence[tuple[str, str]]:
+    """(id, instruction) of heads in the pool that have no embedding yet."""
+    query = (
+        select(Record.id, Record.instruction)
+        .where(
+            Record.dataset_id == dataset_id,
+            Record.seq.is_not(None),
+            Record.family == Record.id,
+            Record.embedding.is_(None),
+        )
+        .limit(limit)
+    )
+    return [(row.id, row.instruction) for row in session.execute(query)]
+
+
+def save_embeddings(session: Session, vectors: dict[str, bytes]) -> None:
+    for id, vector in vectors.items():
+        session.execute(update(Record).where(Record.id == id, Record.embedding.is_(None)).values(embedding=vector))
+
+
+def record(session: Session, project_id: str, id: str) -> Record:
+    query = select(Record).join(Dataset).where(Record.id == id, Dataset.project_id == project_id)
+    row = session.scalar(query)
+    if row is None:
+        raise not_found("record", id)
+    return row
+
+
+def records(session: Session, dataset_id: str, filters: dict, contains: str | None, limit: int, after: str | None):
+    query = select(Record).where(Record.dataset_id == dataset_id).order_by(Record.id.desc()).limit(limit + 1)
+    query = query.filter_by(**{name: value for name, value in filters.items() if value is not None})
+    if contains:
+        query = query.where(Record.instruction.icontains(contains, autoescape=True))
+    return session.scalars(query.where(Record.id < after) if after else query).all()
+
+
+def records_by_id(session: Session, ids: Sequence[str]) -> Sequence[Record]:
+    return session.scalars(select(Record).where(Record.id.in_(ids)).order_by(Record.id)).all()
+
+
+def children(session: Session, row: Record, limit: int = 50) -> Sequence[Record]:
+    """Records that had this one among their parents."""
+    parent = {"parents": [row.id]}
+    query = select(Record).where(Record.dataset_id == row.dataset_id, Record.lineage.contains(parent))
+    return session.scalars(query.order_by(Record.id).limit(limit)).all()
+
+
+def completions(session: Session, keys: Sequence[str]) -> Sequence[Completion]:
+    return session.scalars(select(Completion).where(Completion.key.in_(keys)).order_by(Completion.created_at)).all()
+
+
+def family_rows(session: Session, heads: Sequence[str]) -> Sequence[Record]:
+    """Every pool row of these families, head first."""
+    query = select(Record).where(Record.family.in_(heads), Record.seq.is_not(None))
+    return session.scalars(
+        query.order_by(Record.family, case((Record.id == Record.family, 0), else_=1), Record.seq)
+    ).all()
+
+
+def heads(
+    session: Session, dataset_id: str, origin: str, run_id: str | None = None
+) -> Sequence[tuple[str, bool | None]]:
+    """(id, is_classification) of the pool's heads of an origin, oldest first."""
+    query = select(Record.id, Record.is_classification).where(
+        Record.dataset_id == dataset_id,
+        Record.seq.is_not(None),
+        Record.family == Record.id,
+        Record.origin == origin,
+    )
+    if run_id:
+        query = query.where(Record.run_id == run_id)
+    return [(row.id, row.is_classification) for row in session.execute(query.order_by(Record.seq))]
+
+
+def counts(session: Session, dataset_id: str, *columns) -> list[tuple]:
+    query = select(*columns, func.count()).where(Record.dataset_id == dataset_id).group_by(*columns)
+    return [tuple(row) for row in session.execute(query)]
+
+
+def import_of(session: Session, project_id: str, dataset_id: str, id: str) -> Import:
+    row = session.scalar(
+        select(Import).where(Import.id == id, Import.dataset_id == dataset_id, Import.project_id == project_id)
+    )
+    if row is None:
+        raise not_found("import", id)
+    return row
+
+
+def imports(session: Session, dataset_id: str, limit: int, after: str | None) -> Sequence[Import]:
+    query = select(Import).where(Import.dataset_id == dataset_id).order_by(Import.id.desc()).limit(limit + 1)
+    return session.scalars(query.where(Import.id < after) if after else query).all()
+
+
+def claimable_import(session: Session, id: str) -> Import | None:
+    query = select(Import).where(Import.id == id, Import.status.in_(("queued", "running")), free(Import))
+    return session.scalar(query.with_for_update(skip_locked=True))
+
+
+def unfinished_imports(session: Session) -> Sequence[str]:
+    return session.scalars(select(Import.id).where(Import.status.in_(("queued", "running")), free(Import))).all()

@@ -1,0 +1,55 @@
+"""Errors for people: one class that carries its status, one rendering (RFC 9457, application/problem+json)."""
+
+from dataclasses import dataclass, field
+
+TYPE_PREFIX = "urn:seedbed:problem:"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One fault of the input. `pointer` is a JSON pointer into the body, or `query/…`, `header/…`, `path/…`."""
+
+    pointer: str
+    detail: str
+    code: str = "invalid"
+
+    def as_dict(self) -> dict:
+        return {"pointer": self.pointer, "detail": self.detail, "code": self.code}
+
+
+@dataclass(eq=False)
+class AppError(Exception):
+    """A refusal with its HTTP status and a stable type. `detail` says what was wrong and what to do."""
+
+    status: int
+    type: str
+    detail: str
+    errors: list[FieldError] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def problem(self) -> dict:
+        body = {
+            "type": TYPE_PREFIX + self.type,
+            "title": self.type.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = [error.as_dict() for error in self.errors]
+        return body
+
+
+def not_found(what: str, id: str) -> AppError:
+    return AppError(404, "not-found", f"No {what} with the id {id!r} in this project.")
+
+
+def invalid(pointer: str, detail: str, code: str = "invalid") -> AppError:
+    """A 422 for one field of the body."""
+    return AppError(422, "invalid-input", f"{pointer}: {detail}", [FieldError(pointer, detail, code)])
+
+
+def conflict(detail: str) -> AppError:
+    return AppError(409, "conflict", detail)

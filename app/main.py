@@ -1,0 +1,30 @@
+"""The API process: `uvicorn --factory app.main:create_app`."""
+
+import logging
+
+from fastapi import FastAPI
+
+from app import config, health, problems
+from app.datasets import endpoints as datasets
+from app.finetunes import endpoints as finetunes
+from app.runs import endpoints as runs
+from app.snapshots import endpoints as snapshots
+
+DESCRIPTION = """
+Grow instruction-tuning data from seed tasks, look at what was accepted and why the rest was not,
+freeze it into a snapshot, and fine-tune a model on it.
+
+Send your key as `Authorization: Bearer sb_…`. Creating POSTs take an `Idempotency-Key`. Long work answers
+202 with a `Location` to poll. Errors are `application/problem+json` and name the field at fault.
+"""
+
+
+def create_app() -> FastAPI:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
+    app.add_middleware(problems.LimitBody, most=config.limits().request_body)
+    problems.install(app)
+    for slice in (datasets, runs, snapshots, finetunes):
+        app.include_router(slice.router)
+    app.include_router(health.router)
+    return app

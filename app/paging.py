@@ -1,0 +1,26 @@
+"""Lists: `limit` and `after`, newest first, by key and never by offset."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+
+Item = TypeVar("Item", bound=BaseModel)
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
+After = Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")]
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page. `next` is what to send as `after` for the following one."""
+
+    data: list[Item]
+    has_more: bool
+    next: str | None
+
+
+def page(rows: Sequence, limit: int, shape: Callable) -> Page:
+    """A page out of up to `limit + 1` rows: the one too many says that there are more."""
+    shown = [shape(row) for row in rows[:limit]]
+    return Page(data=shown, has_more=len(rows) > limit, next=rows[limit - 1].id if len(rows) > limit else None)

@@ -1,0 +1,121 @@
+"""Every error as application/problem+json, the framework's own among them; and the limit on bodies."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.config import ConfigurationError
+from app.errors import AppError, FieldError
+
+log = logging.getLogger(__name__)
+
+_TITLES = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
+
+
+def answer(error: AppError, request_path: str) -> JSONResponse:
+    body = error.problem() | {"instance": request_path}
+    return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Register the one rendering for all kinds of failure."""
+
+    @app.exception_handler(AppError)
+    def ours(request: Request, error: AppError):
+        return answer(error, request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    def unreadable(request: Request, error: RequestValidationError):
+        return answer(_invalid(error), request.url.path)
+
+    @app.exception_handler(HTTPException)
+    def of_the_framework(request: Request, error: HTTPException):
+        kind = _TITLES.get(error.status_code, "refused")
+        return answer(
+            AppError(error.status_code, kind, str(error.detail), headers=error.headers or {}), request.url.path
+        )
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(RedisError)
+    def away(request: Request, error: Exception):
+        log.warning("%s %s: a store is away: %s", request.method, request.url.path, error)
+        words = "The database can't be reached at the moment. Nothing was changed; try again soon."
+        return answer(AppError(503, "unavailable", words, headers={"Retry-After": "5"}), request.url.path)
+
+    @app.exception_handler(DBAPIError)
+    def broken(request: Request, error: DBAPIError):
+        if error.connection_invalidated:
+            return away(request, error)
+        return unexpected(request, error)
+
+    @app.exception_handler(ConfigurationError)
+    def misconfigured(request: Request, error: ConfigurationError):
+        log.error("configuration: %s", error)
+        return answer(
+            AppError(503, "misconfigured", "The service is not configured correctly; see its log."), request.url.path
+        )
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception):
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        words = "Something went wrong on our side; the log of the service says what."
+        return answer(AppError(500, "internal-error", words), request.url.path)
+
+
+def _invalid(error: RequestValidationError) -> AppError:
+    """A 422 that names every field; a body that is no JSON at all is a 400."""
+    faults = []
+    for one in error.errors():
+        if one["type"] == "json_invalid":
+            detail = f"The body is not valid JSON: {one.get('ctx', {}).get('error', one['msg'])}."
+            return AppError(400, "malformed-json", detail, [FieldError("", detail, "json_invalid")])
+        faults.append(FieldError(_pointer(one["loc"]), _words(one), one["type"]))
+    return AppError(422, "invalid-input", "; ".join(f"{f.pointer}: {f.detail}" for f in faults[:5]), faults[:50])
+
+
+def _pointer(place: tuple) -> str:
+    parts = [str(part) for part in place]
+    if parts[0] == "body":
+        return "/" + "/".join(parts[1:])
+    return "/".join(parts)
+
+
+def _words(one: dict) -> str:
+    if one["type"] == "extra_forbidden":
+        return "unknown field"
+    return one["msg"].removeprefix("Value error, ")
+
+
+class LimitBody:
+    """Counts request bodies while they stream in. Uploads have their own, larger limit where they are read."""
+
+    def __init__(self, app: ASGIApp, most: int):
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].endswith("/imports"):
+            return await self.app(scope, receive, send)
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.most:
+                raise AppError(413, "body-too-large", f"The body has more than {self.most} bytes.")
+            return message
+
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.most:
+            error = AppError(
+                413, "body-too-large", f"The body has {int(declared)} bytes; at most {self.most} are taken."
+            )
+            return await answer(error, scope["path"])(scope, receive, send)
+        await self.app(scope, counted, send)

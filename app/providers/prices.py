@@ -1,0 +1,43 @@
+"""What a call costs, in decimals: US dollars per million tokens, to nine places."""
+
+from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
+
+from app.synth.types import Prompt, Usage
+
+_MILLION = Decimal(1_000_000)
+_PLACES = Decimal("0.000000001")
+
+
+@dataclass(frozen=True)
+class Prices:
+    prompt: Decimal
+    cached: Decimal
+    completion: Decimal
+
+    def cost(self, usage: Usage) -> Decimal:
+        """Cached prompt tokens at their own price, the rest of the prompt at the full one. Rounded up."""
+        fresh = max(0, usage.prompt - usage.cached)
+        micro = fresh * self.prompt + usage.cached * self.cached + usage.completion * self.completion
+        return (micro / _MILLION).quantize(_PLACES, ROUND_UP)
+
+    def worst(self, prompt: Prompt) -> tuple[int, Decimal]:
+        """(tokens, dollars) that the call can't exceed: nothing cached, the whole allowance written."""
+        usage = Usage(prompt=most_tokens(prompt), completion=prompt.max_tokens)
+        return usage.prompt + usage.completion, self.cost(usage)
+
+
+def most_tokens(prompt: Prompt) -> int:
+    """An upper bound of the prompt's tokens without its tokeniser.
+
+    No byte-level tokeniser makes more tokens than bytes; the rest is the frame of the chat template
+    and of the schema.
+    """
+    text = sum(len(message["content"].encode("utf-8")) for message in prompt.messages())
+    return text + len(str(prompt.schema)) + 64
+
+
+def estimate(prompt: Prompt, text: str) -> Usage:
+    """Tokens of a reply whose server gave no usage: about four bytes a token, and never less than a word."""
+    asked = sum(len(message["content"].encode("utf-8")) for message in prompt.messages())
+    return Usage(prompt=asked // 4 + 8, completion=len(text.encode("utf-8")) // 4 + 1)

@@ -1,0 +1,192 @@
+"""One teacher behind the OpenAI protocol, by the real client, and what its failures mean.
+
+The SDK's own retries are off: against a server that hangs it would buy the same answer three times
+and say nothing. What may be tried again, and when, is for the caller to decide.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import openai
+from openai import AsyncOpenAI, DefaultAioHttpClient
+
+from app.providers.prices import Prices, estimate
+from app.synth.types import Prompt, Reply, Usage
+
+CONNECT_SECONDS = 5
+MOST_REPLY_CHARACTERS = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a teacher answers. `structured`: it takes response_format with a JSON schema."""
+
+    name: str
+    base_url: str
+    model: str
+    api_key: str
+    prices: Prices
+    in_flight: int = 32
+    timeout_seconds: float = 120
+    structured: bool = True
+
+
+class TeacherRefused(Exception):
+    """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood."""
+
+    def __init__(self, stop_reason: str, words: str):
+        super().__init__(words)
+        self.stop_reason = stop_reason
+
+
+class TryAgain(Exception):
+    """The call failed and may succeed later. `after` is the server's wish in seconds, if it had one.
+
+    `paid` is None when the request may have been served and billed without our seeing the answer.
+    """
+
+    def __init__(self, words: str, after: float | None = None, paid: bool | None = False, throttled: bool = False):
+        super().__init__(words)
+        self.after, self.paid, self.throttled = after, paid, throttled
+
+
+@dataclass(frozen=True)
+class Served:
+    """A reply with what the ledger keeps of it."""
+
+    reply: Reply
+    model: str
+    usage_estimated: bool
+
+
+class Teacher:
+    """An open connection pool to one endpoint. Make it inside the event loop that uses it, and close it there."""
+
+    def __init__(self, endpoint: Endpoint):
+        self.endpoint = endpoint
+        self._room = asyncio.Semaphore(endpoint.in_flight)
+        self._client = AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            max_retries=0,
+            timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
+            http_client=DefaultAioHttpClient(),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def request(self, prompt: Prompt) -> dict:
+        """The request body, as it is sent and as it is keyed."""
+        body: dict = {
+            "model": self.endpoint.model,
+            "messages": prompt.messages(),
+            "temperature": prompt.temperature,
+            "max_tokens": prompt.max_tokens,
+        }
+        if prompt.top_p is not None:
+            body["top_p"] = prompt.top_p
+        if prompt.seed is not None:
+            body["seed"] = prompt.seed
+        if self.endpoint.structured:
+            schema = {key: value for key, value in prompt.schema.items() if key != "title"}
+            form = {"name": prompt.schema["title"], "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    async def complete(self, prompt: Prompt) -> Served:
+        """One call. Raises TeacherRefused or TryAgain; everything the server said is a Served."""
+        async with self._room:
+            try:
+                async with asyncio.timeout(self.endpoint.timeout_seconds):
+                    answer = await self._client.chat.completions.create(**self.request(prompt))
+            except TimeoutError as error:
+                raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None) from error
+            except openai.APIError as error:
+                found = _meaning(error)
+                if isinstance(found, Served):
+                    return found
+                raise found from error
+            except (ValueError, UnicodeDecodeError) as error:
+                return _unreadable(prompt, f"the answer was not JSON: {error}")
+        return _served(prompt, answer)
+
+
+def _served(prompt: Prompt, answer) -> Served:
+    choices = getattr(answer, "choices", None)
+    if not choices or getattr(choices[0], "message", None) is None:
+        return _unreadable(prompt, "the answer had no choices")
+    choice, message = choices[0], choices[0].message
+    text = message.content if isinstance(message.content, str) else ""
+    text = text[:MOST_REPLY_CHARACTERS]
+    usage = _usage(answer)
+    reply = Reply(
+        text=text,
+        finish_reason=choice.finish_reason or "stop",
+        refusal=getattr(message, "refusal", None),
+        usage=usage or estimate(prompt, text),
+        simulated=answer.system_fingerprint == "simulated",
+    )
+    return Served(reply, str(answer.model or ""), usage is None)
+
+
+def _usage(answer) -> Usage | None:
+    """The server's counts, or None when they are missing or can't be true."""
+    given = getattr(answer, "usage", None)
+    prompt, completion = getattr(given, "prompt_tokens", None), getattr(given, "completion_tokens", None)
+    if not isinstance(prompt, int) or not isinstance(completion, int) or prompt < 0 or completion < 0:
+        return None
+    details = getattr(given, "prompt_tokens_details", None)
+    cached = getattr(details, "cached_tokens", 0) or 0
+    return Usage(prompt, min(cached, prompt), completion)
+
+
+def _unreadable(prompt: Prompt, words: str) -> Served:
+    reply = Reply(words, finish_reason="unreadable", usage=estimate(prompt, ""))
+    return Served(reply, "", usage_estimated=True)
+
+
+def _meaning(error: openai.APIError) -> TeacherRefused | TryAgain | Served:
+    """What a failure of the client or the server means, in one table."""
+    if isinstance(error, openai.APITimeoutError):
+        return TryAgain("the connection timed out", paid=None)
+    if isinstance(error, openai.APIConnectionError):
+        return TryAgain(f"no connection: {error.__cause__ or error}", paid=None)
+    if isinstance(error, openai.APIResponseValidationError):
+        return Served(Reply("the answer did not follow the protocol", "unreadable"), "", usage_estimated=True)
+    if isinstance(error, openai.APIStatusError):
+        return _meaning_of_status(error)
+    return TryAgain(str(error), paid=None)
+
+
+def _meaning_of_status(error: openai.APIStatusError) -> TeacherRefused | TryAgain | Served:
+    status, code, words = error.status_code, str(error.code or ""), _words(error)
+    if status in (401, 403):
+        return TeacherRefused("credentials_refused", f"the teacher refused the credentials ({status}): {words}")
+    if status == 402 or code == "insufficient_quota" or "usage limit" in words.lower():
+        return TeacherRefused("quota_exhausted", f"the teacher's account has no credit left: {words}")
+    if status == 404:
+        return TeacherRefused("model_unknown", f"the teacher does not know the model or the address: {words}")
+    if code == "context_length_exceeded":
+        return Served(Reply(words, finish_reason="context_length"), "", usage_estimated=False)
+    if status == 429:
+        return TryAgain(f"asked to slow down: {words}", after=_retry_after(error), throttled=True)
+    if status in (408, 409) or status >= 500:
+        return TryAgain(f"the teacher failed ({status}): {words}", after=_retry_after(error), throttled=status == 503)
+    return TeacherRefused("request_refused", f"the teacher did not accept the request ({status}): {words}")
+
+
+def _words(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return str(body.get("message") or error.message)[:500]
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds the server asked us to wait; only numbers are read, and never more than two minutes."""
+    headers = error.response.headers
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return min(120.0, max(0.0, float(headers[name]) * scale))
+        except (KeyError, ValueError):
+            continue
+    return None

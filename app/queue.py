@@ -1,0 +1,70 @@
+"""All Celery knowledge: the app, the queues, the task names, and ringing after commit.
+
+Postgres is the truth and Celery is a doorbell. A message carries an id only; losing one costs
+the time until the sweeper rings again, and a second one finds nothing left to claim.
+"""
+
+import logging
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
+
+from app import config
+from app.db import after_commit
+
+log = logging.getLogger(__name__)
+
+GENERATION, EXPORTS, FINETUNING = "generation", "exports", "finetuning"
+
+RUN = "generation.run"
+IMPORT = "generation.import"
+SNAPSHOT = "exports.snapshot"
+FINETUNE = "finetuning.finetune"
+
+QUEUE_OF = {RUN: GENERATION, IMPORT: GENERATION, SNAPSHOT: EXPORTS, FINETUNE: FINETUNING}
+
+
+def _make_app() -> Celery:
+    app = Celery("seedbed", set_as_current=True)
+    app.conf.update(
+        broker_url=config.settings().redis_url,
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        accept_content=["json"],
+        task_serializer="json",
+        task_queues=[Queue(name) for name in (GENERATION, EXPORTS, FINETUNING)],
+        task_routes={task: {"queue": queue} for task, queue in QUEUE_OF.items()},
+        task_publish_retry=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": 300,
+            "health_check_interval": 25,
+            "socket_connect_timeout": 2,
+            "socket_timeout": 60,
+            "global_keyprefix": "seedbed:",
+        },
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+    )
+    return app
+
+
+app = _make_app()
+
+
+def ring(task: str, id: str) -> bool:
+    """Send one doorbell. A Redis that is down is logged: the sweeper rings again from the row."""
+    try:
+        app.send_task(task, args=[id], ignore_result=True)
+    except (OperationalError, OSError) as error:
+        log.warning("the doorbell %s for %s was not sent (%s); the sweeper will ring", task, id, error)
+        return False
+    return True
+
+
+def ring_after_commit(session: Session, task: str, id: str) -> None:
+    after_commit(session, lambda: ring(task, id))

@@ -1,0 +1,169 @@
+"""One batch from claim to commit: proposals outside any transaction, then admission inside one."""
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import func
+
+from app import events
+from app.datasets import admission
+from app.datasets import store as dataset_store
+from app.datasets.pools import Pools
+from app.db import transaction
+from app.leases import Claim, LeaseLost, fenced, in_seconds, release
+from app.providers.teacher import Teacher, TeacherRefused
+from app.runs import ledger, service, store
+from app.runs.asking import Asking, TeacherUnavailable
+from app.runs.methods import METHODS
+from app.synth.types import Candidate, Rejection
+from app.tables.datasets import Dataset
+from app.tables.runs import Run
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS, MOST_FAILED_BATCHES = 5, 10
+WAIT_AFTER_FAILURE = 10
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every batch of a slice needs: the run as it was claimed, its dataset, a teacher, the pools."""
+
+    run: Run
+    dataset: Dataset
+    teacher: Teacher
+    pools: Pools
+
+
+async def work(claim: Claim, tools: Work) -> None:
+    """Work off one claimed batch. Whatever happens, its row says afterwards how it stands."""
+    run_id = tools.run.id
+    try:
+        candidates = await _propose(claim, tools)
+        vectors = await asyncio.to_thread(_encode, candidates, tools.pools)
+        await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", claim.id)
+    except ledger.Stopped:
+        await asyncio.to_thread(_give_back, claim)
+    except ledger.CeilingReached as error:
+        await asyncio.to_thread(_stop, claim, run_id, error.name)
+    except TeacherRefused as error:
+        await asyncio.to_thread(_fail_run, run_id, error.stop_reason, str(error))
+    except TeacherUnavailable as error:
+        await asyncio.to_thread(_unavailable, claim, run_id, str(error))
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.to_thread(_give_back, claim))
+        raise
+    except Exception as error:
+        log.exception("%s of %s failed", claim.id, run_id)
+        await asyncio.to_thread(_broken, claim, run_id, error)
+
+
+async def _propose(claim: Claim, tools: Work) -> list[Candidate]:
+    method = METHODS[tools.run.method]
+    batch = await asyncio.to_thread(_load, claim, tools)
+    ask = Asking(tools.run.id, claim, tools.teacher)
+
+    async def screen(text: str) -> Rejection | None:
+        return await asyncio.to_thread(tools.pools.screen, tools.dataset.id, text)
+
+    proposal = await method.propose(batch, ask, screen)
+    return list(proposal.candidates)
+
+
+def _load(claim: Claim, tools: Work):
+    with transaction() as session:
+        row = fenced(session, claim)
+        return METHODS[tools.run.method].load(session, tools.run, tools.dataset, row.plan)
+
+
+def _encode(candidates: list[Candidate], pools: Pools) -> list:
+    fresh = [c.instruction for c in candidates if c.rejection is None]
+    encoded = iter(pools.encode(fresh) if fresh else ())
+    return [next(encoded) if c.rejection is None else None for c in candidates]
+
+
+def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list) -> None:
+    """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch."""
+    run_id, dataset_id = tools.run.id, tools.dataset.id
+    with tools.pools.locked(dataset_id) as cached, transaction() as session:
+        dataset = dataset_store.lock_dataset(session, dataset_id)
+        run = store.locked_run(session, run_id)
+        batch = fenced(session, claim)
+        if run.ended:
+            raise LeaseLost(claim.id)
+        pool = tools.pools.refresh(session, dataset, cached)
+        origin = admission.Origin("generated", run_id, claim.id, None, run.method, run.teacher)
+        within = _under_ceiling(run, candidates)
+        outcome = admission.admit(
+            session, dataset, candidates[:within], vectors[:within], origin, pool, run.target - run.accepted
+        )
+        run.accepted += outcome.accepted
+        run.rejected += outcome.rejected.total()
+        run.rejected_by_reason = dict(Counter(run.rejected_by_reason) + outcome.rejected)
+        batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
+        batch.finished_at = func.clock_timestamp()
+        release(batch)
+        if run.accepted >= run.target and run.stopping is None:
+            run.stopping = "target_reached"
+        session.flush()
+        events.emit(
+            session,
+            run,
+            "progress",
+            accepted=run.accepted,
+            rejected=run.rejected,
+            target=run.target,
+            batch=batch.number,
+        )
+
+
+def _under_ceiling(run: Run, candidates: list[Candidate]) -> int:
+    """How many of the candidates may still be offered under max_candidates."""
+    if run.max_candidates is None:
+        return len(candidates)
+    return max(0, run.max_candidates - run.accepted - run.rejected)
+
+
+def _give_back(claim: Claim, wait: float = 0, words: str | None = None, failed: bool = False) -> None:
+    try:
+        with transaction() as session:
+            batch = fenced(session, claim)
+            batch.status, batch.error = "failed" if failed else "pending", words
+            batch.not_before = in_seconds(wait) if wait else None
+            release(batch)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", claim.id)
+
+
+def _stop(claim: Claim, run_id: str, reason: str) -> None:
+    with transaction() as session:
+        service.stop(session, run_id, reason)
+    _give_back(claim)
+
+
+def _fail_run(run_id: str, reason: str, words: str) -> None:
+    with transaction() as session:
+        service.fail(session, run_id, reason, words)
+
+
+def _unavailable(claim: Claim, run_id: str, words: str) -> None:
+    """The teacher failed: wait and try again; after several batches' patience the run has failed."""
+    _give_back(claim, wait=WAIT_AFTER_FAILURE * claim.attempt, words=words)
+    if claim.attempt >= MOST_ATTEMPTS:
+        _fail_run(run_id, "teacher_unavailable", f"the teacher failed again and again; last: {words}")
+
+
+def _broken(claim: Claim, run_id: str, error: Exception) -> None:
+    """A fault of ours or of the database. One batch is not worth a run; many are."""
+    words, last = f"{type(error).__name__}: {error}"[:1000], claim.attempt >= MOST_ATTEMPTS
+    _give_back(claim, wait=WAIT_AFTER_FAILURE, words=words, failed=last)
+    if not last:
+        return
+    with transaction() as session:
+        failed = store.batches_by_status(session, run_id).get("failed", 0)
+    if failed >= MOST_FAILED_BATCHES:
+        _fail_run(run_id, "too_many_failures", f"{failed} batches failed; the last: {words}")

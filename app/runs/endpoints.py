@@ -1,0 +1,74 @@
+"""REST of runs and teachers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app import events
+from app.access.dependencies import Authorized, OncePerKey
+from app.db import Db
+from app.paging import After, Limit, Page, page
+from app.runs import service, store
+from app.runs.schemas import RunCreate, RunView, TeacherList, run_view
+from app.tables.runs import Run
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/runs", operation_id="createRun", status_code=202, response_model=RunView, tags=["runs"])
+def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Start a generation run. Poll the Location, or follow its events."""
+    return once(202, lambda: run_view(service.start(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+
+
+@router.get("/runs", operation_id="listRuns", response_model=Page[RunView], tags=["runs"])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    dataset_id: Annotated[str | None, Query(max_length=100)] = None,
+):
+    return page(store.runs(session, caller.project_id, dataset_id, limit, after), limit, run_view)
+
+
+@router.get("/runs/{id}", operation_id="getRun", response_model=RunView, tags=["runs"])
+def show(id: str, caller: Authorized, session: Db):
+    return run_view(store.run(session, caller.project_id, id))
+
+
+@router.post("/runs/{id}/cancel", operation_id="cancelRun", response_model=RunView, tags=["runs"])
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the run soon; what was accepted stays. A run that has ended is returned unchanged."""
+    return run_view(service.cancel(session, caller, id))
+
+
+@router.post("/runs/{id}/pause", operation_id="pauseRun", response_model=RunView, tags=["runs"])
+def pause(id: str, caller: Authorized, session: Db):
+    """Let calls in flight finish, keep their results, and wait for resume."""
+    return run_view(service.pause(session, caller, id))
+
+
+@router.post("/runs/{id}/resume", operation_id="resumeRun", response_model=RunView, tags=["runs"])
+def resume(id: str, caller: Authorized, session: Db):
+    return run_view(service.resume(session, caller, id))
+
+
+@router.get("/runs/{id}/events", operation_id="listRunEvents", tags=["runs"])
+def run_events(
+    id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    store.run(session, caller.project_id, id)
+    return events.respond(request, id, after, limit, lambda s: s.get(Run, id).ended)
+
+
+@router.get("/teachers", operation_id="listTeachers", response_model=TeacherList, tags=["teachers"])
+def list_teachers(caller: Authorized):
+    """The teachers that the operator configured; a run names one."""
+    return TeacherList(data=service.teachers())

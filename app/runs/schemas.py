@@ -1,0 +1,131 @@
+"""Bodies and answers of runs."""
+
+from decimal import Decimal
+
+from pydantic import Field
+
+from app.datasets.schemas import SIMULATED_NOTE
+from app.schemas import Body, JobView, View
+from app.tables.runs import Run
+
+
+class RunCreate(Body):
+    """What to grow, with whom, until when. Every ceiling is hard: the run ends before it is overrun."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "dataset_id": "ds_…",
+                    "method": "self_instruct",
+                    "teacher": "simulated",
+                    "target": 200,
+                    "max_usd": 2.5,
+                }
+            ]
+        }
+    }
+
+    dataset_id: str = Field(max_length=100)
+    method: str = Field(default="self_instruct", max_length=100)
+    teacher: str = Field(max_length=100, description="A name from GET /v1/teachers.")
+    target: int = Field(ge=1, description="Accepted records to end with.")
+    options: dict = Field(default_factory=dict, description="Options of the method; see its schema in the docs.")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    max_requests: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_usd: float | None = Field(default=None, gt=0, le=1_000_000)
+    max_candidates: int | None = Field(
+        default=None, ge=1, description="Offered rows; 20 for each one wanted, and 200 more, unless given."
+    )
+    max_seconds: int | None = Field(default=None, ge=1)
+
+
+class RunCounts(View):
+    """offered = accepted + rejected, at every moment."""
+
+    offered: int
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+
+
+class RunUsage(View):
+    """What was paid. `unknown_requests` were sent and never answered; they are charged at their worst."""
+
+    requests: int
+    unknown_requests: int
+    in_flight: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    unknown_tokens: int
+    cost_usd: str
+
+
+class RunView(JobView):
+    dataset_id: str
+    method: str
+    teacher: str
+    target: int
+    options: dict
+    seed: int
+    max_requests: int | None
+    max_tokens: int | None
+    max_usd: str | None
+    max_candidates: int | None
+    max_seconds: int | None
+    counts: RunCounts
+    usage: RunUsage
+    simulated: bool
+    note: str | None
+
+
+_DERIVED = {"counts", "usage", "max_usd", "note"}
+
+
+def run_view(row: Run) -> RunView:
+    counts = RunCounts(
+        offered=row.accepted + row.rejected,
+        accepted=row.accepted,
+        rejected=row.rejected,
+        rejected_by_reason=row.rejected_by_reason,
+    )
+    usage = RunUsage(
+        requests=row.requests,
+        unknown_requests=row.unknown_requests,
+        in_flight=row.reserved_requests,
+        prompt_tokens=row.prompt_tokens,
+        cached_tokens=row.cached_tokens,
+        completion_tokens=row.completion_tokens,
+        unknown_tokens=row.unknown_tokens,
+        cost_usd=money(row.cost_usd),
+    )
+    return RunView(
+        **{name: getattr(row, name) for name in RunView.model_fields if name not in _DERIVED},
+        counts=counts,
+        usage=usage,
+        max_usd=money(row.max_usd),
+        note=SIMULATED_NOTE if row.simulated else None,
+    )
+
+
+def money(value: Decimal | None) -> str | None:
+    """Dollars as a plain decimal text, since a JSON number would round it."""
+    return None if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+class TeacherView(View):
+    """A teacher as the operator configured it. No secret, no address."""
+
+    name: str
+    model: str
+    prompt_price: str
+    cached_price: str
+    completion_price: str
+    in_flight: int
+    structured: bool
+
+
+class TeacherList(View):
+    data: list[TeacherView]

@@ -1,0 +1,187 @@
+"""Runs: started, steered and ended. Every change of state happens with the run's row locked."""
+
+from decimal import Decimal
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app import config, events, queue
+from app.access.service import Caller
+from app.errors import AppError, FieldError, conflict, invalid
+from app.ids import new_id
+from app.runs import ledger, store
+from app.runs.methods import METHODS
+from app.runs.schemas import RunCreate, TeacherView, money
+from app.tables.runs import Run
+
+CANDIDATES_PER_ROW, CANDIDATES_MORE = 20, 200
+
+
+def start(session: Session, caller: Caller, body: RunCreate) -> Run:
+    options = _checked(session, caller, body)
+    run = Run(
+        id=new_id("run"),
+        project_id=caller.project_id,
+        dataset_id=body.dataset_id,
+        method=body.method,
+        teacher=body.teacher,
+        options=options,
+        seed=body.seed,
+        target=body.target,
+        max_requests=body.max_requests,
+        max_tokens=body.max_tokens,
+        max_usd=None if body.max_usd is None else Decimal(str(body.max_usd)),
+        max_candidates=body.max_candidates or CANDIDATES_PER_ROW * body.target + CANDIDATES_MORE,
+        max_seconds=body.max_seconds,
+        rejected_by_reason={},
+    )
+    session.add(run)
+    session.flush()
+    session.refresh(run)
+    events.emit_status(session, run)
+    queue.ring_after_commit(session, queue.RUN, run.id)
+    return run
+
+
+def _checked(session: Session, caller: Caller, body: RunCreate) -> dict:
+    """The method's options, validated. Raises a 422 that names the field."""
+    most = config.limits().target
+    if body.target > most:
+        raise invalid("/target", f"{body.target} is over this installation's limit of {most}", "too_large")
+    method = METHODS.get(body.method)
+    if method is None:
+        raise invalid("/method", f"no method {body.method!r}; there are {', '.join(METHODS)}", "unknown")
+    teacher = config.teachers().get(body.teacher)
+    if teacher is None:
+        known = ", ".join(config.teachers()) or "none"
+        raise invalid("/teacher", f"no teacher {body.teacher!r} is configured; there are: {known}", "unknown")
+    if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
+        raise invalid("/max_usd", f"the teacher {body.teacher!r} has no prices configured", "no_prices")
+    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
+        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
+    if not store.has_seeds(session, body.dataset_id):
+        raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
+    try:
+        return method.options.model_validate(body.options).model_dump(mode="json")
+    except ValidationError as error:
+        faults = [
+            FieldError("/options/" + "/".join(str(part) for part in one["loc"]), one["msg"], one["type"])
+            for one in error.errors()
+        ]
+        raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
+
+
+def cancel(session: Session, caller: Caller, id: str) -> Run:
+    """End the run soon. What was accepted stays. Cancelling what has ended changes nothing."""
+    run = _locked(session, caller, id)
+    if run.ended or run.status == "cancelling":
+        return run
+    if run.status in ("queued", "paused"):
+        end(session, run, "cancelled", "cancelled")
+    else:
+        _move(session, run, "cancelling")
+        settle(session, run)
+    return run
+
+
+def pause(session: Session, caller: Caller, id: str) -> Run:
+    """Let the calls in flight finish, keep what they bring, and wait for resume."""
+    run = _locked(session, caller, id)
+    if run.status in ("paused", "pausing"):
+        return run
+    if run.status == "queued":
+        _move(session, run, "paused")
+    elif run.status == "running" and run.stopping is None:
+        _move(session, run, "pausing")
+        settle(session, run)
+    else:
+        raise conflict(f"The run is {run.status}{' and about to end' if run.stopping else ''}; it can't be paused.")
+    return run
+
+
+def resume(session: Session, caller: Caller, id: str) -> Run:
+    run = _locked(session, caller, id)
+    if run.status in ("queued", "running"):
+        return run
+    if run.status not in ("paused", "pausing"):
+        raise conflict(f"The run is {run.status}; only a paused run can be resumed.")
+    _move(session, run, "running")
+    queue.ring_after_commit(session, queue.RUN, run.id)
+    return run
+
+
+def stop(session: Session, run_id: str, reason: str) -> None:
+    """No new calls; the run ends with this reason when those in flight have come home."""
+    run = store.locked_run(session, run_id)
+    if run is not None and not run.ended and run.stopping is None:
+        run.stopping = reason
+        events.emit(session, run, "stopping", reason=reason)
+
+
+def fail(session: Session, run_id: str, reason: str, words: str) -> None:
+    run = store.locked_run(session, run_id)
+    if run is not None and not run.ended:
+        end(session, run, "failed", reason, words)
+
+
+def settle(session: Session, run: Run) -> bool:
+    """Take the step that waits for the last batch in flight, if nobody holds one any more. The run is locked."""
+    if run.ended or store.live_batches(session, run.id):
+        return False
+    if run.status == "cancelling":
+        end(session, run, "cancelled", "cancelled")
+    elif run.stopping is not None and run.status in ("running", "pausing"):
+        end(session, run, "succeeded", run.stopping)
+    elif run.status == "pausing":
+        _move(session, run, "paused")
+    else:
+        return False
+    return True
+
+
+def end(session: Session, run: Run, status: str, reason: str, words: str | None = None) -> None:
+    """Close the run's books: calls that never came home are charged, open batches dropped."""
+    ledger.close(session, run)
+    store.drop_open_batches(session, run.id)
+    run.move(status, reason, words)
+    session.flush()
+    events.emit_status(session, run)
+
+
+def waiting(session: Session) -> list[str]:
+    """Runs with work that nobody holds: whoever calls this rings for them. Settles those that can end."""
+    found = []
+    for run in store.active_runs(session):
+        if store.live_batches(session, run.id):
+            continue
+        if run.status in ("pausing", "cancelling") or run.stopping is not None:
+            settle(session, store.locked_run(session, run.id))
+        else:
+            found.append(run.id)
+    return found
+
+
+def teachers() -> list[TeacherView]:
+    return [
+        TeacherView(
+            name=one.name,
+            model=one.model,
+            prompt_price=money(one.prompt_price),
+            cached_price=money(one.prompt_price if one.cached_price is None else one.cached_price),
+            completion_price=money(one.completion_price),
+            in_flight=one.in_flight,
+            structured=one.structured,
+        )
+        for one in config.teachers().values()
+    ]
+
+
+def _locked(session: Session, caller: Caller, id: str) -> Run:
+    store.run(session, caller.project_id, id)
+    return store.locked_run(session, id)
+
+
+def _move(session: Session, run: Run, to: str) -> None:
+    run.move(to)
+    session.flush()
+    events.emit_status(session, run)

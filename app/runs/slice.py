@@ -1,0 +1,123 @@
+"""A slice of a run: what one ring of the doorbell does, for about half a minute."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from app import config, queue
+from app.datasets.pools import Pools
+from app.db import transaction
+from app.leases import Claim, LeaseLost, extend
+from app.providers.teacher import Teacher
+from app.runs import batch, planning, service, store
+from app.runs.methods import METHODS
+from app.tables.datasets import Dataset
+from app.tables.runs import Run
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+GRACE = {"stopping": 15.0, "cancelling": 1.0}
+THREADS = 16
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker process brings: the pools with their encoder, teachers by name, and its own end."""
+
+    pools: Pools
+    teacher: Callable[[str], Teacher]
+    shutdown: threading.Event
+
+
+def work(run_id: str, tools: Tools) -> None:
+    """Work on a run until the slice is over, then ring again. A ring for nothing returns at once."""
+    with transaction() as session:
+        run = session.get(Run, run_id)
+        if run is None or run.ended:
+            return
+        dataset = session.get(Dataset, run.dataset_id)
+    if planning.look(run_id, 0).takes_calls:
+        tools.pools.prepare(dataset)
+        asyncio.run(_Slice(run, dataset, tools).work())
+    with transaction() as session:
+        locked = store.locked_run(session, run_id)
+        settled = service.settle(session, locked) or locked.ended
+    if not settled and not tools.shutdown.is_set():
+        queue.ring(queue.RUN, run_id)
+
+
+class _Slice:
+    def __init__(self, run: Run, dataset: Dataset, tools: Tools):
+        self.run, self.dataset, self.tools = run, dataset, tools
+        self.tasks: dict[asyncio.Task, Claim] = {}
+        self.started = time.monotonic()
+        self.closing_since: float | None = None
+
+    async def work(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
+        teacher = self.tools.teacher(self.run.teacher)
+        beating = asyncio.create_task(self._heartbeat())
+        self.batch = batch.Work(self.run, self.dataset, teacher, self.tools.pools)
+        try:
+            while await self._turn():
+                pass
+        finally:
+            beating.cancel()
+            await self._cancel_all()
+            await teacher.close()
+
+    async def _turn(self) -> bool:
+        """Look, take on new batches, wait a little. False when there is nothing left to do."""
+        room = 0 if self._over() else self._room() - len(self.tasks)
+        seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room))
+        for claim in seen.claims:
+            self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
+        if not self.tasks:
+            return False
+        if not seen.takes_calls and await self._lost_patience(seen):
+            return False
+        done, _ = await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            del self.tasks[task]
+            if not task.cancelled() and task.exception():
+                log.error("a batch of %s ended badly", self.run.id, exc_info=task.exception())
+        return True
+
+    def _room(self) -> int:
+        """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
+        options = METHODS[self.run.method].options.model_validate(self.run.options)
+        per_batch = getattr(options, "instructions_per_call", 1)
+        in_flight = self.batch.teacher.endpoint.in_flight
+        return max(2, -(-in_flight * 3 // (2 * per_batch)))
+
+    def _over(self) -> bool:
+        return self.tools.shutdown.is_set() or time.monotonic() - self.started > config.settings().slice_seconds
+
+    async def _lost_patience(self, seen: planning.Look) -> bool:
+        """Calls in flight may come home, for a while that depends on why we wait; a pause waits for all."""
+        self.closing_since = self.closing_since or time.monotonic()
+        why = "cancelling" if seen.status == "cancelling" else "stopping"
+        if seen.status == "pausing":
+            return False
+        return time.monotonic() - self.closing_since > GRACE[why]
+
+    async def _cancel_all(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(config.settings().lease_seconds / 4)
+            for task, claim in list(self.tasks.items()):
+                try:
+                    await asyncio.to_thread(extend, claim)
+                except LeaseLost:
+                    task.cancel()
+                except Exception as error:
+                    log.warning("the lease of %s was not extended: %s", claim.id, error)

@@ -1,0 +1,126 @@
+"""All SQL of runs, batches and completions."""
+
+import random
+from collections.abc import Sequence
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import not_found
+from app.leases import free
+from app.tables.datasets import Dataset, Record
+from app.tables.runs import Batch, Completion, Run
+
+ACTIVE = ("queued", "running", "pausing", "cancelling")
+LIST_WHOLE_BELOW = 5000
+
+
+def run(session: Session, project_id: str, id: str) -> Run:
+    row = session.scalar(select(Run).where(Run.id == id, Run.project_id == project_id))
+    if row is None:
+        raise not_found("run", id)
+    return row
+
+
+def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None) -> Sequence[Run]:
+    query = select(Run).where(Run.project_id == project_id).order_by(Run.id.desc()).limit(limit + 1)
+    if dataset_id:
+        query = query.where(Run.dataset_id == dataset_id)
+    return session.scalars(query.where(Run.id < after) if after else query).all()
+
+
+def locked_run(session: Session, id: str) -> Run | None:
+    """The run as it is now, held until this transaction ends. Take it before its batches and completions."""
+    query = select(Run).where(Run.id == id).with_for_update(key_share=True)
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def hold_run(session: Session, id: str) -> None:
+    """The same lock without the row."""
+    session.execute(select(Run.id).where(Run.id == id).with_for_update(key_share=True))
+
+
+def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+
+
+def active_runs(session: Session) -> Sequence[Run]:
+    return session.scalars(select(Run).where(Run.status.in_(ACTIVE)).order_by(Run.id)).all()
+
+
+def seconds_running(session: Session, run: Run) -> float:
+    """Since the run began, on the database's clock."""
+    if run.started_at is None:
+        return 0.0
+    return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - run.started_at))))
+
+
+def live_batches(session: Session, run_id: str) -> int:
+    """Batches that a worker holds and whose lease has not run out."""
+    query = (
+        select(func.count()).select_from(Batch).where(Batch.run_id == run_id, Batch.status == "leased", ~free(Batch))
+    )
+    return session.scalar(query)
+
+
+def open_batches(session: Session, run_id: str) -> int:
+    query = select(func.count()).select_from(Batch)
+    return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased"))))
+
+
+def batches_by_status(session: Session, run_id: str) -> dict[str, int]:
+    query = select(Batch.status, func.count()).where(Batch.run_id == run_id).group_by(Batch.status)
+    return {status: count for status, count in session.execute(query)}
+
+
+def claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Batch]:
+    """Pending batches whose time has come, and batches of workers that died; locked."""
+    due = or_(Batch.not_before.is_(None), Batch.not_before < func.clock_timestamp())
+    waiting = and_(Batch.status == "pending", due)
+    orphaned = and_(Batch.status == "leased", free(Batch))
+    query = select(Batch).where(Batch.run_id == run_id, or_(waiting, orphaned)).order_by(Batch.number).limit(limit)
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def drop_open_batches(session: Session, run_id: str) -> None:
+    session.execute(
+        update(Batch)
+        .where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
+        .values(status="dropped", lease_owner=None, lease_expires_at=None, lease_token=Batch.lease_token + 1)
+    )
+
+
+def completion_locked(session: Session, key: str) -> Completion | None:
+    query = select(Completion).where(Completion.key == key).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def sent_completions(session: Session, run_id: str, batch_id: str | None = None) -> Sequence[Completion]:
+    query = select(Completion).where(Completion.run_id == run_id, Completion.status == "sent")
+    if batch_id:
+        query = query.where(Completion.batch_id == batch_id)
+    return session.scalars(query.with_for_update()).all()
+
+
+def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
+    """Ids of up to `count` generated heads, uniformly. A large pool is probed by `seq`, which has no gaps."""
+    heads = select(Record.id).where(
+        Record.dataset_id == dataset.id,
+        Record.seq.is_not(None),
+        Record.origin == "generated",
+        Record.family == Record.id,
+    )
+    if count == 0 or dataset.accepted_count == 0:
+        return []
+    if dataset.accepted_count > LIST_WHOLE_BELOW:
+        probes = rng.sample(range(1, dataset.last_seq + 1), min(64, dataset.last_seq))
+        found = session.scalars(heads.where(Record.seq.in_(probes)).order_by(Record.seq)).all()
+        if len(found) >= count:
+            return rng.sample(list(found), count)
+    found = session.scalars(heads.order_by(Record.seq)).all()
+    return rng.sample(list(found), min(count, len(found)))
+
+
+def has_seeds(session: Session, dataset_id: str) -> bool:
+    query = select(Record.id).where(Record.dataset_id == dataset_id, Record.origin == "seed", Record.seq.is_not(None))
+    return session.scalar(query.limit(1)) is not None

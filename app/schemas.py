@@ -1,0 +1,33 @@
+"""What all bodies share: unknown fields are refused, times are RFC 3339 in UTC."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Body(BaseModel):
+    """A request body: a wrong name or a wrong type is a 422, never guessed at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class View(BaseModel):
+    """An answer, read from a row's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+Time = Annotated[datetime, BeforeValidator(lambda value: value.astimezone(UTC))]
+
+
+class JobView(View):
+    """What every long job shows of itself."""
+
+    id: str
+    status: str
+    stop_reason: str | None
+    error: str | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None

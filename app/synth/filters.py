@@ -1,0 +1,109 @@
+"""Rules that need nothing but the row itself: named, with parameters, collected in presets per language.
+
+The English preset follows Self-Instruct (section 2.2 and its published filters); what it forbids there by
+script ("the first character must be ASCII") is not a rule here: a language is never rejected for its script.
+"""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import regex
+
+from app.synth.text import count_words, normalise
+from app.synth.types import Rejection
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule by its name in RULES, with what it takes beside the text."""
+
+    name: str
+    parameter: object = None
+
+
+def too_short(text: str, least: int) -> Rejection | None:
+    words = count_words(text)
+    return Rejection("too_short", words, least) if words < least else None
+
+
+def too_long(text: str, most: int) -> Rejection | None:
+    words = count_words(text)
+    return Rejection("too_long", words, most) if words > most else None
+
+
+def blocked_word(text: str, words: Sequence[str]) -> Rejection | None:
+    """Whole words, any case. In Hangul a particle may follow the word, so only its beginning is bounded."""
+    for word in words:
+        end = "" if regex.search(r"\p{Hangul}", word) else r"(?!\w)"
+        if regex.search(rf"(?<!\w){regex.escape(word)}{end}", text, regex.IGNORECASE):
+            return Rejection("blocked_word", word)
+    return None
+
+
+def blocked_opening(text: str, openings: Sequence[str]) -> Rejection | None:
+    for opening in openings:
+        if text.casefold().startswith(opening.casefold()):
+            return Rejection("blocked_opening", opening)
+    return None
+
+
+def opens_with_punctuation(text: str, _) -> Rejection | None:
+    first = text[:1]
+    if first and unicodedata.category(first).startswith("P") and first not in "\"'“‘「『¿¡":
+        return Rejection("opens_with_punctuation", first)
+    return None
+
+
+def ends_with_colon(text: str, _) -> Rejection | None:
+    return Rejection("ends_with_colon", text[-20:]) if text.rstrip().endswith((":", "：")) else None
+
+
+RULES: dict[str, Callable[..., Rejection | None]] = {
+    rule.__name__: rule
+    for rule in (too_short, too_long, blocked_word, blocked_opening, opens_with_punctuation, ends_with_colon)
+}
+
+_NOT_TEXT_ENGLISH = (
+    *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files"),
+    *("map", "maps", "draw", "plot", "go to"),
+)
+_NOT_TEXT_KOREAN = ("이미지", "사진", "그래프", "그림을 그", "지도를", "파일을", "동영상", "오디오")
+
+INSTRUCTION_PRESETS: dict[str, tuple[Rule, ...]] = {
+    "en": (
+        Rule("too_short", 4),
+        Rule("too_long", 150),
+        Rule("blocked_word", _NOT_TEXT_ENGLISH),
+        Rule("blocked_opening", ("Write a program",)),
+        Rule("opens_with_punctuation"),
+    ),
+    "ko": (
+        Rule("too_short", 2),
+        Rule("too_long", 150),
+        Rule("blocked_word", _NOT_TEXT_KOREAN),
+        Rule("opens_with_punctuation"),
+    ),
+    "any": (Rule("too_short", 2), Rule("too_long", 150), Rule("opens_with_punctuation")),
+}
+
+
+def instruction_rules(language: str) -> tuple[Rule, ...]:
+    """The preset of a BCP-47 tag, by its primary language; the neutral one where none is written."""
+    return INSTRUCTION_PRESETS.get(language.split("-")[0].lower(), INSTRUCTION_PRESETS["any"])
+
+
+def check_instruction(text: str, rules: Sequence[Rule]) -> Rejection | None:
+    """The first rule that the instruction breaks, or None."""
+    if not text.strip():
+        return Rejection("empty_instruction")
+    return next((found for rule in rules if (found := RULES[rule.name](text, rule.parameter)) is not None), None)
+
+
+def check_instance(input: str, output: str) -> Rejection | None:
+    """Self-Instruct's tests of an instance: an output, not the input again, neither left open by a colon."""
+    if not output.strip():
+        return Rejection("empty_output")
+    if normalise(input) == normalise(output):
+        return Rejection("output_equals_input")
+    return ends_with_colon(output, None) or ends_with_colon(input, None)

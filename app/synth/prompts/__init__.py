@@ -1,0 +1,61 @@
+"""Prompts are text files beside this one: the fixed part, a line of three dashes, the part of each call.
+
+The fixed part comes first so that providers' prompt caches hit.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_FIELD = re.compile(r"\{\{(\w+)\}\}")
+
+# English prompts serve every language without prompts of its own; they name the language to write in.
+LANGUAGE_NAMES = {
+    "en": "English",
+    "ko": "한국어",
+    "ja": "Japanese",
+    "zh": "Chinese",
+    "de": "German",
+    "fr": "French",
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt file. `digest` goes with every record it had a part in."""
+
+    name: str
+    system: str
+    user: str
+    digest: str
+
+    def render(self, **fields: object) -> str:
+        """The user part with its fields filled in. Raises ValueError for a missing or an unused field.
+
+        Substituted text is never scanned again.
+        """
+        wanted = set(_FIELD.findall(self.user))
+        if wanted != set(fields):
+            raise ValueError(f"the prompt {self.name} takes the fields {sorted(wanted)}, not {sorted(fields)}")
+        return _FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)
+
+
+@cache
+def template(name: str, language: str) -> Template:
+    """The prompt `name` for a BCP-47 tag: in that language where written, else in English."""
+    folder = resources.files(__name__)
+    primary = language.split("-")[0].lower()
+    path = folder / f"{name}.{primary}.txt"
+    if not path.is_file():
+        path = folder / f"{name}.en.txt"
+    text = path.read_text("utf-8")
+    system, user = text.split("\n---\n")
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    return Template(path.name, system.strip(), user.strip(), f"{path.name}@{digest}")
+
+
+def language_name(tag: str) -> str:
+    """How prompts name a language; a tag without a name is given as it is."""
+    return LANGUAGE_NAMES.get(tag.split("-")[0].lower(), f"the language with the tag {tag}")

@@ -1,0 +1,116 @@
+"""Teachers' replies in, items out. One bad item never costs its neighbours.
+
+A reply may be wrapped in a code fence, followed by chatter, cut off in the middle of an item, or hold
+items of the wrong type. Everything readable is kept, and each fault is returned with its reason.
+"""
+
+import json
+import re
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.synth.types import Rejection, Reply
+
+_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)(?:\n\s*```.*)?$", re.DOTALL)
+_DECODER = json.JSONDecoder()
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def refusal_of(reply: Reply) -> Rejection | None:
+    """The faults that leave nothing to read: a refusal, a filter, an empty text."""
+    if reply.refusal:
+        return Rejection("refused", reply.refusal[:200])
+    if reply.finish_reason == "content_filter":
+        return Rejection("moderated")
+    if reply.finish_reason == "context_length":
+        return Rejection("prompt_too_long", reply.text[:200])
+    if reply.finish_reason == "unreadable":
+        return Rejection("unreadable_reply", reply.text[:200])
+    if not reply.text.strip():
+        return Rejection("empty_reply")
+    return None
+
+
+def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
+    """The reply as one object of the schema, or why it is none."""
+    refused = refusal_of(reply)
+    if refused:
+        return refused
+    found = _first_object(_unfenced(reply.text))
+    if found is None:
+        return _broken(reply)
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        return Rejection("malformed_reply", _first_fault(error))
+
+
+def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], list[Rejection]]:
+    """The items of the list under `key`, and one rejection for each that could not be read.
+
+    A list that breaks off gives its complete items and one rejection for the rest.
+    """
+    refused = refusal_of(reply)
+    if refused:
+        return [], [refused]
+    text = _unfenced(reply.text)
+    found = _first_object(text)
+    whole = found is not None and isinstance(found.get(key), list)
+    values = found[key] if whole else _salvage(text, key)
+    items, faults = [], [] if whole else [_broken(reply)]
+    for value in values:
+        try:
+            items.append(item.model_validate(value))
+        except ValidationError as error:
+            faults.append(Rejection("malformed_reply", _first_fault(error)))
+    return items, faults
+
+
+def _unfenced(text: str) -> str:
+    fenced = _FENCE.match(text)
+    return fenced.group(1) if fenced else text
+
+
+def _first_object(text: str) -> dict | None:
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        value, _ = _DECODER.raw_decode(text, start)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _salvage(text: str, key: str) -> list:
+    opening = re.search(rf'"{re.escape(key)}"\s*:\s*\[', text)
+    values: list = []
+    place = opening.end() if opening else len(text)
+    while True:
+        place = _skip(text, place)
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError):
+            return values
+        # A bare number or word at the very end may be the beginning of a longer one.
+        if place >= len(text) and not isinstance(value, str | dict | list):
+            return values
+        values.append(value)
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n,":
+        place += 1
+    return place
+
+
+def _broken(reply: Reply) -> Rejection:
+    reason = "cut_off" if reply.finish_reason == "length" else "malformed_reply"
+    return Rejection(reason, reply.text[:200])
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,0 +1,67 @@
+"""Seed tasks: the bundled sets, and reading tasks that others wrote."""
+
+import json
+from functools import cache
+from importlib import resources
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.synth.text import clean, normalise
+from app.synth.types import Demonstration, Instance
+
+BUNDLED = {"english": "en", "korean": "ko"}
+
+
+class SeedInstance(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    input: str = Field(default="", max_length=100_000)
+    output: str = Field(max_length=100_000)
+
+    @field_validator("input", "output")
+    @classmethod
+    def storable(cls, value: str) -> str:
+        return clean(value)
+
+
+class SeedTask(BaseModel):
+    """One task: the shape of the published Self-Instruct seeds. Other keys are refused, except id and name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str | None = Field(default=None, max_length=200)
+    name: str | None = Field(default=None, max_length=200)
+    instruction: str = Field(max_length=20_000)
+    instances: list[SeedInstance] = Field(default=[], max_length=20)
+    is_classification: bool = False
+
+    @field_validator("instruction")
+    @classmethod
+    def not_blank(cls, value: str) -> str:
+        if not normalise(value):
+            raise ValueError("must not be empty")
+        return clean(value)
+
+
+def parse_seed(value: dict) -> SeedTask:
+    """Raises pydantic's ValidationError with the place of each fault."""
+    return SeedTask.model_validate(value)
+
+
+@cache
+def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
+    """The tasks of a bundled set. Raises KeyError for an unknown name."""
+    if name not in BUNDLED:
+        raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
+    lines = (resources.files(__name__) / f"{name}.jsonl").read_text("utf-8").splitlines()
+    return tuple(SeedTask.model_validate(json.loads(line)) for line in lines)
+
+
+def load_seeds(name: str = "english") -> list[Demonstration]:
+    """A bundled set as demonstrations."""
+    return [demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
+
+
+def demonstration(task: SeedTask, id: str) -> Demonstration:
+    instances = tuple(Instance(one.input, one.output) for one in task.instances)
+    return Demonstration(id, task.instruction, instances, task.is_classification)

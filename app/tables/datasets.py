@@ -1,0 +1,113 @@
+"""A dataset is a pool with its rules. Seeds and accepted records share one order (`seq`) inside it."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.tables.jobs import Job, Lease, Table, status_check
+
+
+class Dataset(Table):
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    language: Mapped[str]
+    lexical_threshold: Mapped[float]
+    lexical_mode: Mapped[str]
+    semantic_threshold: Mapped[float]
+    encoder: Mapped[str]
+    last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    seed_count: Mapped[int] = mapped_column(default=0)
+    accepted_count: Mapped[int] = mapped_column(default=0)
+    rejected_count: Mapped[int] = mapped_column(default=0)
+    simulated: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (UniqueConstraint("project_id", "name"), Index(None, "project_id", "id"))
+
+
+class Record(Table):
+    """One row: a seed, or a candidate that was accepted or rejected, and why.
+
+    `seq` is given under the dataset's lock to what is in the pool. Rows of one instruction
+    share a `family`; the head of the family carries the embedding of the instruction
+    (float32, little-endian, unit length), filled in by a worker.
+    """
+
+    __tablename__ = "records"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    origin: Mapped[str]
+    status: Mapped[str]
+    seq: Mapped[int | None] = mapped_column(BigInteger)
+    family: Mapped[str]
+    instruction: Mapped[str]
+    input: Mapped[str]
+    output: Mapped[str]
+    is_classification: Mapped[bool | None]
+    language: Mapped[str]
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    embedding: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    simulated: Mapped[bool] = mapped_column(default=False)
+    reason: Mapped[str | None]
+    detail: Mapped[dict | None]
+    nearest_id: Mapped[str | None]
+    nearest_text: Mapped[str | None]
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    batch_id: Mapped[str | None]
+    import_id: Mapped[str | None] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    method: Mapped[str | None]
+    operation: Mapped[str | None]
+    teacher: Mapped[str | None]
+    lineage: Mapped[dict] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        CheckConstraint("origin IN ('seed', 'generated', 'imported')", name="origin"),
+        CheckConstraint("status IN ('accepted', 'rejected')", name="status"),
+        CheckConstraint("(status = 'accepted') = (seq IS NOT NULL)", name="seq"),
+        CheckConstraint("(status = 'rejected') = (reason IS NOT NULL)", name="reason"),
+        Index("uq_records_pool_seq", "dataset_id", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
+        # The backstop of exact admission: no text twice in a pool, whatever the code above it does.
+        Index(
+            "uq_records_pool_content",
+            "dataset_id",
+            "content_hash",
+            unique=True,
+            postgresql_where=text("status = 'accepted'"),
+        ),
+        Index(None, "dataset_id", "id"),
+        Index(None, "run_id", "id"),
+        Index(None, "import_id", "id"),
+        Index(None, "dataset_id", "reason", "id", postgresql_where=text("status = 'rejected'")),
+    )
+
+
+class Import(Table, Job, Lease):
+    """Existing data on its way through admission. The uploaded lines lie in storage until it has ended."""
+
+    __tablename__ = "imports"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    file: Mapped[str]
+    rows: Mapped[int]
+    done_rows: Mapped[int] = mapped_column(default=0)
+    accepted: Mapped[int] = mapped_column(default=0)
+    rejected: Mapped[int] = mapped_column(default=0)
+    rejected_by_reason: Mapped[dict] = mapped_column(default=dict)
+    __table_args__ = (
+        status_check(),
+        CheckConstraint("kind IN ('seeds', 'records')", name="kind"),
+        Index(None, "dataset_id", "id"),
+    )

@@ -1,0 +1,90 @@
+"""What every long job's row has: a state, an owner for a while, an end with a reason, and its events."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, MetaData, Text, func
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.errors import AppError
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: TIMESTAMP(timezone=True), dict: JSONB, list: JSONB, str: Text}
+
+
+STATES = ("queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled")
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+# The drawn form is docs/states.md. pausing and paused are for runs only.
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "paused", "cancelled", "failed"}),
+    "running": frozenset({"succeeded", "failed", "pausing", "cancelling", "cancelled"}),
+    "pausing": frozenset({"paused", "running", "cancelling", "succeeded", "failed"}),
+    "paused": frozenset({"running", "cancelled"}),
+    "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
+class Job:
+    """The state columns. Change `status` through `move` alone, with the row locked."""
+
+    status: Mapped[str] = mapped_column(default="queued")
+    stop_reason: Mapped[str | None]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def move(self, to: str, stop_reason: str | None = None, error: str | None = None) -> None:
+        """Take one transition of the state machine. Raises a 409 for one that it does not have."""
+        if to not in TRANSITIONS[self.status]:
+            raise AppError(409, "illegal-transition", f"{self.id} is {self.status} and can't become {to}.")
+        if to in ENDED and stop_reason is None:
+            raise ValueError(f"{self.id} can't end as {to} without a stop_reason")
+        self.status, self.error = to, error
+        if to == "running" and self.started_at is None:
+            self.started_at = func.clock_timestamp()
+        if to in ENDED:
+            self.stop_reason, self.finished_at = stop_reason, func.clock_timestamp()
+
+
+def status_check() -> CheckConstraint:
+    return CheckConstraint(f"status IN {STATES}", name="status")
+
+
+class Lease:
+    """Who works on the row, until when, by the database's clock. `lease_token` fences off a late owner."""
+
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Event(Table):
+    """One line of a job's log: the list and the SSE stream are two views of it. `seq` grows over all jobs."""
+
+    __tablename__ = "events"
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    subject_id: Mapped[str]
+    type: Mapped[str]
+    data: Mapped[dict]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    __table_args__ = (Index(None, "subject_id", "seq"),)

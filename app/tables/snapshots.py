@@ -1,0 +1,22 @@
+"""A snapshot is a frozen export: which rows, in which forms and splits, and the digests of its files."""
+
+from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.tables.jobs import Job, Lease, Table, status_check
+
+
+class Snapshot(Table, Job, Lease):
+    __tablename__ = "snapshots"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    spec: Mapped[dict]
+    # Rows that entered the pool after this place are not part of the snapshot, however late it is written.
+    through_seq: Mapped[int] = mapped_column(BigInteger)
+    rows: Mapped[int | None]
+    splits: Mapped[dict | None]
+    files: Mapped[list | None]
+    digest: Mapped[str | None]
+    simulated: Mapped[bool | None]
+    __table_args__ = (status_check(), Index(None, "project_id", "id"), Index(None, "status"))

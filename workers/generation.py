@@ -1,0 +1,69 @@
+"""The generation worker: runs and imports. It holds the encoder and the pools for its process."""
+
+import logging
+import threading
+from functools import cache
+
+from celery.signals import worker_shutting_down
+
+from app import config, queue
+from app.datasets import imports
+from app.datasets.pools import Pools
+from app.providers.encoder import load
+from app.providers.prices import Prices
+from app.providers.teacher import Endpoint, Teacher
+from app.runs import slice
+from app.synth.types import Encode
+
+SHUTDOWN = threading.Event()
+_loading = threading.Lock()
+
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+@queue.app.task(name=queue.RUN)
+def run(id: str) -> None:
+    slice.work(id, tools())
+
+
+@queue.app.task(name=queue.IMPORT)
+def import_rows(id: str) -> None:
+    imports.work(id, tools().pools)
+
+
+@worker_shutting_down.connect
+def _stop(**_) -> None:
+    SHUTDOWN.set()
+
+
+def tools() -> slice.Tools:
+    with _loading:
+        return _tools()
+
+
+@cache
+def _tools() -> slice.Tools:
+    return slice.Tools(Pools(encoder()), teacher, SHUTDOWN)
+
+
+def encoder() -> Encode:
+    settings = config.settings()
+    return load(settings.encoder, settings.encoder_threads)
+
+
+def teacher(name: str) -> Teacher:
+    found = config.teachers()[name]
+    cached = found.prompt_price if found.cached_price is None else found.cached_price
+    prices = Prices(found.prompt_price, cached, found.completion_price)
+    return Teacher(
+        Endpoint(
+            name=found.name,
+            base_url=found.base_url,
+            model=found.model,
+            api_key=found.api_key(),
+            prices=prices,
+            in_flight=found.in_flight,
+            timeout_seconds=found.timeout_seconds,
+            structured=found.structured,
+        )
+    )
