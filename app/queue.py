@@ -45,6 +45,11 @@ def _make_app() -> Celery:
             "socket_connect_timeout": 2,
             "socket_timeout": 60,
             "global_keyprefix": "seedbed:",
+            # A ring must not hold up the request that made it: the sweeper rings again.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.1,
+            "interval_max": 0.1,
         },
         worker_hijack_root_logger=False,
         worker_send_task_events=False,

@@ -35,6 +35,7 @@ class Origin:
 @dataclass
 class Outcome:
     accepted: int = 0
+    families: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -64,7 +65,7 @@ def admit(
     store.insert_records(session, deciding.rows)
     dataset.rejected_count += deciding.outcome.rejected.total()
     if origin.kind == "seed":
-        dataset.seed_count += deciding.outcome.accepted
+        dataset.seed_count += deciding.outcome.families
     else:
         dataset.accepted_count += deciding.outcome.accepted
     dataset.simulated = dataset.simulated or any(row["simulated"] for row in deciding.rows)
@@ -120,6 +121,7 @@ class _Deciding:
             self.pool.add(id, text, vector)
         self.dataset.last_seq += 1
         self.outcome.accepted += 1
+        self.outcome.families += head == id
         row = self._row(id, candidate, head)
         row |= {"seq": self.dataset.last_seq, "status": "accepted"}
         row["embedding"] = vector.tobytes() if head == id and vector is not None else None

@@ -148,10 +148,10 @@ def _unreadable(prompt: Prompt, words: str) -> Served:
 
 def _meaning(error: openai.APIError) -> TeacherRefused | TryAgain | Served:
     """What a failure of the client or the server means, in one table."""
-    if isinstance(error, openai.APITimeoutError):
-        return TryAgain("the connection timed out", paid=None)
     if isinstance(error, openai.APIConnectionError):
-        return TryAgain(f"no connection: {error.__cause__ or error}", paid=None)
+        before_sending = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+        words = f"no connection to the teacher: {error.__cause__ or error}"
+        return TryAgain(words, paid=False if before_sending else None)
     if isinstance(error, openai.APIResponseValidationError):
         return Served(Reply("the answer did not follow the protocol", "unreadable"), "", usage_estimated=True)
     if isinstance(error, openai.APIStatusError):

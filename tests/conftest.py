@@ -1,0 +1,47 @@
+"""Real servers for the tests: Postgres and Redis of the embedded stack, and the whole stack with workers."""
+
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app import config, db
+from app.stack import Stack
+
+# Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.
+FAST = {"SEEDBED_LEASE_SECONDS": "8", "SEEDBED_SWEEP_SECONDS": "0.5"}
+
+
+def _use(stack: Stack) -> None:
+    os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = stack.database_url, stack.redis_url
+    os.environ["SEEDBED_HOME"] = str(stack.home.path)
+    for cached in (config.settings, config.file_config, db.engine, db._sessions):
+        cached.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory) -> Iterator[Stack]:
+    """Postgres and Redis alone, with the schema: for tests that call services in this process."""
+    with Stack(tmp_path_factory.mktemp("database"), only=("postgres", "redis"), durable=False) as stack:
+        _use(stack)
+        from app import migrate
+
+        migrate.upgrade()
+        yield stack
+        db.engine().dispose()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory) -> Iterator[Stack]:
+    """The whole stack: API, workers, sweeper and the simulated teacher as real processes."""
+    with Stack(tmp_path_factory.mktemp("service"), durable=False, environment=FAST) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def api(service) -> Iterator[httpx.Client]:
+    """HTTP to the service with its key."""
+    headers = {"Authorization": f"Bearer {service.api_key}"}
+    with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+        yield client

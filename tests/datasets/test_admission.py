@@ -1,0 +1,174 @@
+"""What enters a dataset: decided once, under its lock, on a real Postgres."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from app.access import service as access
+from app.access.service import Caller
+from app.datasets import service, store
+from app.datasets.admission import Origin, admit
+from app.datasets.pools import Pools
+from app.datasets.schemas import DatasetCreate
+from app.db import transaction
+from app.synth.types import Candidate, Rejection
+from app.tables.datasets import Dataset, Record
+from tests.fakes import hash_encoder, unlike
+
+SEEDS = [
+    {"instruction": "Name three fruits that are red", "instances": [{"input": "", "output": "apple"}]},
+    {
+        "instruction": "Is this sentence a question?",
+        "instances": [{"input": "Why?", "output": "yes"}, {"input": "No.", "output": "no"}],
+        "is_classification": True,
+    },
+]
+
+
+@pytest.fixture
+def dataset(database) -> Dataset:
+    with transaction() as session:
+        project = access.ensure_project(session, "admission")
+        caller = Caller(project.id, "key")
+        body = DatasetCreate(name=f"set {time.time_ns()}", seeds={"tasks": SEEDS})
+        return service.create(session, caller, body)
+
+
+def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None):
+    fresh = [c.rejection is None for c in candidates]
+    encoded = pools.encode([c.instruction for c in candidates])
+    vectors = [vector if new else None for vector, new in zip(encoded, fresh, strict=True)]
+    with pools.locked(dataset.id) as cached, transaction() as session:
+        locked = store.lock_dataset(session, dataset.id)
+        pool = pools.refresh(session, locked, cached)
+        return admit(session, locked, candidates, vectors, Origin("imported"), pool, room)
+
+
+def rows(dataset: Dataset, **filters) -> list[Record]:
+    with transaction() as session:
+        query = select(Record).where(Record.dataset_id == dataset.id).filter_by(**filters).order_by(Record.id)
+        return list(session.scalars(query))
+
+
+def test_seeds_are_families_with_a_place_each(dataset):
+    found = sorted(rows(dataset), key=lambda row: row.seq)
+    assert [row.seq for row in found] == [1, 2, 3]
+    assert found[1].family == found[2].family == found[1].id
+    assert dataset.seed_count == 2
+
+
+def test_duplicates_of_seeds_of_the_pool_and_of_the_batch_are_explained(dataset):
+    new = "Explain how tides come about"
+    outcome = offer(
+        dataset,
+        Pools(hash_encoder),
+        Candidate("Name three fruits which are red", "", "a"),
+        Candidate(new, "", "b"),
+        Candidate("Explain how the tides come about", "", "c"),
+        Candidate("explain  how tides come ABOUT", "", "d"),
+        Candidate("Say hi to all", "", "e", rejection=Rejection("too_short", 2, 4)),
+    )
+    assert (outcome.accepted, outcome.offered) == (1, 5)
+    assert outcome.rejected == {"duplicate_lexical": 2, "duplicate_exact": 1, "too_short": 1}
+    (kept,) = rows(dataset, status="accepted", origin="imported")
+    for row in rows(dataset, reason="duplicate_exact"):
+        assert (row.nearest_id, row.nearest_text) == (kept.id, new)
+    first = rows(dataset, reason="duplicate_lexical")[0]
+    assert first.nearest_text == SEEDS[0]["instruction"]
+    assert first.detail["value"] > first.detail["threshold"] == 0.7
+    assert rows(dataset, reason="too_short")[0].detail == {"value": 2, "threshold": 4}
+
+
+def test_a_semantic_duplicate_names_its_neighbour(dataset):
+    def same_for_all(texts):
+        return hash_encoder(["one meaning"] * len(texts))
+
+    outcome = offer(dataset, Pools(same_for_all), Candidate("Describe the way of water", "", "x"))
+    assert outcome.rejected == {"duplicate_semantic": 1}
+    assert rows(dataset, reason="duplicate_semantic")[0].nearest_text == SEEDS[0]["instruction"]
+
+
+def test_rows_of_one_instruction_are_one_family(dataset):
+    text = "Translate the word into Korean"
+    pools = Pools(hash_encoder)
+    outcome = offer(dataset, pools, *(Candidate(text, f"word {n}", f"단어 {n}") for n in range(3)))
+    assert outcome.accepted == 3
+    kept = rows(dataset, status="accepted", origin="imported")
+    assert {row.family for row in kept} == {kept[0].id}
+    assert offer(dataset, pools, Candidate(text, "word 9", "y")).rejected == {"duplicate_lexical": 1}
+
+
+def test_what_has_no_room_is_surplus(dataset):
+    candidates = [Candidate(f"Explain {unlike(n)}", "", "x") for n in range(4)]
+    outcome = offer(dataset, Pools(hash_encoder), *candidates, room=3)
+    assert (outcome.accepted, outcome.rejected) == (3, {"surplus": 1})
+
+
+def test_a_rolled_back_admission_leaves_no_trace_in_the_pool(dataset):
+    pools = Pools(hash_encoder)
+    candidate = Candidate("Explain how tides come about", "", "x")
+    with pytest.raises(RuntimeError), pools.locked(dataset.id) as cached, transaction() as session:
+        locked = store.lock_dataset(session, dataset.id)
+        pool = pools.refresh(session, locked, cached)
+        vectors = pools.encode([candidate.instruction])
+        assert admit(session, locked, [candidate], vectors, Origin("imported"), pool).accepted == 1
+        raise RuntimeError("the database went away")
+    assert offer(dataset, pools, candidate).accepted == 1
+
+
+def test_the_database_refuses_a_copy_whatever_the_code_does(dataset):
+    (seed, *_) = rows(dataset, origin="seed")
+    with pytest.raises(IntegrityError, match="uq_records_pool_content"), transaction() as session:
+        session.add(
+            Record(
+                id="rec_copy",
+                dataset_id=dataset.id,
+                origin="imported",
+                status="accepted",
+                seq=99,
+                family="rec_copy",
+                instruction=seed.instruction,
+                input=seed.input,
+                output="x",
+                language="en",
+                content_hash=seed.content_hash,
+            )
+        )
+
+
+def test_several_workers_offering_the_same_rows_admit_each_once(dataset):
+    candidates = [Candidate(f"Explain {unlike(n)}", "", "x") for n in range(40)]
+    results = []
+
+    def worker(offset: int):
+        # A pool of its own for each: nothing is shared but the database.
+        pools = Pools(hash_encoder)
+        order = candidates[offset:] + candidates[:offset]
+        for start in range(0, 40, 5):
+            results.append(offer(dataset, pools, *order[start : start + 5]))
+
+    threads = [threading.Thread(target=worker, args=(n * 10,)) for n in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sum(one.accepted for one in results) == 40
+    assert sum(one.offered for one in results) == 160
+    with transaction() as session:
+        row = session.get(Dataset, dataset.id)
+        assert (row.accepted_count, row.rejected_count) == (40, 120)
+        seqs = session.scalars(select(Record.seq).where(Record.dataset_id == dataset.id, Record.seq.is_not(None))).all()
+        assert sorted(seqs) == list(range(1, row.last_seq + 1))
+
+
+def test_seeds_without_embeddings_are_encoded_once_and_kept(dataset):
+    encoded = []
+
+    def encode(texts):
+        encoded.extend(texts)
+        return hash_encoder(texts)
+
+    for _ in range(2):
+        Pools(encode).prepare(dataset)
+    assert sorted(encoded) == sorted(task["instruction"] for task in SEEDS)

@@ -1,0 +1,109 @@
+"""Small stand-ins for the outside world."""
+
+import hashlib
+import json
+import re
+
+import numpy as np
+
+from app.synth.types import Prompt, Reply
+
+
+class FakeTeacher:
+    """Answers every step of Self-Instruct with sensible JSON; `replies` overrides a step by name."""
+
+    def __init__(self, **replies):
+        self.replies = replies
+        self.prompts: list[Prompt] = []
+
+    async def __call__(self, prompt: Prompt) -> Reply:
+        self.prompts.append(prompt)
+        answer = self.replies.get(prompt.step, self._default)
+        reply = answer(prompt) if callable(answer) else answer
+        return reply if isinstance(reply, Reply) else Reply(reply, id=f"{prompt.position}")
+
+    def steps(self) -> list[str]:
+        return [prompt.step for prompt in self.prompts]
+
+    def _default(self, prompt: Prompt) -> str:
+        number = len(self.prompts)
+        if prompt.step == "instructions":
+            return json.dumps({"instructions": [f"Explain subject {number}-{n} {unlike(n, number)}" for n in range(8)]})
+        if prompt.step == "classification":
+            return json.dumps({"is_classification": False})
+        return json.dumps({"instances": [{"input": "", "output": f"Answer {number}"}]})
+
+
+def unlike(*seed) -> str:
+    """Ten words that no other seed has."""
+    digest = hashlib.sha256(repr(seed).encode()).hexdigest()
+    return " ".join(re.findall("....", digest)[:10])
+
+
+def hash_encoder(texts) -> np.ndarray:
+    """Unit vectors that differ for different texts; the same text gives the same vector."""
+    rows = []
+    for text in texts:
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+        rows.append(rng.standard_normal(32))
+    matrix = np.array(rows, dtype=np.float32).reshape(len(rows), 32)
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+class ScriptedServer:
+    """An HTTP server that answers every POST with what `answer(body)` returns: (status, headers, bytes)."""
+
+    def __init__(self, answer):
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+        self.bodies: list[dict] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                outer.bodies.append(body)
+                found = answer(body)
+                if found is None:
+                    return
+                status, headers, content = found
+                self.send_response(status)
+                for name, value in {"content-type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> "ScriptedServer":
+        import threading
+
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def chat(content: str | None, finish: str = "stop", **more) -> bytes:
+    """The body of a chat completion."""
+    message = {"role": "assistant", "content": content, "refusal": more.pop("refusal", None)}
+    body = {
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "fake-1",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
+    return json.dumps(body | more).encode()
+
+
+def error(code: str, message: str = "in words") -> bytes:
+    return json.dumps({"error": {"message": message, "type": "x", "param": None, "code": code}}).encode()

@@ -1,0 +1,283 @@
+"""Runs in this process against a scripted teacher over HTTP: their ends, and that nothing is paid twice."""
+
+import json
+import threading
+import time
+from collections import Counter
+
+import pytest
+from sqlalchemy import func, select
+
+from app import config
+from app.access import service as access
+from app.access.service import Caller
+from app.datasets import service as datasets
+from app.datasets.pools import Pools
+from app.datasets.schemas import DatasetCreate
+from app.db import transaction
+from app.errors import AppError
+from app.leases import in_seconds
+from app.runs import batch, planning, service, slice, store
+from app.runs.schemas import RunCreate
+from app.tables.datasets import Record
+from app.tables.runs import Batch, Completion, Run
+from tests.fakes import ScriptedServer, chat, error, hash_encoder, unlike
+from workers.generation import teacher
+
+
+class Scripted:
+    """Answers Self-Instruct's calls; `fault(body, count)` may answer first. Counts each request body."""
+
+    def __init__(self, fault=lambda body, count: None, seconds=0.0):
+        self.fault, self.seconds = fault, seconds
+        self.served: Counter[str] = Counter()
+        self.guard = threading.Lock()
+
+    def __call__(self, body: dict):
+        key = json.dumps(body, sort_keys=True)
+        with self.guard:
+            count = self.served[key]
+            self.served[key] += 1
+        found = self.fault(body, count)
+        if found is not None:
+            return found
+        time.sleep(self.seconds)
+        asked = body["response_format"]["json_schema"]["name"]
+        if asked == "instructions":
+            reply = {"instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(8)]}
+        elif asked == "classification":
+            reply = {"is_classification": False}
+        else:
+            reply = {"instances": [{"input": "", "output": f"An answer about {unlike(key)}"}]}
+        return 200, {}, chat(json.dumps(reply))
+
+
+@pytest.fixture
+def start(database, tmp_path, monkeypatch):
+    """Start a run against a scripted teacher; gives its id and the tools to work on it."""
+    servers = []
+
+    def begin(script, **body) -> tuple[str, slice.Tools]:
+        server = ScriptedServer(script).__enter__()
+        servers.append(server)
+        path = tmp_path / "seedbed.toml"
+        path.write_text(
+            f'[[teachers]]\nname = "t"\nbase_url = "{server.url}"\nmodel = "m"\n'
+            'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 3\n'
+        )
+        monkeypatch.setenv("SEEDBED_CONFIG", str(path))
+        config.settings.cache_clear(), config.file_config.cache_clear()
+        with transaction() as session:
+            project = access.ensure_project(session, "slices")
+            caller = Caller(project.id, "k")
+            made = DatasetCreate(name=f"set {time.time_ns()}", seeds={"bundled": "korean"})
+            dataset = datasets.create(session, caller, made)
+            run = service.start(session, caller, RunCreate(dataset_id=dataset.id, teacher="t", **body))
+        return run.id, slice.Tools(Pools(hash_encoder), teacher, threading.Event())
+
+    yield begin
+    for server in servers:
+        server.__exit__()
+    monkeypatch.undo()
+    config.settings.cache_clear(), config.file_config.cache_clear()
+
+
+def run_of(id: str) -> Run:
+    with transaction() as session:
+        return session.get(Run, id)
+
+
+def books_balance(run: Run) -> None:
+    """Counters equal rows; cost equals completions; nothing stays reserved."""
+    with transaction() as session:
+        by_status = dict(
+            session.execute(select(Record.status, func.count()).where(Record.run_id == run.id).group_by(Record.status)).all()
+        )
+        reasons = dict(
+            session.execute(
+                select(Record.reason, func.count())
+                .where(Record.run_id == run.id, Record.status == "rejected")
+                .group_by(Record.reason)
+            ).all()
+        )
+        cost = session.scalar(select(func.sum(Completion.cost_usd)).where(Completion.run_id == run.id)) or 0
+    assert (run.accepted, run.rejected) == (by_status.get("accepted", 0), by_status.get("rejected", 0))
+    assert run.rejected_by_reason == reasons
+    assert (run.cost_usd, run.reserved_requests, run.reserved_usd) == (cost, 0, 0)
+
+
+def test_a_run_ends_with_exactly_its_target(start):
+    id, tools = start(Scripted(), target=37)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 37)
+    books_balance(run)
+
+
+def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
+    def fault(body, count):
+        place = int.from_bytes(json.dumps(body, sort_keys=True).encode()[-40:-36], "big") % 5
+        if count == 0 and place == 0:
+            return 500, {}, error("server_error")
+        if count == 0 and place == 1:
+            return 429, {"retry-after-ms": "30"}, error("rate_limit_exceeded")
+        return None
+
+    script = Scripted(fault)
+    id, tools = start(script, target=20)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted, run.unknown_requests) == ("succeeded", 20, 0)
+    assert max(script.served.values()) <= 2
+    books_balance(run)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [(401, "invalid_api_key", "credentials_refused"), (404, "model_not_found", "model_unknown")],
+)
+def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
+    id, tools = start(Scripted(lambda body, count: (status, {}, error(code, "said the teacher"))), target=5)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("failed", reason)
+    assert "said the teacher" in run.error
+    books_balance(run)
+
+
+@pytest.mark.parametrize("ceiling", [{"max_requests": 9}, {"max_usd": 0.004}, {"max_tokens": 9000}])
+def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
+    script = Scripted()
+    id, tools = start(script, target=500, **ceiling)
+    slice.work(id, tools)
+    run = run_of(id)
+    (name,) = ceiling
+    assert (run.status, run.stop_reason) == ("succeeded", name)
+    assert script.served.total() == run.requests
+    spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": run.prompt_tokens + run.completion_tokens}
+    assert 0 < spent[name] <= ceiling[name]
+    books_balance(run)
+
+
+def test_a_teacher_that_repeats_itself_ends_by_the_ceiling_on_candidates(start):
+    def repeat(body, count):
+        return 200, {}, chat('{"instructions": ["Name three fruits that are red", "Name three fruits that are red"]}')
+
+    id, tools = start(Scripted(repeat), target=5, max_candidates=11)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("succeeded", "max_candidates")
+    assert run.accepted + run.rejected == 11
+    books_balance(run)
+
+
+def test_one_bad_reply_costs_one_row(start):
+    def fault(body, count):
+        if body["response_format"]["json_schema"]["name"] == "instances" and body["seed"] % 2:
+            return 200, {}, b"<html>not json</html>"
+        return None
+
+    id, tools = start(Scripted(fault), target=12)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted) == ("succeeded", 12)
+    books_balance(run)
+
+
+def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
+    script = Scripted()
+    id, tools = start(script, target=8)
+    seen = planning.look(id, 1)
+    with transaction() as session:
+        run = session.get(Run, id)
+        dataset = store.dataset_of(session, run.project_id, run.dataset_id)
+    tools.pools.prepare(dataset)
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    async def work(claim, admit):
+        work_tools = batch.Work(run, dataset, teacher("t"), tools.pools)
+        original, batch._admit = batch._admit, admit
+        try:
+            await batch.work(claim, work_tools)
+        finally:
+            batch._admit = original
+            await work_tools.teacher.close()
+
+    import asyncio
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(work(seen.claims[0], die))
+    paid = script.served.total()
+    with transaction() as session:
+        session.get(Batch, seen.claims[0].id).lease_expires_at = in_seconds(-1)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted) == ("succeeded", 8)
+    assert max(script.served.values()) == 1
+    assert paid == 17 and run.unknown_requests == 0
+    books_balance(run)
+
+
+def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
+    script = Scripted(seconds=0.1)
+    id, tools = start(script, target=60)
+    caller = Caller(run_of(id).project_id, "k")
+    working = threading.Thread(target=slice.work, args=(id, tools))
+    working.start()
+    while run_of(id).requests < 5:
+        time.sleep(0.02)
+    with transaction() as session:
+        assert service.pause(session, caller, id).status == "pausing"
+    working.join(timeout=20)
+    paused = run_of(id)
+    assert (paused.status, paused.reserved_requests, paused.unknown_requests) == ("paused", 0, 0)
+    before = script.served.total()
+    slice.work(id, tools)
+    assert script.served.total() == before
+    with transaction() as session:
+        service.resume(session, caller, id)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted) == ("succeeded", 60)
+    assert max(script.served.values()) == 1
+    books_balance(run)
+
+
+def test_cancel_takes_effect_soon_and_keeps_what_was_accepted(start):
+    script = Scripted(seconds=0.5)
+    id, tools = start(script, target=500)
+    caller = Caller(run_of(id).project_id, "k")
+    working = threading.Thread(target=slice.work, args=(id, tools))
+    working.start()
+    while run_of(id).accepted == 0:
+        time.sleep(0.05)
+    with transaction() as session:
+        service.cancel(session, caller, id)
+    began = time.monotonic()
+    working.join(timeout=20)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("cancelled", "cancelled")
+    assert time.monotonic() - began < 5
+    assert run.accepted > 0
+    books_balance(run)
+    with transaction() as session:
+        assert service.cancel(session, caller, id).status == "cancelled"
+        with pytest.raises(AppError) as found:
+            service.resume(session, caller, id)
+    assert found.value.status == 409
+
+
+def test_a_teacher_that_is_gone_fails_the_run_after_some_patience(start, monkeypatch):
+    from app.runs import asking
+
+    monkeypatch.setattr(asking, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(batch, "WAIT_AFTER_FAILURE", 0)
+    id, tools = start(Scripted(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
+    for _ in range(8):
+        slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("failed", "teacher_unavailable")
+    assert "out of order" in run.error
+    books_balance(run)

@@ -1,0 +1,55 @@
+"""Rules by a table of cases."""
+
+import pytest
+
+from app.synth.filters import check_instance, check_instruction, instruction_rules
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "reason"),
+    [
+        ("en", "Summarise the plot of a novel you like.", "blocked_word"),
+        ("en", "Summarise the plotline of a novel you like.", None),
+        ("en", "Describe this Image in two words please", "blocked_word"),
+        ("en", "Go to the shop and buy milk", "blocked_word"),
+        ("en", "Explain tides", "too_short"),
+        ("en", " ".join(["word"] * 151), "too_long"),
+        ("en", "Write a program that sorts numbers", "blocked_opening"),
+        ("en", "- List four kinds of cheese", "opens_with_punctuation"),
+        ("en", '"Carpe diem" means what in plain English?', None),
+        ("en", "", "empty_instruction"),
+        ("en-GB", "Explain tides", "too_short"),
+        ("ko", "서울의 날씨를 요약하세요", None),
+        ("ko", "요약하세요", "too_short"),
+        ("ko", "다음 사진을 설명해 주세요", "blocked_word"),
+        ("en", "서울의 날씨를 요약해서 세 줄로 쓰세요", None),
+        ("ja", "天気予報を短く要約してください", None),
+        ("th", "อธิบายน้ำขึ้นน้ำลงให้เด็กฟัง", None),
+        ("ar", "اشرح ظاهرة المد والجزر لطفل", None),
+    ],
+)
+def test_instruction_rules(language, text, reason):
+    found = check_instruction(text, instruction_rules(language))
+    assert (found.reason if found else None) == reason
+
+
+@pytest.mark.parametrize(
+    ("input", "output", "reason"),
+    [
+        ("", "An answer.", None),
+        ("A question?", "An answer.", None),
+        ("same  text", "same text", "output_equals_input"),
+        ("x", "   ", "empty_output"),
+        ("x", "The list is:", "ends_with_colon"),
+        ("The list is:", "one", "ends_with_colon"),
+        ("목록은：", "하나", "ends_with_colon"),
+    ],
+)
+def test_instance_rules(input, output, reason):
+    found = check_instance(input, output)
+    assert (found.reason if found else None) == reason
+
+
+def test_a_rejection_carries_value_and_threshold():
+    found = check_instruction("Explain tides", instruction_rules("en"))
+    assert (found.value, found.threshold) == (2, 4)

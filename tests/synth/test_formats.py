@@ -1,0 +1,71 @@
+"""Forms and splits."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.synth.formats import FORMS, json_line, write_jsonl
+from app.synth.splits import assign
+
+
+@dataclass
+class Row:
+    instruction: str
+    input: str
+    output: str
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("alpaca", {"instruction": "Add", "input": "1 1", "output": "2"}),
+        (
+            "messages",
+            {"messages": [{"role": "user", "content": "Add\n\n1 1"}, {"role": "assistant", "content": "2"}]},
+        ),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "Add\n\n1 1"}, {"from": "gpt", "value": "2"}]}),
+    ],
+)
+def test_forms(form, line):
+    assert FORMS[form](Row("Add", "1 1", "2")) == line
+
+
+def test_without_input_the_turn_is_the_instruction():
+    assert FORMS["messages"](Row("Add", "", "2"))["messages"][0]["content"] == "Add"
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_a_line_is_one_line_and_reads_back(text):
+    line = json_line({"instruction": text})
+    assert len(line.decode("utf-8").splitlines()) <= 1 + text.count("\x85") + text.count("\x1c")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"instruction": text}
+
+
+def test_write_jsonl(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    assert write_jsonl([Row("가", "", "나"), Row("b", "", "c")], path) == 2
+    assert json.loads(path.read_text("utf-8").splitlines()[0]) == {"instruction": "가", "input": "", "output": "나"}
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=5), max_size=60),
+    st.floats(0, 0.4),
+    st.floats(0, 0.4),
+    st.integers(0, 3),
+)
+def test_splits_cover_every_family_once_and_do_not_depend_on_order(families, validation, test, seed):
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    found = assign(families, shares, seed)
+    assert set(found) == set(families)
+    assert found == assign(list(reversed(families)), shares, seed)
+    if families:
+        assert "train" in found.values()
+
+
+def test_split_sizes_are_exact():
+    found = list(assign([str(n) for n in range(200)], {"train": 0.9, "validation": 0.05, "test": 0.05}, 0).values())
+    assert (found.count("train"), found.count("validation"), found.count("test")) == (180, 10, 10)

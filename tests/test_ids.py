@@ -1,0 +1,13 @@
+"""Ids sort by time and are UUIDs of version 7."""
+
+import uuid
+
+from app.ids import new_id
+
+
+def test_ids_rise_and_are_uuid_7():
+    made = [new_id("rec") for _ in range(5000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 5000
+    parsed = uuid.UUID(made[0].removeprefix("rec_"))
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
