@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,6 +47,12 @@ def install(app: FastAPI) -> None:
         log.warning("%s %s: a store is away: %s", request.method, request.url.path, error)
         words = "The database can't be reached at the moment. Nothing was changed; try again soon."
         return answer(AppError(503, "unavailable", words, headers={"Retry-After": "5"}), request.url.path)
+
+    @app.exception_handler(DataError)
+    @app.exception_handler(UnicodeEncodeError)
+    def unstorable(request: Request, error: Exception):
+        words = "A value can't be looked up: it holds a NUL, half a character, or a number out of range."
+        return answer(AppError(422, "invalid-input", words), request.url.path)
 
     @app.exception_handler(DBAPIError)
     def broken(request: Request, error: DBAPIError):

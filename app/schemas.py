@@ -1,15 +1,25 @@
 """What all bodies share: unknown fields are refused, times are RFC 3339 in UTC."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Body(BaseModel):
     """A request body: a wrong name or a wrong type is a 422, never guessed at."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def storable(cls, value):
+        if isinstance(value, str) and UNSTORABLE.search(value):
+            raise ValueError("must not hold NUL characters or half characters (lone surrogates)")
+        return value
 
 
 class View(BaseModel):

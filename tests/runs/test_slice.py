@@ -90,19 +90,15 @@ def run_of(id: str) -> Run:
 def books_balance(run: Run) -> None:
     """Counters equal rows; cost equals completions; nothing stays reserved."""
     with transaction() as session:
-        by_status = dict(
-            session.execute(select(Record.status, func.count()).where(Record.run_id == run.id).group_by(Record.status)).all()
-        )
-        reasons = dict(
-            session.execute(
-                select(Record.reason, func.count())
-                .where(Record.run_id == run.id, Record.status == "rejected")
-                .group_by(Record.reason)
-            ).all()
-        )
+        rows = session.execute(
+            select(Record.status, Record.reason, func.count())
+            .where(Record.run_id == run.id)
+            .group_by(Record.status, Record.reason)
+        ).all()
         cost = session.scalar(select(func.sum(Completion.cost_usd)).where(Completion.run_id == run.id)) or 0
-    assert (run.accepted, run.rejected) == (by_status.get("accepted", 0), by_status.get("rejected", 0))
-    assert run.rejected_by_reason == reasons
+    assert run.accepted == sum(count for status, _, count in rows if status == "accepted")
+    assert run.rejected_by_reason == {reason: count for status, reason, count in rows if status == "rejected"}
+    assert run.rejected == sum(run.rejected_by_reason.values())
     assert (run.cost_usd, run.reserved_requests, run.reserved_usd) == (cost, 0, 0)
 
 
@@ -154,7 +150,8 @@ def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
     (name,) = ceiling
     assert (run.status, run.stop_reason) == ("succeeded", name)
     assert script.served.total() == run.requests
-    spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": run.prompt_tokens + run.completion_tokens}
+    tokens = run.prompt_tokens + run.completion_tokens
+    spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": tokens}
     assert 0 < spent[name] <= ceiling[name]
     books_balance(run)
 

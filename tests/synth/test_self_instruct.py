@@ -67,7 +67,8 @@ def test_the_same_batch_makes_the_same_requests():
 
 
 def test_what_is_known_or_broken_costs_no_further_call():
-    told = instructions("Name five rivers in Asia", "Plot it", "1. Name five rivers in Asia", "Explain tides to a child:")
+    rivers = "Name five rivers in Asia"
+    told = instructions(rivers, "Plot it", f"1. {rivers}", "Explain tides to a child:")
     teacher = FakeTeacher(instructions=told)
     rows = propose(teacher, known={"Name five rivers in Asia"})
     by_text = {(row.instruction, row.rejection.reason if row.rejection else None) for row in rows}
@@ -104,7 +105,10 @@ def test_an_unreadable_classification_counts_as_no():
     [
         ('{"instances": [{"input": "a", "output": "a"}]}', ["output_equals_input"]),
         ('{"instances": [{"input": "a", "output": ""}]}', ["empty_output"]),
-        ('{"instances": [{"input": "a", "output": "x"}, {"input": "a", "output": "y"}]}', ["contradictory_outputs"] * 2),
+        (
+            '{"instances": [{"input": "a", "output": "x"}, {"input": "a", "output": "y"}]}',
+            ["contradictory_outputs", "contradictory_outputs"],
+        ),
         ('{"instances": [{"input": "a", "output": "x"}, {"input": "a", "output": "x"}]}', [None, "repeated_in_reply"]),
         ('{"instances": [{"input": "a", "output": "x"}, {"input": "b", "output": "x"}]}', [None, None]),
         ('{"instances": []}', ["empty_output"]),

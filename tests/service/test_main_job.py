@@ -1,0 +1,311 @@
+"""The main job over HTTP with real workers: seeds, a run, a snapshot, a fine-tune; and what goes with it."""
+
+import hashlib
+import json
+import time
+import uuid
+
+import httpx
+import pytest
+
+
+def wait(api: httpx.Client, path: str, seconds: float = 120) -> dict:
+    until = time.monotonic() + seconds
+    while True:
+        job = api.get(path).json()
+        if job["status"] in ("succeeded", "failed", "cancelled"):
+            return job
+        assert time.monotonic() < until, job
+        time.sleep(0.2)
+
+
+def post(api: httpx.Client, path: str, status: int, **body) -> tuple[dict, str]:
+    answer = api.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json(), answer.headers["location"]
+
+
+@pytest.fixture(scope="module")
+def dataset(api) -> dict:
+    made, place = post(api, "/v1/datasets", 201, name=f"job {uuid.uuid4()}", seeds={"bundled": "english"})
+    assert api.get(place).json() == made
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(api, dataset) -> dict:
+    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=60)
+    return wait(api, place)
+
+
+@pytest.fixture(scope="module")
+def snapshot(api, dataset, run) -> dict:
+    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
+    return wait(api, place)
+
+
+@pytest.fixture(scope="module")
+def fine_tune(api, snapshot) -> dict:
+    _, place = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"], hyperparameters={"epochs": 1})
+    return wait(api, place, 240)
+
+
+def rows_of(api, dataset: dict, **filters) -> list[dict]:
+    rows, after = [], None
+    while True:
+        query = {"limit": 200, **filters} | ({"after": after} if after else {})
+        page = api.get(f"/v1/datasets/{dataset['id']}/records", params=query).json()
+        rows += page["data"]
+        if not page["has_more"]:
+            return rows
+        after = page["next"]
+
+
+def test_the_bundled_seeds(dataset):
+    assert dataset["counts"]["seeds"] >= 175
+
+
+def test_the_run_has_exactly_its_target_and_its_counts_are_rows(api, dataset, run):
+    assert (run["status"], run["stop_reason"]) == ("succeeded", "target_reached")
+    accepted = rows_of(api, dataset, run_id=run["id"], status="accepted")
+    rejected = rows_of(api, dataset, run_id=run["id"], status="rejected")
+    counts = run["counts"]
+    assert (len(accepted), len(rejected)) == (60, counts["rejected"]) == (counts["accepted"], counts["rejected"])
+    assert counts["offered"] == 60 + len(rejected)
+    for reason, count in counts["rejected_by_reason"].items():
+        assert count == len([row for row in rejected if row["reason"] == reason])
+    assert float(run["usage"]["cost_usd"]) > 0
+
+
+def test_every_row_is_marked_and_every_rejection_explained(api, dataset, run):
+    for row in rows_of(api, dataset, run_id=run["id"]):
+        assert row["simulated"]
+        if row["status"] == "rejected":
+            assert row["reason"]
+            if row["reason"].startswith("duplicate"):
+                assert row["nearest_id"] and row["nearest_text"] and row["detail"]["value"]
+    assert run["simulated"] and "teaches a model nothing" in run["note"]
+    assert not any(row["simulated"] for row in rows_of(api, dataset, origin="seed"))
+
+
+def test_a_record_shows_what_it_grew_from(api, dataset, run):
+    row = rows_of(api, dataset, run_id=run["id"], status="accepted")[-1]
+    whole = api.get(f"/v1/records/{row['id']}").json()
+    assert [one["step"] for one in whole["completions"]] == ["instructions", "classification", "instances"]
+    assert len(whole["parents"]) == 8
+    assert len(whole["templates"]) == 3
+    parent = api.get(f"/v1/records/{whole['parents'][0]['id']}").json()
+    assert row["id"] in [child["id"] for child in parent["children"]] or len(parent["children"]) == 50
+
+
+def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
+    from app.synth.pool import Pool
+
+    pool = Pool()
+    for row in sorted(rows_of(api, dataset, status="accepted"), key=lambda row: row["seq"]):
+        if row["origin"] == "generated":
+            assert pool.screen(row["instruction"]) is None
+        if row["family"] == row["id"]:
+            pool.add(row["id"], row["instruction"], None)
+
+
+def test_the_snapshot_reads_back(api, run, snapshot):
+    assert (snapshot["status"], snapshot["rows"], snapshot["simulated"]) == ("succeeded", 60, True)
+    assert sum(snapshot["splits"].values()) == 60
+    lines = {}
+    for file in snapshot["files"]:
+        answer = api.get(f"/v1/snapshots/{snapshot['id']}/files/{file['name']}")
+        assert hashlib.sha256(answer.content).hexdigest() == file["sha256"]
+        assert len(answer.content) == file["bytes"]
+        lines[file["name"]] = [json.loads(line) for line in answer.content.splitlines()]
+        assert len(lines[file["name"]]) == file["rows"]
+        assert all(line["simulated"] for line in lines[file["name"]])
+    assert len(lines) == 9
+    alpaca, messages, sharegpt = (lines[f"train.{form}.jsonl"][0] for form in ("alpaca", "messages", "sharegpt"))
+    assert messages["messages"][-1]["content"] == sharegpt["conversations"][-1]["value"] == alpaca["output"]
+    trained = {row["instruction"] for row in lines["train.alpaca.jsonl"]}
+    assert not trained & {row["instruction"] for row in lines["test.alpaca.jsonl"]}
+
+
+def test_a_second_snapshot_of_the_same_rows_is_the_same_bytes(api, dataset, snapshot):
+    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
+    again = wait(api, place)
+    assert again["id"] != snapshot["id"]
+    assert again["digest"] == snapshot["digest"]
+    assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in snapshot["files"]]
+    manifest = api.get(f"/v1/snapshots/{again['id']}/manifest").json()
+    assert manifest["digest"] == snapshot["digest"]
+    assert "teaches a model nothing" in json.dumps(manifest)
+
+
+def test_downloads_resume_and_are_cached(api, snapshot):
+    file = next(one for one in snapshot["files"] if one["name"] == "train.alpaca.jsonl")
+    place = f"/v1/snapshots/{snapshot['id']}/files/{file['name']}"
+    plain = {"accept-encoding": "identity"}
+    whole = api.get(place, headers=plain)
+    assert whole.headers["etag"] == f'"{file["sha256"]}"'
+    rest = api.get(place, headers=plain | {"range": "bytes=100-"})
+    assert (rest.status_code, rest.content) == (206, whole.content[100:])
+    assert rest.headers["content-range"] == f"bytes 100-{file['bytes'] - 1}/{file['bytes']}"
+    assert api.get(place, headers=plain | {"range": f"bytes={file['bytes']}-"}).status_code == 416
+    assert api.get(place, headers=plain | {"range": "bytes=-5"}).content == whole.content[-5:]
+    other = plain | {"range": "bytes=0-9", "if-range": '"another"'}
+    assert api.get(place, headers=other).status_code == 200
+    assert api.get(place, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+    packed = api.get(place, headers={"accept-encoding": "gzip"})
+    assert (packed.headers["content-encoding"], packed.content) == ("gzip", whole.content)
+
+
+def test_a_snapshot_never_changes(api, dataset, snapshot):
+    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=5, seed=9)
+    assert wait(api, place)["counts"]["accepted"] == 5
+    assert api.get(f"/v1/snapshots/{snapshot['id']}").json() == snapshot
+    assert api.delete(f"/v1/datasets/{dataset['id']}").status_code == 409
+
+
+def test_the_fine_tune_learns_and_leaves_an_adapter(api, snapshot, fine_tune):
+    assert (fine_tune["status"], fine_tune["stop_reason"]) == ("succeeded", "completed"), fine_tune
+    assert fine_tune["summary"]["loss_after"] < fine_tune["summary"]["loss_before"]
+    assert fine_tune["simulated"]
+    metrics = api.get(f"/v1/fine-tunes/{fine_tune['id']}/metrics").json()["data"]
+    assert metrics and all("loss" in row["values"] for row in metrics)
+    names = {one["name"]: one for one in fine_tune["artifacts"]}
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "base/model.safetensors"} <= set(names)
+    adapter = api.get(f"/v1/fine-tunes/{fine_tune['id']}/artifacts/adapter_model.safetensors")
+    assert hashlib.sha256(adapter.content).hexdigest() == names["adapter_model.safetensors"]["sha256"]
+    header = json.loads(adapter.content[8 : 8 + int.from_bytes(adapter.content[:8], "little")])
+    assert any("lora_A" in name for name in header)
+    card = api.get(f"/v1/fine-tunes/{fine_tune['id']}/artifacts/README.md").text
+    assert "simulated" in card
+
+
+def stream(api: httpx.Client, path: str, last: str | None = None) -> list[dict]:
+    headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
+    found = []
+    with api.stream("GET", path, headers=headers, timeout=60) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[6:]))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["runs", "fine-tunes"])
+def test_events_as_a_list_and_as_a_stream_that_resumes(api, run, fine_tune, kind):
+    place = f"/v1/{kind}/{(run if kind == 'runs' else fine_tune)['id']}/events"
+    whole = stream(api, place)
+    assert [event["data"]["status"] for event in whole if event["type"] == "status"] == [
+        "queued",
+        "running",
+        "succeeded",
+    ]
+    assert {event["type"] for event in whole} >= {"status"}
+    listed, after = [], 0
+    while True:
+        page = api.get(place, params={"limit": 7, "after": after}).json()
+        listed += page["data"]
+        if not page["has_more"]:
+            break
+        after = page["next"]
+    assert listed == whole
+    middle = len(whole) // 2
+    assert stream(api, place, str(whole[middle]["seq"])) == whole[middle + 1 :]
+
+
+def test_the_stream_of_a_run_under_way_ends_with_the_run(api, dataset):
+    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=3, seed=11)
+    assert stream(api, f"{place}/events")[-1]["data"]["status"] == "succeeded"
+
+
+def test_lists_page_without_gaps_or_repeats(api, dataset, run):
+    ids, after = [], None
+    while True:
+        page = api.get(
+            f"/v1/datasets/{dataset['id']}/records", params={"limit": 13, **({"after": after} if after else {})}
+        ).json()
+        ids += [row["id"] for row in page["data"]]
+        if not page["has_more"]:
+            assert page["next"] is None
+            break
+        after = page["next"]
+    stats = api.get(f"/v1/datasets/{dataset['id']}/stats").json()
+    assert len(ids) == len(set(ids)) == sum(stats["by_status"].values())
+    assert ids == sorted(ids, reverse=True)
+
+
+def test_korean_end_to_end(api):
+    made, _ = post(api, "/v1/datasets", 201, name=f"한국어 {uuid.uuid4()}", language="ko", seeds={"bundled": "korean"})
+    _, place = post(api, "/v1/runs", 202, dataset_id=made["id"], teacher="simulated", target=20)
+    run = wait(api, place)
+    assert run["counts"]["accepted"] == 20, run
+    assert not {"opens_with_punctuation", "too_short"} & set(run["counts"]["rejected_by_reason"])
+    rows = rows_of(api, made, run_id=run["id"], status="accepted")
+    assert all(any("가" <= character <= "힣" for character in row["instruction"]) for row in rows)
+
+
+def test_rows_are_imported_through_admission(api, dataset):
+    seed = rows_of(api, dataset, origin="seed")[0]
+    fresh = f"Describe {uuid.uuid4()} in the words of a sailor"
+    lines = [
+        {"instruction": fresh, "input": None, "output": "Aye."},
+        {"instruction": seed["instruction"], "input": "another input", "output": "x"},
+        {"instruction": fresh.upper(), "input": "", "output": "Aye."},
+        {"instruction": "Say it again", "input": "same", "output": "same"},
+    ]
+    content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode()
+    answer = api.post(
+        f"/v1/datasets/{dataset['id']}/imports", content=content, headers={"content-type": "application/jsonl"}
+    )
+    assert answer.status_code == 202, answer.text
+    done = wait(api, answer.headers["location"])
+    assert (done["status"], done["rows"], done["accepted"], done["rejected"]) == ("succeeded", 4, 1, 3)
+    assert done["rejected_by_reason"] == {"duplicate_lexical": 1, "duplicate_exact": 1, "output_equals_input": 1}
+    (kept,) = rows_of(api, dataset, import_id=done["id"], status="accepted")
+    assert (kept["instruction"], kept["simulated"], kept["origin"]) == (fresh, False, "imported")
+
+
+def test_seeds_are_imported(api):
+    made, _ = post(api, "/v1/datasets", 201, name=f"seeds {uuid.uuid4()}")
+    task = {
+        "instruction": "Name a red fruit",
+        "instances": [{"input": "", "output": "apple"}],
+        "is_classification": False,
+    }
+    content = json.dumps(task).encode() + b"\n" + json.dumps(task | {"id": "x", "name": "again"}).encode()
+    answer = api.post(
+        f"/v1/datasets/{made['id']}/imports?kind=seeds", content=content, headers={"content-type": "application/jsonl"}
+    )
+    done = wait(api, answer.headers["location"])
+    assert (done["accepted"], done["rejected_by_reason"]) == (1, {"duplicate_exact": 1})
+    assert api.get(f"/v1/datasets/{made['id']}").json()["counts"]["seeds"] == 1
+
+
+def test_a_fine_tune_is_cancelled(api, snapshot):
+    _, place = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"])
+    until = time.monotonic() + 60
+    while api.get(place).json()["status"] == "queued" and time.monotonic() < until:
+        time.sleep(0.1)
+    assert api.post(f"{place}/cancel").status_code == 200
+    began = time.monotonic()
+    done = wait(api, place, 30)
+    assert (done["status"], done["stop_reason"]) == ("cancelled", "cancelled")
+    assert time.monotonic() - began < 15
+    assert api.post(f"{place}/cancel").json() == done
+
+
+def test_what_the_operator_configured(api, service):
+    (teacher,) = api.get("/v1/teachers").json()["data"]
+    assert teacher["name"] == "simulated"
+    assert "127.0.0.1" not in json.dumps(teacher)
+    assert "tiny" in [one["name"] for one in api.get("/v1/base-models").json()["data"]]
+
+
+def test_health_and_documentation(service):
+    assert httpx.get(service.url + "/healthz").json() == {"status": "alive"}
+    assert httpx.get(service.url + "/readyz").json()["status"] == "ready"
+    assert httpx.get(service.url + "/docs").status_code == 200
+    document = httpx.get(service.url + "/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids)) and all("_" not in one for one in ids)
