@@ -53,8 +53,8 @@ def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
     """The tasks of a bundled set. Raises KeyError for an unknown name."""
     if name not in BUNDLED:
         raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
-    lines = (resources.files(__name__) / f"{name}.jsonl").read_text("utf-8").splitlines()
-    return tuple(SeedTask.model_validate(json.loads(line)) for line in lines)
+    lines = (resources.files(__name__) / f"{name}.jsonl").read_text("utf-8").split("\n")
+    return tuple(SeedTask.model_validate(json.loads(line)) for line in lines if line)
 
 
 def load_seeds(name: str = "english") -> list[Demonstration]:

@@ -1,0 +1,93 @@
+"""The training child: a process group of its own, that sees no secret, and is never left behind."""
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+TERM_SECONDS = 5
+STDERR_BYTES = 4096
+
+# What a training needs of our environment. Everything else stays here: addresses, keys, passwords.
+_ALLOWED = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HF_HOME"}
+_ALLOWED_STARTS = ("CUDA_", "NVIDIA_", "NCCL_", "HF_HUB_", "OMP_", "MKL_", "TORCH")
+
+
+def environment(inherited: dict[str, str]) -> dict[str, str]:
+    """The part of the environment that the child may see."""
+    kept = {
+        name: value
+        for name, value in inherited.items()
+        if name in _ALLOWED or (name.startswith(_ALLOWED_STARTS) and "TOKEN" not in name)
+    }
+    return kept | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+
+
+class Child:
+    """`python -m workers.recipes.sft job.json`, and the events it prints."""
+
+    def __init__(self, job: Path):
+        # Started from the calling thread: the child dies with the thread that made it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workers.recipes.sft", str(job)],
+            cwd=job.parent,
+            env=environment(dict(os.environ)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._stderr: collections.deque[bytes] = collections.deque(maxlen=64)
+        for target in (self._read_events, self._read_errors):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _read_events(self) -> None:
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        for line in self._process.stderr:
+            self._stderr.append(line)
+
+    def next_event(self, seconds: float) -> dict | None:
+        """The next event; {} when none came in time; None when the child has closed its output."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return {}
+        if line is None:
+            return None
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return {}
+        return event if isinstance(event, dict) else {}
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    @property
+    def last_words(self) -> str:
+        """The end of what the child wrote on stderr."""
+        return b"".join(self._stderr)[-STDERR_BYTES:].decode("utf-8", "replace").strip()
+
+    def end(self) -> None:
+        """End the whole group, gently first. Safe to call at any time."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(TERM_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)

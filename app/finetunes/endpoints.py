@@ -1,0 +1,98 @@
+"""REST of fine-tunes and base models."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app import downloads, events
+from app.access.dependencies import Authorized, OncePerKey
+from app.db import Db
+from app.finetunes import service, store
+from app.finetunes.schemas import (
+    ArtifactList,
+    BaseModelList,
+    FineTuneCreate,
+    FineTuneView,
+    MetricPage,
+    fine_tune_view,
+    metric_page,
+)
+from app.paging import After, Limit, Page, page
+from app.tables.finetunes import FineTune
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post(
+    "/fine-tunes", operation_id="createFineTune", status_code=202, response_model=FineTuneView, tags=["fine-tunes"]
+)
+def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Fine-tune a base model on a snapshot with LoRA."""
+    return once(
+        202, lambda: fine_tune_view(service.create(session, caller, body)), lambda made: f"/v1/fine-tunes/{made.id}"
+    )
+
+
+@router.get("/fine-tunes", operation_id="listFineTunes", response_model=Page[FineTuneView], tags=["fine-tunes"])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    snapshot_id: Annotated[str | None, Query(max_length=100)] = None,
+):
+    return page(store.fine_tunes(session, caller.project_id, snapshot_id, limit, after), limit, fine_tune_view)
+
+
+@router.get("/fine-tunes/{id}", operation_id="getFineTune", response_model=FineTuneView, tags=["fine-tunes"])
+def show(id: str, caller: Authorized, session: Db):
+    return fine_tune_view(store.fine_tune(session, caller.project_id, id))
+
+
+@router.post("/fine-tunes/{id}/cancel", operation_id="cancelFineTune", response_model=FineTuneView, tags=["fine-tunes"])
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the training soon. One that has ended is returned unchanged."""
+    return fine_tune_view(service.cancel(session, caller, id))
+
+
+@router.get("/fine-tunes/{id}/events", operation_id="listFineTuneEvents", tags=["fine-tunes"])
+def fine_tune_events(
+    id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    store.fine_tune(session, caller.project_id, id)
+    return events.respond(request, id, after, limit, lambda s: s.get(FineTune, id).ended)
+
+
+@router.get(
+    "/fine-tunes/{id}/metrics", operation_id="listFineTuneMetrics", response_model=MetricPage, tags=["fine-tunes"]
+)
+def metrics(id: str, caller: Authorized, session: Db, limit: Limit = 200, after: Annotated[int, Query(ge=0)] = 0):
+    """Rows of the training, oldest first."""
+    store.fine_tune(session, caller.project_id, id)
+    return metric_page(store.metrics(session, id, limit, after), limit)
+
+
+@router.get(
+    "/fine-tunes/{id}/artifacts", operation_id="listArtifacts", response_model=ArtifactList, tags=["fine-tunes"]
+)
+def artifacts(id: str, caller: Authorized, session: Db):
+    return ArtifactList(data=store.fine_tune(session, caller.project_id, id).artifacts or [])
+
+
+@router.get("/fine-tunes/{id}/artifacts/{name:path}", operation_id="downloadArtifact", tags=["fine-tunes"])
+def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
+    """The bytes, under their sha256 as ETag."""
+    found = service.artifact(session, caller, id, name)
+    return downloads.serve(request, service.artifact_path(id, name), name, found["bytes"], found["sha256"])
+
+
+@router.get("/base-models", operation_id="listBaseModels", response_model=BaseModelList, tags=["base-models"])
+def base_models(caller: Authorized):
+    """What a fine-tune may start from, as the operator configured it."""
+    return BaseModelList(data=service.base_models())

@@ -1,0 +1,95 @@
+"""Fine-tunes: ordered, steered, looked at. The training itself is in training.py."""
+
+from sqlalchemy.orm import Session
+
+from app import config, events, queue
+from app.access.service import Caller
+from app.errors import conflict, invalid, not_found
+from app.finetunes import store
+from app.finetunes.schemas import BaseModelView, FineTuneCreate
+from app.ids import new_id
+from app.tables.finetunes import FineTune
+from app.tables.snapshots import Snapshot
+
+unfinished = store.unfinished
+
+
+def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
+    snapshot = _checked(session, caller, body)
+    row = FineTune(
+        id=new_id("ft"),
+        project_id=caller.project_id,
+        snapshot_id=snapshot.id,
+        base_model=body.base_model,
+        method=body.method,
+        hyperparameters=body.hyperparameters.model_dump(mode="json", exclude_unset=True),
+        seed=body.seed,
+        simulated=bool(snapshot.simulated),
+        evaluations=[],
+        attempt=0,
+        lease_token=0,
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    events.emit_status(session, row)
+    queue.ring_after_commit(session, queue.FINETUNE, row.id)
+    return row
+
+
+def _checked(session: Session, caller: Caller, body: FineTuneCreate) -> Snapshot:
+    known = config.base_models()
+    if body.base_model not in known:
+        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(known)}", "unknown")
+    snapshot = store.snapshot_of(session, caller.project_id, body.snapshot_id)
+    if snapshot is None:
+        raise invalid("/snapshot_id", f"no snapshot {body.snapshot_id!r} in this project", "unknown")
+    if snapshot.status != "succeeded":
+        raise conflict(f"The snapshot is {snapshot.status}; a fine-tune needs one that has succeeded.")
+    if not any(file["form"] == "messages" and file["split"] == "train" and file["rows"] for file in snapshot.files):
+        raise invalid("/snapshot_id", "the snapshot has no training rows in the form messages", "no_train_rows")
+    return snapshot
+
+
+def cancel(session: Session, caller: Caller, id: str) -> FineTune:
+    """End the training soon. Cancelling what has ended changes nothing."""
+    store.fine_tune(session, caller.project_id, id)
+    row = store.locked(session, id)
+    if row.ended or row.status == "cancelling":
+        return row
+    if row.status == "queued":
+        row.move("cancelled", "cancelled")
+    else:
+        row.move("cancelling")
+    session.flush()
+    session.refresh(row)
+    events.emit_status(session, row)
+    return row
+
+
+def settle(session: Session) -> None:
+    """End what was cancelled while its worker was gone."""
+    for row in store.cancelling_without_owner(session):
+        row.move("cancelled", "cancelled")
+        session.flush()
+        events.emit_status(session, row)
+
+
+def artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
+    """One artifact by its name in the row; nothing else is ever served."""
+    row = store.fine_tune(session, caller.project_id, id)
+    found = next((one for one in row.artifacts or () if one["name"] == name), None)
+    if found is None:
+        raise not_found("artifact", name)
+    return found
+
+
+def artifact_path(id: str, name: str) -> str:
+    return f"finetunes/{id}/{name}"
+
+
+def base_models() -> list[BaseModelView]:
+    return [
+        BaseModelView(name=one.name, kind=one.source()["kind"], hub=one.hub, revision=one.revision)
+        for one in config.base_models().values()
+    ]

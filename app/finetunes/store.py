@@ -1,0 +1,61 @@
+"""All SQL of fine-tunes and their metrics."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.errors import not_found
+from app.leases import free
+from app.tables.finetunes import FineTune, Metric
+from app.tables.snapshots import Snapshot
+
+
+def fine_tune(session: Session, project_id: str, id: str) -> FineTune:
+    row = session.scalar(select(FineTune).where(FineTune.id == id, FineTune.project_id == project_id))
+    if row is None:
+        raise not_found("fine-tune", id)
+    return row
+
+
+def fine_tunes(
+    session: Session, project_id: str, snapshot_id: str | None, limit: int, after: str | None
+) -> Sequence[FineTune]:
+    query = select(FineTune).where(FineTune.project_id == project_id).order_by(FineTune.id.desc()).limit(limit + 1)
+    if snapshot_id:
+        query = query.where(FineTune.snapshot_id == snapshot_id)
+    return session.scalars(query.where(FineTune.id < after) if after else query).all()
+
+
+def locked(session: Session, id: str) -> FineTune:
+    query = select(FineTune).where(FineTune.id == id).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def snapshot_of(session: Session, project_id: str, id: str) -> Snapshot | None:
+    return session.scalar(select(Snapshot).where(Snapshot.id == id, Snapshot.project_id == project_id))
+
+
+def claimable(session: Session, id: str) -> FineTune | None:
+    query = select(FineTune).where(FineTune.id == id, FineTune.status.in_(("queued", "running")), free(FineTune))
+    return session.scalar(query.with_for_update(skip_locked=True))
+
+
+def unfinished(session: Session) -> Sequence[str]:
+    query = select(FineTune.id).where(FineTune.status.in_(("queued", "running")), free(FineTune))
+    return session.scalars(query.order_by(FineTune.id)).all()
+
+
+def cancelling_without_owner(session: Session) -> Sequence[FineTune]:
+    query = select(FineTune).where(FineTune.status == "cancelling", free(FineTune))
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def metrics(session: Session, id: str, limit: int, after: int) -> Sequence[Metric]:
+    query = select(Metric).where(Metric.finetune_id == id, Metric.id > after).order_by(Metric.id)
+    return session.scalars(query.limit(limit + 1)).all()
+
+
+def forget_metrics(session: Session, id: str) -> None:
+    """Of an attempt that a new one replaces."""
+    session.execute(delete(Metric).where(Metric.finetune_id == id))

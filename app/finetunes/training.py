@@ -1,0 +1,199 @@
+"""One fine-tune from claim to artifacts: fetch the snapshot, run the recipe in a child, keep what it reports."""
+
+import errno
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import config, events, storage
+from app.db import transaction
+from app.finetunes import service, store
+from app.finetunes.child import Child
+from app.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
+from app.snapshots import export
+from app.tables.finetunes import FineTune, Metric
+from app.tables.snapshots import Snapshot
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 3
+LOOK_SECONDS = 1.0
+METRICS = ("epoch", "loss", "learning_rate", "grad_norm", "tokens", "total_steps")
+
+
+class Cancelled(Exception):
+    """The row is cancelling."""
+
+
+@dataclass
+class TrainingFailed(Exception):
+    """The training can't succeed. `reason` becomes the stop_reason, `words` the error."""
+
+    reason: str
+    words: str
+
+
+def train(id: str) -> None:
+    """Work off a fine-tune that nobody else works on. Call it from a thread that lives until it is done."""
+    taken = _claim(id)
+    if taken is None:
+        return
+    work = Path(config.settings().home).resolve() / "work" / f"{id}-{taken.token}"
+    try:
+        with heartbeat(taken) as beat:
+            _train(taken, beat, work)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", id)
+    except Cancelled:
+        _end(taken, "cancelled", "cancelled")
+    except TrainingFailed as error:
+        _end(taken, "failed", error.reason, error.words)
+    except OSError as error:
+        _end(taken, "failed", *_of_the_disk(error))
+    except Exception as error:
+        log.exception("%s failed", id)
+        _end(taken, "failed", "training_failed", f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _claim(id: str) -> Claim | None:
+    with transaction() as session:
+        row = store.claimable(session, id)
+        if row is None:
+            return None
+        if row.attempt >= MOST_ATTEMPTS:
+            row.move("failed", "worker_lost", f"{row.attempt} workers were lost while training; see their logs.")
+        else:
+            row.stage = row.step = row.total_steps = row.model = None
+            row.evaluations = []
+            store.forget_metrics(session, id)
+            if row.status == "queued":
+                row.move("running")
+        session.flush()
+        events.emit_status(session, row)
+        return None if row.ended else claim(session, row)
+
+
+def _train(taken: Claim, beat: Heartbeat, work: Path) -> None:
+    with transaction() as session:
+        row = session.get(FineTune, taken.id)
+        snapshot = session.get(Snapshot, row.snapshot_id)
+    job = _prepare(row, snapshot, work)
+    child = Child(job)
+    try:
+        summary = _follow(taken, beat, child)
+    finally:
+        child.end()
+    artifacts = _keep(taken.id, work / "out" / "artifacts")
+    with transaction() as session:
+        row = fenced(session, taken)
+        row.summary, row.artifacts = summary, artifacts
+        release(row)
+        row.move("succeeded", "completed")
+        session.flush()
+        events.emit_status(session, row)
+
+
+def _prepare(row: FineTune, snapshot: Snapshot, work: Path) -> Path:
+    """The snapshot's files, checked against their digests, and the job that names them."""
+    files = {}
+    for file in snapshot.files:
+        if file["form"] != "messages":
+            continue
+        local = work / file["name"]
+        digest = storage.copy_out(export.path(snapshot.id, file["name"]), str(local))
+        if digest != file["sha256"]:
+            raise TrainingFailed("snapshot_damaged", f"{file['name']} in the storage is not what the snapshot says.")
+        files[file["split"]] = str(local)
+    content = {
+        "output_dir": str(work / "out"),
+        "files": files,
+        "base_model": config.base_models()[row.base_model].source(),
+        "method": row.method,
+        "hyperparameters": row.hyperparameters,
+        "seed": row.seed,
+        "simulated": row.simulated,
+    }
+    job = work / "job.json"
+    job.write_text(json.dumps(content), "utf-8")
+    return job
+
+
+def _follow(taken: Claim, beat: Heartbeat, child: Child) -> dict:
+    """Keep the child's events until it ends; its summary. Raises for every other end."""
+    summary, failure = None, None
+    while (event := child.next_event(LOOK_SECONDS)) is not None:
+        if beat.lost.is_set():
+            raise LeaseLost(taken.id)
+        _note(taken, event)
+        if event.get("event") == "done":
+            summary = {name: value for name, value in event.items() if name != "event"}
+        if event.get("event") == "error":
+            failure = TrainingFailed(str(event.get("kind", "training_failed")), str(event.get("message", "")))
+    status = child.wait()
+    if failure is not None:
+        log.error("%s: %s\n%s", taken.id, failure.words, child.last_words)
+        if failure.reason == "unexpected":
+            failure = TrainingFailed("training_failed", f"{failure.words} Its last words: {child.last_words[-800:]}")
+        raise failure
+    if status < 0:
+        words = f"The training process was killed by signal {-status}; most often the machine ran out of memory."
+        raise TrainingFailed("child_killed", words)
+    if status != 0 or summary is None:
+        raise TrainingFailed("training_failed", f"The training process ended with {status}: {child.last_words[-800:]}")
+    return summary
+
+
+def _note(taken: Claim, event: dict) -> None:
+    """Keep one event: as a metrics row, in the fine-tune's row, and in its log. Looks for a cancellation, too."""
+    kind = event.get("event")
+    with transaction() as session:
+        row = fenced(session, taken)
+        if row.status == "cancelling":
+            raise Cancelled
+        if kind == "stage":
+            row.stage, row.step, row.total_steps = event["stage"], None, None
+        elif kind in ("progress", "metrics"):
+            row.step, row.total_steps = event["step"], event.get("total_steps")
+        elif kind == "base_model":
+            row.model = {name: value for name, value in event.items() if name != "event"}
+        elif kind == "evaluation":
+            row.evaluations = [*row.evaluations, {name: value for name, value in event.items() if name != "event"}]
+        if kind == "metrics":
+            values = {name: event[name] for name in METRICS if name in event}
+            session.add(Metric(finetune_id=row.id, attempt=taken.attempt, step=event["step"], values=values))
+        if kind in ("stage", "progress", "metrics", "base_model", "evaluation"):
+            events.emit(session, row, kind, **{name: value for name, value in event.items() if name != "event"})
+
+
+def _keep(id: str, artifacts: Path) -> list[dict]:
+    kept = []
+    for path in sorted(one for one in artifacts.rglob("*") if one.is_file()):
+        name = path.relative_to(artifacts).as_posix()
+        stored = storage.copy_in(str(path), service.artifact_path(id, name))
+        kept.append({"name": name, "bytes": stored.bytes, "sha256": stored.sha256})
+    return kept
+
+
+def _of_the_disk(error: OSError) -> tuple[str, str]:
+    if error.errno == errno.ENOSPC:
+        return "storage_full", "The disk is full. Make room, then start the fine-tune again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "storage_unwritable", "A directory can't be written; check the rights of SEEDBED_HOME and the storage."
+    return "training_failed", f"{type(error).__name__}: {error}"
+
+
+def _end(taken: Claim, status: str, reason: str, words: str | None = None) -> None:
+    try:
+        with transaction() as session:
+            row = fenced(session, taken)
+            release(row)
+            # A cancellation that came while the training failed by itself is still a failure to tell.
+            row.move(status, reason, words)
+            session.flush()
+            events.emit_status(session, row)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", taken.id)

@@ -1,0 +1,65 @@
+"""REST of snapshots."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app import downloads, events
+from app.access.dependencies import Authorized, OncePerKey
+from app.db import Db
+from app.paging import After, Limit, Page, page
+from app.snapshots import export, service, store
+from app.snapshots.schemas import SnapshotCreate, SnapshotView, snapshot_view
+from app.tables.snapshots import Snapshot
+
+router = APIRouter(prefix="/v1", tags=["snapshots"])
+
+
+@router.post("/snapshots", operation_id="createSnapshot", status_code=202, response_model=SnapshotView)
+def create(body: SnapshotCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Freeze the rows that are accepted now into files with digests."""
+    return once(
+        202, lambda: snapshot_view(service.create(session, caller, body)), lambda made: f"/v1/snapshots/{made.id}"
+    )
+
+
+@router.get("/snapshots", operation_id="listSnapshots", response_model=Page[SnapshotView])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    dataset_id: Annotated[str | None, Query(max_length=100)] = None,
+):
+    return page(store.snapshots(session, caller.project_id, dataset_id, limit, after), limit, snapshot_view)
+
+
+@router.get("/snapshots/{id}", operation_id="getSnapshot", response_model=SnapshotView)
+def show(id: str, caller: Authorized, session: Db):
+    return snapshot_view(store.snapshot(session, caller.project_id, id))
+
+
+@router.get("/snapshots/{id}/manifest", operation_id="getSnapshotManifest")
+def manifest(id: str, caller: Authorized, session: Db) -> dict:
+    """Counts, rules, files and the digest over them."""
+    return service.manifest(session, caller, id)
+
+
+@router.get("/snapshots/{id}/files/{name}", operation_id="downloadSnapshotFile")
+def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
+    """The bytes, under their sha256 as ETag. `Range` resumes, `Accept-Encoding: gzip` packs."""
+    found = service.file(session, caller, id, name)
+    return downloads.serve(request, export.path(id, name), name, found["bytes"], found["sha256"])
+
+
+@router.get("/snapshots/{id}/events", operation_id="listSnapshotEvents")
+def snapshot_events(
+    id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    store.snapshot(session, caller.project_id, id)
+    return events.respond(request, id, after, limit, lambda s: s.get(Snapshot, id).ended)

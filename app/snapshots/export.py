@@ -1,0 +1,129 @@
+"""Rows into files: forms, splits, digests and the manifest. The same rows give the same bytes."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from app import storage
+from app.datasets.schemas import SIMULATED_NOTE
+from app.snapshots import store
+from app.synth.formats import FORMS, json_line
+from app.synth.splits import SPLITS, assign
+from app.synth.text import normalise
+from app.tables.datasets import Dataset, Record
+from app.tables.snapshots import Snapshot
+
+MANIFEST_VERSION = 1
+PROGRESS_EVERY = 2000
+
+
+@dataclass
+class Export:
+    """What was written: counts, and the files with their digests."""
+
+    rows: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    origins: Counter[str] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+    simulated: int = 0
+    files: list[dict] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the sorted lines `name sha256` of the data files."""
+        lines = sorted(f"{one['name']} {one['sha256']}\n" for one in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def path(snapshot_id: str, name: str) -> str:
+    return f"snapshots/{snapshot_id}/{name}"
+
+
+def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None]) -> Export:
+    """Write every file of the snapshot, then the manifest. `progress` hears the rows written so far."""
+    spec, export = snapshot.spec, Export()
+    families = [_family(text) for text in store.instructions(session, snapshot)]
+    split_of = assign(families, spec["splits"], spec["seed"])
+    names = [(split, form) for split in SPLITS if spec["splits"].get(split, 0) > 0 for form in spec["forms"]]
+    with ExitStack() as files:
+        outs = {
+            (split, form): files.enter_context(storage.writing(path(snapshot.id, f"{split}.{form}.jsonl")))
+            for split, form in names
+        }
+        for row in store.rows(session, snapshot):
+            split = split_of[_family(row.instruction)]
+            for form in spec["forms"]:
+                outs[split, form].write(line(row, form))
+            _count(export, row, split)
+            if export.rows % PROGRESS_EVERY == 0:
+                progress(export.rows)
+    export.files = [
+        {
+            "name": f"{split}.{form}.jsonl",
+            "form": form,
+            "split": split,
+            "rows": export.splits[split],
+            "bytes": out.bytes,
+            "sha256": out.sha256,
+        }
+        for (split, form), out in outs.items()
+    ]
+    return export
+
+
+def line(row: Record, form: str) -> bytes:
+    """A row as one line. The mark of a simulated row goes wherever the line is copied."""
+    return json_line(FORMS[form](row) | ({"simulated": True} if row.simulated else {}))
+
+
+def manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
+    """What a reader of the files needs to know, with no place of this installation in it."""
+    made = {
+        "version": MANIFEST_VERSION,
+        "snapshot": snapshot.id,
+        "dataset": {"id": dataset.id, "name": dataset.name, "language": dataset.language},
+        "through_seq": snapshot.through_seq,
+        "spec": snapshot.spec,
+        "rules": {
+            "lexical_threshold": dataset.lexical_threshold,
+            "lexical_mode": dataset.lexical_mode,
+            "semantic_threshold": dataset.semantic_threshold,
+            "encoder": dataset.encoder,
+        },
+        "rows": export.rows,
+        "splits": dict(export.splits),
+        "origins": dict(export.origins),
+        "methods": dict(export.methods),
+        "simulated_rows": export.simulated,
+        "files": export.files,
+        "digest": export.digest,
+    }
+    return made | ({"note": SIMULATED_NOTE} if export.simulated else {})
+
+
+def write_manifest(snapshot_id: str, content: dict) -> None:
+    with storage.writing(path(snapshot_id, "manifest.json")) as out:
+        out.write(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True).encode("utf-8") + b"\n")
+
+
+def read_manifest(snapshot_id: str) -> dict:
+    with storage.opened(path(snapshot_id, "manifest.json")) as source:
+        return json.loads(source.read())
+
+
+def _family(instruction: str) -> str:
+    """By content, not by id: the same rows fall the same way in any dataset."""
+    return hashlib.sha256(normalise(instruction).casefold().encode("utf-8")).hexdigest()
+
+
+def _count(export: Export, row: Record, split: str) -> None:
+    export.rows += 1
+    export.splits[split] += 1
+    export.origins[row.origin] += 1
+    export.methods[row.method or row.origin] += 1
+    export.simulated += row.simulated

@@ -1,0 +1,95 @@
+"""What a job may say, what stands for a null, and how failures are told apart."""
+
+import errno
+from types import SimpleNamespace
+
+import pytest
+from transformers import LlamaConfig
+
+from workers.recipes.failures import Failure, classify
+from workers.recipes.job import parse_job
+from workers.recipes.training import Metrics, needs_checkpointing
+
+JOB = {
+    "output_dir": "/out",
+    "files": {"train": "/in/train.jsonl", "test": None},
+    "base_model": {"kind": "tiny"},
+    "simulated": False,
+}
+
+
+def test_short_job_gets_its_defaults_and_keeps_nulls_until_the_base_is_known():
+    job = parse_job(JOB)
+    assert list(job.files) == ["train"] and job.seed == 0
+    assert job.hyperparameters.learning_rate is None and job.hyperparameters.max_length == 512
+    assert job.hyperparameters.resolved("path").learning_rate == 2e-4
+    assert job.hyperparameters.resolved("tiny").learning_rate > 2e-4
+
+
+def test_given_hyperparameters_are_never_replaced():
+    asked = parse_job({**JOB, "hyperparameters": {"learning_rate": 2e-4, "epochs": 1}}).hyperparameters
+    assert asked.resolved("tiny") == asked
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"method": "full"}, "method"),
+        ({"simulated": "yes"}, "simulated"),
+        ({"seed": -1}, "seed"),
+        ({"output_dir": "out"}, "output_dir"),
+        ({"files": {}}, "train"),
+        ({"files": {"train": "in.jsonl"}}, "files.train"),
+        ({"files": {"train": "/a", "dev": "/b"}}, "dev"),
+        ({"base_model": {"kind": "url"}}, "base_model.kind"),
+        ({"base_model": {"kind": "hub", "name": "/etc/model"}}, "base_model.name"),
+        ({"base_model": {"kind": "tiny", "path": "/a"}}, "path"),
+        ({"hyperparameters": []}, "hyperparameters"),
+        ({"hyperparameters": {"lr": 1e-3}}, "lr"),
+        ({"hyperparameters": {"epochs": True}}, "hyperparameters.epochs"),
+        ({"hyperparameters": {"learning_rate": float("nan")}}, "hyperparameters.learning_rate"),
+        ({"hyperparameters": {"batch_size": 1.5}}, "hyperparameters.batch_size"),
+        ({"hyperparameters": {"warmup_ratio": 1}}, "hyperparameters.warmup_ratio"),
+        ({"hyperparameters": {"scheduler": ["cosine"]}}, "hyperparameters.scheduler"),
+        ({"hyperparameters": {"packing": 0}}, "hyperparameters.packing"),
+    ],
+)
+def test_bad_job_is_refused_by_the_name_of_its_field(change, field):
+    with pytest.raises(Failure, match=field.replace(".", r"\.")) as told:
+        parse_job({**JOB, **change})
+    assert told.value.kind == "invalid_job"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "not_enough_memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not_enough_memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not_enough_memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage_full"),
+        (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "storage_full"),
+        (Failure("diverged", "…"), "diverged"),
+    ],
+)
+def test_library_errors_get_their_kind(error, kind):
+    assert classify(error).kind == kind
+
+
+def test_other_errors_stay_unexpected():
+    assert classify(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+
+
+@pytest.mark.parametrize("bad", [{"loss": float("nan")}, {"grad_norm": float("inf")}])
+def test_loss_that_is_no_number_stops_the_run(bad):
+    logs = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 1e-3, "epoch": 0.1, "num_tokens": 5, **bad}
+    metrics = Metrics(lambda *_, **__: None)
+    with pytest.raises(Failure) as told:
+        metrics.on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs)
+    assert told.value.kind == "diverged" and "step 3" in told.value.message
+
+
+@pytest.mark.parametrize(("max_length", "free_gb", "needed"), [(512, 64, False), (512, 8, True), (8192, 64, True)])
+def test_checkpointing_is_used_only_where_activations_would_not_fit(max_length, free_gb, needed):
+    llama_8b = LlamaConfig(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32)
+    asked = parse_job({**JOB, "hyperparameters": {"max_length": max_length}}).hyperparameters
+    assert needs_checkpointing(llama_8b, asked, free_gb * 2**30) is needed

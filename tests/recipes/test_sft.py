@@ -1,0 +1,150 @@
+"""The recipe from outside: a real child process, its lines, its files, its failures."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from workers.recipes.chat_dataset import encode, read_messages
+from workers.recipes.evaluate import evaluate
+
+
+def named(events: list[dict], name: str) -> list[dict]:
+    return [event for event in events if event["event"] == name]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_job, run):
+    job = make_job(tmp_path_factory.mktemp("tiny"))
+    result = run(job)
+    assert result.status == 0, result.errors
+    result.job = job
+    return result
+
+
+def test_validation_loss_falls_on_a_model_made_on_the_spot(finished):
+    before, after = named(finished.events, "evaluation")
+    done = finished.events[-1]
+    assert (before["split"], before["when"], after["when"]) == ("validation", "before", "after")
+    assert after["loss"] < before["loss"] and after["rows"] == 12
+    assert done["event"] == "done" and done["split"] == "validation" and done["train_rows"] == 60
+    assert (done["loss_before"], done["loss_after"]) == (before["loss"], after["loss"])
+    (base,) = named(finished.events, "base_model")
+    assert base["made_on_the_spot"] and 1_000_000 < base["weights"] < 5_000_000
+    assert "only the train file's text" in base["note"]
+
+
+def test_stages_come_in_order_and_metrics_count_up(finished):
+    assert [stage["stage"] for stage in named(finished.events, "stage")] == [
+        "load", "base_model", "evaluate_before", "train", "evaluate_after", "save",
+    ]  # fmt: skip
+    metrics = named(finished.events, "metrics")
+    steps, tokens = [row["step"] for row in metrics], [row["tokens"] for row in metrics]
+    assert 10 <= len(metrics) <= 50 and steps == sorted(set(steps)) and tokens == sorted(set(tokens))
+    assert metrics[-1]["tokens"] == finished.events[-1]["tokens"]
+    progress = named(finished.events, "progress")
+    assert progress[-1]["step"] == progress[-1]["total_steps"] and progress[-1]["loss"] < progress[0]["loss"]
+
+
+def test_every_artifact_is_told_with_its_digest_and_names_no_path_of_this_machine(finished):
+    told = {event["name"]: event for event in named(finished.events, "artifact")}
+    kept = {path.relative_to(finished.artifacts).as_posix(): path for path in finished.artifacts.rglob("*.*")}
+    assert set(told) == set(kept)
+    assert {"adapter_model.safetensors", "base/model.safetensors", "README.md", "metrics.jsonl"} <= set(told)
+    for name, path in kept.items():
+        content = path.read_bytes()
+        assert told[name]["sha256"] == hashlib.sha256(content).hexdigest() and told[name]["bytes"] == len(content)
+        assert str(finished.artifacts.parent).encode() not in content
+    config = json.loads((finished.artifacts / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "base" and config["target_modules"] == sorted(config["target_modules"])
+    card = (finished.artifacts / "README.md").read_text(encoding="utf-8")
+    train = Path(finished.job["files"]["train"]).read_bytes()
+    assert "simulated teacher: it teaches a model nothing" in card and hashlib.sha256(train).hexdigest() in card
+    assert sorted(os.listdir(finished.artifacts.parent)) == ["artifacts"]
+
+
+def test_adapter_on_its_saved_base_gives_the_same_loss_again(finished):
+    base = finished.artifacts / "base"
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), finished.artifacts)
+    tokenizer = AutoTokenizer.from_pretrained(finished.artifacts)
+    dialogues = read_messages(Path(finished.job["files"]["validation"]))
+    again = evaluate(model, tokenizer.pad_token_id, encode(dialogues, tokenizer, max_length=128).rows)
+    assert again.loss == pytest.approx(finished.events[-1]["loss_after"], abs=1e-3)
+
+
+def test_same_job_gives_the_same_adapter(finished, tmp_path, make_job, run):
+    again = run(make_job(tmp_path))
+    digests = [
+        {e["name"]: e["sha256"] for e in named(result.events, "artifact") if e["name"] != "metrics.jsonl"}
+        for result in (finished, again)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_local_path_model_with_packing_and_no_held_out_rows(finished, tmp_path, make_job, run):
+    folder = str(finished.artifacts / "base")
+    job = make_job(tmp_path, validation=0, base_model={"kind": "path", "path": folder}, packing=True, max_steps=3)
+    result = run(job)
+    assert result.status == 0, result.errors
+    (base,) = named(result.events, "base_model")
+    assert (base["name"], base["made_on_the_spot"]) == ("base", False)
+    assert not named(result.events, "evaluation") and result.events[-1]["split"] == "train"
+    assert result.events[-1]["steps"] == 3 and not (result.artifacts / "base").exists()
+    assert folder not in (result.artifacts / "adapter_config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"colour": "red"}, "invalid_job", "colour"),
+        ({"hyperparameters": {"learning_rate": -1}}, "invalid_job", "hyperparameters.learning_rate"),
+        ({"files": {"train": "/nowhere/train.messages.jsonl"}}, "invalid_job", "train.messages.jsonl"),
+        ({"files": {"train": "/dev/null/nothing"}}, "invalid_job", "nothing"),
+        ({"base_model": {"kind": "path", "path": "/nowhere/some-model"}}, "base_model_not_found", "some-model"),
+    ],
+)
+def test_known_failures_are_told_in_words_with_status_2(change, kind, words, tmp_path, make_job, run):
+    result = run({**make_job(tmp_path, train=4), **change})
+    error = result.events[-1]
+    assert (result.status, error["event"], error["kind"]) == (2, "error", kind)
+    assert words in error["message"] and "/nowhere" not in error["message"]
+    assert not result.artifacts.exists()
+
+
+def test_empty_train_split_is_told(tmp_path, make_job, run):
+    result = run(make_job(tmp_path, train=0))
+    assert (result.status, result.events[-1]["kind"]) == (2, "empty_train")
+
+
+def test_sigterm_ends_it_at_once_and_leaves_no_artifacts(tmp_path, make_job, start):
+    job = make_job(tmp_path)
+    child = start(job)
+    for line in child.stdout:
+        if json.loads(line)["event"] == "metrics":
+            break
+    told = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=10)
+    assert time.monotonic() - told < 3 and child.returncode == -signal.SIGTERM
+    assert not (Path(job["output_dir"]) / "artifacts").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's parent-death signal is Linux's")
+def test_recipe_dies_with_its_parent():
+    sleeper = "from workers.recipes.sft import die_with_parent as d; import time; d(); "
+    sleeper += "print('ready', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        killed = time.monotonic()
+        process.kill()
+        assert process.stdout.read() == ""  # the pipe closes only when the grandchild is gone too
+        assert time.monotonic() - killed < 10

@@ -1,0 +1,13 @@
+"""The fine-tuning worker: supervises one training child at a time. It never loads torch itself."""
+
+import logging
+
+from app import queue
+from app.finetunes import training
+
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+@queue.app.task(name=queue.FINETUNE)
+def finetune(id: str) -> None:
+    training.train(id)
