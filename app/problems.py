@@ -36,6 +36,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def of_the_framework(request: Request, error: HTTPException):
+        # The framework wraps whatever is raised while it reads a body, our limit among it.
+        if isinstance(error.__cause__, AppError):
+            return answer(error.__cause__, request.url.path)
         kind = _TITLES.get(error.status_code, "refused")
         return answer(
             AppError(error.status_code, kind, str(error.detail), headers=error.headers or {}), request.url.path

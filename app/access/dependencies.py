@@ -54,12 +54,13 @@ class Once:
 
     def _first(self) -> bool:
         # A second request waits here, in the unique index, until the first has committed or rolled back.
-        made = self.session.execute(
+        made = self.session.scalar(
             insert(IdempotencyKey)
             .values(project_id=self.caller.project_id, key=self.key, fingerprint=self.fingerprint)
             .on_conflict_do_nothing()
+            .returning(IdempotencyKey.key)
         )
-        return made.rowcount == 1
+        return made is not None
 
     def _replay(self) -> Response:
         row = self.session.scalar(

@@ -1,0 +1,74 @@
+"""The command line, `seedbed`. Each command imports what it needs when it runs, so that the help is quick."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli import datasets, finetunes, operator, runs, snapshots
+from app.cli.demo import demo
+from app.cli.session import CommandError
+from app.cli.up import up
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Instruction-tuning data from a handful of seed tasks, and a small model tuned on it.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("seedbed"))
+        raise typer.Exit
+
+
+app.command("up")(up)
+app.command("demo")(demo)
+app.add_typer(datasets.app, name="datasets")
+app.command("records")(datasets.records)
+app.add_typer(runs.app, name="runs")
+app.add_typer(snapshots.app, name="snapshots")
+app.add_typer(finetunes.app, name="finetunes")
+app.add_typer(operator.teachers, name="teachers")
+app.add_typer(operator.base_models, name="base-models")
+app.add_typer(operator.keys, name="keys")
+app.command("migrate")(operator.migrate)
+
+
+@app.command(
+    "simulate-teacher",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def simulate_teacher(context: typer.Context) -> None:
+    """A simulated teacher that speaks the OpenAI protocol (its options: seedbed simulate-teacher --help)."""
+    from app.simulator.__main__ import simulate_teacher as command
+
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    one.command()(command)
+    one(args=context.args, prog_name="seedbed simulate-teacher")
+
+
+def main() -> None:
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not _for_people(error):
+            raise
+        print(f"seedbed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _for_people(error: Exception) -> bool:
+    """Is this an error that a person can act on, and not a fault of ours?"""
+    from app.client import SeedbedError
+    from app.config import ConfigurationError
+    from app.stack.home import StackError
+
+    return isinstance(error, (CommandError, SeedbedError, ConfigurationError, StackError))

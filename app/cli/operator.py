@@ -1,0 +1,65 @@
+"""What an operator does: start a stack, look after the database, see what is configured."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.session import DEFAULT_HOME, CommandError, HomeOption, Session, connected
+
+keys = typer.Typer(no_args_is_help=True, help="API keys (works on the database itself).")
+teachers = typer.Typer(no_args_is_help=True, help="The teachers that are configured.")
+base_models = typer.Typer(no_args_is_help=True, help="The base models that are configured.")
+
+
+@keys.command("create")
+def create_key(
+    project: Annotated[str, typer.Option(help="The key's project; it is made if it is new.")] = "default",
+    name: Annotated[str, typer.Option(help="A note on what it is for.")] = "seedbed keys create",
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Make an API key, and print it: nothing but its hash is kept."""
+    use_database(home)
+    from app import db
+    from app.access import service
+
+    with db.transaction() as session:
+        key = service.create_key(session, service.ensure_project(session, project), name)
+    print(key)
+
+
+def migrate(home: HomeOption = DEFAULT_HOME) -> None:
+    """Bring the database to the newest schema."""
+    use_database(home)
+    from app.migrate import upgrade
+
+    upgrade()
+    print("The database is at the newest schema.")
+
+
+@teachers.command("list")
+@connected
+def list_teachers(session: Session) -> None:
+    """Names for `--teacher`, with prices in US dollars per million tokens."""
+    fields = ("name", "model", "prompt_price", "cached_price", "completion_price", "in_flight")
+    session.table(session.client.teachers(), fields)
+
+
+@base_models.command("list")
+@connected
+def list_base_models(session: Session) -> None:
+    """Names for `--base-model`."""
+    session.table(session.client.base_models(), ("name", "kind", "revision", "description"))
+
+
+def use_database(home: Path) -> None:
+    """Work on DATABASE_URL, else on the database of the stack that runs on the home."""
+    if os.environ.get("DATABASE_URL"):
+        return
+    from app.stack.home import Home
+
+    state = Home(home.resolve()).read_state()
+    if not state.get("database_url"):
+        raise CommandError(f"Set DATABASE_URL, or start a stack: none runs on {home}.")
+    os.environ["DATABASE_URL"] = state["database_url"]

@@ -1,0 +1,80 @@
+"""Progress of one stage: a live bar on a terminal, now and then a plain line everywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_SECONDS = 5.0
+Update = Callable[[dict], None]
+
+
+@contextmanager
+def stage(title: str, measure: Callable[[dict], tuple[int, int | None, str]]) -> Iterator[Update]:
+    """Gives a function to call with each state of the job. `measure` reads (done, of how many, a note) from it."""
+    show = _bar if sys.stdout.isatty() else _lines
+    with show(title, measure) as update:
+        yield update
+
+
+@contextmanager
+def _bar(title: str, measure: Callable) -> Iterator[Update]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description:<16}"),
+        BarColumn(28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def update(job: dict) -> None:
+            done, total, note = measure(job)
+            if job.get("status") == "succeeded":
+                # What was wanted is reached, or passed by the last batch: the bar is full.
+                total = done = max(done, 1)
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+@contextmanager
+def _lines(title: str, measure: Callable) -> Iterator[Update]:
+    start = time.monotonic()
+    last, due = "", start
+
+    def update(job: dict) -> None:
+        nonlocal last, due
+        done, total, note = measure(job)
+        line = f"{title}: {job.get('status', '')} {done}{f'/{total}' if total else ''} {note}".rstrip()
+        over = job.get("status") in ("succeeded", "failed", "cancelled")
+        if line != last and (over or time.monotonic() >= due):
+            print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
+            last, due = line, time.monotonic() + PLAIN_SECONDS
+
+    yield update
+
+
+def of_run(run: dict) -> tuple[int, int | None, str]:
+    counts, usage = run["counts"], run["usage"]
+    note = f"{counts['rejected']} rejected, {usage['requests']} calls, ${usage['cost_usd'] or 0}"
+    return counts["accepted"], run["target"], note
+
+
+def of_import(job: dict) -> tuple[int, int | None, str]:
+    return job["done_rows"], job["rows"], f"{job['accepted']} accepted, {job['rejected']} rejected"
+
+
+def of_snapshot(snapshot: dict) -> tuple[int, int | None, str]:
+    return snapshot.get("rows") or 0, snapshot.get("rows"), "rows"
+
+
+def of_fine_tune(job: dict) -> tuple[int, int | None, str]:
+    note = job.get("stage") or ""
+    if job.get("loss") is not None:
+        note += f", loss {job['loss']:.3f}"
+    return job.get("step") or 0, job.get("total_steps"), note

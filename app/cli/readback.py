@@ -1,0 +1,49 @@
+"""Reading downloaded files back: are they what they should be?"""
+
+import json
+from math import prod
+from pathlib import Path
+
+from app.cli.session import CommandError
+
+
+def read_back(path: Path, rows: int | None = None) -> str:
+    """What the file holds, in words. Raises CommandError when it does not hold what it should."""
+    try:
+        if path.suffix == ".jsonl":
+            return _rows(path, rows)
+        if path.suffix == ".json":
+            json.loads(path.read_text("utf-8"))
+            return "JSON"
+        if path.suffix == ".safetensors":
+            return _tensors(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise CommandError(f"{path} does not read back: {error}") from error
+    return "text" if path.suffix in (".md", ".txt", ".jinja") else "file"
+
+
+def _rows(path: Path, expected: int | None) -> str:
+    with path.open(encoding="utf-8") as lines:
+        count = sum(1 for line in lines if isinstance(json.loads(line), dict))
+    if expected is not None and count != expected:
+        raise ValueError(f"{count} rows instead of {expected}")
+    return f"{count} rows"
+
+
+def _tensors(path: Path) -> str:
+    """The header of a safetensors file: names, shapes and places, which must fill the file exactly.
+
+    https://huggingface.co/docs/safetensors: eight bytes of length, then JSON, then the tensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            raise ValueError("the header is cut off")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if not header or 8 + length + end != size:
+        raise ValueError("the tensors do not fill the file")
+    weights = sum(prod(tensor["shape"]) for tensor in header.values())
+    return f"{len(header)} tensors, {weights:,} weights"

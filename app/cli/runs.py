@@ -1,0 +1,118 @@
+"""seedbed runs."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from app.cli.session import CommandError, Session, connected
+
+app = typer.Typer(no_args_is_help=True, help="Generation runs.")
+
+FIELDS = (
+    "id",
+    "status",
+    "stop_reason",
+    "error",
+    "dataset_id",
+    "method",
+    "teacher",
+    "target",
+    "counts.accepted",
+    "counts.rejected",
+    "counts.rejected_by_reason",
+    "usage.requests",
+    "usage.prompt_tokens",
+    "usage.cached_tokens",
+    "usage.completion_tokens",
+    "usage.cost_usd",
+    "note",
+)
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]
+
+
+@app.command("start")
+@connected
+def start(
+    session: Session,
+    dataset: str,
+    target: Annotated[int, typer.Option(help="How many accepted records to grow.")],
+    teacher: Annotated[str, typer.Option(help="A name from `seedbed teachers list`.")] = "simulated",
+    method: Annotated[str, typer.Option(help="How to grow them.")] = "self_instruct",
+    seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
+    options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
+    max_requests: Annotated[int | None, typer.Option(help="Stop before more teacher calls than this.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop before more tokens than this.")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Stop before it costs more dollars than this.")] = None,
+    max_candidates: Annotated[int | None, typer.Option(help="Stop after this many offered records.")] = None,
+    max_seconds: Annotated[int | None, typer.Option(help="Stop after this time.")] = None,
+    wait: Wait = False,
+) -> None:
+    """Start a run on a dataset."""
+    from app.cli.jobs import started
+    from app.cli.progress import of_run
+
+    ceilings = {
+        "max_requests": max_requests,
+        "max_tokens": max_tokens,
+        "max_usd": max_usd,
+        "max_candidates": max_candidates,
+        "max_seconds": max_seconds,
+    }
+    body = {"dataset_id": dataset, "method": method, "teacher": teacher, "target": target, "seed": seed}
+    body["options"] = _parse(options)
+    run = session.client.start_run(**body, **{name: value for name, value in ceilings.items() if value is not None})
+    started(session, run, wait, "run", of_run, FIELDS)
+
+
+@app.command("list")
+@connected
+def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help="Of this dataset.")] = None) -> None:
+    """All runs, newest first."""
+    rows = session.client.find("runs", dataset_id=dataset)
+    session.table(rows, ("id", "status", "stop_reason", "method", "teacher", "counts.accepted", "target"))
+
+
+@app.command("show")
+@connected
+def show(session: Session, id: str) -> None:
+    """One run: its state, counts and costs."""
+    session.show(session.client.get(id), FIELDS)
+
+
+@app.command("wait")
+@connected
+def wait_for(session: Session, id: str) -> None:
+    """Follow a run until it has ended. Exits 1 unless it succeeded."""
+    from app.cli.jobs import finish
+    from app.cli.progress import of_run
+
+    finish(session, session.client.get(id), "run", of_run, FIELDS)
+
+
+@app.command("cancel")
+@connected
+def cancel(session: Session, id: str) -> None:
+    """End a run; what it has made stays."""
+    session.show(session.client.act(id, "cancel"), FIELDS)
+
+
+@app.command("pause")
+@connected
+def pause(session: Session, id: str) -> None:
+    """Let a run rest after the calls in flight."""
+    session.show(session.client.act(id, "pause"), FIELDS)
+
+
+@app.command("resume")
+@connected
+def resume(session: Session, id: str) -> None:
+    """Let a paused run go on."""
+    session.show(session.client.act(id, "resume"), FIELDS)
+
+
+def _parse(options: str) -> dict:
+    try:
+        return json.loads(options)
+    except ValueError as error:
+        raise CommandError(f"--options is not JSON: {error}") from error

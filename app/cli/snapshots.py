@@ -1,0 +1,66 @@
+"""seedbed snapshots."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.session import CommandError, Session, connected
+
+app = typer.Typer(no_args_is_help=True, help="Frozen exports of a dataset.")
+
+FIELDS = ("id", "status", "stop_reason", "error", "dataset_id", "rows", "splits", "digest", "simulated", "note")
+
+
+@app.command("create")
+@connected
+def create(
+    session: Session,
+    dataset: str,
+    form: Annotated[list[str] | None, typer.Option(help="alpaca, messages or sharegpt; may be repeated.")] = None,
+    train: Annotated[float, typer.Option(help="Share of the training split.")] = 0.9,
+    validation: Annotated[float, typer.Option(help="Share of the validation split.")] = 0.05,
+    test: Annotated[float, typer.Option(help="Share of the test split.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same splits.")] = 0,
+) -> None:
+    """Freeze what is accepted now, and wait until its files are written."""
+    from app.cli.jobs import finish
+    from app.cli.progress import of_snapshot
+
+    splits = {"train": train, "validation": validation, "test": test}
+    body = {"dataset_id": dataset, "splits": splits, "seed": seed}
+    snapshot = session.client.start_snapshot(**body, forms=form or ["alpaca", "messages", "sharegpt"])
+    finish(session, snapshot, "snapshot", of_snapshot, FIELDS)
+
+
+@app.command("list")
+@connected
+def list_all(session: Session) -> None:
+    """All snapshots, newest first."""
+    session.table(session.client.find("snapshots"), ("id", "status", "dataset_id", "rows", "digest"))
+
+
+@app.command("show")
+@connected
+def show(session: Session, id: str) -> None:
+    """One snapshot and its files."""
+    snapshot = session.client.get(id)
+    session.show(snapshot, FIELDS)
+    if not session.json:
+        session.table(snapshot.get("files") or [], ("name", "rows", "bytes", "sha256"))
+
+
+@app.command("download")
+@connected
+def download(
+    session: Session,
+    id: str,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files.")] = Path("."),
+    name: Annotated[list[str] | None, typer.Option(help="Only this file; may be repeated.")] = None,
+) -> None:
+    """Fetch the files and check their digests."""
+    files = {file["name"]: file for file in session.client.get(id).get("files") or []}
+    if unknown := set(name or ()) - set(files):
+        raise CommandError(f"{id} has no file {', '.join(sorted(unknown))}. It has: {', '.join(files) or 'none yet'}.")
+    for wanted in name or files:
+        print(session.client.download_snapshot(id, wanted, to / wanted, files[wanted]["sha256"]))

@@ -1,0 +1,235 @@
+"""The Python client of the REST API: one short method for each call, and files that are checked on arrival."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+COLLECTIONS = {"ds": "datasets", "run": "runs", "snap": "snapshots", "ft": "fine-tunes"}
+# How long a GET waits for a service that answered before, and now restarts.
+PATIENCE_SECONDS = 20.0
+
+
+class SeedbedError(Exception):
+    """The service said no, or can't be reached. `status` is None where no answer came."""
+
+    def __init__(self, message: str, status: int | None = None, problem: dict | None = None) -> None:
+        super().__init__(message)
+        self.status, self.problem = status, problem or {}
+
+
+class Seedbed:
+    """`with Seedbed(url, api_key) as seedbed: run = seedbed.start_run(dataset_id=…, teacher=…, target=200)`."""
+
+    def __init__(self, url: str, api_key: str, timeout: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        self._met = False
+        self._http = httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=timeout)
+
+    def __enter__(self) -> "Seedbed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def create_dataset(self, name: str, language: str = "en", seeds: dict | None = None, **rules: object) -> dict:
+        """`seeds` is {"bundled": "english"} or {"tasks": […]}."""
+        return self._post("/datasets", {"name": name, "language": language, "seeds": seeds, **rules})
+
+    def import_file(self, dataset_id: str, file: Path, kind: str = "records") -> dict:
+        """Upload JSONL, streamed from the file. Wait for the import that this returns."""
+        with file.open("rb") as content:
+            headers = {"Content-Type": "application/jsonl"}
+            path = f"/datasets/{quote(dataset_id, safe='')}/imports"
+            return self._answer("POST", path, params={"kind": kind}, content=content, headers=headers).json()
+
+    def stats(self, dataset_id: str) -> dict:
+        return self._get(f"/datasets/{quote(dataset_id, safe='')}/stats")
+
+    def records(self, dataset_id: str, **filters: object) -> Iterator[dict]:
+        """All matching records, page by page. `status`, `reason`, `run_id`, `origin` and more narrow them."""
+        return self._pages(f"/datasets/{quote(dataset_id, safe='')}/records", filters)
+
+    def start_run(self, **body: object) -> dict:
+        return self._post("/runs", body)
+
+    def start_snapshot(self, **body: object) -> dict:
+        return self._post("/snapshots", body)
+
+    def start_fine_tune(self, **body: object) -> dict:
+        return self._post("/fine-tunes", body)
+
+    def teachers(self) -> list[dict]:
+        return self._get("/teachers")["data"]
+
+    def base_models(self) -> list[dict]:
+        return self._get("/base-models")["data"]
+
+    def find(self, collection: str, **filters: object) -> Iterator[dict]:
+        """`collection` is datasets, runs, snapshots or fine-tunes."""
+        return self._pages(f"/{collection}", filters)
+
+    def get(self, id: str) -> dict:
+        """A dataset, run, snapshot or fine-tune by its id."""
+        return self._get(_path(id))
+
+    def act(self, id: str, verb: str) -> dict:
+        """`cancel`, `pause` or `resume` a job."""
+        return self._post(f"{_path(id)}/{verb}", None)
+
+    def events(self, id: str, after: int = 0) -> Iterator[dict]:
+        """The job's log so far, oldest first."""
+        return self._pages(f"{_path(id)}/events", {"after": after} if after else {})
+
+    def metrics(self, fine_tune_id: str) -> list[dict]:
+        return self._get(f"{_path(fine_tune_id)}/metrics")["data"]
+
+    def manifest(self, snapshot_id: str) -> dict:
+        return self._get(f"{_path(snapshot_id)}/manifest")
+
+    def wait(self, job: dict, on_progress: Callable[[dict], object] = lambda job: None) -> dict:
+        """Poll a run, import, snapshot or fine-tune until it has ended; `on_progress` sees every state on the way."""
+        path, pause = _job_path(job), 0.1
+        while job["status"] not in ENDED:
+            on_progress(job)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+            job = self._get(path)
+        on_progress(job)
+        return job
+
+    def download(self, path: str, to: Path, sha256: str | None = None) -> Path:
+        """Fetch a file below /v1 into `to`. A download that breaks off goes on where it stopped.
+
+        The bytes must have the digest `sha256`, else the one in the ETag; if not, nothing is left behind.
+        """
+        to.parent.mkdir(parents=True, exist_ok=True)
+        part = to.with_name(to.name + ".part")
+        if not sha256:
+            # What lies there may be the start of another file.
+            part.unlink(missing_ok=True)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            headers = _continue_headers(part, sha256)
+            try:
+                with self._http.stream("GET", path, headers=headers) as answer:
+                    sha256 = _checked(answer, sha256)
+                    if answer.status_code != 416:
+                        _write(answer, part)
+                break
+            except httpx.TransportError as error:
+                if time.monotonic() > until:
+                    raise self._unreachable(error) from error
+                time.sleep(0.5)
+        if sha256 and _digest(part) != sha256:
+            part.unlink()
+            raise SeedbedError(f"{to.name} arrived damaged: its sha256 is not {sha256}. Download it again.")
+        part.replace(to)
+        return to
+
+    def download_snapshot(self, snapshot_id: str, name: str, to: Path, sha256: str | None = None) -> Path:
+        return self.download(f"{_path(snapshot_id)}/files/{quote(name)}", to, sha256)
+
+    def download_artifact(self, fine_tune_id: str, name: str, to: Path, sha256: str | None = None) -> Path:
+        return self.download(f"{_path(fine_tune_id)}/artifacts/{quote(name)}", to, sha256)
+
+    def _get(self, path: str, **params: object) -> dict:
+        return self._answer("GET", path, params=params).json()
+
+    def _post(self, path: str, body: dict | None) -> dict:
+        return self._answer("POST", path, json=body).json()
+
+    def _pages(self, path: str, filters: dict) -> Iterator[dict]:
+        wanted = {"limit": 200, **{name: value for name, value in filters.items() if value is not None}}
+        while True:
+            page = self._get(path, **wanted)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            wanted["after"] = page["next"]
+
+    def _answer(self, method: str, path: str, **request: object) -> httpx.Response:
+        """One request. A GET waits for a service that was there and restarts; nothing else is ever sent twice."""
+        until = time.monotonic() + (PATIENCE_SECONDS if method == "GET" and self._met else 0)
+        while True:
+            try:
+                answer = self._http.request(method, path, **request)
+                self._met = True
+                if answer.status_code != 503 or time.monotonic() > until:
+                    break
+            except httpx.TransportError as error:
+                if time.monotonic() > until:
+                    raise self._unreachable(error) from error
+            time.sleep(0.3)
+        if answer.is_error:
+            raise _refusal(answer)
+        return answer
+
+    def _unreachable(self, error: Exception) -> SeedbedError:
+        why = str(error) or type(error).__name__
+        return SeedbedError(f"Seedbed at {self.url} can't be reached: {why}. Does it run? (`seedbed up`)")
+
+
+def _path(id: str) -> str:
+    collection = COLLECTIONS.get(id.partition("_")[0])
+    if collection is None:
+        kinds = ", ".join(f"{prefix}_…" for prefix in COLLECTIONS)
+        raise SeedbedError(f"{id!r} is not an id of Seedbed's ({kinds}).")
+    return f"/{collection}/{quote(id, safe='')}"
+
+
+def _job_path(job: dict) -> str:
+    if job["id"].startswith("imp_"):
+        return f"{_path(job['dataset_id'])}/imports/{quote(job['id'], safe='')}"
+    return _path(job["id"])
+
+
+def _refusal(answer: httpx.Response) -> SeedbedError:
+    """The problem in words: the detail, and each field that it names."""
+    try:
+        problem = answer.json()
+    except json.JSONDecodeError:
+        problem = {}
+    if not isinstance(problem, dict) or "detail" not in problem:
+        return SeedbedError(f"{answer.request.url} answered {answer.status_code}", answer.status_code)
+    lines = [str(problem["detail"])]
+    for fault in problem.get("errors", []):
+        line = f"{fault['pointer']}: {fault['detail']}"
+        if line != lines[0]:
+            lines.append(f"  {line}")
+    return SeedbedError("\n".join(lines), answer.status_code, problem)
+
+
+def _continue_headers(part: Path, sha256: str | None) -> dict[str, str]:
+    # The parts are of the file's own bytes, which a compressed answer would not be.
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if sha256 and part.exists() and (have := part.stat().st_size):
+        headers |= {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'}
+    return headers
+
+
+def _checked(answer: httpx.Response, sha256: str | None) -> str | None:
+    """The digest the file should have. A 416 means that all of it is here; other errors are raised."""
+    if answer.is_error and answer.status_code != 416:
+        answer.read()
+        raise _refusal(answer)
+    tag = answer.headers.get("etag", "").strip('"')
+    return sha256 or (tag if len(tag) == 64 else None)
+
+
+def _write(answer: httpx.Response, part: Path) -> None:
+    with part.open("ab" if answer.status_code == 206 else "wb") as file:
+        # Chunks as they come: a size would hold back, and lose, the last of a broken answer.
+        for chunk in answer.iter_bytes():
+            file.write(chunk)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

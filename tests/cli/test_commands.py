@@ -1,0 +1,81 @@
+"""The command line as a person calls it: quick help, one readable line for a fault, no traceback."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SEEDBED = Path(sys.executable).with_name("seedbed")
+
+
+def seedbed(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    env = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", **environment}
+    return subprocess.run([SEEDBED, *arguments], capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
+
+
+def test_the_help_is_quick_and_names_every_command(tmp_path):
+    began = time.monotonic()
+    done = seedbed("--help", cwd=tmp_path)
+    assert time.monotonic() - began < 1.5
+    assert done.returncode == 0
+    for name in ("up", "demo", "simulate-teacher", "datasets", "runs", "records", "snapshots", "finetunes", "keys"):
+        assert name in done.stdout
+
+
+def test_the_help_loads_nothing_heavy():
+    heavy = {"httpx", "pydantic", "sqlalchemy", "celery"}
+    code = f"import sys; import app.cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("datasets", "list"), "No stack runs on .seedbed"),
+        (("runs", "show", "run_1", "--url", "http://127.0.0.1:9", "--key", "k"), "can't be reached"),
+        (("runs", "show", "1", "--url", "http://127.0.0.1:9", "--key", "k"), "not an id"),
+        (("runs", "list", "--url", "http://127.0.0.1:9"), "needs a key"),
+        (("keys", "create"), "DATABASE_URL"),
+        (("demo", "--language", "fr"), "no bundled seeds"),
+        (("datasets", "create", "x", "--bundled", "english", "--seeds", "f.jsonl"), "either --bundled or --seeds"),
+    ],
+)
+def test_a_fault_is_one_readable_line(tmp_path, arguments, words):
+    done = seedbed(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_configuration_that_is_broken_stops_the_stack_before_it_starts(tmp_path):
+    (tmp_path / "seedbed.toml").write_text("teachers = [")
+    done = seedbed("up", cwd=tmp_path, SEEDBED_CONFIG="seedbed.toml", DATABASE_URL="x", REDIS_URL="x")
+    assert done.returncode == 1
+    assert "seedbed.toml is not valid TOML" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_stack_on_a_home_names_the_first(tmp_path):
+    from app.stack import Stack
+
+    with Stack(tmp_path / ".seedbed", only=("redis",)) as first:
+        first.home.write_state(first.home.read_state() | {"url": "http://127.0.0.1:4321"})
+        done = seedbed("up", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "already runs" in done.stderr
+    assert "http://127.0.0.1:4321" in done.stderr
+
+
+def test_json_prints_the_raw_resource(tmp_path, capsys):
+    from app.cli.session import Session
+
+    resource = {"id": "ds_1", "counts": {"seeds": 3}, "more": ["한국어"]}
+    Session(tmp_path, json=True).show(resource, ("id",))
+    assert json.loads(capsys.readouterr().out) == resource
+    Session(tmp_path).show(resource, ("id", "counts", "absent"))
+    assert capsys.readouterr().out.split() == ["id", "ds_1", "counts", "seeds", "3"]

@@ -1,0 +1,76 @@
+"""Becoming a process of the stack: it dies with its parent, and gives root away where it must."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from app.stack import guard
+from app.stack.processes import LAUNCH, Spec, launched, spawn
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="uses the kernel's parent-death signal")
+root = pytest.mark.skipif(os.geteuid() != 0, reason="gives root away")
+NOBODY = 65534
+
+
+@linux
+def test_a_process_dies_with_the_parent_that_was_killed():
+    code = (
+        "import subprocess, sys, os, time\n"
+        f"argv = [sys.executable, {str(LAUNCH)!r}, str(os.getpid()), '15', '-', '--', '/bin/sleep', '60']\n"
+        "child = subprocess.Popen(argv, start_new_session=True)\n"
+        "time.sleep(0.3); print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 5
+    while _runs(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not _runs(child)
+
+
+def test_a_process_whose_parent_is_gone_already_does_not_begin():
+    done = subprocess.run(
+        [sys.executable, str(LAUNCH), "1", "15", "-", "--", "/bin/echo", "began"], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "began" not in done.stdout
+
+
+@root
+def test_another_account_reaches_a_closed_folder_only_when_told_to(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "word").write_text("inside")
+    tmp_path.chmod(0o755)
+
+    def read(account: str) -> subprocess.CompletedProcess:
+        argv = launched(("/bin/sh", "-c", f"id -u; cat {closed}/word"), account, signal.SIGKILL)
+        return subprocess.run(argv, capture_output=True, text=True, cwd="/")
+
+    assert read(f"{NOBODY}:{NOBODY}").stdout == f"{NOBODY}\n"
+    assert read(f"{NOBODY}:{NOBODY}:reach").stdout == f"{NOBODY}\ninside"
+
+
+def test_a_started_process_leads_a_group_and_writes_to_its_log(tmp_path):
+    log = tmp_path / "one.log"
+    spec = Spec("one", ("/bin/sh", "-c", "echo $WORD; exit 3"), env={**os.environ, "WORD": "hello"})
+    child = spawn(spec, log)
+    assert child.popen.wait(5) == 3
+    assert "ended with status 3" in child.ending()
+    assert "hello" in child.ending()
+    assert not guard.alive(child.pid, lambda: None)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
