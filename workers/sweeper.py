@@ -25,6 +25,8 @@ log = logging.getLogger("seedbed.sweeper")
 
 LEADER_LOCK = 7_301_923
 RING_AGAIN_SECONDS = 10.0
+# The bell that rang with the commit is mostly on its way still when the row is first seen.
+FIRST_RING_SECONDS = 4.0
 
 # Whose work may wait for a bell, and which bell.
 WAITING: dict[str, Callable[[Session], list[str]]] = {
@@ -50,7 +52,8 @@ class Sweeper:
             with transaction() as session:
                 ids = waiting(session)
             for id in ids:
-                if now - self._rung.get(id, -RING_AGAIN_SECONDS) >= RING_AGAIN_SECONDS:
+                self._rung.setdefault(id, now - RING_AGAIN_SECONDS + FIRST_RING_SECONDS)
+                if now - self._rung[id] >= RING_AGAIN_SECONDS:
                     self._rung[id] = now
                     queue.ring(task, id)
         self._rung = {id: at for id, at in self._rung.items() if now - at < 10 * RING_AGAIN_SECONDS}

@@ -90,6 +90,5 @@ class Pools:
                 vector = np.frombuffer(row.embedding, dtype=np.float32)
             cached.pool.add(row.id, row.instruction, vector)
             cached.last_seq = row.seq
-            session.expunge(row)
         store.save_embeddings(session, {id: vector.tobytes() for id, vector in late.items()})
         return cached.pool

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import case, delete, func, insert, select, text, update
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import Row, case, delete, func, insert, select, text, update
+from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.leases import free
@@ -66,16 +66,15 @@ def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> d
     return {row.content_hash: (row.id, row.instruction) for row in session.execute(query)}
 
 
-def pool_heads(session: Session, dataset_id: str, after_seq: int) -> Iterator[Record]:
-    """The heads of families that entered after `after_seq`, in order, streamed with their embeddings."""
+def pool_heads(session: Session, dataset_id: str, after_seq: int) -> Iterator[Row]:
+    """(seq, id, instruction, embedding) of heads that entered after `after_seq`, in order, streamed."""
     query = (
-        select(Record)
+        select(Record.seq, Record.id, Record.instruction, Record.embedding)
         .where(Record.dataset_id == dataset_id, Record.seq > after_seq, Record.family == Record.id)
         .order_by(Record.seq)
-        .options(undefer(Record.embedding))
         .execution_options(yield_per=1000)
     )
-    yield from session.scalars(query)
+    yield from session.execute(query)
 
 
 def not_encoded(session: Session, dataset_id: str, limit: int) -> Sequence[tuple[str, str]]:

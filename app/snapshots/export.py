@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app import storage
@@ -15,7 +16,7 @@ from app.snapshots import store
 from app.synth.formats import FORMS, json_line
 from app.synth.splits import SPLITS, assign
 from app.synth.text import normalise
-from app.tables.datasets import Dataset, Record
+from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
 MANIFEST_VERSION = 1
@@ -76,7 +77,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
     return export
 
 
-def line(row: Record, form: str) -> bytes:
+def line(row: Row, form: str) -> bytes:
     """A row as one line. The mark of a simulated row goes wherever the line is copied."""
     return json_line(FORMS[form](row) | ({"simulated": True} if row.simulated else {}))
 
@@ -121,7 +122,7 @@ def _family(instruction: str) -> str:
     return hashlib.sha256(normalise(instruction).casefold().encode("utf-8")).hexdigest()
 
 
-def _count(export: Export, row: Record, split: str) -> None:
+def _count(export: Export, row: Row, split: str) -> None:
     export.rows += 1
     export.splits[split] += 1
     export.origins[row.origin] += 1

@@ -1,0 +1,106 @@
+"""The stack under kill -9 and a wiped Redis: the run still ends exactly, and nothing stored is paid twice."""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from app.stack import Stack
+from tests.conftest import FAST
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory) -> Iterator[Stack]:
+    """A stack of its own, with a teacher that takes its time."""
+    options = ("--latency", "0.4")
+    with Stack(tmp_path_factory.mktemp("slow"), durable=False, environment=FAST, simulator_options=options) as stack:
+        yield stack
+
+
+@pytest.fixture
+def client(slow) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {slow.api_key}"}
+    with httpx.Client(base_url=slow.url, headers=headers, timeout=30) as client:
+        yield client
+
+
+def start(client: httpx.Client, target: int) -> str:
+    seeds = {"bundled": "english"}
+    dataset = client.post("/v1/datasets", json={"name": f"recovery {uuid.uuid4()}", "seeds": seeds}).json()
+    body = {"dataset_id": dataset["id"], "teacher": "simulated", "target": target}
+    run = client.post("/v1/runs", json=body).json()
+    wait_until(client, run["id"], lambda run: run["counts"]["accepted"] > 0)
+    return run["id"]
+
+
+def wait_until(client: httpx.Client, id: str, true, seconds: float = 120) -> dict:
+    until = time.monotonic() + seconds
+    while not true(run := client.get(f"/v1/runs/{id}").json()):
+        assert time.monotonic() < until, run
+        assert run["status"] in ("queued", "running"), run
+        time.sleep(0.1)
+    return run
+
+
+def ended(run: dict) -> bool:
+    return run["status"] == "succeeded"
+
+
+def check(client: httpx.Client, slow: Stack, id: str, target: int) -> dict:
+    run = wait_until(client, id, ended)
+    assert (run["stop_reason"], run["counts"]["accepted"]) == ("target_reached", target)
+    query = {"run_id": id, "status": "accepted", "limit": 200}
+    rows = client.get(f"/v1/datasets/{run['dataset_id']}/records", params=query).json()["data"]
+    assert len(rows) == target
+    assert run["usage"]["in_flight"] == 0
+    return run
+
+
+def test_a_killed_generation_worker(client, slow):
+    before = httpx.get(slow.teacher_url.removesuffix("/v1") + "/stats").json()
+    id = start(client, 60)
+    os.kill(slow.processes["generation"].pid, signal.SIGKILL)
+    run = check(client, slow, id, 60)
+    after = httpx.get(slow.teacher_url.removesuffix("/v1") + "/stats").json()
+    # Only calls in flight at the kill were made again, and each is counted.
+    again = after["repeated"] - before["repeated"]
+    assert 0 <= again <= run["usage"]["unknown_requests"]
+
+
+def test_a_wiped_redis(client, slow):
+    id = start(client, 40)
+    Redis.from_url(slow.redis_url).flushall()
+    check(client, slow, id, 40)
+
+
+def test_a_killed_redis(client, slow):
+    id = start(client, 40)
+    os.kill(slow.processes["redis"].pid, signal.SIGKILL)
+    check(client, slow, id, 40)
+
+
+def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, time; from app.stack import Stack\n"
+        f"stack = Stack({str(tmp_path / 'home')!r}, durable=False); stack.start()\n"
+        "print(*[p.pid for p in stack.processes.values()], flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in child.stdout.readline().split()]
+    assert len(pids) >= 8
+    everyone = pids + [one.pid for pid in pids for one in psutil.Process(pid).children(recursive=True)]
+    child.kill()
+    child.wait()
+    until = time.monotonic() + 15
+    while (left := [pid for pid in everyone if psutil.pid_exists(pid)]) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert left == []
