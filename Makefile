@@ -1,9 +1,11 @@
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test up lint clean
+.PHONY: demo up test lint clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -11,21 +13,21 @@ demo: $(INSTALLED)
 up: $(INSTALLED)
 	@$(BIN)/seedbed up
 
-test: $(INSTALLED)
-	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports
+test: lint
 	@$(BIN)/pytest
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
 
-# One file marks a finished installation, so that a second make starts at once.
+# The file marks a finished installation, so that a second make starts at once. Every install takes the
+# versions of constraints.txt: without it pip would bring another torch, with gigabytes for GPUs.
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "Installing Seedbed into $(VENV) (about 2 GB; once)"
-	@$(PYTHON) -c 'import sys; sys.exit("Seedbed needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Seedbed needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	@echo "Installing into $(VENV): about 2 GB, once."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[generation,training,embedded,test]'
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
+	  -e '.[generation,training,embedded,test]' | grep --line-buffered -E '^(Collecting|Building|Installing|Successfully)' | cut -c 1-110
 	@touch $(INSTALLED)
 
 clean:

@@ -87,8 +87,17 @@ class Seedbed:
         """The job's log so far, oldest first."""
         return self._pages(f"{_path(id)}/events", {"after": after} if after else {})
 
-    def metrics(self, fine_tune_id: str) -> list[dict]:
-        return self._get(f"{_path(fine_tune_id)}/metrics")["data"]
+    def metrics(self, fine_tune_id: str) -> Iterator[dict]:
+        """The training's rows, oldest first."""
+        return self._pages(f"{_path(fine_tune_id)}/metrics", {})
+
+    def newest_metrics(self, fine_tune_id: str, after: str | None = None) -> tuple[list[dict], str | None]:
+        """The last page of the training's rows, and the place from which to ask the next time."""
+        while True:
+            page = self._get(f"{_path(fine_tune_id)}/metrics", limit=200, after=after or 0)
+            if not page["has_more"]:
+                return page["data"], after
+            after = page["next"]
 
     def manifest(self, snapshot_id: str) -> dict:
         return self._get(f"{_path(snapshot_id)}/manifest")

@@ -106,12 +106,7 @@ def follow(walk: Demo, target: int, language: str, teacher: str) -> None:
     frozen = {"dataset_id": dataset["id"], "forms": FORMS, "splits": SPLITS}
     snapshot = walk.stage("snapshot", "Snapshot", lambda: client.start_snapshot(**frozen), progress.of_snapshot)
     tune = {"snapshot_id": snapshot["id"], "base_model": "tiny", "method": "lora"}
-    walk.stage(
-        "fine-tune",
-        "Fine-tune",
-        lambda: client.start_fine_tune(**tune),
-        lambda job: progress.of_fine_tune(client.with_loss(job)),
-    )
+    walk.stage("fine-tune", "Fine-tune", lambda: client.start_fine_tune(**tune), progress.with_loss(client))
     download(walk)
 
 

@@ -34,13 +34,14 @@ def start(
     session: Session,
     snapshot: str,
     base_model: Annotated[str, typer.Option(help="A name from `seedbed base-models list`.")] = "tiny",
-    method: Annotated[str, typer.Option(help="lora or full")] = "lora",
+    method: Annotated[str, typer.Option(help="How to tune it.")] = "lora",
     hyperparameters: Annotated[str, typer.Option(help='As JSON, for example {"epochs": 2}.')] = "{}",
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     wait: Wait = False,
 ) -> None:
     """Start a fine-tune on a snapshot."""
     from app.cli.jobs import started
+    from app.cli.progress import with_loss
 
     try:
         values = json.loads(hyperparameters)
@@ -48,7 +49,7 @@ def start(
         raise CommandError(f"--hyperparameters is not JSON: {error}") from error
     body = {"snapshot_id": snapshot, "base_model": base_model, "method": method}
     job = session.client.start_fine_tune(**body, hyperparameters=values, seed=seed)
-    started(session, job, wait, "fine-tune", measure(session), FIELDS)
+    started(session, job, wait, "fine-tune", with_loss(session.client), FIELDS)
 
 
 @app.command("list")
@@ -74,8 +75,9 @@ def show(session: Session, id: str) -> None:
 def wait_for(session: Session, id: str) -> None:
     """Follow a fine-tune until it has ended. Exits 1 unless it succeeded."""
     from app.cli.jobs import finish
+    from app.cli.progress import with_loss
 
-    finish(session, session.client.get(id), "fine-tune", measure(session), FIELDS)
+    finish(session, session.client.get(id), "fine-tune", with_loss(session.client), FIELDS)
 
 
 @app.command("cancel")
@@ -98,10 +100,3 @@ def download(
         raise CommandError(f"{id} has no artifacts yet.")
     for file in artifacts:
         print(session.client.download_artifact(id, file["name"], to / file["name"], file["sha256"]))
-
-
-def measure(session: Session):
-    """Progress with the newest loss beside the steps."""
-    from app.cli.progress import of_fine_tune
-
-    return lambda job: of_fine_tune(session.client.with_loss(job))

@@ -50,7 +50,7 @@ def list_teachers(session: Session) -> None:
 @connected
 def list_base_models(session: Session) -> None:
     """Names for `--base-model`."""
-    session.table(session.client.base_models(), ("name", "kind", "revision", "description"))
+    session.table(session.client.base_models(), ("name", "kind", "hub", "revision"))
 
 
 def use_database(home: Path) -> None:

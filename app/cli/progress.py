@@ -4,6 +4,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.client import Seedbed
 
 PLAIN_SECONDS = 5.0
 Update = Callable[[dict], None]
@@ -50,7 +54,8 @@ def _lines(title: str, measure: Callable) -> Iterator[Update]:
     def update(job: dict) -> None:
         nonlocal last, due
         done, total, note = measure(job)
-        line = f"{title}: {job.get('status', '')} {done}{f'/{total}' if total else ''} {note}".rstrip()
+        count = f"{done}/{total}" if total else str(done or "")
+        line = " ".join(f"{title}: {job.get('status', '')} {count} {note}".split())
         over = job.get("status") in ("succeeded", "failed", "cancelled")
         if line != last and (over or time.monotonic() >= due):
             print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
@@ -73,8 +78,27 @@ def of_snapshot(snapshot: dict) -> tuple[int, int | None, str]:
     return snapshot.get("rows") or 0, snapshot.get("rows"), "rows"
 
 
-def of_fine_tune(job: dict) -> tuple[int, int | None, str]:
-    note = job.get("stage") or ""
-    if job.get("loss") is not None:
-        note += f", loss {job['loss']:.3f}"
+STAGES = {"base_model": "making the base model", "train": "training", "evaluate": "evaluating", "save": "saving"}
+
+
+def of_fine_tune(job: dict, loss: float | None = None) -> tuple[int, int | None, str]:
+    """Steps of the stage it is in; when it is over, the loss on unseen rows before and after."""
+    if summary := job.get("summary"):
+        return 1, 1, f"{summary['split']} loss {summary['loss_before']:.3f} → {summary['loss_after']:.3f}"
+    note = STAGES.get(job.get("stage"), job.get("stage") or "")
+    if loss is not None:
+        note += f", loss {loss:.3f}"
     return job.get("step") or 0, job.get("total_steps"), note
+
+
+def with_loss(client: "Seedbed") -> Callable[[dict], tuple[int, int | None, str]]:
+    """`of_fine_tune` with the newest loss beside the steps."""
+    after: str | None = None
+
+    def measure(job: dict) -> tuple[int, int | None, str]:
+        nonlocal after
+        rows, after = client.newest_metrics(job["id"], after)
+        losses = [row["values"]["loss"] for row in rows if row["values"].get("loss") is not None]
+        return of_fine_tune(job, losses[-1] if losses else None)
+
+    return measure

@@ -19,7 +19,7 @@ Values = dict[str, Entry]
 Pools = Mapping[str, tuple[Entry, ...]]
 
 _SLOT = r"\{([a-z_]+(?:#\d)?)(?:\.(\d))?(\^)?\}"
-_PIECE = re.compile(rf"{_SLOT}|({'|'.join(map(re.escape, particles.PAIRS))})(?![가-힣])")
+_PIECE = re.compile(rf"{_SLOT}|({'|'.join(map(re.escape, particles.PAIRS))})")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:/(\d+))?")
 
 

@@ -1,6 +1,6 @@
 """Korean particles whose form depends on whether the word before ends in a consonant."""
 
-PAIRS = ("을/를", "이/가", "은/는", "과/와", "으로/로", "이라/라", "이나/나", "이에요/예요", "이란/란")
+PAIRS = ("을/를", "이/가", "은/는", "아/야", "과/와", "으로/로", "이라/라", "이나/나", "이에요/예요", "이란/란")
 
 _DIGITS_WITH_FINAL = "013678"
 _LATIN_WITH_FINAL = "lmnrLMNR"

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.simulator import faults, limits, protocol, tokens
+from app.simulator.faults import FaultPlan
 from app.simulator.protocol import ApiError, ChatRequest, json_response
 from app.simulator.replies import Composer
 from app.simulator.tally import Tally
@@ -27,7 +28,7 @@ class Settings:
     tokens_per_minute: int = 0
     api_key: str | None = None
     near_duplicates: float = 0.0
-    faults: faults.FaultPlan = field(default_factory=faults.FaultPlan)
+    faults: FaultPlan = field(default_factory=FaultPlan)
 
 
 def build_server(settings: Settings) -> Starlette:

@@ -18,6 +18,16 @@ def test_plain_lines_are_few_and_the_end_is_always_told(capsys, monkeypatch):
 
 
 def test_a_fine_tune_shows_its_stage_and_newest_loss():
-    job = {"step": 3, "total_steps": 9, "stage": "training", "loss": 2.34567}
-    assert progress.of_fine_tune(job) == (3, 9, "training, loss 2.346")
+    class Client:
+        asked = []
+
+        def newest_metrics(self, id, after):
+            self.asked.append(after)
+            return [{"values": {"loss": 2.34567}}, {"values": {"eval_loss": 1}}], "9"
+
+    measure = progress.with_loss(Client())
+    job = {"id": "ft_1", "step": 3, "total_steps": 9, "stage": "training"}
+    assert measure(job) == (3, 9, "training, loss 2.346")
+    measure(job)
+    assert Client.asked == [None, "9"]
     assert progress.of_fine_tune({"step": None, "total_steps": None, "stage": None}) == (0, None, "")
