@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BUNDLED = {"en": "english", "ko": "korean"}
 FORMS = ["alpaca", "messages", "sharegpt"]
+CANCEL_SECONDS = 4
 SPLITS = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
 
@@ -51,10 +52,15 @@ class Demo:
         from app.client import SeedbedError
 
         try:
-            self.client.act(job["id"], "cancel")
-            print(f"{job['id']} is cancelled.")
+            job = self.client.act(job["id"], "cancel")
+            # What is in flight needs a moment; the stack ends after it.
+            until = time.monotonic() + CANCEL_SECONDS
+            while job["status"] == "cancelling" and time.monotonic() < until:
+                time.sleep(0.2)
+                job = self.client.get(job["id"])
+            print(f"\n{job['id']} is {job['status']}.", flush=True)
         except SeedbedError as error:
-            print(f"{job['id']} could not be cancelled: {error}")
+            print(f"\n{job['id']} could not be cancelled: {error}", flush=True)
 
 
 def demo(

@@ -54,9 +54,9 @@ def rows(walk: "Demo", seconds: float) -> list[tuple[str, str]]:
         ("loss", f"{summary['loss_before']:.3f} before, {summary['loss_after']:.3f} after ({summary['split']})"),
         ("time", ", ".join(f"{name} {spent:.0f} s" for name, spent in walk.seconds.items()) + f", all {seconds:.0f} s"),
     ]
+    lines.append(("files", f"in {walk.out}"))
     lines += [
-        ("files" if not number else "", f"{path}  {_size(path.stat().st_size)}  {words}")
-        for number, (words, path) in enumerate(walk.files)
+        ("", f"{path.relative_to(walk.out)}  {_size(path.stat().st_size)}  {words}") for words, path in walk.files
     ]
     return lines
 

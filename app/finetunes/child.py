@@ -1,6 +1,5 @@
 """The training child: a process group of its own, that sees no secret, and is never left behind."""
 
-import collections
 import contextlib
 import json
 import os
@@ -45,9 +44,10 @@ class Child:
             start_new_session=True,
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._stderr: collections.deque[bytes] = collections.deque(maxlen=64)
-        for target in (self._read_events, self._read_errors):
-            threading.Thread(target=target, daemon=True).start()
+        self._tail = b""
+        self._errors = threading.Thread(target=self._read_errors, daemon=True)
+        self._errors.start()
+        threading.Thread(target=self._read_events, daemon=True).start()
 
     def _read_events(self) -> None:
         for line in self._process.stdout:
@@ -55,15 +55,18 @@ class Child:
         self._lines.put(None)
 
     def _read_errors(self) -> None:
-        for line in self._process.stderr:
-            self._stderr.append(line)
+        while chunk := self._process.stderr.read1(STDERR_BYTES):
+            self._tail = (self._tail + chunk)[-STDERR_BYTES:]
 
     def next_event(self, seconds: float) -> dict | None:
-        """The next event; {} when none came in time; None when the child has closed its output."""
+        """The next event; {} when none came in time; None when the child has closed its output, or has ended."""
+        # Looked at before the wait: what the child printed before its end has been read by the end of the wait.
+        # The output itself may stay open, held by a process that the child left behind.
+        ended = self._process.poll() is not None
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
-            return {}
+            return None if ended else {}
         if line is None:
             return None
         try:
@@ -73,12 +76,15 @@ class Child:
         return event if isinstance(event, dict) else {}
 
     def wait(self) -> int:
-        return self._process.wait()
+        status = self._process.wait()
+        # Its last words may still be on their way; whoever else holds stderr open is not waited for.
+        self._errors.join(timeout=1)
+        return status
 
     @property
     def last_words(self) -> str:
-        """The end of what the child wrote on stderr."""
-        return b"".join(self._stderr)[-STDERR_BYTES:].decode("utf-8", "replace").strip()
+        """The end of what the child wrote on stderr, without the NUL that no store can hold."""
+        return self._tail.decode("utf-8", "replace").replace("\0", "").strip()
 
     def end(self) -> None:
         """End the whole group, gently first. Safe to call at any time."""

@@ -10,19 +10,22 @@ from app.tables.finetunes import FineTune, Metric
 
 
 class Hyperparameters(Body):
-    """What a caller may set; what is left out has the recipe's default for the base model."""
+    """What a caller may set; what is left out has the recipe's default for the base model.
+
+    The bounds lie within the recipe's own (workers/recipes/job.py), so that what is taken here can begin.
+    """
 
     epochs: float | None = Field(default=None, gt=0, le=100)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    learning_rate: float | None = Field(default=None, gt=0, lt=1)
     batch_size: int = Field(default=8, ge=1, le=512)
     gradient_accumulation: int = Field(default=1, ge=1, le=1024)
     max_length: int = Field(default=512, ge=16, le=32_768)
-    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
     lora_rank: int = Field(default=8, ge=1, le=512)
-    lora_alpha: float = Field(default=16, gt=0, le=4096)
+    lora_alpha: float = Field(default=16, gt=0, lt=4096)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     packing: bool = False
     assistant_only_loss: bool = True

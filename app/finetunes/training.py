@@ -4,14 +4,19 @@ import errno
 import json
 import logging
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.exc import OperationalError
 
 from app import config, events, storage
 from app.db import transaction
 from app.finetunes import service, store
 from app.finetunes.child import Child
-from app.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
+from app.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
 from app.snapshots import export
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
@@ -21,6 +26,8 @@ log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 3
 LOOK_SECONDS = 1.0
 METRICS = ("epoch", "loss", "learning_rate", "grad_norm", "tokens", "total_steps")
+
+Result = TypeVar("Result")
 
 
 class Cancelled(Exception):
@@ -40,7 +47,7 @@ def train(id: str) -> None:
     taken = _claim(id)
     if taken is None:
         return
-    work = Path(config.settings().home).resolve() / "work" / f"{id}-{taken.token}"
+    work = _folder(taken)
     try:
         with heartbeat(taken) as beat:
             _train(taken, beat, work)
@@ -50,11 +57,9 @@ def train(id: str) -> None:
         _end(taken, "cancelled", "cancelled")
     except TrainingFailed as error:
         _end(taken, "failed", error.reason, error.words)
-    except OSError as error:
-        _end(taken, "failed", *_of_the_disk(error))
     except Exception as error:
         log.exception("%s failed", id)
-        _end(taken, "failed", "training_failed", f"{type(error).__name__}: {error}")
+        _end(taken, "failed", *explain(error))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -65,6 +70,7 @@ def _claim(id: str) -> Claim | None:
         if row is None:
             return None
         if row.attempt >= MOST_ATTEMPTS:
+            release(row)
             row.move("failed", "worker_lost", f"{row.attempt} workers were lost while training; see their logs.")
         else:
             row.stage = row.step = row.total_steps = row.model = None
@@ -77,41 +83,65 @@ def _claim(id: str) -> Claim | None:
         return None if row.ended else claim(session, row)
 
 
+def _folder(taken: Claim) -> Path:
+    """The working directory. What an attempt that was killed on this machine left goes."""
+    work = Path(config.settings().home).resolve() / "work"
+    for left in work.glob(f"{taken.id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return work / f"{taken.id}-{taken.token}"
+
+
 def _train(taken: Claim, beat: Heartbeat, work: Path) -> None:
-    with transaction() as session:
-        row = session.get(FineTune, taken.id)
-        snapshot = session.get(Snapshot, row.snapshot_id)
-    job = _prepare(row, snapshot, work)
-    child = Child(job)
+    child = Child(_prepare(*_patiently(_ordered, taken.id), work))
     try:
         summary = _follow(taken, beat, child)
     finally:
         child.end()
+    # Whoever lost the row must not write over the artifacts of its new owner.
+    _patiently(extend, taken)
     artifacts = _keep(taken.id, work / "out" / "artifacts")
+    _patiently(_close, taken, "succeeded", "completed", summary=summary, artifacts=artifacts)
+
+
+def _patiently(action: Callable[..., Result], *args, **options) -> Result:
+    """A short transaction, made when the database is there: a training of hours outlives a restart of it."""
+    while True:
+        try:
+            return action(*args, **options)
+        except OperationalError as error:
+            log.warning("the database is away, the training goes on: %s", error)
+            time.sleep(LOOK_SECONDS)
+
+
+def _ordered(id: str) -> tuple[FineTune, Snapshot]:
     with transaction() as session:
-        row = fenced(session, taken)
-        row.summary, row.artifacts = summary, artifacts
-        release(row)
-        row.move("succeeded", "completed")
-        session.flush()
-        events.emit_status(session, row)
+        row = session.get(FineTune, id)
+        return row, session.get(Snapshot, row.snapshot_id)
 
 
 def _prepare(row: FineTune, snapshot: Snapshot, work: Path) -> Path:
     """The snapshot's files, checked against their digests, and the job that names them."""
+    base_model = config.base_models().get(row.base_model)
+    if base_model is None:
+        words = f"The worker's configuration has no base model {row.base_model!r}, though the service's has."
+        raise TrainingFailed("base_model_not_found", words)
     files = {}
     for file in snapshot.files:
         if file["form"] != "messages":
             continue
         local = work / file["name"]
-        digest = storage.copy_out(export.path(snapshot.id, file["name"]), str(local))
+        try:
+            digest = storage.copy_out(export.path(snapshot.id, file["name"]), str(local))
+        except FileNotFoundError:
+            words = f"{file['name']} is not in the storage of the worker. Is it the same as the service's?"
+            raise TrainingFailed("snapshot_damaged", words) from None
         if digest != file["sha256"]:
             raise TrainingFailed("snapshot_damaged", f"{file['name']} in the storage is not what the snapshot says.")
         files[file["split"]] = str(local)
     content = {
         "output_dir": str(work / "out"),
         "files": files,
-        "base_model": config.base_models()[row.base_model].source(),
+        "base_model": base_model.source(),
         "method": row.method,
         "hyperparameters": row.hyperparameters,
         "seed": row.seed,
@@ -128,7 +158,7 @@ def _follow(taken: Claim, beat: Heartbeat, child: Child) -> dict:
     while (event := child.next_event(LOOK_SECONDS)) is not None:
         if beat.lost.is_set():
             raise LeaseLost(taken.id)
-        _note(taken, event)
+        _patiently(_note, taken, event)
         if event.get("event") == "done":
             summary = {name: value for name, value in event.items() if name != "event"}
         if event.get("event") == "error":
@@ -178,22 +208,31 @@ def _keep(id: str, artifacts: Path) -> list[dict]:
     return kept
 
 
-def _of_the_disk(error: OSError) -> tuple[str, str]:
-    if error.errno == errno.ENOSPC:
+def explain(error: Exception) -> tuple[str, str]:
+    """(stop_reason, words) for a fault of ours. What the error says of paths and addresses stays in the log."""
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
         return "storage_full", "The disk is full. Make room, then start the fine-tune again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "storage_unwritable", "A directory can't be written; check the rights of SEEDBED_HOME and the storage."
-    return "training_failed", f"{type(error).__name__}: {error}"
+    return "training_failed", f"The training failed ({type(error).__name__}). The log of the worker says more."
+
+
+def _close(taken: Claim, status: str, reason: str, words: str | None = None, **left) -> None:
+    """End the row, with what the training left behind."""
+    with transaction() as session:
+        row = fenced(session, taken)
+        for name, value in left.items():
+            setattr(row, name, value)
+        release(row)
+        # A cancellation that came while the training failed by itself is still a failure to tell.
+        row.move(status, reason, words)
+        session.flush()
+        events.emit_status(session, row)
 
 
 def _end(taken: Claim, status: str, reason: str, words: str | None = None) -> None:
     try:
-        with transaction() as session:
-            row = fenced(session, taken)
-            release(row)
-            # A cancellation that came while the training failed by itself is still a failure to tell.
-            row.move(status, reason, words)
-            session.flush()
-            events.emit_status(session, row)
+        _patiently(_close, taken, status, reason, words)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", taken.id)

@@ -47,10 +47,11 @@ def path(snapshot_id: str, name: str) -> str:
 
 def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None]) -> Export:
     """Write every file of the snapshot, then the manifest. `progress` hears the rows written so far."""
-    spec, export = snapshot.spec, Export()
+    spec = snapshot.spec
+    export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
     families = [_family(text) for text in store.instructions(session, snapshot)]
     split_of = assign(families, spec["splits"], spec["seed"])
-    names = [(split, form) for split in SPLITS if spec["splits"].get(split, 0) > 0 for form in spec["forms"]]
+    names = [(split, form) for split in export.splits for form in spec["forms"]]
     with ExitStack() as files:
         outs = {
             (split, form): files.enter_context(storage.writing(path(snapshot.id, f"{split}.{form}.jsonl")))

@@ -84,14 +84,22 @@ def _claim(id: str) -> Claim | None:
         row = store.claimable(session, id)
         if row is None:
             return None
-        if row.status == "queued":
+        if row.attempt >= MOST_ATTEMPTS:
+            release(row)
+            row.move("failed", "export_failed", f"{row.attempt} workers were lost while writing; see their logs.")
+        elif row.status == "queued":
             row.move("running")
-            events.emit_status(session, row)
-        return claim(session, row)
+        else:
+            return claim(session, row)
+        session.flush()
+        events.emit_status(session, row)
+        return None if row.ended else claim(session, row)
 
 
 def _write(taken: Claim, beat: Heartbeat) -> None:
     with transaction() as session:
+        # The splits are made in a first pass over the rows: the second must meet the same.
+        store.freeze(session)
         snapshot = session.get(Snapshot, taken.id)
         dataset = session.get(Dataset, snapshot.dataset_id)
         session.expunge_all()
@@ -131,10 +139,10 @@ def _failed(taken: Claim, error: Exception) -> None:
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """(stop_reason, words) for a failed export."""
+    """(stop_reason, words) for a failed export. What the error says of paths and addresses stays in the log."""
     code = getattr(error, "errno", None)
-    if code == errno.ENOSPC:
+    if code in (errno.ENOSPC, errno.EDQUOT):
         return "storage_full", "The storage is full. Make room, then order the snapshot again."
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "storage_unwritable", "The storage can't be written. Check the rights of SEEDBED_STORAGE_URL."
-    return "export_failed", f"The export failed ({type(error).__name__}: {error}). The log of the worker says more."
+    return "export_failed", f"The export failed ({type(error).__name__}). The log of the worker says more."

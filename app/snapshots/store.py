@@ -33,7 +33,14 @@ def snapshots(
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
-    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+    """Kept from being deleted until this transaction ends; admission goes on."""
+    query = select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id)
+    return session.scalar(query.with_for_update(read=True, key_share=True))
+
+
+def freeze(session: Session) -> None:
+    """All queries of this transaction see one state of the pool. Call it before the first."""
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
 def has_run(session: Session, dataset_id: str, run_id: str) -> bool:

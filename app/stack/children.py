@@ -36,6 +36,9 @@ class Children:
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD)],
             stdin=subprocess.PIPE,
+            # It may outlive this process by seconds: a pipe behind the command should not wait for it.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
             pass_fds=[lock],

@@ -1,7 +1,8 @@
 """Becomes one process of the stack: drops root where the program refuses it, ties its life to the parent, execs.
 
 Run as a script without site-packages, so that it costs a few milliseconds:
-`python -I -S launch.py PARENT DEATH_SIGNAL ACCOUNT -- /PROGRAM ARGUMENT…`, ACCOUNT as `uid:gid`, `uid:gid:reach` or `-`.
+`python -I -S launch.py PARENT DEATH_SIGNAL ACCOUNT -- /PROGRAM ARGUMENT…`, where ACCOUNT is
+`uid:gid`, `uid:gid:reach`, or `-` for no change.
 """
 
 import ctypes

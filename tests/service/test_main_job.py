@@ -34,7 +34,7 @@ def dataset(api) -> dict:
 
 @pytest.fixture(scope="module")
 def run(api, dataset) -> dict:
-    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=60)
+    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=120)
     return wait(api, place)
 
 
@@ -46,7 +46,7 @@ def snapshot(api, dataset, run) -> dict:
 
 @pytest.fixture(scope="module")
 def fine_tune(api, snapshot) -> dict:
-    _, place = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"], hyperparameters={"epochs": 1})
+    _, place = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"])
     return wait(api, place, 240)
 
 
@@ -70,8 +70,8 @@ def test_the_run_has_exactly_its_target_and_its_counts_are_rows(api, dataset, ru
     accepted = rows_of(api, dataset, run_id=run["id"], status="accepted")
     rejected = rows_of(api, dataset, run_id=run["id"], status="rejected")
     counts = run["counts"]
-    assert (len(accepted), len(rejected)) == (60, counts["rejected"]) == (counts["accepted"], counts["rejected"])
-    assert counts["offered"] == 60 + len(rejected)
+    assert (len(accepted), len(rejected)) == (120, counts["rejected"]) == (counts["accepted"], counts["rejected"])
+    assert counts["offered"] == 120 + len(rejected)
     for reason, count in counts["rejected_by_reason"].items():
         assert count == len([row for row in rejected if row["reason"] == reason])
     assert float(run["usage"]["cost_usd"]) > 0
@@ -110,8 +110,8 @@ def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
 
 
 def test_the_snapshot_reads_back(api, run, snapshot):
-    assert (snapshot["status"], snapshot["rows"], snapshot["simulated"]) == ("succeeded", 60, True)
-    assert sum(snapshot["splits"].values()) == 60
+    assert (snapshot["status"], snapshot["rows"], snapshot["simulated"]) == ("succeeded", 120, True)
+    assert sum(snapshot["splits"].values()) == 120
     lines = {}
     for file in snapshot["files"]:
         answer = api.get(f"/v1/snapshots/{snapshot['id']}/files/{file['name']}")

@@ -17,7 +17,7 @@ NOTE = (
     "train file's text and knows nothing else"
 )
 END, PAD = "<|end|>", "<|pad|>"
-VOCABULARY = 2048
+VOCABULARY = 1024  # long words of a few hundred rows would be seen once and never learned
 HIDDEN, LAYERS, HEADS, INNER = 160, 4, 5, 432
 SPREAD = 0.05  # of the first weights; the usual 0.02 suits wide models, and this one would long learn only frequencies
 

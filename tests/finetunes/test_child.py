@@ -1,0 +1,159 @@
+"""The training child as a real process: what it may see, what is read from it, and that none is left behind."""
+
+import errno
+import os
+import signal
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from app.finetunes.child import STDERR_BYTES, Child, environment
+from app.finetunes.training import explain
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[[str], Child]]:
+    """Starts a child whose recipe is the code given: `-m` looks in the working directory first."""
+    started = []
+
+    def start(recipe: str) -> Child:
+        folder = tmp_path / "workers" / "recipes"
+        folder.mkdir(parents=True)
+        (folder.parent / "__init__.py").touch()
+        (folder / "__init__.py").touch()
+        (folder / "sft.py").write_text(textwrap.dedent(recipe), "utf-8")
+        started.append(Child(tmp_path / "job.json"))
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.end()
+
+
+def events(child: Child) -> list[dict]:
+    found, until = [], time.monotonic() + 20
+    while (event := child.next_event(0.2)) is not None:
+        assert time.monotonic() < until, found
+        found += [event] if event else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DATABASE_URL", "REDIS_URL", "SEEDBED_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "HF_HUB_TOKEN", "AWS_SECRET_KEY"],
+)
+def test_no_secret_reaches_the_child(name):
+    assert name not in environment({name: "secret", "PATH": "/bin"})
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE"])
+def test_what_a_training_needs_reaches_it(name):
+    assert environment({name: "value"})[name] == "value"
+
+
+def test_the_real_recipe_is_found_and_refuses_a_job_that_is_not_there(tmp_path):
+    child = Child(tmp_path / "job.json")
+    (error,) = events(child)
+    assert (error["event"], error["kind"], child.wait()) == ("error", "invalid_job", 2)
+
+
+def test_events_are_read_and_other_lines_are_passed_over(start):
+    child = start("""
+        print('{"event": "stage", "stage": "load"}')
+        print("chatter"); print("[1, 2]"); print()
+        import sys; sys.stdout.buffer.write(b"\\xff\\xfe\\n")
+        print('{"event": "done"}')
+    """)
+    assert [event["event"] for event in events(child)] == ["stage", "done"]
+    assert child.wait() == 0
+
+
+def test_the_last_words_are_whole_bounded_and_storable(start):
+    child = start("""
+        import sys
+        sys.stderr.write("x" * 1_000_000 + "\\0 the end")
+        sys.exit(1)
+    """)
+    assert events(child) == []
+    assert child.wait() == 1
+    assert child.last_words.endswith(" the end")
+    assert "\0" not in child.last_words and len(child.last_words) <= STDERR_BYTES
+
+
+def test_a_killed_child_tells_its_signal(start):
+    child = start("import os; os.kill(os.getpid(), 9)")
+    assert events(child) == []
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_a_process_left_behind_neither_holds_up_the_end_nor_stays(start):
+    child = start("""
+        import subprocess
+        left = subprocess.Popen(["sleep", "60"])
+        print('{"event": "done", "left": %d}' % left.pid)
+    """)
+    (done,) = events(child)
+    assert psutil.pid_exists(done["left"])
+    child.end()
+    assert gone(done["left"])
+
+
+def test_a_stubborn_child_is_ended_with_all_its_group(start):
+    child = start("""
+        import signal, subprocess, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print('{"event": "stage", "left": %d}' % subprocess.Popen(["sleep", "60"]).pid, flush=True)
+        time.sleep(60)
+    """)
+    event = child.next_event(20)
+    child.end()
+    assert child.wait() == -signal.SIGKILL
+    assert gone(event["left"])
+
+
+def test_ending_twice_is_no_error(start):
+    child = start("import time; time.sleep(60)")
+    child.end()
+    child.end()
+
+
+def test_the_child_is_in_a_group_of_its_own(start):
+    child = start("""
+        import os, time
+        print('{"event": "stage", "group": %d}' % os.getpgid(0), flush=True)
+        time.sleep(60)
+    """)
+    assert child.next_event(20)["group"] != os.getpgid(0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "full", "/srv/secret"), "storage_full"),
+        (OSError(errno.EDQUOT, "quota", "/srv/secret"), "storage_full"),
+        (PermissionError(errno.EACCES, "denied", "/srv/secret"), "storage_unwritable"),
+        (OSError(errno.EIO, "broken", "/srv/secret"), "training_failed"),
+        (RuntimeError("postgresql://user:secret@host"), "training_failed"),
+    ],
+)
+def test_a_failure_has_a_reason_and_tells_nothing_of_the_machine(error, reason):
+    found, words = explain(error)
+    assert found == reason
+    assert "secret" not in words
+
+
+def gone(pid: int, seconds: float = 5) -> bool:
+    """Whether the process ends; one that nobody has reaped yet is gone, too."""
+    try:
+        process = psutil.Process(pid)
+        until = time.monotonic() + seconds
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+    except psutil.NoSuchProcess:
+        pass
+    return True
