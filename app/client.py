@@ -142,11 +142,14 @@ class Seedbed:
         part.replace(to)
         return to
 
-    def download_snapshot(self, snapshot_id: str, name: str, to: Path, sha256: str | None = None) -> Path:
-        return self.download(f"{_path(snapshot_id)}/files/{quote(name)}", to, sha256)
-
-    def download_artifact(self, fine_tune_id: str, name: str, to: Path, sha256: str | None = None) -> Path:
-        return self.download(f"{_path(fine_tune_id)}/artifacts/{quote(name)}", to, sha256)
+    def download_all(self, job: dict, folder: Path) -> Iterator[tuple[dict, Path]]:
+        """Every file of a snapshot, or artifact of a fine-tune, one by one as they arrive below `folder`."""
+        place = "files" if "files" in job else "artifacts"
+        for file in job[place] or []:
+            to = folder / file["name"]
+            if not to.resolve().is_relative_to(folder.resolve()):
+                raise SeedbedError(f"The service names a file outside of the folder: {file['name']!r}")
+            yield file, self.download(f"{_path(job['id'])}/{place}/{quote(file['name'])}", to, file["sha256"])
 
     def _get(self, path: str, **params: object) -> dict:
         return self._answer("GET", path, params=params).json()

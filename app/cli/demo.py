@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli import progress
+from app.cli.runs import choose_teacher
 from app.cli.session import DEFAULT_HOME, CommandError, HomeOption
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def demo(
     target: Annotated[int, typer.Option(min=1, help="Accepted records to grow.")] = 200,
     out: Annotated[Path, typer.Option(help="Where the files go, in a folder of their own.")] = Path("demo-output"),
     language: Annotated[str, typer.Option(help="en or ko")] = "en",
-    teacher: Annotated[str, typer.Option(help="A name from `seedbed teachers list`.")] = "simulated",
+    teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Walk the whole way once: seeds, a Self-Instruct run, a snapshot, a LoRA fine-tune, the files."""
@@ -103,8 +104,9 @@ def running_stack(home: Path) -> Iterator[tuple[str, str]]:
         yield stack.url, stack.api_key
 
 
-def follow(walk: Demo, target: int, language: str, teacher: str) -> None:
+def follow(walk: Demo, target: int, language: str, teacher: str | None) -> None:
     client = walk.client
+    teacher = choose_teacher(client, teacher)
     dataset = client.create_dataset(f"demo {walk.stamp}", language, {"bundled": BUNDLED[language]})
     print(f"Dataset {dataset['name']!r} with {dataset['counts']['seeds']} seed tasks: {dataset['id']}", flush=True)
     run = {"dataset_id": dataset["id"], "method": "self_instruct", "teacher": teacher, "target": target}
@@ -121,15 +123,9 @@ def download(walk: Demo) -> None:
     from app.cli.readback import read_back
 
     start = time.monotonic()
-    snapshot, tune = walk.jobs["snapshot"], walk.jobs["fine-tune"]
-    for file in snapshot["files"]:
-        path = walk.out / "snapshot" / file["name"]
-        walk.client.download_snapshot(snapshot["id"], file["name"], path, file["sha256"])
-        walk.files.append((read_back(path, file.get("rows")), path))
-    for file in tune["artifacts"]:
-        path = walk.out / "fine-tune" / file["name"]
-        walk.client.download_artifact(tune["id"], file["name"], path, file["sha256"])
-        walk.files.append((read_back(path), path))
+    for name in ("snapshot", "fine-tune"):
+        for file, path in walk.client.download_all(walk.jobs[name], walk.out / name):
+            walk.files.append((read_back(path, file.get("rows")), path))
     if not any(path.name.endswith(".safetensors") for _, path in walk.files):
-        raise CommandError(f"{tune['id']} left no adapter.")
+        raise CommandError(f"{walk.jobs['fine-tune']['id']} left no adapter.")
     walk.seconds["download"] = time.monotonic() - start

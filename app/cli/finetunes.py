@@ -95,8 +95,8 @@ def download(
     to: Annotated[Path, typer.Option("--to", help="Folder for the artifacts.")] = Path("."),
 ) -> None:
     """Fetch the adapter and everything beside it, and check the digests."""
-    artifacts = session.client.get(id).get("artifacts") or []
-    if not artifacts:
+    job = session.client.get(id)
+    if not job["artifacts"]:
         raise CommandError(f"{id} has no artifacts yet.")
-    for file in artifacts:
-        print(session.client.download_artifact(id, file["name"], to / file["name"], file["sha256"]))
+    for _, path in session.client.download_all(job, to):
+        print(path)

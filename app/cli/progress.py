@@ -78,16 +78,12 @@ def of_snapshot(snapshot: dict) -> tuple[int, int | None, str]:
     return snapshot.get("rows") or 0, snapshot.get("rows"), "rows"
 
 
-STAGES = {"base_model": "making the base model", "train": "training", "save": "saving"}
-
-
 def of_fine_tune(job: dict, loss: float | None = None) -> tuple[int, int | None, str]:
     """Steps of the stage it is in; when it is over, the loss on unseen rows before and after."""
     if summary := job.get("summary"):
         steps = summary.get("steps") or 1
         return steps, steps, f"{summary['split']} loss {summary['loss_before']:.3f} → {summary['loss_after']:.3f}"
-    stage_now = job.get("stage") or ""
-    note = STAGES.get(stage_now, stage_now.replace("_", " "))
+    note = (job.get("stage") or "").replace("_", " ")
     if loss is not None:
         note += f", loss {loss:.3f}"
     return job.get("step") or 0, job.get("total_steps"), note

@@ -1,11 +1,14 @@
 """seedbed runs."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.session import CommandError, Session, connected
+
+if TYPE_CHECKING:
+    from app.client import Seedbed
 
 app = typer.Typer(no_args_is_help=True, help="Generation runs.")
 
@@ -37,7 +40,7 @@ def start(
     session: Session,
     dataset: str,
     target: Annotated[int, typer.Option(help="How many accepted records to grow.")],
-    teacher: Annotated[str, typer.Option(help="A name from `seedbed teachers list`.")] = "simulated",
+    teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
     method: Annotated[str, typer.Option(help="How to grow them.")] = "self_instruct",
     seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
@@ -59,10 +62,19 @@ def start(
         "max_candidates": max_candidates,
         "max_seconds": max_seconds,
     }
+    teacher = choose_teacher(session.client, teacher)
     body = {"dataset_id": dataset, "method": method, "teacher": teacher, "target": target, "seed": seed}
     body["options"] = _parse(options)
     run = session.client.start_run(**body, **{name: value for name, value in ceilings.items() if value is not None})
     started(session, run, wait, "run", of_run, FIELDS)
+
+
+def choose_teacher(client: "Seedbed", given: str | None) -> str:
+    """The one that was named, else the only one there is: which of several to pay is not ours to guess."""
+    names = [one["name"] for one in client.teachers()]
+    if given is None and len(names) != 1:
+        raise CommandError(f"Name a teacher with --teacher; configured are: {', '.join(names) or 'none'}.")
+    return given or names[0]
 
 
 @app.command("list")

@@ -20,6 +20,8 @@ HomeOption = Annotated[
     Path, typer.Option("--home", envvar="SEEDBED_HOME", help="The folder of the local stack.", show_default=True)
 ]
 DEFAULT_HOME = Path(".seedbed")
+# Wide enough for a digest.
+CELL = 64
 
 
 class CommandError(Exception):
@@ -77,13 +79,12 @@ class Session:
             for row in rows:
                 print(json.dumps(row, ensure_ascii=False))
             return
-        from rich.table import Table
-
         names = list(fields)
-        table = Table(*(name.replace("_", " ").replace(".", " ") for name in names), box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(plain(_inside(row, name)) for name in names))
-        console().print(table)
+        lines = [[name.replace("_", " ").replace(".", " ") for name in names]]
+        lines += [[_cell(_inside(row, name)) for name in names] for row in rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+        for line in lines:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def console() -> "Console":
@@ -106,6 +107,12 @@ def plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else str(value)
+
+
+def _cell(value: object) -> str:
+    """One short line, however long the text and however many lines it has."""
+    text = " ".join(plain(value).split())
+    return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
 def _inside(resource: dict, path: str) -> object:

@@ -59,8 +59,10 @@ def download(
     name: Annotated[list[str] | None, typer.Option(help="Only this file; may be repeated.")] = None,
 ) -> None:
     """Fetch the files and check their digests."""
-    files = {file["name"]: file for file in session.client.get(id).get("files") or []}
-    if unknown := set(name or ()) - set(files):
-        raise CommandError(f"{id} has no file {', '.join(sorted(unknown))}. It has: {', '.join(files) or 'none yet'}.")
-    for wanted in name or files:
-        print(session.client.download_snapshot(id, wanted, to / wanted, files[wanted]["sha256"]))
+    snapshot = session.client.get(id)
+    names = [file["name"] for file in snapshot["files"] or []]
+    if unknown := set(name or ()) - set(names):
+        raise CommandError(f"{id} has no file {', '.join(sorted(unknown))}. It has: {', '.join(names) or 'none yet'}.")
+    snapshot["files"] = [file for file in snapshot["files"] or [] if not name or file["name"] in name]
+    for _, path in session.client.download_all(snapshot, to):
+        print(path)

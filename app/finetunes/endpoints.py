@@ -89,7 +89,7 @@ def artifacts(id: str, caller: Authorized, session: Db):
 def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
     """The bytes, under their sha256 as ETag."""
     found = service.artifact(session, caller, id, name)
-    return downloads.serve(request, service.artifact_path(id, name), name, found["bytes"], found["sha256"])
+    return downloads.serve(request, found["path"], name, found["bytes"], found["sha256"])
 
 
 @router.get("/base-models", operation_id="listBaseModels", response_model=BaseModelList, tags=["base-models"])

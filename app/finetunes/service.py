@@ -84,10 +84,6 @@ def artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
     return found
 
 
-def artifact_path(id: str, name: str) -> str:
-    return f"finetunes/{id}/{name}"
-
-
 def base_models() -> list[BaseModelView]:
     return [
         BaseModelView(name=one.name, kind=one.source()["kind"], hub=one.hub, revision=one.revision)

