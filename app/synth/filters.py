@@ -49,10 +49,11 @@ def blocked_opening(text: str, openings: Sequence[str]) -> Rejection | None:
 
 
 def opens_with_punctuation(text: str, _) -> Rejection | None:
+    """The mark of a list, a stray full stop. Quotes may open a sentence, and so may brackets of titles (「, 〈)."""
     first = text[:1]
-    if first and unicodedata.category(first).startswith("P") and first not in "\"'“‘「『¿¡":
-        return Rejection("opens_with_punctuation", first)
-    return None
+    category = unicodedata.category(first) if first else ""
+    opens = first in "\"'¿¡" or (category in ("Ps", "Pi") and not first.isascii())
+    return Rejection("opens_with_punctuation", first) if category.startswith("P") and not opens else None
 
 
 def ends_with_colon(text: str, _) -> Rejection | None:

@@ -21,6 +21,8 @@ from app.synth.filters import check_instance, check_instruction, instruction_rul
         ("en-GB", "Explain tides", "too_short"),
         ("ko", "서울의 날씨를 요약하세요", None),
         ("ko", "요약하세요", "too_short"),
+        ("ko", "〈흥부전〉의 줄거리를 다섯 문장으로 쓰세요", None),
+        ("en", "(a) Name the four cardinal points", "opens_with_punctuation"),
         ("ko", "다음 사진을 설명해 주세요", "blocked_word"),
         ("en", "서울의 날씨를 요약해서 세 줄로 쓰세요", None),
         ("ja", "天気予報を短く要約してください", None),
