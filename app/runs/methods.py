@@ -23,16 +23,17 @@ EXAMPLES_OF_EACH_KIND = 8
 
 @dataclass(frozen=True)
 class Method:
-    """`plan` makes the JSON that is kept with a batch; `load` reads the kernel's batch from it."""
+    """`plan` makes the JSON that is kept with a batch of some proposals; `load` reads the kernel's batch from it."""
 
     options: type[BaseModel]
-    rows_per_batch: Callable[[BaseModel], int]
-    plan: Callable[[Session, Run, Dataset, random.Random], dict]
+    proposals_per_batch: Callable[[BaseModel], int]
+    rows_per_proposal: Callable[[BaseModel], int]
+    plan: Callable[[Session, Run, Dataset, int, random.Random], dict]
     load: Callable[[Session, Run, Dataset, dict], object]
     propose: Callable[[object, Ask, Screen], Awaitable[Proposal]]
 
 
-def _plan_self_instruct(session: Session, run: Run, dataset: Dataset, rng: random.Random) -> dict:
+def _plan_self_instruct(session: Session, run: Run, dataset: Dataset, size: int, rng: random.Random) -> dict:
     options = self_instruct.Options.model_validate(run.options)
     seeds = dataset_store.heads(session, dataset.id, "seed")
     pool = store.sample_pool(session, dataset, options.pool_demonstrations, rng)
@@ -40,6 +41,7 @@ def _plan_self_instruct(session: Session, run: Run, dataset: Dataset, rng: rando
         [Demonstration(id, "") for id, _ in seeds], [Demonstration(id, "") for id in pool], options, rng
     )
     return {
+        "proposals": size,
         "seed": rng.randrange(2**31),
         "demonstrations": [shown.id for shown in mixed],
         "examples": _examples(seeds, random.Random(run.seed)),
@@ -60,7 +62,7 @@ def _load_self_instruct(session: Session, run: Run, dataset: Dataset, plan: dict
         examples=tuple(shown[id] for id in plan["examples"] if id in shown),
         language=dataset.language,
         seed=plan["seed"],
-        options=self_instruct.Options.model_validate(run.options),
+        options=self_instruct.Options.model_validate(run.options | {"instructions_per_call": plan["proposals"]}),
     )
 
 
@@ -83,7 +85,8 @@ def demonstrations(rows: Sequence[Record]) -> dict[str, Demonstration]:
 METHODS: dict[str, Method] = {
     "self_instruct": Method(
         options=self_instruct.Options,
-        rows_per_batch=lambda options: options.instructions_per_call * options.max_instances,
+        proposals_per_batch=lambda options: options.instructions_per_call,
+        rows_per_proposal=lambda options: options.max_instances,
         plan=_plan_self_instruct,
         load=_load_self_instruct,
         propose=self_instruct.propose,

@@ -15,8 +15,8 @@ from app.runs.methods import METHODS
 from app.tables.datasets import Dataset
 from app.tables.runs import Batch, Run
 
-# Half of what a batch proposes is a fair guess until the run has its own experience.
-FIRST_YIELD = 0.5
+EXPERIENCE, LEAST_YIELD = 24, 0.05
+MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def _ceiling(session: Session, run: Run) -> str | None:
 def _claim(session: Session, run: Run, room: int) -> list[Claim]:
     batches = list(store.claimable_batches(session, run.id, room))
     dataset = session.get(Dataset, run.dataset_id)
-    for _ in range(min(room - len(batches), _wanted(session, run))):
+    for size in _wanted(session, run)[: room - len(batches)]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
-        batch.plan = METHODS[run.method].plan(session, run, dataset, rng)
+        batch.plan = METHODS[run.method].plan(session, run, dataset, size, rng)
         run.batches_planned += 1
         session.add(batch)
         session.flush()
@@ -78,13 +78,23 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
     return [claim(session, batch) for batch in batches]
 
 
-def _wanted(session: Session, run: Run) -> int:
-    """New batches that are likely needed beside those under way."""
+def _wanted(session: Session, run: Run) -> list[int]:
+    """How many proposals to ask for in each new batch, beside those under way: no more than are likely needed."""
     method = METHODS[run.method]
-    per_batch = method.rows_per_batch(method.options.model_validate(run.options))
-    counts = store.batches_by_status(session, run.id)
-    done = counts.get("done", 0)
-    share = run.accepted / (done * per_batch) if done >= 3 else FIRST_YIELD
-    expected = max(0.5, share * per_batch)
-    missing = math.ceil((run.target - run.accepted) / expected)
-    return max(0, missing - counts.get("pending", 0) - counts.get("leased", 0))
+    options = method.options.model_validate(run.options)
+    per_proposal = _yield(run) * method.rows_per_proposal(options)
+    missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
+    sizes = []
+    while missing > 0 and len(sizes) < MOST_AT_ONCE:
+        sizes.append(min(method.proposals_per_batch(options), math.ceil(missing / per_proposal)))
+        missing -= per_proposal * sizes[-1]
+    return sizes
+
+
+def _yield(run: Run) -> float:
+    """The share of offered rows that is accepted: this run's own experience, once it has some.
+
+    Before that every row is hoped for: too few are asked for again, too many would be paid for in vain.
+    """
+    decided = run.accepted + run.rejected - run.rejected_by_reason.get("surplus", 0)
+    return max(LEAST_YIELD, run.accepted / decided) if decided >= EXPERIENCE else 1.0

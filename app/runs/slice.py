@@ -35,7 +35,10 @@ class Tools:
 
 
 def work(run_id: str, tools: Tools) -> None:
-    """Work on a run until the slice is over, then ring again. A ring for nothing returns at once."""
+    """Work on a run for a slice of time, and hand it on by another ring. A ring for nothing returns at once.
+
+    A slice that finds nothing to claim does not ring: others are at work, or the sweeper will know when.
+    """
     with transaction() as session:
         run = session.get(Run, run_id)
         if run is None or run.ended:
@@ -45,10 +48,7 @@ def work(run_id: str, tools: Tools) -> None:
         tools.pools.prepare(dataset)
         asyncio.run(_Slice(run, dataset, tools).work())
     with transaction() as session:
-        locked = store.locked_run(session, run_id)
-        settled = service.settle(session, locked) or locked.ended
-    if not settled and not tools.shutdown.is_set():
-        queue.ring(queue.RUN, run_id)
+        service.settle(session, store.locked_run(session, run_id))
 
 
 class _Slice:
@@ -57,6 +57,7 @@ class _Slice:
         self.tasks: dict[asyncio.Task, Claim] = {}
         self.started = time.monotonic()
         self.closing_since: float | None = None
+        self.handed_on = False
 
     async def work(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
@@ -73,7 +74,10 @@ class _Slice:
 
     async def _turn(self) -> bool:
         """Look, take on new batches, wait a little. False when there is nothing left to do."""
-        room = 0 if self._over() else self._room() - len(self.tasks)
+        room = self._room() - len(self.tasks)
+        if self._over():
+            room = 0
+            await self._hand_on()
         seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room))
         for claim in seen.claims:
             self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
@@ -90,10 +94,16 @@ class _Slice:
 
     def _room(self) -> int:
         """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
-        options = METHODS[self.run.method].options.model_validate(self.run.options)
-        per_batch = getattr(options, "instructions_per_call", 1)
+        method = METHODS[self.run.method]
+        per_batch = method.proposals_per_batch(method.options.model_validate(self.run.options))
         in_flight = self.batch.teacher.endpoint.in_flight
         return max(2, -(-in_flight * 3 // (2 * per_batch)))
+
+    async def _hand_on(self) -> None:
+        """Ring at the end of the slice's time, while its last batches come home: nobody waits for them."""
+        if not self.handed_on and not self.tools.shutdown.is_set():
+            self.handed_on = True
+            await asyncio.to_thread(queue.ring, queue.RUN, self.run.id)
 
     def _over(self) -> bool:
         return self.tools.shutdown.is_set() or time.monotonic() - self.started > config.settings().slice_seconds

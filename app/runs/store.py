@@ -63,8 +63,10 @@ def live_batches(session: Session, run_id: str) -> int:
     return session.scalar(query)
 
 
-def open_batches(session: Session, run_id: str) -> int:
-    query = select(func.count()).select_from(Batch)
+def open_proposals(session: Session, run_id: str) -> int:
+    """Proposals that batches under way have asked for or will ask for."""
+    size = Batch.plan["proposals"].as_integer()
+    query = select(func.coalesce(func.sum(size), 0))
     return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased"))))
 
 

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 
 import pytest
+from redis import Redis
 from sqlalchemy import func, select
 
-from app import config
+from app import config, queue
 from app.access import service as access
 from app.access.service import Caller
 from app.datasets import service as datasets
@@ -44,12 +45,16 @@ class Scripted:
         time.sleep(self.seconds)
         asked = body["response_format"]["json_schema"]["name"]
         if asked == "instructions":
-            reply = {"instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(8)]}
+            reply = {"instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(asked_for(body))]}
         elif asked == "classification":
             reply = {"is_classification": False}
         else:
             reply = {"instances": [{"input": "", "output": f"An answer about {unlike(key)}"}]}
         return 200, {}, chat(json.dumps(reply))
+
+
+def asked_for(body: dict) -> int:
+    return body["response_format"]["json_schema"]["schema"]["properties"]["instructions"]["maxItems"]
 
 
 @pytest.fixture
@@ -278,3 +283,23 @@ def test_a_teacher_that_is_gone_fails_the_run_after_some_patience(start, monkeyp
     assert (run.status, run.stop_reason) == ("failed", "teacher_unavailable")
     assert "out of order" in run.error
     books_balance(run)
+
+
+def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
+    id, tools = start(Scripted(), target=8)
+    planning.look(id, 50)
+    bells = Redis.from_url(database.redis_url)
+    bells.flushall()
+    slice.work(id, tools)
+    assert bells.keys("*generation") == []
+    queue.ring(queue.RUN, id)
+    assert bells.keys("*generation") != [], "this is where a ring would have been seen"
+
+
+def test_no_more_is_asked_for_than_is_needed(start):
+    script = Scripted()
+    id, tools = start(script, target=11)
+    slice.work(id, tools)
+    run = run_of(id)
+    # Two batches, of eight and of three proposals, three calls for each row but the shared ones.
+    assert (run.accepted, run.rejected, script.served.total()) == (11, 0, 2 + 2 * 11)
