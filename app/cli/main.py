@@ -59,16 +59,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if not _for_people(error):
+        words = _words(error)
+        if words is None:
             raise
-        print(f"seedbed: {error}", file=sys.stderr)
+        print(f"seedbed: {words}", file=sys.stderr)
         sys.exit(1)
 
 
-def _for_people(error: Exception) -> bool:
-    """Is this an error that a person can act on, and not a fault of ours?"""
+def _words(error: Exception) -> str | None:
+    """What to tell the person; None for a fault of ours, which shows its traceback."""
+    from sqlalchemy.exc import OperationalError
+
     from app.client import SeedbedError
     from app.config import ConfigurationError
     from app.stack.home import StackError
 
-    return isinstance(error, (CommandError, SeedbedError, ConfigurationError, StackError))
+    if isinstance(error, OperationalError):
+        return f"The database can't be used: {error.orig}".strip()
+    return str(error) if isinstance(error, (CommandError, SeedbedError, ConfigurationError, StackError)) else None

@@ -22,9 +22,10 @@ _LISTED = re.compile(r"((?:[\w-]+(?: [\w-]+)?, )*[\w-]+(?: [\w-]+)?,? or [\w-]+)
 _LISTED_KOREAN = re.compile(r"((?:[가-힣]+, )+[가-힣]+?)(?:으로|로| 가운데| 중|인지|을|를)")
 _FIRST_SENTENCE = re.compile(r"^(.+?)(?:[.!?。:]\s|[.!?。:]?$)", re.DOTALL)
 _OPENING = re.compile(
-    r"^(please |can you |could you |i want you to |how (do|can|would) (i|you|we) |what (is|are|were|was) |why (do|does|is|are) |"
-    r"is there |tell me |give me |(write|create|generate|make|suggest|explain|describe|find|list|provide|brainstorm|compose|"
-    r"come up with|design|identify|rewrite|translate|summari[sz]e|classify|determine|answer|recommend|name|plan|draft) )+",
+    r"^(please |can you |could you |i want you to |how (do|can|would) (i|you|we) |what (is|are|were|was) |"
+    r"why (do|does|is|are) |is there |tell me |give me |(write|create|generate|make|suggest|explain|describe|find|list|"
+    r"provide|brainstorm|compose|come up with|design|identify|rewrite|translate|summari[sz]e|classify|determine|answer|"
+    r"recommend|name|plan|draft) )+",
     re.IGNORECASE,
 )
 _KOREAN_CLOSING = re.compile(

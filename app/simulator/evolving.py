@@ -16,9 +16,11 @@ _OPERATIONS = {
 }
 _SWAPS = {
     "en": (
-        *(("explain", "describe"), ("short", "brief"), ("write", "compose"), ("give", "provide"), ("suggest", "propose")),
+        *(("explain", "describe"), ("short", "brief"), ("write", "compose"), ("give", "provide")),
+        *(("suggest", "propose"), ("clear", "plain")),
         *(("find", "look for"), ("keep", "hold"), ("plan", "prepare"), ("important", "essential"), ("make", "create")),
-        *(("the following", "this"), ("below", "that follows"), ("use", "employ"), ("list", "name"), ("best", "finest")),
+        *(("the following", "this"), ("below", "that follows"), ("use", "employ"), ("list", "name")),
+        *(("best", "finest"), ("simple", "easy")),
     ),
     "ko": (
         *(("설명", "풀이"), ("짧은", "간단한"), ("써 주세요", "작성해 주세요"), ("알려", "말해"), ("아래", "다음")),
@@ -46,9 +48,11 @@ def _operation(prompt: str) -> str:
     found = {name: re.search(words, prompt, re.IGNORECASE) for name, words in _OPERATIONS.items()}
     if found["breadth"]:
         return "breadth"
-    return min((match.start(), name) for name, match in {**found, "depth": found["depth"]}.items() if match)[1] if any(
-        found.values()
-    ) else "depth"
+    return (
+        min((match.start(), name) for name, match in {**found, "depth": found["depth"]}.items() if match)[1]
+        if any(found.values())
+        else "depth"
+    )
 
 
 def perturb(text: str, language: str, rng: random.Random) -> str:

@@ -1,10 +1,10 @@
 """Templates with slots, and their inverse: a text read back into the values that made it.
 
-    {topic}      a filler of the pool `topic`; the same filler wherever it stands again
-    {topic#2}    another filler of that pool
-    {topic.1}    the filler's first attribute (pools hold lines `filler | attribute | attribute`)
-    {topic^}     with a capital
-    을/를        after a Korean filler: the particle that its last sound asks for
+{topic}      a filler of the pool `topic`; the same filler wherever it stands again
+{topic#2}    another filler of that pool
+{topic.1}    the filler's first attribute (pools hold lines `filler | attribute | attribute`)
+{topic^}     with a capital
+을/를        after a Korean filler: the particle that its last sound asks for
 """
 
 import random

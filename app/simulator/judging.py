@@ -39,10 +39,9 @@ def better(reading: Reading, choices: list) -> object:
     for place, choice in enumerate(choices):
         name = str(choice).lower()
         ordinal = ("first", "second", "third")[place : place + 1]
-        text = next(
-            (text for tag, text in reading.sections if tag == name or tag.endswith((f"_{name}", f"-{name}")) or tag in ordinal),
-            None,
-        )
+        endings = f"_{name}", f"-{name}"
+        tagged = (t for tag, t in reading.sections if tag == name or tag.endswith(endings) or tag in ordinal)
+        text = next(tagged, None)
         if text is not None:
             ranked.append((quality(text), len(text), text, place))
     if not ranked:

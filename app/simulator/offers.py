@@ -113,7 +113,8 @@ class Offers:
         names = [n for n in fields.get(role, {}).get("enum", []) if n != "system"] or ["user", "assistant"]
         names.sort(key=lambda name: name not in ("user", "human", "사용자"))
         return [
-            {field: names[n % len(names)] if field == role else text for field in fields} for n, text in enumerate(texts)
+            {field: names[n % len(names)] if field == role else text for field in fields}
+            for n, text in enumerate(texts)
         ]
 
     def _said(self, place: int) -> str:

@@ -21,7 +21,10 @@ _BY_FORMAT = {
     "duration": "PT90M",
 }
 # Tried in turn for a `pattern`, which can't be inverted in general.
-_BY_PATTERN = ("a", "A", "0", "12", "123", "1234", "12345", "abc", "ABC", "Abc", "a1", "A1", "2031-04-17", "07:45", "ab-cd")
+_BY_PATTERN = (
+    *("a", "A", "0", "12", "123", "1234", "12345", "abc", "ABC", "Abc", "a1", "A1"),
+    *("2031-04-17", "07:45", "ab-cd"),
+)
 
 
 class Filler:
@@ -37,6 +40,8 @@ class Filler:
         schema = self._resolved(schema, depth)
         if "const" in schema:
             return schema["const"]
+        if isinstance(schema.get("items"), dict):
+            schema = {**schema, "items": self._resolved(schema["items"], depth)}
         offered = self.offer(name, schema)
         if offered is not NOTHING and _fits(schema, offered):
             return offered
@@ -141,7 +146,8 @@ def _fits(schema: dict, value: Any) -> bool:
     if kind == "array":
         return schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
     if kind == "string":
-        return "pattern" not in schema and schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+        fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+        return fits and "pattern" not in schema
     return True
 
 

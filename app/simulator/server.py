@@ -82,9 +82,7 @@ class Desk:
         self.tokens.take(prompt_tokens + completion_tokens)
         self.tally.bill(digest, prompt_tokens, completion_tokens, cached)
         self.tally.outcomes[fault or "ok"] += 1
-        body = protocol.completion_body(
-            f"chatcmpl-{digest[:24]}", choices, prompt_tokens, completion_tokens, cached
-        )
+        body = protocol.completion_body(f"chatcmpl-{digest[:24]}", choices, prompt_tokens, completion_tokens, cached)
         return json_response(body, headers=self._headers())
 
     def _choice(self, asked: ChatRequest, digest: str, index: int, fault: str | None) -> dict:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-POLITE_SECONDS = 3.0
-URGENT_SECONDS = 1.5
+# By phase. A worker that is asked to end lets the calls in flight come home and gives its work back.
+POLITE_SECONDS = (6.5, 3.0)
+URGENT_SECONDS = 1.0
 
 
 class Group(NamedTuple):
@@ -30,7 +31,7 @@ def stop_groups(groups: Iterable[Group], reap: Callable[[], object] = lambda: No
     """End the groups, phase by phase: asked, urged, killed. `reap` collects children that ended."""
     for phase in (0, 1):
         left = [group for group in groups if group.phase == phase]
-        for number, seconds in (("stop", POLITE_SECONDS), ("quit", URGENT_SECONDS), (None, 1.0)):
+        for number, seconds in (("stop", POLITE_SECONDS[phase]), ("quit", URGENT_SECONDS), (None, 1.0)):
             left = [group for group in left if alive(group.pgid, reap)]
             for group in left:
                 send(group, getattr(group, number) if number else signal.SIGKILL)

@@ -15,14 +15,14 @@ ALL = (*SERVERS, "simulator", "api", *WORKERS)
 
 def simulator(port: int, options: Sequence[str]) -> Spec:
     argv = (sys.executable, "-m", "app.simulator", "--port", str(port), *options)
-    return Spec("simulator", argv, quit=signal.SIGKILL)
+    return Spec("simulator", argv)
 
 
 def api(host: str, port: int) -> Spec:
     argv = (sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--host", host, "--port", str(port))
     # Event streams never end by themselves: without a limit one open page would hold up the stop.
     quiet = ("--no-access-log", "--timeout-graceful-shutdown", "1")
-    return Spec("api", argv + quiet, quit=signal.SIGKILL)
+    return Spec("api", argv + quiet)
 
 
 def prepare(key_file: Path) -> tuple[str, ...]:
@@ -31,18 +31,21 @@ def prepare(key_file: Path) -> tuple[str, ...]:
 
 def worker(name: str) -> Spec:
     if name == "sweeper":
-        return Spec(name, (sys.executable, "-m", "workers.sweeper"), quit=signal.SIGKILL)
+        return Spec(name, (sys.executable, "-m", "workers.sweeper"))
     if name == "finetuning":
         # One process and one task each: all of a training's memory goes back with it.
         pool = ("--pool", "prefork", "-c", "1", "--max-tasks-per-child", "1")
-        return _celery(name, pool, ("--", "worker.pool_start_method=spawn"))
-    return _celery(name, ("--pool", "threads", "-c", "4" if name == "generation" else "2"), ())
+        argv = _celery(name, pool, ("--", "worker.pool_start_method=spawn"))
+        # At SIGTERM it would wait for the end of the training.
+        return Spec(name, argv, stop=signal.SIGQUIT)
+    threads = "4" if name == "generation" else "2"
+    return Spec(name, _celery(name, ("--pool", "threads", "-c", threads), ()))
 
 
-def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> Spec:
+def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> tuple[str, ...]:
     app = (sys.executable, "-m", "celery", "-A", "app.queue:app", "worker", "-Q", queue, "-I", f"workers.{queue}")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", "-n", f"{queue}@%h")
-    return Spec(queue, (*app, *pool, *quiet, *settings))
+    return (*app, *pool, *quiet, *settings)
 
 
 def environment(changes: dict[str, str]) -> dict[str, str]:

@@ -3,8 +3,11 @@
 import sys
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
+
 from app import db
 from app.access import service
+from app.config import ConfigurationError
 from app.errors import AppError
 from app.migrate import upgrade
 from app.stack.home import write_private
@@ -24,6 +27,15 @@ def ensure_key(file: Path) -> None:
     write_private(file, key)
 
 
+def main() -> None:
+    try:
+        upgrade()
+        ensure_key(Path(sys.argv[1]))
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    except OperationalError as error:
+        sys.exit(str(error.orig).strip())
+
+
 if __name__ == "__main__":
-    upgrade()
-    ensure_key(Path(sys.argv[1]))
+    main()

@@ -23,7 +23,7 @@ class Spec:
     account: str = "-"
     phase: int = 0
     stop: int = signal.SIGTERM
-    quit: int = signal.SIGQUIT
+    quit: int = signal.SIGKILL
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import signal
 import socket
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def prepare(home: Home) -> tuple[Spec, str]:
         "maxmemory-policy noeviction",
     )
     write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-    spec = Spec("redis", (binary(), str(folder / "redis.conf")), phase=1, quit=signal.SIGKILL)
+    spec = Spec("redis", (binary(), str(folder / "redis.conf")), phase=1)
     return spec, f"redis://:{password}@{HOST}:{port}/0"
 
 

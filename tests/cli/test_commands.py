@@ -60,6 +60,15 @@ def test_a_configuration_that_is_broken_stops_the_stack_before_it_starts(tmp_pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("migrate",), ("keys", "create"), ("up",)])
+def test_a_database_that_is_away_is_told_without_a_traceback(tmp_path, arguments):
+    addresses = {"DATABASE_URL": "postgresql://nobody:x@127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9"}
+    done = seedbed(*arguments, cwd=tmp_path, **addresses)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_second_stack_on_a_home_names_the_first(tmp_path):
     from app.stack import Stack
 

@@ -41,7 +41,7 @@ def start():
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(guard, "POLITE_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "POLITE_SECONDS", (0.3, 0.3))
     monkeypatch.setattr(guard, "URGENT_SECONDS", 0.3)
 
 

@@ -1,0 +1,29 @@
+"""A simulated teacher as a real process, started with the options that a test asks for."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., str]]:
+    """`serve("--seed", "3")` gives the address of a new process."""
+    running = []
+
+    def start(*options: str) -> str:
+        argv = [sys.executable, "-u", "-m", "app.simulator", "--port", "0", "--latency", "0", *options]
+        process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        return re.search(r"http://\S+", process.stdout.readline()).group(0)
+
+    yield start
+    for process in running:
+        process.terminate()
+    for process in running:
+        assert process.wait(10) is not None

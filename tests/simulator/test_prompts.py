@@ -1,0 +1,104 @@
+"""Every kind of prompt is answered sensibly, and every schema with a value that fits it."""
+
+import json
+
+import openai
+import pytest
+from pydantic import BaseModel, Field, create_model
+
+MODEL = "seedbed-simulated"
+OWN = "Sort the headline into politics, sport, business or science. Name the desk only."
+
+
+@pytest.fixture(scope="module")
+def client(serve) -> openai.OpenAI:
+    return openai.OpenAI(base_url=serve("--near-duplicates", "0"), api_key="any")
+
+
+def fill(client, prompt: str, schema: dict, **more) -> dict:
+    form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+    messages = [{"role": "system", "content": "You help."}, {"role": "user", "content": prompt}]
+    answer = client.chat.completions.create(model=MODEL, messages=messages, response_format=form, seed=1, **more)
+    return json.loads(answer.choices[0].message.content)
+
+
+def properties(**named) -> dict:
+    return {"type": "object", "properties": named, "required": list(named)}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "yes"),
+    [
+        ("Is the following review positive or negative?", True),
+        ("다음 문장을 긍정 또는 부정으로 분류하세요.", True),
+        ("Write a short poem about the sea.", False),
+        ("바다에 관한 짧은 시를 써 주세요.", False),
+    ],
+)
+def test_classification(client, instruction, yes):
+    found = fill(client, f"<instruction>{instruction}</instruction>", properties(is_classification={"type": "boolean"}))
+    assert found == {"is_classification": yes}
+
+
+def test_instances_of_a_foreign_instruction_speak_of_it(client):
+    item = properties(input={"type": "string"}, output={"type": "string"})
+    schema = properties(instances={"type": "array", "items": item, "maxItems": 2})
+    found = fill(client, "<instruction>Describe the life of a lighthouse keeper.</instruction>", schema)
+    assert any("lighthouse" in one["output"].lower() for one in found["instances"])
+
+
+def test_an_answer_in_korean(client):
+    prompt = "<instruction>등대지기의 하루를 설명하세요.</instruction>"
+    found = fill(client, prompt, properties(output={"type": "string"}))
+    assert any("가" <= c <= "힣" for c in found["output"])
+
+
+@pytest.mark.parametrize("operation", ["add one more constraint", "increase the depth", "make it more concrete"])
+def test_evolution_gives_a_longer_instruction(client, operation):
+    text = "Explain how a heat pump works."
+    prompt = f"Rewrite the instruction: {operation}.\n<instruction>{text}</instruction>"
+    found = fill(client, prompt, properties(instruction={"type": "string"}))
+    assert len(found["instruction"]) > len(text)
+    assert found["instruction"] != text
+
+
+def test_judging_stays_inside_the_scale(client):
+    score = {"type": "integer", "minimum": 1, "maximum": 5}
+    schema = properties(scores=properties(correctness=score, clarity=score), rationale={"type": "string"})
+    prompt = "Judge.\n<instruction>Name a fruit.</instruction>\n<output>An apple.</output>"
+    found = fill(client, prompt, schema)
+    assert all(1 <= value <= 5 for value in found["scores"].values())
+    assert found["rationale"]
+    assert fill(client, prompt, properties(equal={"type": "boolean"}))["equal"] in (True, False)
+    assert fill(client, prompt, properties(better={"enum": ["A", "B"]}))["better"] in ("A", "B")
+
+
+class Turn(BaseModel):
+    role: str
+    content: str = Field(min_length=1)
+
+
+class Nested(BaseModel):
+    turns: list[Turn] = Field(min_length=2, max_length=4)
+    weight: float = Field(ge=0, le=1)
+    tags: list[str] = Field(max_length=3)
+    level: int = Field(ge=3, le=3)
+
+
+@pytest.mark.parametrize("model", [Turn, Nested, create_model("One", one=(Nested, ...), other=(Turn | None, None))])
+def test_any_schema_is_filled_with_a_value_that_fits(client, model):
+    found = fill(client, "Do as the schema says.", model.model_json_schema())
+    model.model_validate(found)
+
+
+def test_plain_text_and_json_by_its_shown_keys(client):
+    def said(content, **more):
+        messages = [{"role": "user", "content": content}]
+        answer = client.chat.completions.create(model=MODEL, messages=messages, seed=1, **more)
+        return answer.choices[0].message.content
+
+    assert said("Why is the sea salty?")
+    demonstrations = "<demonstrations>\n1. Name a fruit.\n</demonstrations>\nWrite 3 new tasks."
+    assert len([line for line in said(demonstrations).splitlines() if line.strip()]) >= 3
+    shown = f'{demonstrations}\nReply with JSON like {{"instructions": ["…"]}}.'
+    assert json.loads(said(shown, response_format={"type": "json_object"}))["instructions"]

@@ -1,0 +1,162 @@
+"""The protocol, by the real client against a real process."""
+
+import json
+import time
+
+import httpx
+import openai
+import pytest
+
+MODEL = "seedbed-simulated"
+DEMONSTRATIONS = "<demonstrations>\n1. Name a fruit that is red.\n2. Explain tides to a child.\n</demonstrations>"
+
+
+def schema(name: str, properties: dict) -> dict:
+    body = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": body}}
+
+
+INSTRUCTIONS = schema("instructions", {"instructions": {"type": "array", "items": {"type": "string"}, "maxItems": 6}})
+
+
+def ask(url: str, content: str, form: dict | None = INSTRUCTIONS, **more):
+    client = openai.OpenAI(base_url=url, api_key=more.pop("key", "any"), max_retries=0, timeout=more.pop("timeout", 20))
+    if form is not None:
+        more["response_format"] = form
+    return client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}], **more)
+
+
+@pytest.fixture(scope="module")
+def url(serve) -> str:
+    return serve("--near-duplicates", "0")
+
+
+def test_a_chat_completion(url):
+    answer = ask(url, f"{DEMONSTRATIONS}\nWrite 6 new tasks.", seed=1)
+    assert (answer.model, answer.system_fingerprint) == (MODEL, "simulated")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+    made = json.loads(answer.choices[0].message.content)["instructions"]
+    assert len(made) == len(set(made)) == 6
+
+
+def test_models(url):
+    client = openai.OpenAI(base_url=url, api_key="any")
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("another")
+
+
+def test_the_same_request_gives_the_same_reply_and_a_seed_another(serve, url):
+    def said(place, seed):
+        return ask(place, DEMONSTRATIONS, seed=seed).choices[0].message.content
+
+    assert said(url, 5) == said(url, 5) != said(url, 6)
+    assert said(serve("--seed", "1", "--near-duplicates", "0"), 5) != said(url, 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{not json", 400),
+        (b"[]", 400),
+        (json.dumps({"model": MODEL}).encode(), 400),
+        (json.dumps({"model": MODEL, "messages": []}).encode(), 400),
+        (json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode(), 400),
+        (json.dumps({"model": "gpt-9", "messages": [{"role": "user", "content": "hi"}]}).encode(), 404),
+    ],
+)
+def test_bad_requests_have_the_errors_of_the_protocol(url, body, status):
+    answer = httpx.post(f"{url}/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_reply_is_cut_at_max_tokens(url):
+    answer = ask(url, DEMONSTRATIONS, max_tokens=20)
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens <= 20
+
+
+def test_a_key_that_is_asked_for(serve):
+    place = serve("--api-key", "right")
+    assert ask(place, DEMONSTRATIONS, key="right").choices
+    with pytest.raises(openai.AuthenticationError) as found:
+        ask(place, DEMONSTRATIONS, key="wrong")
+    assert found.value.code == "invalid_api_key"
+
+
+def test_requests_per_minute_and_their_headers(serve):
+    place = serve("--requests-per-minute", "60")
+    seen = []
+    for n in range(70):
+        body = {"model": MODEL, "messages": [{"role": "user", "content": f"hello {n}"}]}
+        answer = httpx.post(f"{place}/chat/completions", json=body)
+        assert answer.headers["x-ratelimit-limit-requests"] == "60"
+        seen.append(answer)
+    refused = [answer for answer in seen if answer.status_code == 429]
+    assert refused and len(refused) < 70
+    assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 0 < float(refused[0].headers["retry-after"]) <= 60
+
+
+def test_latency(serve):
+    place = serve("--latency", "0.3")
+    began = time.monotonic()
+    ask(place, DEMONSTRATIONS)
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("rate_limit", openai.RateLimitError), ("server_error", openai.InternalServerError)]
+)
+def test_faults_that_are_errors(serve, fault, error):
+    place = serve("--fault", f"{fault}=1")
+    with pytest.raises(error) as found:
+        ask(place, DEMONSTRATIONS)
+    assert fault != "rate_limit" or found.value.response.headers["retry-after"]
+
+
+def test_a_hang_is_a_hang(serve):
+    place = serve("--fault", "hang=1")
+    with pytest.raises(openai.APITimeoutError):
+        ask(place, DEMONSTRATIONS, timeout=1)
+
+
+@pytest.mark.parametrize("fault", ["cut_off", "invalid_json", "refusal", "empty"])
+def test_faults_that_are_replies(serve, fault):
+    choice = ask(serve("--fault", f"{fault}=1"), DEMONSTRATIONS).choices[0]
+    if fault == "refusal":
+        assert choice.message.refusal and not choice.message.content
+    elif fault == "empty":
+        assert choice.message.content == ""
+    else:
+        assert choice.finish_reason == ("length" if fault == "cut_off" else "stop")
+        with pytest.raises(ValueError):
+            json.loads(choice.message.content)
+
+
+def test_a_retry_of_a_fault_can_succeed_and_the_teacher_counts(serve):
+    place = serve("--fault", "server_error=0.5", "--seed", "4")
+    outcomes = []
+    for _ in range(12):
+        try:
+            outcomes.append(bool(ask(place, DEMONSTRATIONS, seed=2)))
+        except openai.InternalServerError:
+            outcomes.append(False)
+    assert set(outcomes) == {True, False}
+    stats = httpx.get(place.removesuffix("/v1") + "/stats").json()
+    assert stats["requests"] == 12
+    assert stats["request_hashes"]["billed_more_than_once"] == 1
+    assert stats["tokens"]["total"] > 0
+
+
+def test_a_bad_fault_is_refused_at_the_start():
+    import subprocess
+    import sys
+
+    argv = [sys.executable, "-m", "app.simulator", "--port", "0", "--fault", "gremlins=1"]
+    found = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert found.returncode == 2
+    assert "gremlins" in found.stderr
