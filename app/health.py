@@ -1,5 +1,7 @@
 """Whether the process lives, and whether it can work: Postgres, Redis, migrations."""
 
+import logging
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from redis import Redis
@@ -11,6 +13,8 @@ from app import config, migrate
 from app.db import engine
 
 router = APIRouter(tags=["health"])
+# It tells its context at each look at the revision.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @router.get("/healthz", operation_id="isAlive")

@@ -4,7 +4,7 @@ import logging
 import threading
 from functools import cache
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from app import config, queue
 from app.datasets import imports
@@ -19,6 +19,8 @@ SHUTDOWN = threading.Event()
 _loading = threading.Lock()
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+# One line for every call of a teacher would bury all others.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @queue.app.task(name=queue.RUN)
@@ -29,6 +31,12 @@ def run(id: str) -> None:
 @queue.app.task(name=queue.IMPORT)
 def import_rows(id: str) -> None:
     imports.work(id, tools().pools)
+
+
+@worker_ready.connect
+def _warm(**_) -> None:
+    """Load the encoder while nobody waits for it: it takes seconds."""
+    threading.Thread(target=tools, name="warming", daemon=True).start()
 
 
 @worker_shutting_down.connect

@@ -53,6 +53,9 @@ def train(id: str) -> None:
             _train(taken, beat, work)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", id)
+    except (SystemExit, KeyboardInterrupt):
+        _give_back(taken)
+        raise
     except Cancelled:
         _end(taken, "cancelled", "cancelled")
     except TrainingFailed as error:
@@ -81,6 +84,14 @@ def _claim(id: str) -> Claim | None:
         session.flush()
         events.emit_status(session, row)
         return None if row.ended else claim(session, row)
+
+
+def _give_back(taken: Claim) -> None:
+    """This worker is being stopped, and the training is not to blame: the attempt does not count."""
+    with transaction() as session:
+        row = fenced(session, taken)
+        row.attempt -= 1
+        release(row)
 
 
 def _folder(taken: Claim) -> Path:

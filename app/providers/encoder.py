@@ -26,6 +26,9 @@ def load(name: str, threads: int = 0) -> Encode:
     path = _bundled() if name == BUNDLED else name
     import torch
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
     if threads:
         torch.set_num_threads(threads)

@@ -95,7 +95,8 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
         _move(session, run, "pausing")
         settle(session, run)
     else:
-        raise conflict(f"The run is {run.status}{' and about to end' if run.stopping else ''}; it can't be paused.")
+        about = " and about to end" if run.stopping and not run.ended else ""
+        raise conflict(f"The run is {run.status}{about}; it can't be paused.")
     return run
 
 

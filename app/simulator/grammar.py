@@ -77,7 +77,7 @@ class Template:
             if isinstance(piece, Slot):
                 parts.append(piece.show(values[piece.key]))
             elif isinstance(piece, Particle):
-                parts.append(particles.choose(piece.pair, parts[-1] if parts else ""))
+                parts.append(particles.choose(piece.pair, "".join(parts[-2:])))
             else:
                 parts.append(piece)
         return "".join(parts)

@@ -81,6 +81,8 @@ def quieten(offline: bool) -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "DATASETS_VERBOSITY": "error",
     }
+    # Threads that wait actively take the cores from whatever else runs, and from each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # TRL refuses several visible GPUs in one process.
