@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,6 +50,12 @@ def install(app: FastAPI) -> None:
         log.warning("%s %s: a store is away: %s", request.method, request.url.path, error)
         words = "The database can't be reached at the moment. Nothing was changed; try again soon."
         return answer(AppError(503, "unavailable", words, headers={"Retry-After": "5"}), request.url.path)
+
+    @app.exception_handler(IntegrityError)
+    def raced(request: Request, error: IntegrityError):
+        log.warning("%s %s met another request: %s", request.method, request.url.path, error.orig)
+        words = "Another request changed the same thing at the same time. Nothing was stored; look, and try again."
+        return answer(AppError(409, "conflict", words), request.url.path)
 
     @app.exception_handler(DataError)
     @app.exception_handler(UnicodeEncodeError)

@@ -153,6 +153,11 @@ def _claim(id: str) -> Claim | None:
         row = store.claimable_import(session, id)
         if row is None:
             return None
+        if row.attempt >= MOST_ATTEMPTS:
+            release(row)
+            row.move("failed", "worker_lost", f"{row.attempt} workers were lost while importing; see their logs.")
+            events.emit_status(session, row)
+            return None
         if row.status == "queued":
             row.move("running")
             events.emit_status(session, row)

@@ -134,6 +134,9 @@ def _give_back(claim: Claim, wait: float = 0, words: str | None = None, failed: 
             batch = fenced(session, claim)
             batch.status, batch.error = "failed" if failed else "pending", words
             batch.not_before = in_seconds(wait) if wait else None
+            if words is None:
+                # Nothing went wrong: a pause, a ceiling, the end of a worker. The attempt does not count.
+                batch.attempt -= 1
             release(batch)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)

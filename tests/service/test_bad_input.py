@@ -319,3 +319,23 @@ def test_text_that_no_store_can_hold_is_cleaned(api):
     assert made.status_code == 201, made.text
     (row,) = api.get(f"/v1/datasets/{made.json()['id']}/records").json()["data"]
     assert (row["instruction"], row["output"]) == ("Name a fruit that is red", "apple")
+
+
+def test_the_same_name_at_the_same_time_is_taken_once(api):
+    from concurrent.futures import ThreadPoolExecutor
+
+    body = {"name": f"race {uuid.uuid4()}"}
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: api.post("/v1/datasets", json=body).status_code, range(8)))
+    assert statuses.count(201) == 1
+    assert set(statuses) <= {201, 409, 422}
+
+
+def test_the_same_idempotency_key_at_the_same_time_makes_one(api):
+    from concurrent.futures import ThreadPoolExecutor
+
+    key, body = {"Idempotency-Key": str(uuid.uuid4())}, {"name": f"race {uuid.uuid4()}"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.post("/v1/datasets", json=body, headers=key), range(8)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1

@@ -12,7 +12,11 @@ from app.stack import guard
 from app.stack.guard import Group, stop_groups
 
 OBEYS = "import time; print('up', flush=True); time.sleep(60)"
-DEAF_TO = "import signal, time; signal.signal(signal.{}, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+# No core: writing one takes longer than the guard waits on a busy machine.
+DEAF_TO = (
+    "import resource, signal, time; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+    "signal.signal(signal.{}, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+)
 DEAF = (
     "import signal, time\nfor n in (15, 3): signal.signal(n, signal.SIG_IGN)\nprint('up', flush=True); time.sleep(60)"
 )
