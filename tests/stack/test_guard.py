@@ -12,10 +12,11 @@ from app.stack import guard
 from app.stack.guard import Group, stop_groups
 
 OBEYS = "import time; print('up', flush=True); time.sleep(60)"
-# No core: writing one takes longer than the guard waits on a busy machine.
+# No core: writing one takes longer than the guard waits on a busy machine. The default first: a shell that starts
+# the tests in the background lets them ignore SIGQUIT, and every child inherits that.
 DEAF_TO = (
     "import resource, signal, time; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
-    "signal.signal(signal.{}, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    "signal.signal(signal.SIGQUIT, signal.SIG_DFL); signal.signal(signal.{}, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 )
 DEAF = (
     "import signal, time\nfor n in (15, 3): signal.signal(n, signal.SIG_IGN)\nprint('up', flush=True); time.sleep(60)"
