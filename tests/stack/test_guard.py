@@ -16,7 +16,8 @@ OBEYS = "import time; print('up', flush=True); time.sleep(60)"
 # the tests in the background lets them ignore SIGQUIT, and every child inherits that.
 DEAF_TO = (
     "import resource, signal, time; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
-    "signal.signal(signal.SIGQUIT, signal.SIG_DFL); signal.signal(signal.{}, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    "signal.signal(signal.SIGQUIT, signal.SIG_DFL); signal.signal(signal.{}, signal.SIG_IGN); "
+    "print('up', flush=True); time.sleep(60)"
 )
 DEAF = (
     "import signal, time\nfor n in (15, 3): signal.signal(n, signal.SIG_IGN)\nprint('up', flush=True); time.sleep(60)"
