@@ -110,7 +110,9 @@ def follow(walk: Demo, target: int, language: str, teacher: str | None) -> None:
     dataset = client.create_dataset(f"demo {walk.stamp}", language, {"bundled": BUNDLED[language]})
     print(f"Dataset {dataset['name']!r} with {dataset['counts']['seeds']} seed tasks: {dataset['id']}", flush=True)
     run = {"dataset_id": dataset["id"], "method": "self_instruct", "teacher": teacher, "target": target}
-    walk.stage("run", "Self-Instruct", lambda: client.start_run(**run), progress.of_run)
+    done = walk.stage("run", "Self-Instruct", lambda: client.start_run(**run), progress.of_run)
+    if done["counts"]["accepted"] != target:
+        raise CommandError(f"{done['id']} ended by {done['stop_reason']}, with fewer records than {target}.")
     frozen = {"dataset_id": dataset["id"], "forms": FORMS, "splits": SPLITS}
     snapshot = walk.stage("snapshot", "Snapshot", lambda: client.start_snapshot(**frozen), progress.of_snapshot)
     tune = {"snapshot_id": snapshot["id"], "base_model": "tiny", "method": "lora"}
