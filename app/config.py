@@ -5,6 +5,7 @@ import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,7 +29,8 @@ class TeacherConfig(BaseModel):
     completion_price: Decimal = Field(default=Decimal(0), ge=0)
     in_flight: int = Field(default=32, ge=1, le=2000)
     timeout_seconds: float = Field(default=120, gt=0)
-    structured: bool = True
+    # The form of replies with parts; auto: what `seedbed teachers check` found, json_schema until then.
+    replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
 
     @field_validator("base_url")
     @classmethod

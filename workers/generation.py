@@ -9,10 +9,12 @@ from celery.signals import worker_ready, worker_shutting_down
 from app import config, queue
 from app.datasets import imports
 from app.datasets.pools import Pools
+from app.db import transaction
 from app.providers.encoder import load
-from app.providers.prices import Prices
-from app.providers.teacher import Endpoint, Teacher
+from app.providers.teacher import Teacher
 from app.runs import slice
+from app.runs.asking import endpoint
+from app.runs.teachers import reply_form
 from app.synth.types import Encode
 
 SHUTDOWN = threading.Event()
@@ -60,18 +62,5 @@ def encoder() -> Encode:
 
 
 def teacher(name: str) -> Teacher:
-    found = config.teachers()[name]
-    cached = found.prompt_price if found.cached_price is None else found.cached_price
-    prices = Prices(found.prompt_price, cached, found.completion_price)
-    return Teacher(
-        Endpoint(
-            name=found.name,
-            base_url=found.base_url,
-            model=found.model,
-            api_key=found.api_key(),
-            prices=prices,
-            in_flight=found.in_flight,
-            timeout_seconds=found.timeout_seconds,
-            structured=found.structured,
-        )
-    )
+    with transaction() as session:
+        return Teacher(endpoint(config.teachers()[name], reply_form(session, config.teachers()[name])))

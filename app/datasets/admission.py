@@ -5,16 +5,15 @@ The caller opens the transaction, so that its own counters and state move in the
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from app.datasets import store
 from app.ids import new_id
-from app.synth.pool import Pool
-from app.synth.text import content_hash
-from app.synth.types import Candidate, Rejection
+from app.synth.pool import Pool, identity
+from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset
 
 NEAREST_TEXT_LENGTH = 2000
@@ -59,10 +58,11 @@ def admit(
     refused, as for seeds, which a person chose. At most `room` are accepted; the rest are `surplus`.
     """
     deciding = _Deciding(session, dataset, origin, pool, room)
-    deciding.load_copies(candidates)
+    deciding.load_pool(candidates)
     for candidate, vector in zip(candidates, vectors, strict=True):
         deciding.decide(candidate, vector)
     store.insert_records(session, deciding.rows)
+    store.insert_preferences(session, deciding.pairs)
     dataset.rejected_count += deciding.outcome.rejected.total()
     if origin.kind == "seed":
         dataset.seed_count += deciding.outcome.families
@@ -79,16 +79,25 @@ class _Deciding:
         self.session, self.dataset, self.origin, self.pool, self.room = session, dataset, origin, pool, room
         self.outcome = Outcome()
         self.rows: list[dict] = []
+        self.pairs: list[dict] = []
+        # Candidates' own names -> the ids of their rows, so that a child can name a parent of its proposal.
+        self.names: dict[str, str] = {}
+        # Instruction text -> the head of its family in the pool, for rows that join one on purpose.
+        self.heads: dict[str, str] = {}
         self.copies: dict[bytes, tuple[str, str]] = {}
         # Instruction text -> the head's id when it was accepted, or why it was not.
         self.families: dict[str, str | Rejection] = {}
 
-    def load_copies(self, candidates: Sequence[Candidate]) -> None:
-        hashes = [content_hash(c.instruction, c.input) for c in candidates if c.rejection is None]
-        self.copies = store.pool_hashes(self.session, self.dataset.id, hashes)
+    def load_pool(self, candidates: Sequence[Candidate]) -> None:
+        fresh = [c for c in candidates if c.rejection is None]
+        self.copies = store.pool_hashes(self.session, self.dataset.id, [identity(c) for c in fresh])
+        joining = {c.instruction for c in fresh if c.scope == "row"}
+        self.heads = store.head_ids(self.session, self.dataset.id, joining)
 
     def decide(self, candidate: Candidate, vector: np.ndarray | None) -> None:
         id = new_id("rec")
+        if candidate.name:
+            self.names[candidate.name] = id
         found = candidate.rejection or self._copy(candidate) or self._known(candidate, vector)
         if found is None and self.room is not None and self.outcome.accepted >= self.room:
             found = Rejection("surplus")
@@ -99,24 +108,29 @@ class _Deciding:
             self.rows.append(self._row(id, replace(candidate, rejection=found), id))
 
     def _copy(self, candidate: Candidate) -> Rejection | None:
-        nearest = self.copies.get(content_hash(candidate.instruction, candidate.input))
+        nearest = self.copies.get(identity(candidate))
         return Rejection("duplicate_exact", 1.0, 1.0, *nearest) if nearest else None
 
     def _known(self, candidate: Candidate, vector: np.ndarray | None) -> Rejection | None:
         """A family is judged once, by its first row; its later rows follow."""
+        if candidate.scope == "row":
+            return None
         judged = self.families.get(candidate.instruction)
         if isinstance(judged, Rejection):
             return judged
         if judged is not None or self.pool is None:
             return None
-        found = self.pool.check(candidate.instruction, vector)
+        found = self.pool.check(candidate.instruction, vector, self._ids(candidate.resembles))
         if found is not None:
             self.families[candidate.instruction] = found
         return found
 
+    def _ids(self, given: Sequence[str]) -> list[str]:
+        return [self.names.get(one, one) for one in given]
+
     def _accept(self, id: str, candidate: Candidate, vector: np.ndarray | None) -> None:
         text = candidate.instruction
-        head = self.families.setdefault(text, id)
+        head = self.families.setdefault(text, self.heads.get(text, id))
         if head == id and self.pool is not None:
             self.pool.add(id, text, vector)
         self.dataset.last_seq += 1
@@ -127,6 +141,10 @@ class _Deciding:
         row["embedding"] = vector.tobytes() if head == id and vector is not None else None
         self.copies[row["content_hash"]] = (id, text)
         self.rows.append(row)
+        self.pairs += [self._pair(id, pair) for pair in candidate.pairs]
+
+    def _pair(self, record_id: str, pair: Pair) -> dict:
+        return {"id": new_id("pref"), "dataset_id": self.dataset.id, "record_id": record_id} | asdict(pair)
 
     def _row(self, id: str, candidate: Candidate, family: str) -> dict:
         found = candidate.rejection
@@ -142,7 +160,9 @@ class _Deciding:
             "output": candidate.output,
             "is_classification": candidate.is_classification,
             "language": self.dataset.language,
-            "content_hash": content_hash(candidate.instruction, candidate.input),
+            "messages": [asdict(turn) for turn in candidate.messages] or None,
+            "reasoning": candidate.reasoning,
+            "content_hash": identity(candidate),
             "embedding": None,
             "simulated": candidate.simulated,
             "reason": found.reason if found else None,
@@ -154,9 +174,14 @@ class _Deciding:
             "import_id": self.origin.import_id,
             "method": self.origin.method,
             "operation": candidate.operation,
+            "round": candidate.round,
             "teacher": self.origin.teacher,
+            "scores": candidate.scores,
+            "tags": candidate.tags,
+            "source": candidate.source,
             "lineage": {
-                "parents": list(candidate.parents),
+                "parents": self._ids(candidate.parents),
+                "resembles": self._ids(candidate.resembles),
                 "completions": list(candidate.completions),
                 "templates": list(candidate.templates),
             },

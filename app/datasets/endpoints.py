@@ -16,10 +16,13 @@ from app.datasets.schemas import (
     ImportView,
     LineageView,
     RecordView,
+    SourceView,
     StatsView,
+    TaskList,
     dataset_view,
     import_view,
     record_view,
+    source_view,
 )
 from app.db import Db
 from app.errors import AppError
@@ -27,7 +30,7 @@ from app.paging import After, Limit, Page, page
 from app.tables.datasets import Import
 
 router = APIRouter(prefix="/v1")
-Kind = Literal["seeds", "records"]
+Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 
 
 @router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
@@ -69,8 +72,11 @@ def stats(id: str, caller: Authorized, session: Db):
 async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records") -> tuple[imports.Upload, str]:
     """The body, checked line by line while it streams in; and its digest."""
     kind_of_body = request.headers.get("content-type", "").split(";")[0].strip()
-    if kind_of_body not in ("application/jsonl", "application/x-ndjson"):
-        raise AppError(415, "unsupported-media-type", "Send the rows as application/jsonl, one JSON object a line.")
+    if kind_of_body == "text/plain" and kind != "documents":
+        raise AppError(415, "unsupported-media-type", "Only a document may be plain text; send JSONL for other kinds.")
+    if kind_of_body not in ("application/jsonl", "application/x-ndjson", "text/plain"):
+        words = "Send the rows as application/jsonl, one JSON object a line; a document also as text/plain."
+        raise AppError(415, "unsupported-media-type", words)
     raw, digest = imports.temporary_file(), hashlib.sha256()
     size, most = 0, config.limits().import_body
     async for chunk in request.stream():
@@ -80,6 +86,8 @@ async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records"
         digest.update(chunk)
         raw.write(chunk)
     raw.seek(0)
+    if kind_of_body == "text/plain":
+        raw = imports.as_line(raw, request.query_params.get("title", ""))
     return raw, digest.hexdigest()
 
 
@@ -92,7 +100,10 @@ async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records"
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/jsonl": {"schema": {"type": "string"}}},
+            "content": {
+                "application/jsonl": {"schema": {"type": "string"}},
+                "text/plain": {"schema": {"type": "string"}},
+            },
         }
     },
 )
@@ -103,14 +114,21 @@ def start_import(
     once: OncePerKey,
     uploaded: Annotated[tuple, Depends(_uploaded)],
     kind: Annotated[Kind, Query(description="What the lines are.")] = "records",
+    task: Annotated[str | None, Query(max_length=100, description="Of labelled rows; see GET /v1/tasks.")] = None,
+    title: Annotated[str, Query(max_length=1000, description="Of a document sent as plain text.")] = "",
 ):
-    """Import JSONL: seed tasks, or rows {instruction, input, output} through admission."""
+    """Import JSONL: seed tasks, rows {instruction, input, output}, instructions without an answer, labelled rows.
+
+    Documents are lines {title, text}, or one plain text. Labelled rows and documents are kept as material that runs
+    of the methods `templates` and `documents` draw from.
+    """
     raw, digest = uploaded
     store.dataset(session, caller.project_id, id)
+    imports.check_task(kind, task)
 
     def create() -> ImportView:
-        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file())
-        return import_view(imports.start(session, caller, id, kind, checked))
+        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task)
+        return import_view(imports.start(session, caller, id, kind, checked, task))
 
     place = f"/v1/datasets/{id}/imports/"
     return once.with_content(digest)(202, create, lambda made: place + made.id)
@@ -145,6 +163,27 @@ def import_events(
     return events.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
 
 
+@router.get("/datasets/{id}/sources", operation_id="listSources", response_model=Page[SourceView], tags=["imports"])
+def list_sources(
+    id: str,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    kind: Annotated[Literal["labelled", "document", "passage"], Query()] = "document",
+    task: Annotated[str | None, Query(max_length=100)] = None,
+):
+    """Uploaded material: documents, their passages, or labelled rows."""
+    store.dataset(session, caller.project_id, id)
+    return page(store.sources(session, id, kind, task, limit, after), limit, source_view)
+
+
+@router.get("/tasks", operation_id="listTasks", response_model=TaskList, tags=["imports"])
+def list_tasks(caller: Authorized):
+    """The tasks that labelled rows may be of, with their fields."""
+    return TaskList(data=service.tasks())
+
+
 @router.get("/datasets/{id}/records", operation_id="listRecords", response_model=Page[RecordView], tags=["records"])
 def list_records(
     id: str,
@@ -160,6 +199,8 @@ def list_records(
     method: Annotated[str | None, Query(max_length=100)] = None,
     operation: Annotated[str | None, Query(max_length=100)] = None,
     language: Annotated[str | None, Query(max_length=40)] = None,
+    topic: Annotated[str | None, Query(max_length=200)] = None,
+    task_type: Annotated[str | None, Query(max_length=100)] = None,
     text: Annotated[str | None, Query(max_length=200, description="Part of the instruction.")] = None,
 ):
     """Seeds, accepted and rejected rows, newest first. Every rejected row says why."""
@@ -174,7 +215,8 @@ def list_records(
         "operation": operation,
         "language": language,
     }
-    return page(store.records(session, id, filters, text, limit, after), limit, record_view)
+    tags = {"topic": topic, "task_type": task_type}
+    return page(store.records(session, id, filters, tags, text, limit, after), limit, record_view)
 
 
 @router.get("/records/{id}", operation_id="getRecord", response_model=LineageView, tags=["records"])

@@ -5,7 +5,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import IO
 
@@ -16,16 +16,18 @@ from app import config, events, queue, storage
 from app.access.service import Caller
 from app.datasets import store
 from app.datasets.admission import Origin, admit
+from app.datasets.material import Document, LabelledRow, check_labelled, keep_documents, keep_labelled
 from app.datasets.pools import Pools
 from app.datasets.service import seed_rows
 from app.db import transaction
-from app.errors import AppError, FieldError
+from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
 from app.leases import Claim, LeaseLost, claim, fenced, heartbeat, release
+from app.synth import templates
 from app.synth.filters import check_instance
 from app.synth.seeds import SeedTask
 from app.synth.text import clean
-from app.synth.types import Candidate, Rejection
+from app.synth.types import Candidate
 from app.tables.datasets import Import
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,28 @@ class ImportedRow(BaseModel):
         return clean(value or "")
 
 
-KINDS: dict[str, type[BaseModel]] = {"seeds": SeedTask, "records": ImportedRow}
+class InstructionRow(BaseModel):
+    """One line of kind `instructions`: a question that has no answer yet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    instruction: str = Field(max_length=100_000)
+    input: str | None = Field(default="", max_length=400_000)
+
+    @field_validator("instruction", "input")
+    @classmethod
+    def storable(cls, value: str | None) -> str:
+        return clean(value or "")
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "seeds": SeedTask,
+    "records": ImportedRow,
+    "instructions": InstructionRow,
+    "labelled": LabelledRow,
+    "documents": Document,
+}
+MATERIAL = ("labelled", "documents")
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,16 @@ class Upload:
     rows: int
 
 
-def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes]) -> Upload:
+def check_task(kind: str, task: str | None) -> None:
+    """Labelled rows are of one task of the template library; nothing else has a task. Raises a 422."""
+    if kind == "labelled" and task not in templates.FAMILIES:
+        known = ", ".join(templates.FAMILIES)
+        raise invalid("task", f"labelled rows need the task that they are of, one of: {known}", "unknown")
+    if kind != "labelled" and task is not None:
+        raise invalid("task", f"only labelled rows have a task, not {kind}", "not_allowed")
+
+
+def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | None = None) -> Upload:
     """Read JSONL, one row a line. Raises a 422 that names up to 20 bad lines; blank lines are passed over."""
     shape, rows, faults, most = KINDS[kind], 0, [], config.limits().import_rows
     for number, line in enumerate(lines, 1):
@@ -72,6 +104,8 @@ def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes]) -> Upload:
             raise _bad([FieldError(f"line/{number}", f"more than {most} rows in one import", "too_many")])
         try:
             row = shape.model_validate(json.loads(line))
+            if kind == "labelled":
+                check_labelled(task, row.root)
         except (ValueError, RecursionError) as error:
             faults += _faults(number, error)
             if len(faults) >= MOST_ERRORS:
@@ -93,7 +127,9 @@ def _faults(number: int, error: Exception) -> list[FieldError]:
         ]
     if isinstance(error, json.JSONDecodeError):
         return [FieldError(f"line/{number}", f"not JSON: {error.msg} (character {error.pos})", "not_json")]
-    return [FieldError(f"line/{number}", "not readable as JSON in UTF-8", "not_json")]
+    if isinstance(error, (UnicodeDecodeError, RecursionError)):
+        return [FieldError(f"line/{number}", "not readable as JSON in UTF-8", "not_json")]
+    return [FieldError(f"line/{number}", str(error), "invalid")]
 
 
 def _bad(faults: list[FieldError]) -> AppError:
@@ -101,7 +137,9 @@ def _bad(faults: list[FieldError]) -> AppError:
     return AppError(422, "invalid-input", f"{first.pointer}: {first.detail}. Nothing was imported.", faults)
 
 
-def start(session: Session, caller: Caller, dataset_id: str, kind: str, upload: Upload) -> Import:
+def start(
+    session: Session, caller: Caller, dataset_id: str, kind: str, upload: Upload, task: str | None = None
+) -> Import:
     """Keep the lines in storage and queue the import."""
     store.dataset(session, caller.project_id, dataset_id)
     id = new_id("imp")
@@ -110,6 +148,7 @@ def start(session: Session, caller: Caller, dataset_id: str, kind: str, upload: 
         project_id=caller.project_id,
         dataset_id=dataset_id,
         kind=kind,
+        task=task,
         file=f"imports/{id}.jsonl",
         rows=upload.rows,
         done_rows=0,
@@ -127,6 +166,18 @@ def start(session: Session, caller: Caller, dataset_id: str, kind: str, upload: 
     events.emit_status(session, row)
     queue.ring_after_commit(session, queue.IMPORT, id)
     return row
+
+
+def as_line(raw: IO[bytes], title: str) -> IO[bytes]:
+    """A plain text as the one line of a document. Raises a 422 for what is not UTF-8."""
+    try:
+        text = raw.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad([FieldError("body", f"not UTF-8 (byte {error.start})", "not_utf8")]) from error
+    line = temporary_file()
+    line.write(json.dumps({"title": title, "text": text}).encode())
+    line.seek(0)
+    return line
 
 
 def temporary_file() -> IO[bytes]:
@@ -168,19 +219,42 @@ def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
     with transaction() as session:
         row = session.get(Import, taken.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
-    pools.prepare(dataset)
+    if row.kind not in MATERIAL:
+        pools.prepare(dataset)
     with storage.opened(row.file) as source:
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
             if beat.lost.is_set():
                 raise LeaseLost(taken.id)
-            _admit_chunk(taken, row.kind, [json.loads(line) for line in chunk], pools)
+            values = [json.loads(line) for line in chunk]
+            if row.kind in MATERIAL:
+                _keep_chunk(taken, values)
+            else:
+                _admit_chunk(taken, row.kind, values, pools)
     with transaction() as session:
         ended = fenced(session, taken)
         ended.move("succeeded", "completed")
         release(ended)
         events.emit_status(session, ended)
     storage.delete(row.file)
+
+
+def _keep_chunk(taken: Claim, values: list[dict]) -> None:
+    with transaction() as session:
+        row = fenced(session, taken)
+        if row.kind == "labelled":
+            stored = keep_labelled(session, row.dataset_id, row.id, row.task, values)
+        else:
+            stored = keep_documents(session, row.dataset_id, row.id, values)
+        _count(session, row, len(values), stored.accepted, stored.rejected)
+
+
+def _count(session: Session, row: Import, done: int, accepted: int, rejected: Counter[str]) -> None:
+    row.done_rows += done
+    row.accepted += accepted
+    row.rejected += rejected.total()
+    row.rejected_by_reason = dict(Counter(row.rejected_by_reason) + rejected)
+    events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
 
 
 def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools) -> None:
@@ -196,22 +270,18 @@ def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools) -> N
         pool = pools.refresh(session, dataset, cached)
         origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
         outcome = admit(session, dataset, candidates, vectors, origin, None if kind == "seeds" else pool)
-        row.done_rows += len(values)
-        row.accepted += outcome.accepted
-        row.rejected += outcome.rejected.total()
-        row.rejected_by_reason = dict(Counter(row.rejected_by_reason) + outcome.rejected)
-        events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
+        _count(session, row, len(values), outcome.accepted, outcome.rejected)
 
 
 def _candidates(kind: str, value: dict) -> list[Candidate]:
     if kind == "seeds":
         return seed_rows(SeedTask.model_validate(value))
-    row = ImportedRow.model_validate(value)
-    candidate = Candidate(row.instruction, row.input, row.output)
+    row = KINDS[kind].model_validate(value)
+    candidate = Candidate(row.instruction, row.input, getattr(row, "output", ""))
     if not row.instruction:
-        return [Candidate("", row.input, row.output, rejection=Rejection("empty_instruction"))]
-    found = check_instance(row.input, row.output)
-    return [Candidate(row.instruction, row.input, row.output, rejection=found)] if found else [candidate]
+        return [candidate.turned_away("empty_instruction")]
+    found = None if kind == "instructions" else check_instance(row.input, row.output)
+    return [replace(candidate, rejection=found)]
 
 
 def _fail(taken: Claim, error: Exception) -> None:

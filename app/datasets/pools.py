@@ -2,8 +2,9 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -24,9 +25,44 @@ class CachedPool:
         self.lock = threading.RLock()
         self.pool: Pool | None = None
         self.last_seq = 0
+        self.in_flight = InFlight()
 
     def forget(self) -> None:
         self.pool, self.last_seq = None, 0
+
+
+class InFlight:
+    """Instructions that this worker is paying for and that are not decided yet, under a ticket each."""
+
+    def __init__(self):
+        self._live: dict[str, tuple[str, np.ndarray]] = {}
+        self._gone: set[str] = set()
+        self._pool: Pool | None = None
+
+    def check(
+        self, like: Pool, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
+    ) -> Rejection | None:
+        """A near-duplicate that is on its way, or None: then this one is on its way, too."""
+        if self._pool is None or len(self._gone) > max(64, len(self._live)):
+            self._rebuild(like)
+        found = self._pool.check(text, vector, self._gone | set(excluding))
+        if found is not None:
+            # What it is near to has no row yet, and may get one that is rejected: the text says what it was.
+            return replace(found, nearest_id=None)
+        if ticket not in self._live:
+            self._live[ticket] = (text, vector)
+            self._pool.add(ticket, text, vector)
+        return None
+
+    def release(self, tickets: Collection[str]) -> None:
+        for ticket in tickets:
+            if self._live.pop(ticket, None) is not None:
+                self._gone.add(ticket)
+
+    def _rebuild(self, like: Pool) -> None:
+        self._pool, self._gone = Pool(like.thresholds, like.mode), set()
+        for ticket, (text, vector) in self._live.items():
+            self._pool.add(ticket, text, vector)
 
 
 class Pools:
@@ -57,10 +93,23 @@ class Pools:
                 self._cached.popitem(last=False)
             return cached
 
-    def screen(self, dataset_id: str, text: str) -> Rejection | None:
-        """The lexical look before paying. It may miss the newest rows; admission looks again."""
+    def screen(
+        self, dataset_id: str, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
+    ) -> Rejection | None:
+        """The look before paying: at the pool, and at what is in flight. It may miss the newest rows; admission won't.
+
+        `excluding`: ids of records, and tickets, that the text may be near to.
+        """
         with self.locked(dataset_id) as cached:
-            return cached.pool.screen(text) if cached.pool else None
+            if cached.pool is None:
+                return None
+            found = cached.pool.check(text, vector, excluding)
+            return found or cached.in_flight.check(cached.pool, ticket, text, vector, excluding)
+
+    def release(self, dataset_id: str, tickets: Collection[str]) -> None:
+        """These are decided, or given up."""
+        with self.locked(dataset_id) as cached:
+            cached.in_flight.release(tickets)
 
     def prepare(self, dataset: Dataset) -> None:
         """Encode what has no embedding yet (seeds given with the dataset), and load the pool."""

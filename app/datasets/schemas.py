@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.schemas import Body, JobView, Time, View
 from app.synth.seeds import BUNDLED, SeedTask
-from app.tables.datasets import Dataset, Import, Record
+from app.tables.datasets import Dataset, Import, Record, Source
 
 SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
 
@@ -81,7 +81,10 @@ class StatsView(View):
     by_status: dict[str, int]
     by_reason: dict[str, int]
     by_method: dict[str, int]
+    by_language: dict[str, int]
     simulated: int
+    sources: dict[str, int] = Field(description="Documents, passages, and labelled rows by task.")
+    preferences: int
 
 
 class RecordView(View):
@@ -94,6 +97,8 @@ class RecordView(View):
     instruction: str
     input: str
     output: str
+    messages: list[dict] | None
+    reasoning: str
     is_classification: bool | None
     language: str
     simulated: bool
@@ -105,7 +110,11 @@ class RecordView(View):
     import_id: str | None
     method: str | None
     operation: str | None
+    round: int | None
     teacher: str | None
+    scores: dict[str, float]
+    tags: dict
+    source: dict | None
     created_at: Time
 
 
@@ -127,6 +136,16 @@ class CompletionView(View):
     cost_usd: str
 
 
+class PreferenceView(View):
+    """A worse answer to the same instruction and input. `margin`: difference of scores, 1.0 the whole scale."""
+
+    id: str
+    kind: str
+    chosen: str
+    rejected: str
+    margin: float
+
+
 class LineageView(RecordView):
     """A record with what it grew from: parents, the replies that were paid for, the prompt files."""
 
@@ -134,15 +153,43 @@ class LineageView(RecordView):
     children: list[ParentView]
     completions: list[CompletionView]
     templates: list[str]
+    preferences: list[PreferenceView]
 
 
 def record_view(row: Record) -> RecordView:
     return RecordView.model_validate(row)
 
 
+class SourceView(View):
+    id: str
+    kind: str
+    task: str
+    fields: dict
+    import_id: str
+    created_at: Time
+
+
+def source_view(row: Source) -> SourceView:
+    return SourceView.model_validate(row)
+
+
+class TaskView(View):
+    """A task of the template library. `fields`: what a labelled row of it has."""
+
+    name: str
+    summary: str
+    fields: dict[str, str]
+    phrasings: dict[str, int] = Field(description="How many, by language.")
+
+
+class TaskList(View):
+    data: list[TaskView]
+
+
 class ImportView(JobView):
     dataset_id: str
     kind: str
+    task: str | None
     rows: int
     done_rows: int
     accepted: int

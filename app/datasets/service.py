@@ -12,12 +12,15 @@ from app.datasets.schemas import (
     DatasetPatch,
     LineageView,
     ParentView,
+    PreferenceView,
     RecordView,
     SeedsBody,
     StatsView,
+    TaskView,
 )
 from app.errors import conflict, invalid
 from app.ids import new_id
+from app.synth import templates
 from app.synth.seeds import SeedTask, bundled_tasks
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset, Record
@@ -100,8 +103,24 @@ def stats(session: Session, caller: Caller, id: str) -> StatsView:
         by_status=by(Record.status),
         by_reason=by(Record.reason),
         by_method=by(Record.method),
+        by_language=by(Record.language),
         simulated=by(Record.simulated).get(True, 0),
+        sources=store.count_sources(session, id),
+        preferences=store.count_preferences(session, id),
     )
+
+
+def tasks() -> list[TaskView]:
+    found = [templates.family(name) for name in templates.FAMILIES]
+    return [
+        TaskView(
+            name=one.name,
+            summary=one.summary,
+            fields=one.fields,
+            phrasings={language: len(phrasings) for language, phrasings in one.phrasings.items()},
+        )
+        for one in found
+    ]
 
 
 def lineage(session: Session, caller: Caller, id: str) -> LineageView:
@@ -119,4 +138,5 @@ def lineage(session: Session, caller: Caller, id: str) -> LineageView:
             for one in paid
         ],
         templates=grown_from.get("templates", []),
+        preferences=[PreferenceView.model_validate(one) for one in store.preferences(session, row.id)],
     )

@@ -1,13 +1,15 @@
 """All SQL of datasets, records and imports."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import Row, case, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.leases import free
-from app.tables.datasets import Dataset, Import, Record
+from app.tables.datasets import Dataset, Import, Preference, Record, Source
 from app.tables.runs import Completion, Run
 from app.tables.snapshots import Snapshot
 
@@ -58,6 +60,58 @@ def insert_records(session: Session, rows: list[dict]) -> None:
         session.execute(insert(Record), rows)
 
 
+def insert_preferences(session: Session, rows: list[dict]) -> None:
+    if rows:
+        session.execute(insert(Preference), rows)
+
+
+def preferences(session: Session, record_id: str) -> Sequence[Preference]:
+    return session.scalars(select(Preference).where(Preference.record_id == record_id).order_by(Preference.id)).all()
+
+
+def count_preferences(session: Session, dataset_id: str) -> int:
+    return session.scalar(select(func.count()).where(Preference.dataset_id == dataset_id))
+
+
+def insert_sources(session: Session, rows: list[dict]) -> int:
+    """Insert what the dataset does not have yet; how many that were."""
+    if not rows:
+        return 0
+    made = upsert(Source).on_conflict_do_nothing(constraint="uq_sources_dataset_id_kind_content_hash")
+    return len(session.execute(made.returning(Source.id), rows).all())
+
+
+def sources(
+    session: Session, dataset_id: str, kind: str, task: str | None, limit: int, after: str | None
+) -> Sequence[Source]:
+    query = select(Source).where(Source.dataset_id == dataset_id, Source.kind == kind)
+    query = query.order_by(Source.id.desc()).limit(limit + 1)
+    if task is not None:
+        query = query.where(Source.task == task)
+    return session.scalars(query.where(Source.id < after) if after else query).all()
+
+
+def count_sources(session: Session, dataset_id: str) -> dict[str, int]:
+    """Documents and passages by kind, labelled rows by `labelled/task`."""
+    query = select(Source.kind, Source.task, func.count()).where(Source.dataset_id == dataset_id)
+    found = session.execute(query.group_by(Source.kind, Source.task).order_by(Source.kind, Source.task))
+    return {f"{kind}/{task}" if task else kind: count for kind, task, count in found}
+
+
+def head_ids(session: Session, dataset_id: str, instructions: Collection[str]) -> dict[str, str]:
+    """The heads of the families in the pool that have exactly these instructions."""
+    if not instructions:
+        return {}
+    digests = [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in instructions]
+    query = select(Record.instruction, Record.id).where(
+        Record.dataset_id == dataset_id,
+        Record.seq.is_not(None),
+        Record.family == Record.id,
+        func.md5(Record.instruction).in_(digests),
+    )
+    return {row.instruction: row.id for row in session.execute(query.order_by(Record.seq.desc()))}
+
+
 def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
     """Id and instruction of the pool's rows with these content hashes."""
     query = select(Record.content_hash, Record.id, Record.instruction).where(
@@ -97,6 +151,11 @@ def save_embeddings(session: Session, vectors: dict[str, bytes]) -> None:
         session.execute(update(Record).where(Record.id == id, Record.embedding.is_(None)).values(embedding=vector))
 
 
+def embeddings(session: Session, ids: Sequence[str]) -> dict[str, bytes]:
+    query = select(Record.id, Record.embedding).where(Record.id.in_(ids), Record.embedding.is_not(None))
+    return {row.id: row.embedding for row in session.execute(query)}
+
+
 def record(session: Session, project_id: str, id: str) -> Record:
     query = select(Record).join(Dataset).where(Record.id == id, Dataset.project_id == project_id)
     row = session.scalar(query)
@@ -105,9 +164,14 @@ def record(session: Session, project_id: str, id: str) -> Record:
     return row
 
 
-def records(session: Session, dataset_id: str, filters: dict, contains: str | None, limit: int, after: str | None):
+def records(
+    session: Session, dataset_id: str, filters: dict, tags: dict, contains: str | None, limit: int, after: str | None
+) -> Sequence[Record]:
     query = select(Record).where(Record.dataset_id == dataset_id).order_by(Record.id.desc()).limit(limit + 1)
     query = query.filter_by(**{name: value for name, value in filters.items() if value is not None})
+    for name, value in tags.items():
+        if value is not None:
+            query = query.where(Record.tags[name].astext == value)
     if contains:
         query = query.where(Record.instruction.icontains(contains, autoescape=True))
     return session.scalars(query.where(Record.id < after) if after else query).all()

@@ -33,7 +33,8 @@ def most_tokens(prompt: Prompt) -> int:
     No byte-level tokeniser makes more tokens than bytes; the rest is the frame of the chat template
     and of the schema.
     """
-    text = sum(len(message["content"].encode("utf-8")) for message in prompt.messages())
+    # Tags take more words than JSON does, whatever the teacher is asked for in the end.
+    text = sum(len(message["content"].encode("utf-8")) for message in prompt.messages("tagged"))
     return text + len(str(prompt.schema)) + 64
 
 

@@ -11,6 +11,7 @@ import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from app.providers.prices import Prices, estimate
+from app.synth.reply_forms import ReplyForm
 from app.synth.types import Prompt, Reply, Usage
 
 CONNECT_SECONDS = 5
@@ -19,7 +20,7 @@ MOST_REPLY_CHARACTERS = 8 * 2**20
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a teacher answers. `structured`: it takes response_format with a JSON schema."""
+    """Where a teacher answers. `replies`: the form in which it gives a reply that has parts."""
 
     name: str
     base_url: str
@@ -28,7 +29,7 @@ class Endpoint:
     prices: Prices
     in_flight: int = 32
     timeout_seconds: float = 120
-    structured: bool = True
+    replies: ReplyForm = "json_schema"
 
 
 class TeacherRefused(Exception):
@@ -80,7 +81,7 @@ class Teacher:
         """The request body, as it is sent and as it is keyed."""
         body: dict = {
             "model": self.endpoint.model,
-            "messages": prompt.messages(),
+            "messages": prompt.messages(self.endpoint.replies),
             "temperature": prompt.temperature,
             "max_tokens": prompt.max_tokens,
         }
@@ -88,7 +89,9 @@ class Teacher:
             body["top_p"] = prompt.top_p
         if prompt.seed is not None:
             body["seed"] = prompt.seed
-        if self.endpoint.structured:
+        if prompt.schema is not None and self.endpoint.replies == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        if prompt.schema is not None and self.endpoint.replies == "json_schema":
             schema = {key: value for key, value in prompt.schema.items() if key != "title"}
             form = {"name": prompt.schema["title"], "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -173,6 +176,8 @@ def _meaning_of_status(error: openai.APIStatusError) -> TeacherRefused | TryAgai
         return TryAgain(f"asked to slow down: {words}", after=_retry_after(error), throttled=True)
     if status in (408, 409) or status >= 500:
         return TryAgain(f"the teacher failed ({status}): {words}", after=_retry_after(error), throttled=status == 503)
+    if "response_format" in words or "response_format" in str(error.param or ""):
+        words += " (run `seedbed teachers check` to find the form of reply that it can give)"
     return TeacherRefused("request_refused", f"the teacher did not accept the request ({status}): {words}")
 
 

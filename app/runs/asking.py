@@ -2,11 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from app.config import TeacherConfig
 from app.leases import Claim
-from app.providers.teacher import Teacher, TryAgain
+from app.providers.prices import Prices
+from app.providers.teacher import Endpoint, Teacher, TryAgain
 from app.runs import ledger
+from app.synth.reply_forms import ReplyForm
 from app.synth.types import Prompt, Reply
 
 MOST_TRIES, MOST_THROTTLED = 6, 60
@@ -20,11 +24,11 @@ class TeacherUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Asking:
-    """Asks on behalf of one batch."""
+    """Asks on behalf of one batch. `teachers`: who answers, under the names that prompts use for them."""
 
     run_id: str
     claim: Claim
-    teacher: Teacher
+    teachers: Mapping[str, Teacher]
 
     async def __call__(self, prompt: Prompt) -> Reply:
         call = self._call(prompt)
@@ -42,12 +46,14 @@ class Asking:
                 await asyncio.sleep(delay(failures + throttled, error.after))
 
     def _call(self, prompt: Prompt) -> ledger.Call:
-        endpoint, request = self.teacher.endpoint, self.teacher.request(prompt)
+        teacher = self.teachers[prompt.by]
+        endpoint, request = teacher.endpoint, teacher.request(prompt)
         tokens, dollars = endpoint.prices.worst(prompt)
         return ledger.Call(
             run_id=self.run_id,
             batch_id=self.claim.id,
             step=prompt.step,
+            operation=prompt.operation,
             teacher=endpoint.name,
             model=endpoint.model,
             key=ledger.key_of(self.run_id, self.claim.id, prompt.position, endpoint.base_url, request),
@@ -65,7 +71,7 @@ class Asking:
 
     async def _try(self, call: ledger.Call, tries: int, prompt: Prompt) -> Reply:
         try:
-            served = await self.teacher.complete(prompt)
+            served = await self.teachers[prompt.by].complete(prompt)
         except TryAgain as error:
             await asyncio.to_thread(ledger.give_up, call, tries, error.paid is None)
             raise
@@ -74,7 +80,7 @@ class Asking:
             unknown = isinstance(error, asyncio.CancelledError)
             await asyncio.shield(asyncio.to_thread(ledger.give_up, call, tries, unknown))
             raise
-        cost = self.teacher.endpoint.prices.cost(served.reply.usage)
+        cost = self.teachers[prompt.by].endpoint.prices.cost(served.reply.usage)
         paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost)
         await asyncio.shield(asyncio.to_thread(ledger.settle, call, tries, paid))
         return replace(served.reply, id=call.key)
@@ -85,3 +91,18 @@ def delay(failures: int, wish: float | None) -> float:
     if wish is not None:
         return wish + random.uniform(0, 0.25 + 0.1 * wish)
     return random.uniform(0, min(LONGEST_DELAY, FIRST_DELAY * 2**failures))
+
+
+def endpoint(found: TeacherConfig, replies: ReplyForm) -> Endpoint:
+    """A configured teacher, with its key and prices, as it is to be asked."""
+    cached = found.prompt_price if found.cached_price is None else found.cached_price
+    return Endpoint(
+        name=found.name,
+        base_url=found.base_url,
+        model=found.model,
+        api_key=found.api_key(),
+        prices=Prices(found.prompt_price, cached, found.completion_price),
+        in_flight=found.in_flight,
+        timeout_seconds=found.timeout_seconds,
+        replies=replies,
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -14,10 +15,11 @@ from app.datasets.pools import Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
-from app.runs import ledger, service, store
+from app.runs import drawing, ledger, service, store
 from app.runs.asking import Asking, TeacherUnavailable
-from app.runs.methods import METHODS
-from app.synth.types import Candidate, Rejection
+from app.runs.encoding import Encoding
+from app.synth.methods import METHODS
+from app.synth.types import Batch, Candidate, Rejection
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
@@ -29,20 +31,22 @@ WAIT_AFTER_FAILURE = 10
 
 @dataclass(frozen=True)
 class Work:
-    """What every batch of a slice needs: the run as it was claimed, its dataset, a teacher, the pools."""
+    """What every batch of a slice needs: the run as it was claimed, its dataset, who answers, the pools."""
 
     run: Run
     dataset: Dataset
-    teacher: Teacher
+    teachers: Mapping[str, Teacher]
     pools: Pools
+    encoding: Encoding
 
 
 async def work(claim: Claim, tools: Work) -> None:
     """Work off one claimed batch. Whatever happens, its row says afterwards how it stands."""
     run_id = tools.run.id
+    looking = Looking(claim.id, tools)
     try:
-        candidates = await _propose(claim, tools)
-        vectors = await asyncio.to_thread(_encode, candidates, tools.pools)
+        candidates = await _propose(claim, tools, looking)
+        vectors = await _encode(candidates, tools.encoding)
         await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)
@@ -60,29 +64,46 @@ async def work(claim: Claim, tools: Work) -> None:
     except Exception as error:
         log.exception("%s of %s failed", claim.id, run_id)
         await asyncio.to_thread(_broken, claim, run_id, error)
+    finally:
+        await asyncio.to_thread(tools.pools.release, tools.dataset.id, looking.tickets)
 
 
-async def _propose(claim: Claim, tools: Work) -> list[Candidate]:
-    method = METHODS[tools.run.method]
+class Looking:
+    """The kernel's `screen`: a look at the pool and at what is in flight, under tickets of this batch."""
+
+    def __init__(self, batch_id: str, tools: Work):
+        self._batch_id, self._tools = batch_id, tools
+        self.tickets: list[str] = []
+
+    async def __call__(self, draft: Candidate) -> Rejection | None:
+        vector = await self._tools.encoding.one(draft.instruction)
+        ticket = self._ticket(draft.name or str(len(self.tickets)))
+        self.tickets.append(ticket)
+        excluding = (*draft.resembles, *map(self._ticket, draft.resembles))
+        return await asyncio.to_thread(
+            self._tools.pools.screen, self._tools.dataset.id, ticket, draft.instruction, vector, excluding
+        )
+
+    def _ticket(self, name: str) -> str:
+        return f"{self._batch_id}/{name}"
+
+
+async def _propose(claim: Claim, tools: Work, looking: Looking) -> list[Candidate]:
     batch = await asyncio.to_thread(_load, claim, tools)
-    ask = Asking(tools.run.id, claim, tools.teacher)
-
-    async def screen(text: str) -> Rejection | None:
-        return await asyncio.to_thread(tools.pools.screen, tools.dataset.id, text)
-
-    proposal = await method.propose(batch, ask, screen)
+    ask = Asking(tools.run.id, claim, tools.teachers)
+    proposal = await METHODS[tools.run.method].propose(batch, ask, looking)
     return list(proposal.candidates)
 
 
-def _load(claim: Claim, tools: Work):
+def _load(claim: Claim, tools: Work) -> Batch:
     with transaction() as session:
         row = fenced(session, claim)
-        return METHODS[tools.run.method].load(session, tools.run, tools.dataset, row.plan)
+        return drawing.load(session, tools.run, tools.dataset, row.plan)
 
 
-def _encode(candidates: list[Candidate], pools: Pools) -> list:
+async def _encode(candidates: list[Candidate], encoding: Encoding) -> list:
     fresh = [c.instruction for c in candidates if c.rejection is None]
-    encoded = iter(pools.encode(fresh) if fresh else ())
+    encoded = iter(await encoding.many(fresh))
     return [next(encoded) if c.rejection is None else None for c in candidates]
 
 

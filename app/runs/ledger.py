@@ -51,6 +51,7 @@ class Call:
     request: dict
     worst_tokens: int
     worst_usd: Decimal
+    operation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def begin(call: Call, claim: Claim) -> Reply | int:
         if row is None:
             row = Completion(key=call.key, run_id=call.run_id, batch_id=call.batch_id, tries=0)
             session.add(row)
-        row.step, row.teacher, row.model, row.request = call.step, call.teacher, call.model, call.request
+        row.step, row.operation, row.request = call.step, call.operation, call.request
+        row.teacher, row.model = call.teacher, call.model
         row.status, row.tries = "sent", row.tries + 1
         row.reserved_tokens, row.reserved_usd = call.worst_tokens, call.worst_usd
         return row.tries

@@ -10,8 +10,8 @@ from app import events
 from app.db import transaction
 from app.ids import new_id
 from app.leases import Claim, claim
-from app.runs import store
-from app.runs.methods import METHODS
+from app.runs import drawing, store
+from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
 from app.tables.runs import Batch, Run
 
@@ -68,7 +68,11 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
     for size in _wanted(session, run)[: room - len(batches)]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
-        batch.plan = METHODS[run.method].plan(session, run, dataset, size, rng)
+        batch.plan = drawing.plan(session, run, dataset, size, rng)
+        if batch.plan is None:
+            if not store.open_proposals(session, run.id):
+                run.stopping = "exhausted"
+            break
         run.batches_planned += 1
         session.add(batch)
         session.flush()
@@ -80,13 +84,12 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
 
 def _wanted(session: Session, run: Run) -> list[int]:
     """How many proposals to ask for in each new batch, beside those under way: no more than are likely needed."""
-    method = METHODS[run.method]
-    options = method.options.model_validate(run.options)
-    per_proposal = _yield(run) * method.rows_per_proposal(options)
+    method, options = METHODS[run.method], drawing.options_of(run)
+    per_proposal = _yield(run) * method.candidates(options)
     missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
     sizes = []
     while missing > 0 and len(sizes) < MOST_AT_ONCE:
-        sizes.append(min(method.proposals_per_batch(options), math.ceil(missing / per_proposal)))
+        sizes.append(min(method.batch_size(options), math.ceil(missing / per_proposal)))
         missing -= per_proposal * sizes[-1]
     return sizes
 

@@ -27,10 +27,19 @@ class RunCreate(Body):
     }
 
     dataset_id: str = Field(max_length=100)
-    method: str = Field(default="self_instruct", max_length=100)
-    teacher: str = Field(max_length=100, description="A name from GET /v1/teachers.")
-    target: int = Field(ge=1, description="Accepted records to end with.")
-    options: dict = Field(default_factory=dict, description="Options of the method; see its schema in the docs.")
+    method: str = Field(default="self_instruct", max_length=100, description="A name from GET /v1/methods.")
+    teacher: str | None = Field(
+        default=None, max_length=100, description="A name from GET /v1/teachers; not needed by a method that asks none."
+    )
+    judge: str | None = Field(
+        default=None, max_length=100, description="The teacher that judges, if it is another than the one that writes."
+    )
+    target: int | None = Field(
+        default=None, ge=1, description="Accepted records to end with; needed unless the options give a share."
+    )
+    options: dict = Field(
+        default_factory=dict, description="Options of the method; GET /v1/methods gives the schema of each."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
     max_requests: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -61,12 +70,15 @@ class RunUsage(View):
     completion_tokens: int
     unknown_tokens: int
     cost_usd: str
+    requests_per_accepted: float | None
+    tokens_per_accepted: float | None
 
 
 class RunView(JobView):
     dataset_id: str
     method: str
-    teacher: str
+    teacher: str | None
+    judge: str | None
     target: int
     options: dict
     seed: int
@@ -100,6 +112,8 @@ def run_view(row: Run) -> RunView:
         completion_tokens=row.completion_tokens,
         unknown_tokens=row.unknown_tokens,
         cost_usd=money(row.cost_usd),
+        requests_per_accepted=_per(row.requests, row.accepted),
+        tokens_per_accepted=_per(row.prompt_tokens + row.completion_tokens + row.unknown_tokens, row.accepted),
     )
     return RunView(
         **{name: getattr(row, name) for name in RunView.model_fields if name not in _DERIVED},
@@ -110,9 +124,27 @@ def run_view(row: Run) -> RunView:
     )
 
 
+def _per(total: int, rows: int) -> float | None:
+    return round(total / rows, 3) if rows else None
+
+
 def money(value: Decimal | None) -> str | None:
     """Dollars as a plain decimal text, since a JSON number would round it."""
     return None if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+class MethodView(View):
+    """A way of making data. `draws_from`: what a run of it needs in the dataset, with its default options."""
+
+    name: str
+    summary: str
+    draws_from: str
+    asks_teacher: bool
+    options: dict = Field(description="JSON schema of the options, with defaults and descriptions.")
+
+
+class MethodList(View):
+    data: list[MethodView]
 
 
 class TeacherView(View):
@@ -124,7 +156,7 @@ class TeacherView(View):
     cached_price: str
     completion_price: str
     in_flight: int
-    structured: bool
+    replies: str = Field(description="How replies with parts are asked for: json_schema, json_object or tagged.")
 
 
 class TeacherList(View):

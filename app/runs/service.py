@@ -2,38 +2,41 @@
 
 from decimal import Decimal
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app import config, events, queue
 from app.access.service import Caller
-from app.errors import AppError, FieldError, conflict, invalid
+from app.errors import conflict
 from app.ids import new_id
-from app.runs import ledger, store
-from app.runs.methods import METHODS
-from app.runs.schemas import RunCreate, TeacherView, money
+from app.runs import checks, ledger, store
+from app.runs.schemas import MethodView, RunCreate, TeacherView, money
+from app.runs.teachers import reply_form
+from app.synth.methods import METHODS
 from app.tables.runs import Run
 
 CANDIDATES_PER_ROW, CANDIDATES_MORE = 20, 200
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
-    options = _checked(session, caller, body)
+    dataset, options = checks.checked(session, caller, body)
+    target = checks.target(session, dataset, body, options)
     run = Run(
         id=new_id("run"),
         project_id=caller.project_id,
         dataset_id=body.dataset_id,
         method=body.method,
-        teacher=body.teacher,
-        options=options,
+        teacher=body.teacher if METHODS[body.method].asks_teacher else None,
+        judge=body.judge,
+        options=options.model_dump(mode="json"),
         seed=body.seed,
-        target=body.target,
+        target=target,
         max_requests=body.max_requests,
         max_tokens=body.max_tokens,
         max_usd=None if body.max_usd is None else Decimal(str(body.max_usd)),
-        max_candidates=body.max_candidates or CANDIDATES_PER_ROW * body.target + CANDIDATES_MORE,
+        max_candidates=body.max_candidates or CANDIDATES_PER_ROW * target + CANDIDATES_MORE,
         max_seconds=body.max_seconds,
         rejected_by_reason={},
+        cursor={},
     )
     session.add(run)
     session.flush()
@@ -41,34 +44,6 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     events.emit_status(session, run)
     queue.ring_after_commit(session, queue.RUN, run.id)
     return run
-
-
-def _checked(session: Session, caller: Caller, body: RunCreate) -> dict:
-    """The method's options, validated. Raises a 422 that names the field."""
-    most = config.limits().target
-    if body.target > most:
-        raise invalid("/target", f"{body.target} is over this installation's limit of {most}", "too_large")
-    method = METHODS.get(body.method)
-    if method is None:
-        raise invalid("/method", f"no method {body.method!r}; there are {', '.join(METHODS)}", "unknown")
-    teacher = config.teachers().get(body.teacher)
-    if teacher is None:
-        known = ", ".join(config.teachers()) or "none"
-        raise invalid("/teacher", f"no teacher {body.teacher!r} is configured; there are: {known}", "unknown")
-    if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
-        raise invalid("/max_usd", f"the teacher {body.teacher!r} has no prices configured", "no_prices")
-    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
-        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    if not store.has_seeds(session, body.dataset_id):
-        raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
-    try:
-        return method.options.model_validate(body.options).model_dump(mode="json")
-    except ValidationError as error:
-        faults = [
-            FieldError("/options/" + "/".join(str(part) for part in one["loc"]), one["msg"], one["type"])
-            for one in error.errors()
-        ]
-        raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
 
 
 def cancel(session: Session, caller: Caller, id: str) -> Run:
@@ -162,7 +137,20 @@ def waiting(session: Session) -> list[str]:
     return found
 
 
-def teachers() -> list[TeacherView]:
+def methods() -> list[MethodView]:
+    return [
+        MethodView(
+            name=one.name,
+            summary=one.summary,
+            draws_from=one.draws(one.options()),
+            asks_teacher=one.asks_teacher,
+            options=one.options.model_json_schema(),
+        )
+        for one in METHODS.values()
+    ]
+
+
+def teachers(session: Session) -> list[TeacherView]:
     return [
         TeacherView(
             name=one.name,
@@ -171,7 +159,7 @@ def teachers() -> list[TeacherView]:
             cached_price=money(one.prompt_price if one.cached_price is None else one.cached_price),
             completion_price=money(one.completion_price),
             in_flight=one.in_flight,
-            structured=one.structured,
+            replies=reply_form(session, one),
         )
         for one in config.teachers().values()
     ]

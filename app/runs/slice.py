@@ -13,8 +13,9 @@ from app.datasets.pools import Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, extend
 from app.providers.teacher import Teacher
-from app.runs import batch, planning, service, store
-from app.runs.methods import METHODS
+from app.runs import batch, drawing, planning, service, store
+from app.runs.encoding import Encoding
+from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 GRACE = {"stopping": 15.0, "cancelling": 1.0}
 THREADS = 16
+BATCHES_WITHOUT_TEACHER = 4
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,26 @@ class _Slice:
 
     async def work(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
-        teacher = self.tools.teacher(self.run.teacher)
+        teachers = self._teachers()
         beating = asyncio.create_task(self._heartbeat())
-        self.batch = batch.Work(self.run, self.dataset, teacher, self.tools.pools)
+        encoding = Encoding(self.tools.pools.encode)
+        self.batch = batch.Work(self.run, self.dataset, teachers, self.tools.pools, encoding)
         try:
             while await self._turn():
                 pass
         finally:
             beating.cancel()
             await self._cancel_all()
-            await teacher.close()
+            for teacher in set(teachers.values()):
+                await teacher.close()
+
+    def _teachers(self) -> dict[str, Teacher]:
+        """Who answers the prompts: the judge is the teacher, unless another one was named."""
+        if self.run.teacher is None:
+            return {}
+        teacher = self.tools.teacher(self.run.teacher)
+        other = self.run.judge not in (None, self.run.teacher)
+        return {"teacher": teacher, "judge": self.tools.teacher(self.run.judge) if other else teacher}
 
     async def _turn(self) -> bool:
         """Look, take on new batches, wait a little. False when there is nothing left to do."""
@@ -94,10 +106,11 @@ class _Slice:
 
     def _room(self) -> int:
         """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
-        method = METHODS[self.run.method]
-        per_batch = method.proposals_per_batch(method.options.model_validate(self.run.options))
-        in_flight = self.batch.teacher.endpoint.in_flight
-        return max(2, -(-in_flight * 3 // (2 * per_batch)))
+        teacher = self.batch.teachers.get("teacher")
+        if teacher is None:
+            return BATCHES_WITHOUT_TEACHER
+        per_batch = METHODS[self.run.method].batch_size(drawing.options_of(self.run))
+        return max(2, -(-teacher.endpoint.in_flight * 3 // (2 * per_batch)))
 
     async def _hand_on(self) -> None:
         """Ring at the end of the slice's time, while its last batches come home: nobody waits for them."""

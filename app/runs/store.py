@@ -123,6 +123,76 @@ def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Rand
     return rng.sample(list(found), min(count, len(found)))
 
 
+def task_types(session: Session, run_id: str) -> dict[str, int]:
+    """Accepted rows of the run by task type."""
+    kind = Record.tags["task_type"].astext
+    query = select(kind, func.count()).where(Record.run_id == run_id, Record.seq.is_not(None), kind.is_not(None))
+    return {name: count for name, count in session.execute(query.group_by(kind))}
+
+
 def has_seeds(session: Session, dataset_id: str) -> bool:
     query = select(Record.id).where(Record.dataset_id == dataset_id, Record.origin == "seed", Record.seq.is_not(None))
     return session.scalar(query.limit(1)) is not None
+
+
+def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
+    return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
+
+
+def accepted_rows(session: Session, dataset_id: str, method: str) -> int:
+    query = select(func.count()).where(
+        Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.method == method
+    )
+    return session.scalar(query)
+
+
+def cost_by(session: Session, run_id: str, column) -> list[dict]:
+    """Calls, tokens and dollars of the run's completions by a column of theirs."""
+    totals = [
+        func.coalesce(func.sum(one), 0)
+        for one in (
+            Completion.tries,
+            Completion.prompt_tokens,
+            Completion.cached_tokens,
+            Completion.completion_tokens,
+            Completion.unknown_tokens,
+            Completion.cost_usd,
+        )
+    ]
+    query = select(column, func.count(), *totals).where(Completion.run_id == run_id).group_by(column).order_by(column)
+    names = ("name", "calls", "tries", "prompt_tokens", "cached_tokens", "completion_tokens", "unknown_tokens")
+    return [dict(zip((*names, "cost_usd"), row, strict=True)) for row in session.execute(query)]
+
+
+def outcomes_by_operation(session: Session, run_id: str) -> list[tuple[str | None, str, str | None, int]]:
+    """(operation, status, reason, rows)."""
+    columns = (Record.operation, Record.status, Record.reason)
+    query = select(*columns, func.count()).where(Record.run_id == run_id).group_by(*columns)
+    return [tuple(row) for row in session.execute(query)]
+
+
+def equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[int, int]]:
+    """By operation: children that a judge compared with their parent, and those that it called equal."""
+    verdict = Record.scores["judge.equal"].as_float()
+    query = select(Record.operation, func.count(), func.sum(verdict)).where(
+        Record.run_id == run_id, verdict.is_not(None), Record.operation.is_not(None)
+    )
+    return {row[0]: (row[1], int(row[2])) for row in session.execute(query.group_by(Record.operation))}
+
+
+def sample_rows(session: Session, run_id: str, most: int) -> Sequence[Record]:
+    """Up to `most` accepted rows of the run, the same ones every time."""
+    query = select(Record).where(Record.run_id == run_id, Record.seq.is_not(None))
+    return session.scalars(query.order_by(func.md5(Record.id)).limit(most)).all()
+
+
+def family_embeddings(session: Session, families: Sequence[str]) -> dict[str, bytes]:
+    query = select(Record.id, Record.embedding).where(Record.id.in_(families), Record.embedding.is_not(None))
+    return {row.id: row.embedding for row in session.execute(query)}
+
+
+def seed_embeddings(session: Session, dataset_id: str, most: int) -> Sequence[bytes]:
+    query = select(Record.embedding).where(
+        Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
+    )
+    return session.scalars(query.order_by(Record.seq).limit(most)).all()

@@ -1,7 +1,7 @@
 """The command line of the simulated teacher; the main command mounts the same function."""
 
 import socket
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import uvicorn
@@ -22,6 +22,10 @@ def simulate_teacher(
     near_duplicates: Annotated[
         float, typer.Option(min=0, max=1, help="Share of new instructions that repeat a known one, slightly changed.")
     ] = 0.1,
+    replies: Annotated[
+        Literal["json_schema", "json_object", "text"],
+        typer.Option(help="The most that it understands of response_format; more is a 400."),
+    ] = "json_schema",
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,6 +47,7 @@ def simulate_teacher(
         tokens_per_minute=tokens_per_minute,
         api_key=api_key,
         near_duplicates=near_duplicates,
+        replies=replies,
         faults=plan,
     )
     serve(settings, host, port)

@@ -106,9 +106,11 @@ class Library:
         return _recognise(self.language, text)
 
     def fill(self, pool: str, rng: random.Random) -> str:
-        """A line of a pool whose lines may have slots themselves."""
-        template = Template(rng.choice(self.pools[pool])[0], self.pools)
-        return template.render(template.draw(rng, {}))
+        """A line of a pool whose lines may have slots themselves, and these again."""
+        template = Template("{" + pool + "}", self.pools)
+        while template.slots:
+            template = Template(template.render(template.draw(rng, {})), self.pools)
+        return template.render({})
 
     def count(self) -> int:
         return sum(template.count() for family in self.families for template in family.templates)

@@ -4,7 +4,7 @@ import random
 import re
 from typing import Any
 
-from app.simulator import answers, chance, evolving, judging
+from app.simulator import answers, chance, evolving, judging, passages
 from app.simulator.families import Library
 from app.simulator.reading import Reading
 from app.simulator.schemas import NOTHING
@@ -15,7 +15,10 @@ _REWRITES = ("instruction", "rewritten_instruction", "evolved_instruction", "new
 _REASONS = ("rationale", "reason", "reasoning", "explanation", "comment", "feedback", "critique")
 _QUOTES = ("quote", "span", "evidence", "excerpt", "source")
 _TURNS = ("turns", "messages", "conversation", "dialogue", "conversations")
-_APPROVALS = re.compile(r"faithful|support|relevant|safe|valid|correct|grounded|answerable|acceptable|pass")
+_APPROVALS = re.compile(
+    r"faithful|support|relevant|safe|valid|correct|grounded|answerable|acceptable|pass|harmless|declin|polite"
+)
+_DONE = 0.15
 _SENTENCE = re.compile(r"[^.!?。\n]+[.!?。]?")
 
 
@@ -78,6 +81,11 @@ class Offers:
         if {"instruction", "output"} <= set(fields):
             wanted = most or max(least, self.reading.asked_count or 5)
             return [self._row(fields) for _ in range(wanted)]
+        if {"question", "quote"} <= set(fields):
+            return passages.questions(self.reading, self.library, self.rng, most or 3, list(fields))
+        if name == "requests":
+            wanted = most or max(least, self.reading.asked_count or 3)
+            return list(dict.fromkeys(self.library.fill("harm_request", self.rng) for _ in range(wanted)))
         if name == "instances" and {"input", "output"} <= set(fields):
             return self._instances(list(fields), most or max(least, 1))
         if name in _TURNS:
@@ -88,7 +96,12 @@ class Offers:
         return NOTHING
 
     def _row(self, fields: dict) -> dict:
-        """A whole row at once: an instruction with its input and output."""
+        """A whole row at once: an instruction with its input and output; some only seem new."""
+        if self.rng.random() < self.near_duplicates:
+            text = self._repeated()
+            input, output = answers.instances(self.library, text, self.rng, 1)[0]
+            known = {"instruction": text, "input": input, "output": output}
+            return {name: known.get(name, self.sentence()) for name in fields}
         created = self._composed()
         input, output = created.family.instances(created.values, self.rng, 1)[0]
         known = {
@@ -131,6 +144,8 @@ class Offers:
             return answers.is_classification(self.library, self.reading.instruction or "")
         if name in ("equal", "is_equal", "same", "equivalent"):
             return judging.equal(self.reading)
+        if name == "done":
+            return self.rng.random() < _DONE
         return self.rng.random() < 0.95 if _APPROVALS.search(name) else NOTHING
 
     def _text(self, name: str) -> Any:
@@ -140,6 +155,10 @@ class Offers:
         if name in _REWRITES:
             prompt = f"{self.reading.outside}\n{self.reading.before}"
             return evolving.evolve(self.library, asked, prompt, self.rng) if asked else self._composed().text
+        if name == "input" and asked:
+            return self.reading.input
+        if name == "message":
+            return self._message()
         if name in _REASONS:
             return self.library.fill("rationale", self.rng)
         if name == "question":
@@ -147,6 +166,12 @@ class Offers:
         if name in _QUOTES:
             return self._quote()
         return self.rng.choice(self.library.pools["topic"])[0] if name in ("topic", "tag", "subject") else NOTHING
+
+    def _message(self) -> str:
+        """What a user says: an opening on the topic, or a question on what was said last."""
+        if self.reading.section("topic"):
+            return self._composed().text
+        return f"{self.library.fill('question', self.rng)} {self.library.fill('depth', self.rng)}"
 
     def _quote(self) -> Any:
         text = self.reading.section("document", "text", "passage", "chunk", "context")

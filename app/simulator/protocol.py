@@ -105,6 +105,15 @@ def read_request(raw: bytes) -> tuple[ChatRequest, str]:
     return request, hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def check_form(request: ChatRequest, most: str) -> None:
+    """Refuse a form of reply beyond what this server was told to understand."""
+    known = {"json_schema": ("text", "json_object", "json_schema"), "json_object": ("text", "json_object")}
+    asked = request.response_format.type if request.response_format else "text"
+    if asked not in known.get(most, ("text",)):
+        message = f"response_format: this server does not support `{asked}`."
+        raise ApiError(400, message, code="unsupported_value", param="response_format")
+
+
 def check_model(name: str) -> None:
     if name != MODEL:
         message = f"The model `{name}` does not exist; this server has `{MODEL}`."

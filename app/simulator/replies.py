@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from app.simulator import chance
+from app.simulator import chance, tagged
 from app.simulator.answers import answer
 from app.simulator.families import library
 from app.simulator.offers import Offers
@@ -14,6 +14,7 @@ from app.simulator.schemas import Filler
 
 _SHOWN_KEY = re.compile(r'"(\w+)"\s*:\s*(\[|\{|true|false|-?\d|<int|")?')
 _ASKS_FOR_JSON = re.compile(r'\{\s*"\w+"\s*:')
+_DECLINES = re.compile(r"\bdeclines? harmful\b|해로운 부탁을 (잘 )?거절")
 _INSTANCE_KEYS = {"input", "output"}
 
 
@@ -36,11 +37,13 @@ class Composer:
         reading = read(asked)
         rng = chance.generator("reply", self.seed, *key)
         offers = Offers(reading, library(reading.language), rng, self.near_duplicates)
-        schema = requested_schema(asked, reading)
+        shown = None if asked.response_format else tagged.schema_of(reading.before)
+        schema = shown or requested_schema(asked, reading)
         if schema is None:
             return Written(_plain(reading, offers), reading.language)
         filled = Filler(schema, rng, offers.offer, offers.sentence).fill()
-        return Written(json.dumps(filled, ensure_ascii=False), reading.language)
+        written = tagged.write(filled) if shown else json.dumps(filled, ensure_ascii=False)
+        return Written(written, reading.language)
 
 
 def requested_schema(asked: ChatRequest, reading: Reading) -> dict | None:
@@ -84,5 +87,7 @@ def _plain(reading: Reading, offers: Offers) -> str:
     if reading.demonstrations:
         lines = offers.instructions(reading.asked_count or 5)
         return "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
+    if _DECLINES.search(reading.before) and reading.instruction:
+        return offers.library.fill("refusal", offers.rng)
     instruction = reading.instruction or " ".join(reading.outside.split()) or reading.user
     return answer(offers.library, instruction, reading.input, offers.rng)

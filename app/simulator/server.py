@@ -28,6 +28,7 @@ class Settings:
     tokens_per_minute: int = 0
     api_key: str | None = None
     near_duplicates: float = 0.0
+    replies: str = "json_schema"
     faults: FaultPlan = field(default_factory=FaultPlan)
 
 
@@ -59,6 +60,7 @@ class Desk:
     async def complete(self, request: Request) -> Response:
         self._check_key(request)
         asked, digest = protocol.read_request(await request.body())
+        protocol.check_form(asked, self.settings.replies)
         prompt_tokens = tokens.count(asked.prompt)
         self._check_rates(prompt_tokens)
         sight = self.tally.see(digest)

@@ -3,17 +3,19 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
 
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
-from app.snapshots import store
-from app.synth.formats import FORMS, json_line
+from app.snapshots import choosing, store
+from app.synth.formats import json_line, lines_of
 from app.synth.splits import SPLITS, assign
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
@@ -21,6 +23,9 @@ from app.tables.snapshots import Snapshot
 
 MANIFEST_VERSION = 1
 PROGRESS_EVERY = 2000
+PAIRS_AT_ONCE = 500
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -49,27 +54,34 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
     """Write every file of the snapshot, then the manifest. `progress` hears the rows written so far."""
     spec = snapshot.spec
     export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
-    families = [_family(text) for text in store.instructions(session, snapshot)]
+    chosen = choosing.choose(session, snapshot)
+    families = [_family(text) for id, text in store.instructions(session, snapshot) if chosen is None or id in chosen]
     split_of = assign(families, spec["splits"], spec["seed"])
     names = [(split, form) for split in export.splits for form in spec["forms"]]
+    lines: Counter[tuple[str, str]] = Counter()
     with ExitStack() as files:
         outs = {
             (split, form): files.enter_context(storage.writing(path(snapshot.id, f"{split}.{form}.jsonl")))
             for split, form in names
         }
-        for row in store.rows(session, snapshot):
-            split = split_of[_family(row.instruction)]
-            for form in spec["forms"]:
-                outs[split, form].write(line(row, form))
-            _count(export, row, split)
-            if export.rows % PROGRESS_EVERY == 0:
-                progress(export.rows)
+        for rows in batched(store.rows(session, snapshot), PAIRS_AT_ONCE):
+            kept = [row for row in rows if chosen is None or row.id in chosen]
+            pairs = store.pairs(session, [row.id for row in kept]) if "dpo" in spec["forms"] else {}
+            for row in kept:
+                split = split_of[_family(row.instruction)]
+                for form in spec["forms"]:
+                    for made in lines_of(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
+                        outs[split, form].write(line(row, made))
+                        lines[split, form] += 1
+                _count(export, row, split)
+                if export.rows % PROGRESS_EVERY == 0:
+                    progress(export.rows)
     export.files = [
         {
             "name": f"{split}.{form}.jsonl",
             "form": form,
             "split": split,
-            "rows": export.splits[split],
+            "rows": lines[split, form],
             "bytes": out.bytes,
             "sha256": out.sha256,
         }
@@ -78,9 +90,9 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
     return export
 
 
-def line(row: Row, form: str) -> bytes:
-    """A row as one line. The mark of a simulated row goes wherever the line is copied."""
-    return json_line(FORMS[form](row) | ({"simulated": True} if row.simulated else {}))
+def line(row: Row, made: dict) -> bytes:
+    """One line of a row. The mark of a simulated row goes wherever the line is copied."""
+    return json_line(made | ({"simulated": True} if row.simulated else {}))
 
 
 def manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
@@ -121,6 +133,12 @@ def read_manifest(snapshot_id: str) -> dict:
 def _family(instruction: str) -> str:
     """By content, not by id: the same rows fall the same way in any dataset."""
     return hashlib.sha256(normalise(instruction).casefold().encode("utf-8")).hexdigest()
+
+
+def batched(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, size)):
+        yield batch
 
 
 def _count(export: Export, row: Row, split: str) -> None:

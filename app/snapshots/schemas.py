@@ -8,8 +8,37 @@ from app.datasets.schemas import SIMULATED_NOTE
 from app.schemas import Body, JobView, View
 from app.tables.snapshots import Snapshot
 
-Form = Literal["alpaca", "messages", "sharegpt"]
+Form = Literal["alpaca", "messages", "sharegpt", "dpo"]
 Split = Literal["train", "validation", "test"]
+
+
+class Selection(Body):
+    """Only the best rows, or those that stand for the others. Scores are named as in records: judge.overall, …"""
+
+    method: Literal["top_k", "quality_complexity", "facility_location"]
+    k: int = Field(ge=1, description="How many rows at most.")
+    quality: str = Field(default="judge.overall", max_length=100, description="The score that counts as quality.")
+    complexity: str = Field(default="judge.difficulty", max_length=100)
+    max_similarity: float = Field(
+        default=0.9, gt=0, le=1, description="quality_complexity takes no row that is nearer to one taken before."
+    )
+
+
+class Mix(Body):
+    """Shares of the methods: by weight, or by size^(1/T). As many rows as these shares allow are kept.
+
+    Rows that no method made count under their origin: seed, imported.
+    """
+
+    weights: dict[str, float] | None = Field(default=None, min_length=1, description="Weights of methods.")
+    temperature: float = Field(default=1.0, ge=1, le=100, description="1: by size. High: evenly.")
+
+    @field_validator("weights")
+    @classmethod
+    def above_zero(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None and any(not 0 < weight < float("inf") for weight in weights.values()):
+            raise ValueError("each weight is above 0; leave out what is not wanted")
+        return weights
 
 
 class SnapshotCreate(Body):
@@ -33,6 +62,14 @@ class SnapshotCreate(Body):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Of the assignment of rows to splits.")
     include_seeds: bool = Field(default=False, description="Seeds with an output, too.")
     run_id: str | None = Field(default=None, max_length=100, description="Only rows that this run made.")
+    reasoning: Literal["drop", "include"] = Field(
+        default="drop", description="The steps that led to an answer: left out, or put before it."
+    )
+    minimum_scores: dict[str, float] = Field(
+        default={}, max_length=50, description="Only rows with at least these scores, such as judge.overall."
+    )
+    mix: Mix | None = None
+    selection: Selection | None = None
 
     @field_validator("forms")
     @classmethod

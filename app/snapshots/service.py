@@ -11,7 +11,7 @@ from app.db import transaction
 from app.errors import conflict, invalid, not_found
 from app.ids import new_id
 from app.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
-from app.snapshots import export, store
+from app.snapshots import choosing, export, store
 from app.snapshots.schemas import SnapshotCreate
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
@@ -29,8 +29,7 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     if body.run_id is not None and not store.has_run(session, dataset.id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
     spec = body.model_dump(mode="json", exclude={"dataset_id"})
-    if store.count_rows(session, dataset.id, spec, dataset.last_seq) == 0:
-        raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
+    _enough(session, dataset, spec)
     row = Snapshot(
         id=new_id("snap"),
         project_id=caller.project_id,
@@ -46,6 +45,26 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     events.emit_status(session, row)
     queue.ring_after_commit(session, queue.SNAPSHOT, row.id)
     return row
+
+
+def _enough(session: Session, dataset: Dataset, spec: dict) -> None:
+    """There must be rows, pairs and scores for what was ordered. Raises a 422 that says what is missing."""
+    rows = store.count_rows(session, dataset.id, spec, dataset.last_seq)
+    if rows == 0:
+        raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
+    if "dpo" in spec["forms"] and store.count_pairs(session, dataset.id, spec, dataset.last_seq) == 0:
+        words = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
+        raise invalid("/forms", words, "no_pairs")
+    chosen = spec["selection"]
+    if chosen is None:
+        return
+    if chosen["method"] == "facility_location" and rows > choosing.MOST_FOR_COVER:
+        words = f"facility_location takes up to {choosing.MOST_FOR_COVER} rows, not {rows}; narrow the rows first"
+        raise invalid("/selection/method", words, "too_many")
+    needed = choosing.scores_needed(chosen)
+    if needed and store.count_scored(session, dataset.id, spec, dataset.last_seq, needed) == 0:
+        words = f"no row has the scores {' and '.join(needed)}; judge the rows first, or name scores that they have"
+        raise invalid("/selection", words, "no_scores")
 
 
 def manifest(session: Session, caller: Caller, id: str) -> dict:

@@ -7,13 +7,16 @@ from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.leases import free
-from app.tables.datasets import Dataset, Record
+from app.tables.datasets import Dataset, Preference, Record
 from app.tables.runs import Run
 from app.tables.snapshots import Snapshot
 
 OPEN = ("queued", "running")
 ROWS_AT_ONCE = 500
-EXPORTED = (Record.instruction, Record.input, Record.output, Record.origin, Record.method, Record.simulated)
+EXPORTED = (
+    *(Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning),
+    *(Record.origin, Record.method, Record.simulated),
+)
 
 
 def snapshot(session: Session, project_id: str, id: str) -> Snapshot:
@@ -54,6 +57,8 @@ def _chosen(dataset_id: str, spec: dict, through_seq: int) -> Select:
         query = query.where(Record.origin != "seed")
     if spec["run_id"]:
         query = query.where(Record.run_id == spec["run_id"])
+    for name, least in spec.get("minimum_scores", {}).items():
+        query = query.where(Record.scores[name].as_float() >= least)
     return query
 
 
@@ -67,9 +72,50 @@ def rows(session: Session, snapshot: Snapshot) -> Iterator[Row]:
     yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_AT_ONCE))
 
 
-def instructions(session: Session, snapshot: Snapshot) -> Iterator[str]:
-    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq).with_only_columns(Record.instruction)
-    yield from session.scalars(query.order_by(Record.seq).execution_options(yield_per=10 * ROWS_AT_ONCE))
+def instructions(session: Session, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """(id, instruction)."""
+    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    query = query.with_only_columns(Record.id, Record.instruction).order_by(Record.seq)
+    for row in session.execute(query.execution_options(yield_per=10 * ROWS_AT_ONCE)):
+        yield row.id, row.instruction
+
+
+def groups(session: Session, snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(id, method or origin) in the order of the pool."""
+    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    group = func.coalesce(Record.method, Record.origin)
+    return [(id, name) for id, name in session.execute(query.with_only_columns(Record.id, group).order_by(Record.seq))]
+
+
+def scores(session: Session, snapshot: Snapshot, names: Sequence[str]) -> list[Row]:
+    """(id, family, a score for each name or None) in the order of the pool."""
+    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    wanted = [Record.scores[name].as_float() for name in names]
+    return session.execute(query.with_only_columns(Record.id, Record.family, *wanted).order_by(Record.seq)).all()
+
+
+def count_scored(session: Session, dataset_id: str, spec: dict, through_seq: int, names: Sequence[str]) -> int:
+    query = _chosen(dataset_id, spec, through_seq).with_only_columns(func.count())
+    return session.scalar(query.where(*(Record.scores[name].as_float().is_not(None) for name in names)))
+
+
+def embeddings(session: Session, families: Sequence[str]) -> dict[str, bytes]:
+    query = select(Record.id, Record.embedding).where(Record.id.in_(families), Record.embedding.is_not(None))
+    return {row.id: row.embedding for row in session.execute(query)}
+
+
+def pairs(session: Session, record_ids: Sequence[str]) -> dict[str, list[Preference]]:
+    """Preference pairs by the record that they belong to, oldest first."""
+    found: dict[str, list[Preference]] = {}
+    query = select(Preference).where(Preference.record_id.in_(record_ids)).order_by(Preference.id)
+    for one in session.scalars(query):
+        found.setdefault(one.record_id, []).append(one)
+    return found
+
+
+def count_pairs(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
+    chosen = _chosen(dataset_id, spec, through_seq).with_only_columns(Record.id)
+    return session.scalar(select(func.count()).where(Preference.record_id.in_(chosen)))
 
 
 def claimable(session: Session, id: str) -> Snapshot | None:

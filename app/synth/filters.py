@@ -16,10 +16,19 @@ from app.synth.types import Rejection
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule by its name in RULES, with what it takes beside the text."""
+    """A rule by its name in RULES, with what it takes beside the text: a number, words, or nothing."""
 
     name: str
-    parameter: object = None
+    parameter: int | tuple[str, ...] | None = None
+
+    def fault(self) -> str | None:
+        """What is wrong with the parameter, or None."""
+        wanted = _PARAMETERS[self.name]
+        if wanted is int and not (isinstance(self.parameter, int) and self.parameter >= 1):
+            return "takes a number of words, 1 or more"
+        if wanted is tuple and not (isinstance(self.parameter, tuple) and all(self.parameter) and self.parameter):
+            return "takes a list of words"
+        return "takes no parameter" if wanted is None and self.parameter is not None else None
 
 
 def too_short(text: str, least: int) -> Rejection | None:
@@ -65,33 +74,49 @@ RULES: dict[str, Callable[..., Rejection | None]] = {
     for rule in (too_short, too_long, blocked_word, blocked_opening, opens_with_punctuation, ends_with_colon)
 }
 
+_PARAMETERS: dict[str, type | None] = {
+    "too_short": int,
+    "too_long": int,
+    "blocked_word": tuple,
+    "blocked_opening": tuple,
+    "opens_with_punctuation": None,
+    "ends_with_colon": None,
+}
+
 _NOT_TEXT_ENGLISH = (
     *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files"),
     *("map", "maps", "draw", "plot", "go to"),
 )
+_NOT_TEXT_ALPACA = (*_NOT_TEXT_ENGLISH, "video", "audio", "music", "flowchart", "diagram")
 _NOT_TEXT_KOREAN = ("이미지", "사진", "그래프", "그림을 그", "지도를", "파일을", "동영상", "오디오")
 
-INSTRUCTION_PRESETS: dict[str, tuple[Rule, ...]] = {
-    "en": (
+_FORM = (Rule("too_long", 150), Rule("opens_with_punctuation"))
+PRESETS: dict[str, tuple[Rule, ...]] = {
+    # Self-Instruct's own, less its ASCII rule; and Alpaca's, with five words more.
+    "english": (
         Rule("too_short", 4),
-        Rule("too_long", 150),
         Rule("blocked_word", _NOT_TEXT_ENGLISH),
         Rule("blocked_opening", ("Write a program",)),
-        Rule("opens_with_punctuation"),
+        *_FORM,
     ),
-    "ko": (
-        Rule("too_short", 2),
-        Rule("too_long", 150),
-        Rule("blocked_word", _NOT_TEXT_KOREAN),
-        Rule("opens_with_punctuation"),
+    "english-alpaca": (
+        Rule("too_short", 4),
+        Rule("blocked_word", _NOT_TEXT_ALPACA),
+        Rule("blocked_opening", ("Write a program",)),
+        *_FORM,
     ),
-    "any": (Rule("too_short", 2), Rule("too_long", 150), Rule("opens_with_punctuation")),
+    "korean": (Rule("too_short", 2), Rule("blocked_word", _NOT_TEXT_KOREAN), *_FORM),
+    # For teachers and tuned models that can do what the lists above forbid: form alone.
+    "form": (Rule("too_short", 2), *_FORM),
+    "form-long": (Rule("too_short", 2), Rule("too_long", 600), Rule("opens_with_punctuation")),
+    "none": (),
 }
+_OF_LANGUAGE = {"en": "english", "ko": "korean"}
 
 
 def instruction_rules(language: str) -> tuple[Rule, ...]:
-    """The preset of a BCP-47 tag, by its primary language; the neutral one where none is written."""
-    return INSTRUCTION_PRESETS.get(language.split("-")[0].lower(), INSTRUCTION_PRESETS["any"])
+    """The preset of a BCP-47 tag, by its primary language; that of form alone where none is written."""
+    return PRESETS[_OF_LANGUAGE.get(language.split("-")[0].lower(), "form")]
 
 
 def check_instruction(text: str, rules: Sequence[Rule]) -> Rejection | None:

@@ -1,4 +1,4 @@
-"""Rows as training lines: Alpaca, messages and ShareGPT. One JSON object a line, always one line."""
+"""Rows as training lines: Alpaca, messages, ShareGPT and DPO pairs. One JSON object a line, always one line."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,38 +7,77 @@ from typing import Protocol
 
 
 class Row(Protocol):
+    """A row may also have `messages`, the turns of a dialogue ({role, content} or Turn), and a `reasoning`."""
+
     instruction: str
     input: str
     output: str
 
 
-def to_alpaca(row: Row) -> dict:
-    return {"instruction": row.instruction, "input": row.input, "output": row.output}
+class Preferred(Protocol):
+    """A preference pair of a row: the answer that is better, the one that is worse, and by how much."""
+
+    kind: str
+    chosen: str
+    rejected: str
+    margin: float
 
 
-def to_messages(row: Row) -> dict:
+def to_alpaca(row: Row, reasoning: bool = False) -> dict:
+    """A dialogue's last turn, with the turns before it as `history`, pairs of question and answer."""
+    turns = _turns(row)
+    if turns:
+        said = [content for _, content in turns]
+        history = [said[n : n + 2] for n in range(0, len(said) - 2, 2)]
+        return {"instruction": said[-2], "input": "", "output": said[-1], "history": history}
+    return {"instruction": row.instruction, "input": row.input, "output": answer_of(row, reasoning)}
+
+
+def to_messages(row: Row, reasoning: bool = False) -> dict:
+    return {"messages": [{"role": role, "content": content} for role, content in conversation(row, reasoning)]}
+
+
+def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
     return {
-        "messages": [
-            {"role": "user", "content": user_turn(row)},
-            {"role": "assistant", "content": row.output},
-        ]
+        "conversations": [{"from": names[role], "value": content} for role, content in conversation(row, reasoning)]
     }
 
 
-def to_sharegpt(row: Row) -> dict:
+def to_dpo(row: Row, pair: Preferred) -> dict:
+    """A preference pair in the conversational form that DPO trainers take (Rafailov et al. 2023)."""
     return {
-        "conversations": [
-            {"from": "human", "value": user_turn(row)},
-            {"from": "gpt", "value": row.output},
-        ]
+        "prompt": [{"role": "user", "content": user_turn(row)}],
+        "chosen": [{"role": "assistant", "content": pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "kind": pair.kind,
+        "margin": pair.margin,
     }
 
 
-FORMS: dict[str, Callable[[Row], dict]] = {
+FORMS: dict[str, Callable[..., dict]] = {
     "alpaca": to_alpaca,
     "messages": to_messages,
     "sharegpt": to_sharegpt,
 }
+
+
+def conversation(row: Row, reasoning: bool = False) -> list[tuple[str, str]]:
+    """(role, content) of every turn; instruction and answer as the two turns of a row that is no dialogue."""
+    return _turns(row) or [("user", user_turn(row)), ("assistant", answer_of(row, reasoning))]
+
+
+def answer_of(row: Row, reasoning: bool) -> str:
+    """The output; behind the reasoning that led to it where there is one and it is wanted."""
+    steps = getattr(row, "reasoning", "") if reasoning else ""
+    return f"{steps}\n\n{row.output}" if steps else row.output
+
+
+def _turns(row: Row) -> list[tuple[str, str]]:
+    return [
+        (turn["role"], turn["content"]) if isinstance(turn, dict) else (turn.role, turn.content)
+        for turn in getattr(row, "messages", None) or ()
+    ]
 
 
 def user_turn(row: Row) -> str:
@@ -52,11 +91,19 @@ def json_line(value: dict) -> bytes:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 
 
-def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca") -> int:
-    """Write rows in a form and return how many."""
+def lines_of(row: Row, form: str, reasoning: bool = False, pairs: Iterable[Preferred] = ()) -> list[dict]:
+    """A row in a form: one line, or in the form `dpo` a line for each of its preference pairs."""
+    if form == "dpo":
+        return [to_dpo(row, pair) for pair in pairs]
+    return [FORMS[form](row, reasoning)]
+
+
+def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", reasoning: bool = False) -> int:
+    """Write rows in a form (alpaca, messages, sharegpt or dpo) and return how many lines that made."""
     count = 0
     with open(path, "wb") as out:
         for row in rows:
-            out.write(json_line(FORMS[form](row)))
-            count += 1
+            for line in lines_of(row, form, reasoning, getattr(row, "pairs", ())):
+                out.write(json_line(line))
+                count += 1
     return count

@@ -5,6 +5,7 @@ in C. The score is computed from the length of the longest common subsequence by
 rouge_score, floats included: at an exact tie with the threshold its decision is ours.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ class LexicalIndex:
         self._characters: dict[str, str] = {}
         self._next = _FIRST
         self._ids: list[str] = []
+        self._places: dict[str, int] = {}
         self._texts: list[str] = []
         self._sequences: list[str] = []
         self._lengths = np.zeros(64, dtype=np.int64)
@@ -43,16 +45,21 @@ class LexicalIndex:
         if len(self._ids) == len(self._lengths):
             self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
         self._lengths[len(self._ids)] = len(sequence)
+        self._places[id] = len(self._ids)
         self._ids.append(id)
         self._texts.append(text)
         self._sequences.append(sequence)
 
-    def nearest(self, text: str) -> Match | None:
-        """The text of the pool with the highest F1; None when the pool is empty or nothing is shared."""
+    def nearest(self, text: str, excluding: Collection[str] = ()) -> Match | None:
+        """The text of the pool with the highest F1; None when the pool is empty or nothing is shared.
+
+        The ids `excluding` are passed over; those that are not here don't matter.
+        """
         sequence = self._sequence(text)
         if not self._ids or not sequence:
             return None
         scores = self._scores(sequence)
+        scores[[self._places[id] for id in excluding if id in self._places]] = 0
         best = int(scores.argmax())
         if scores[best] <= 0:
             return None
@@ -78,3 +85,11 @@ class LexicalIndex:
             known = self._characters[token] = chr(self._next)
             self._next = _AFTER if self._next + 1 == _SURROGATES else self._next + 1
         return known
+
+
+def similarity(one: str, two: str, mode: str = "unicode") -> float:
+    """ROUGE-L F1 of two texts, 0 to 1."""
+    index = LexicalIndex(mode)
+    index.add("", one)
+    found = index.nearest(two)
+    return found.score if found else 0.0

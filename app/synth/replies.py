@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.synth.reply_forms import read_tagged
 from app.synth.types import Rejection, Reply
 
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)(?:\n\s*```.*)?$", re.DOTALL)
@@ -33,14 +34,28 @@ def refusal_of(reply: Reply) -> Rejection | None:
     return None
 
 
+def read_text(reply: Reply) -> str | Rejection:
+    """A plain answer, as it was written, or why it can't be used."""
+    refused = refusal_of(reply)
+    if refused:
+        return refused
+    if reply.finish_reason == "length":
+        return Rejection("cut_off", reply.text[:200])
+    return reply.text.strip()
+
+
 def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
     """The reply as one object of the schema, or why it is none."""
     refused = refusal_of(reply)
     if refused:
         return refused
-    found = _first_object(_unfenced(reply.text))
+    text = _unfenced(reply.text)
+    found = _first_object(text)
     if found is None:
-        return _broken(reply)
+        tagged = read_tagged(text, tuple(model.model_fields))
+        if tagged is None or tagged[1]:
+            return _broken(reply)
+        found = _as_meant(tagged[0], model)
     try:
         return model.model_validate(found)
     except ValidationError as error:
@@ -55,10 +70,7 @@ def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], 
     refused = refusal_of(reply)
     if refused:
         return [], [refused]
-    text = _unfenced(reply.text)
-    found = _first_object(text)
-    whole = found is not None and isinstance(found.get(key), list)
-    values = found[key] if whole else _salvage(text, key)
+    values, whole = _values(_unfenced(reply.text), key, item)
     items, faults = [], [] if whole else [_broken(reply)]
     for value in values:
         try:
@@ -66,6 +78,42 @@ def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], 
         except ValidationError as error:
             faults.append(Rejection("malformed_reply", _first_fault(error)))
     return items, faults
+
+
+def _values(text: str, key: str, item: type[BaseModel]) -> tuple[list, bool]:
+    """The list under `key`, from JSON or tags, as far as it goes; and whether that is all of it."""
+    tagged = read_tagged(text, (key,)) if text.lstrip().startswith("<") else None
+    if tagged is not None:
+        found, cut = tagged
+        values = found.get(key, [])
+        values = values if isinstance(values, list) else [values] if values else []
+        return [_as_meant(value, item) for value in values], not cut
+    whole = _first_object(text)
+    if whole is not None and isinstance(whole.get(key), list):
+        return whole[key], True
+    return _salvage(text, key), False
+
+
+_YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
+
+
+def _as_meant(value: object, model: type[BaseModel]) -> object:
+    """Tags hold text alone: what stands for a truth value or a number in a field of that kind is turned into one."""
+    if not isinstance(value, dict):
+        return value
+    read = dict(value)
+    for name, said in value.items():
+        field = model.model_fields.get(name)
+        if field is None or not isinstance(said, str):
+            continue
+        word = said.strip().strip(".").casefold()
+        if field.annotation is bool and word in _YES | _NO:
+            read[name] = word in _YES
+        elif field.annotation is int and word.isdecimal():
+            read[name] = int(word)
+        elif field.annotation is str and field.metadata and any(hasattr(one, "pattern") for one in field.metadata):
+            read[name] = said.strip()
+    return read
 
 
 def _unfenced(text: str) -> str:

@@ -1,59 +1,78 @@
 """Self-Instruct (Wang et al. 2023, section 2): instructions from demonstrations, then their instances.
 
 Two stages: one call proposes several instructions; each that passes the rules and the look at the pool
-goes its own way through classification and instances, so that none waits for the slowest.
+goes its own way through classification and instances, so that none waits for the slowest. With
+`variant = "one_call"` instruction, input and output come together (see self_instruct_one_call).
 """
 
-import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictStr
+from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr
 
-from app.synth.filters import Rule, check_instance, check_instruction, instruction_rules
-from app.synth.prompts import language_name, template
+from app.synth import self_instruct_one_call
+from app.synth.chains import together
+from app.synth.drafts import checked, tidy
+from app.synth.filters import check_instance
+from app.synth.focus import Focus, positive_shares, tagged
+from app.synth.judging import finish, judge_question
+from app.synth.options import MethodOptions
+from app.synth.prompting import TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
+from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
 from app.synth.text import clean, normalise
-from app.synth.types import (
-    Ask,
-    Candidate,
-    Demonstration,
-    Instance,
-    Prompt,
-    Proposal,
-    Rejection,
-    Reply,
-    Screen,
-)
+from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Proposal, Rejection, Screen
 
 
-class Options(BaseModel):
-    """What a caller may set. The defaults are the paper's where it names them."""
+class Options(MethodOptions):
+    """What a caller may set. Where a default is unset it is that of the variant: the paper's, or Alpaca's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed_demonstrations: int = Field(default=6, ge=1, le=20, description="Seeds shown in each prompt.")
-    pool_demonstrations: int = Field(default=2, ge=0, le=20, description="Accepted records shown; seeds at first.")
-    instructions_per_call: int = Field(default=8, ge=1, le=20, description="New instructions asked for at once.")
-    max_instances: int = Field(default=1, ge=1, le=5, description="Instances kept of one instruction.")
-    temperature: float = Field(default=0.7, ge=0, le=2, description="Of the call that writes instructions.")
+    variant: Literal["two_stage", "one_call"] = Field(
+        default="two_stage", description="Instances in calls of their own, or with the instruction (Alpaca's economy)."
+    )
+    seed_demonstrations: int | None = Field(default=None, ge=1, le=20, description="Seeds shown: 6, or 3.")
+    pool_demonstrations: int | None = Field(default=None, ge=0, le=20, description="Accepted records shown: 2, or 0.")
+    sampling: Literal["uniform", "coverage"] = Field(
+        default="uniform", description="How records are drawn: evenly, or from sparse regions of the pool's embedding."
+    )
+    instructions_per_call: int | None = Field(default=None, ge=1, le=20, description="Asked for at once: 8, or 10.")
+    topics: tuple[str, ...] = Field(default=(), max_length=1000, description="Each batch is told to turn to one.")
+    task_types: Annotated[dict[str, float], AfterValidator(positive_shares)] = Field(
+        default={}, max_length=50, description="Quotas: shares of task types; `classification` is one that is checked."
+    )
+    max_instances: int = Field(default=1, ge=1, le=5, description="Instances kept of one instruction (two stages).")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Of new instructions: 0.7, or 1.0.")
     top_p: float | None = Field(default=None, gt=0, le=1)
     instance_temperature: float = Field(default=0.0, ge=0, le=2, description="Of the call that writes instances.")
-    instruction_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of an instruction call.")
+    instruction_tokens: int | None = Field(
+        default=None, ge=64, le=16384, description="Most tokens of a call for new instructions: 1024, or 3072."
+    )
     instance_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of an instance call.")
 
+    def of_variant(self, name: str) -> int | float:
+        """A setting, or the variant's default for it."""
+        given = getattr(self, name)
+        return _DEFAULTS[self.variant][name] if given is None else given
 
-@dataclass(frozen=True)
-class Batch:
-    """All that shapes the prompts of one batch: with the same one, the same requests are made."""
 
-    demonstrations: tuple[Demonstration, ...]
-    examples: tuple[Demonstration, ...]
-    language: str
-    seed: int
-    options: Options = Options()
-    rules: tuple[Rule, ...] = field(default=())
+_DEFAULTS: dict[str, dict[str, int | float]] = {
+    "two_stage": {
+        "seed_demonstrations": 6,
+        "pool_demonstrations": 2,
+        "instructions_per_call": 8,
+        "temperature": 0.7,
+        "instruction_tokens": 1024,
+    },
+    "one_call": {
+        "seed_demonstrations": 3,
+        "pool_demonstrations": 0,
+        "instructions_per_call": 10,
+        "temperature": 1.0,
+        "instruction_tokens": 3072,
+    },
+}
 
 
 class InstructionText(RootModel[StrictStr]):
@@ -73,8 +92,9 @@ def mix_demonstrations(
     seeds: Sequence[Demonstration], pool: Sequence[Demonstration], options: Options, rng: random.Random
 ) -> tuple[Demonstration, ...]:
     """6 seeds and 2 accepted records, shuffled; seeds take the places that the pool can't fill yet."""
-    chosen = rng.sample(list(pool), min(options.pool_demonstrations, len(pool)))
-    wanted = options.seed_demonstrations + options.pool_demonstrations - len(chosen)
+    most = options.of_variant("pool_demonstrations")
+    chosen = rng.sample(list(pool), min(most, len(pool)))
+    wanted = options.of_variant("seed_demonstrations") + most - len(chosen)
     chosen += rng.sample(list(seeds), min(wanted, len(seeds)))
     rng.shuffle(chosen)
     return tuple(chosen)
@@ -82,115 +102,98 @@ def mix_demonstrations(
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One batch: a call for instructions, then a chain of calls for each that is new and well-formed."""
-    instructions, rejected = await _write_instructions(batch, ask)
-    chains = [_grow(batch, draft, place, ask, screen) for place, draft in enumerate(instructions)]
-    # When one chain can't go on, the others' calls in flight still come home and are kept.
-    grown = await asyncio.gather(*chains, return_exceptions=True)
-    for chain in grown:
-        if isinstance(chain, BaseException):
-            raise chain
+    if batch.options.variant == "one_call":
+        return await self_instruct_one_call.propose(batch, ask, screen)
+    drafts = await _write_instructions(batch, ask)
+    rejected = [draft for draft in drafts if draft.rejection is not None]
+    fresh = [draft for draft in drafts if draft.rejection is None]
+    grown = await together(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
     return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
 
 
-async def _write_instructions(batch: Batch, ask: Ask) -> tuple[list[Candidate], list[Candidate]]:
-    options, page = batch.options, template("self_instruct_instructions", batch.language)
+async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
+    options: Options = batch.options
     numbered = (f"{n}. {normalise(shown.instruction)}" for n, shown in enumerate(batch.demonstrations, 1))
-    prompt = Prompt(
+    prompt = prompt_for(
+        batch,
+        "self_instruct_instructions",
+        "instructions",
+        {
+            "demonstrations": "\n".join(numbered),
+            "count": batch.size,
+            "language": language_name(batch.language),
+            "focus": Focus.of(batch).words(batch.language),
+        },
+        list_schema("instructions", TEXT, batch.size),
         step="instructions",
-        position="instructions",
-        system=page.system,
-        user=page.render(
-            demonstrations="\n".join(numbered),
-            count=options.instructions_per_call,
-            language=language_name(batch.language),
-        ),
-        schema=_list_schema("instructions", {"type": "string"}, options.instructions_per_call),
-        temperature=options.temperature,
+        temperature=options.of_variant("temperature"),
         top_p=options.top_p,
-        max_tokens=options.instruction_tokens,
-        template=page.digest,
-        seed=batch.seed,
+        max_tokens=options.of_variant("instruction_tokens"),
     )
     reply = await ask(prompt)
     items, faults = read_items(reply, "instructions", InstructionText)
-    origin = Candidate(
-        "",
-        parents=tuple(shown.id for shown in batch.demonstrations),
-        completions=(reply.id,),
-        templates=(page.digest,),
-        simulated=reply.simulated,
-    )
-    drafts, rejected = [], [replace(origin, rejection=fault) for fault in faults]
-    seen: set[str] = set()
-    for item in items[: options.instructions_per_call]:
-        draft = replace(origin, instruction=tidy(item.root))
-        found = check_instruction(draft.instruction, batch.rules or instruction_rules(batch.language))
-        if found is None and draft.instruction.casefold() in seen:
-            found = Rejection("repeated_in_reply")
-        seen.add(draft.instruction.casefold())
-        (drafts.append(draft) if found is None else rejected.append(replace(draft, rejection=found)))
-    return drafts, rejected
-
-
-def tidy(text: str) -> str:
-    """White space collapsed, a list number in front and a colon at the end cut off."""
-    text = normalise(clean(text))
-    number, dot, rest = text.partition(". ")
-    return (rest if dot and number.isdigit() else text).rstrip(":：").strip()
+    origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
+    drafts = [replace(origin, instruction=tidy(item.root)) for item in items[: batch.size]]
+    rejected = [replace(origin, rejection=fault) for fault in faults]
+    return rejected + checked(drafts, options.rules_for(batch.language))
 
 
 async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
-    known = await screen(draft.instruction)
+    known = await screen(draft)
     if known is not None:
         return [replace(draft, rejection=known)]
+    if batch.options.judging.question:
+        draft = await judge_question(batch, draft, str(place), ask)
+        if draft.rejection is not None:
+            return [draft]
     judged = await _classify(batch, draft, place, ask)
-    return await _write_instances(batch, judged, place, ask)
+    rows = await _write_instances(batch, tagged(judged, Focus.of(batch)), place, ask)
+    fresh = iter(
+        await together(finish(batch, row, f"{place}-{n}", ask) for n, row in enumerate(rows) if row.rejection is None)
+    )
+    return [row if row.rejection is not None else next(fresh) for row in rows]
 
 
 async def _classify(batch: Batch, draft: Candidate, place: int, ask: Ask) -> Candidate:
     """Whether the label comes first. An unreadable answer counts as no, as in the published code."""
-    page = template("self_instruct_classification", batch.language)
     shown = "\n\n".join(_classified(example) for example in _mixed_examples(batch.examples))
-    prompt = Prompt(
+    prompt = prompt_for(
+        batch,
+        "self_instruct_classification",
+        f"classification-{place}",
+        {"demonstrations": shown, "instruction": draft.instruction},
+        object_schema("classification", {"is_classification": YES_NO}),
         step="classification",
-        position=f"classification-{place}",
-        system=page.system,
-        user=page.render(demonstrations=shown, instruction=draft.instruction),
-        schema=_object_schema("classification", {"is_classification": {"type": "boolean"}}),
         temperature=0.0,
         max_tokens=32,
-        template=page.digest,
-        seed=batch.seed,
     )
     reply = await ask(prompt)
     answer = read_object(reply, Classification)
     yes = isinstance(answer, Classification) and answer.is_classification
-    return _with_reply(replace(draft, is_classification=yes), reply, page.digest)
+    return replace(draft, is_classification=yes).after(prompt, reply)
 
 
 async def _write_instances(batch: Batch, draft: Candidate, place: int, ask: Ask) -> list[Candidate]:
-    options = batch.options
+    options: Options = batch.options
     first = "output" if draft.is_classification else "input"
-    page = template(f"self_instruct_{first}_first", batch.language)
     examples = [e for e in batch.examples if bool(e.is_classification) == draft.is_classification and e.instances]
-    prompt = Prompt(
+    prompt = prompt_for(
+        batch,
+        f"self_instruct_{first}_first",
+        f"instances-{place}",
+        {
+            "demonstrations": "\n\n".join(_worked(example, first) for example in examples[:4]) or "(none)",
+            "count": options.max_instances,
+            "language": language_name(batch.language),
+            "instruction": draft.instruction,
+        },
+        instance_schema(first, options.max_instances),
         step="instances",
-        position=f"instances-{place}",
-        system=page.system,
-        user=page.render(
-            demonstrations="\n\n".join(_worked(example, first) for example in examples[:4]) or "(none)",
-            count=options.max_instances,
-            language=language_name(batch.language),
-            instruction=draft.instruction,
-        ),
-        schema=instance_schema(first, options.max_instances),
         temperature=options.instance_temperature,
         max_tokens=options.instance_tokens,
-        template=page.digest,
-        seed=batch.seed,
     )
     reply = await ask(prompt)
-    draft = _with_reply(draft, reply, page.digest)
+    draft = draft.after(prompt, reply)
     items, faults = read_items(reply, "instances", InputFirst)
     rejected = [replace(draft, rejection=fault) for fault in faults]
     return rejected + _check_instances(draft, items[: options.max_instances])
@@ -215,36 +218,7 @@ def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Cand
 
 def instance_schema(first: str, most: int) -> dict:
     order = ("output", "input") if first == "output" else ("input", "output")
-    item = {
-        "type": "object",
-        "properties": {name: {"type": "string"} for name in order},
-        "required": list(order),
-        "additionalProperties": False,
-    }
-    return _list_schema("instances", item, most)
-
-
-def _list_schema(name: str, item: dict, most: int) -> dict:
-    return _object_schema(name, {name: {"type": "array", "items": item, "minItems": 1, "maxItems": most}})
-
-
-def _object_schema(name: str, properties: dict) -> dict:
-    return {
-        "title": name,
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _with_reply(draft: Candidate, reply: Reply, digest: str) -> Candidate:
-    return replace(
-        draft,
-        completions=(*draft.completions, reply.id),
-        templates=(*draft.templates, digest),
-        simulated=draft.simulated or reply.simulated,
-    )
+    return list_schema("instances", item_schema(dict.fromkeys(order, TEXT)), most)
 
 
 def _mixed_examples(examples: Sequence[Demonstration]) -> list[Demonstration]:

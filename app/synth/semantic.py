@@ -1,5 +1,6 @@
 """Exact cosine similarity between unit vectors and a pool: one matrix product."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ class SemanticIndex:
 
     def __init__(self):
         self._ids: list[str] = []
+        self._places: dict[str, int] = {}
         self._matrix: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -29,15 +31,19 @@ class SemanticIndex:
         if len(self._ids) == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.empty_like(self._matrix)])
         self._matrix[len(self._ids)] = vector
+        self._places[id] = len(self._ids)
         self._ids.append(id)
 
-    def nearest(self, vector: np.ndarray) -> Neighbour | None:
-        """The most similar row, or None when the pool is empty."""
+    def nearest(self, vector: np.ndarray, excluding: Collection[str] = ()) -> Neighbour | None:
+        """The most similar row, the ids `excluding` passed over; None when no row is left."""
         if not self._ids:
             return None
         self._check(vector)
         scores = self._matrix[: len(self._ids)] @ vector
+        scores[[self._places[id] for id in excluding if id in self._places]] = -np.inf
         best = int(scores.argmax())
+        if scores[best] == -np.inf:
+            return None
         return Neighbour(self._ids[best], float(scores[best]))
 
     def _check(self, vector: np.ndarray) -> None:

@@ -47,7 +47,10 @@ def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def content_hash(instruction: str, input: str) -> bytes:
-    """The identity of a row: sha256 over the casefolded, normalised instruction and input (32 bytes)."""
-    parts = "\x1f".join(normalise(part).casefold() for part in (instruction, input))
+def content_hash(instruction: str, input: str, *more: str) -> bytes:
+    """The identity of a row: sha256 over the casefolded, normalised instruction and input (32 bytes).
+
+    `more`: the output and what else tells rows apart that share instruction and input on purpose.
+    """
+    parts = "\x1f".join(normalise(part).casefold() for part in (instruction, input, *more))
     return hashlib.sha256(parts.encode("utf-8")).digest()

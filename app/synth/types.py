@@ -1,9 +1,12 @@
 """The kernel's values. All frozen: a step takes some and returns new ones."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
+
+from app.synth.reply_forms import ReplyForm, describe
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,84 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One request to a teacher, whole. `schema` is the JSON schema of the reply that is asked for.
+class Turn:
+    """One message of a dialogue. `role`: user or assistant."""
 
-    `position` names the call inside its batch, so that two equal requests of one batch stay two.
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An accepted record from which others grow. `ancestors`: the ids of what it grew from itself."""
+
+    id: str
+    instruction: str
+    input: str = ""
+    output: str = ""
+    family: str = ""
+    round: int = 0
+    ancestors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Uploaded material: a labelled row of a task, or a passage of a document with its place there."""
+
+    id: str
+    task: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that shapes the prompts of one batch: with the same one, the same requests are made.
+
+    `size`: proposals to make. `focus`: what this batch was told to turn to (a topic, a task type, categories).
+    """
+
+    options: Any
+    language: str
+    seed: int
+    size: int = 1
+    demonstrations: tuple[Demonstration, ...] = ()
+    examples: tuple[Demonstration, ...] = ()
+    parents: tuple[Parent, ...] = ()
+    sources: tuple[Source, ...] = ()
+    focus: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request to a teacher, whole. `schema`: the JSON schema of the reply, None for a plain text.
+
+    `position` names the call inside its batch, so that two equal requests of one batch stay two. `turns`:
+    (role, content) of the dialogue so far, before `user`. `by`: who answers, the teacher or the judge.
+    `operation`: the evolution that the call is for, so that its cost can be told.
     """
 
     step: str
     position: str
     system: str
     user: str
-    schema: dict
+    schema: dict | None
     temperature: float
     max_tokens: int
     template: str
     seed: int | None = None
     top_p: float | None = None
+    turns: tuple[tuple[str, str], ...] = ()
+    by: str = "teacher"
+    language: str = "en"
+    operation: str | None = None
 
-    def messages(self) -> list[dict[str, str]]:
-        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+    def messages(self, form: ReplyForm = "json_object") -> list[dict[str, str]]:
+        """As a teacher gets it; how to reply is said at the end of the fixed part, by the teacher's form."""
+        system = self.system
+        if self.schema is not None:
+            system = f"{system}\n\n{describe(self.schema, form, self.language)}"
+        said = [("system", system), *self.turns, ("user", self.user)]
+        return [{"role": role, "content": content} for role, content in said]
 
 
 @dataclass(frozen=True)
@@ -79,32 +141,72 @@ class Rejection:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A preference that came for nothing: two answers to the candidate's instruction and input.
+
+    `kind`: best_worst (of several answers) or evolution (the child's answer, and its parent's, which does not
+    meet the new demands). `margin`: difference of their scores, of which 1.0 is the whole scale.
+    """
+
+    kind: str
+    chosen: str
+    rejected: str
+    margin: float
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A row offered for admission, or one already turned away (`rejection` set).
 
-    Rows that share an instruction share a `family`. `completions` are the ids of the replies it was
-    made from, `parents` the ids of the demonstrations or the record it grew from.
+    `completions` are the ids of the replies it was made from; `parents` what it grew from: ids of
+    demonstrations or records, or the `name` of another candidate of the same proposal.
+
+    `scope`: what is compared when duplicates are sought: the `instruction` (with the pool's), or the whole `row`
+    (exact copies only), for rows that share an instruction on purpose. `resembles`: ids or names that an evolved
+    instruction may be near to, since it grew from them.
     """
 
     instruction: str
     input: str = ""
     output: str = ""
     is_classification: bool | None = None
-    family: str = ""
+    name: str = ""
+    scope: Literal["instruction", "row"] = "instruction"
+    resembles: tuple[str, ...] = ()
+    messages: tuple[Turn, ...] = ()
+    reasoning: str = ""
     operation: str | None = None
+    round: int | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] | None = None
+    pairs: tuple[Pair, ...] = ()
     parents: tuple[str, ...] = ()
     completions: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     simulated: bool = False
     rejection: Rejection | None = None
 
+    def turned_away(self, reason: str, *more: Any, **fields: Any) -> "Candidate":
+        """The same row with a rejection."""
+        return replace(self, rejection=Rejection(reason, *more), **fields)
+
+    def after(self, prompt: "Prompt", reply: "Reply") -> "Candidate":
+        """The same row with one more reply in its history."""
+        return replace(
+            self,
+            completions=(*self.completions, reply.id),
+            templates=(*self.templates, prompt.template),
+            simulated=self.simulated or reply.simulated,
+        )
+
 
 Ask = Callable[[Prompt], Awaitable[Reply]]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts in, float32 of shape (texts, dimensions) out, each row of unit length."""
 
-Screen = Callable[[str], Awaitable[Rejection | None]]
-"""A look at the pool before anything is paid for an instruction."""
+Screen = Callable[[Candidate], Awaitable[Rejection | None]]
+"""A look at the pool, and at what is in flight, before anything more is paid for an instruction."""
 
 
 @dataclass(frozen=True)

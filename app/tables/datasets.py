@@ -12,6 +12,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.jobs import Job, Lease, Table, status_check
@@ -56,6 +57,9 @@ class Record(Table):
     output: Mapped[str]
     is_classification: Mapped[bool | None]
     language: Mapped[str]
+    # The turns of a dialogue, [{role, content}]; its instruction and output are the first and the last of them.
+    messages: Mapped[list | None] = mapped_column(JSONB(none_as_null=True))
+    reasoning: Mapped[str] = mapped_column(default="", server_default="")
     content_hash: Mapped[bytes] = mapped_column(LargeBinary)
     embedding: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     simulated: Mapped[bool] = mapped_column(default=False)
@@ -68,7 +72,12 @@ class Record(Table):
     import_id: Mapped[str | None] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
     method: Mapped[str | None]
     operation: Mapped[str | None]
+    round: Mapped[int | None]
     teacher: Mapped[str | None]
+    # Numbers by name (rule.…, judge.…, local.…), words by name (topic, task_type, …), and the span it rests on.
+    scores: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
+    tags: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
+    source: Mapped[dict | None] = mapped_column(JSONB(none_as_null=True))
     lineage: Mapped[dict] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     __table_args__ = (
@@ -89,6 +98,52 @@ class Record(Table):
         Index(None, "run_id", "id"),
         Index(None, "import_id", "id"),
         Index(None, "dataset_id", "reason", "id", postgresql_where=text("status = 'rejected'")),
+        # Who grew from whom; and which family an instruction has, when a row joins it on purpose.
+        Index(None, "lineage", postgresql_using="gin", postgresql_ops={"lineage": "jsonb_path_ops"}),
+        Index(
+            "ix_records_head_text",
+            "dataset_id",
+            func.md5(text("instruction")),
+            postgresql_where=text("seq IS NOT NULL AND family = id"),
+        ),
+    )
+
+
+class Preference(Table):
+    """Two answers to a record's instruction and input: its own, and a worse one that was paid for anyway."""
+
+    __tablename__ = "preferences"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    chosen: Mapped[str]
+    rejected: Mapped[str]
+    margin: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        CheckConstraint("kind IN ('best_worst', 'evolution')", name="kind"),
+        Index(None, "record_id"),
+        Index(None, "dataset_id", "id"),
+    )
+
+
+class Source(Table):
+    """Uploaded material that runs draw from: a labelled row of a task, a document, or a passage of one."""
+
+    __tablename__ = "sources"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    import_id: Mapped[str] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    task: Mapped[str]
+    fields: Mapped[dict]
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (
+        CheckConstraint("kind IN ('labelled', 'document', 'passage')", name="kind"),
+        UniqueConstraint("dataset_id", "kind", "content_hash"),
+        Index(None, "dataset_id", "kind", "task", "id"),
     )
 
 
@@ -100,6 +155,7 @@ class Import(Table, Job, Lease):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     kind: Mapped[str]
+    task: Mapped[str | None]
     file: Mapped[str]
     rows: Mapped[int]
     done_rows: Mapped[int] = mapped_column(default=0)
@@ -108,6 +164,6 @@ class Import(Table, Job, Lease):
     rejected_by_reason: Mapped[dict] = mapped_column(default=dict)
     __table_args__ = (
         status_check(),
-        CheckConstraint("kind IN ('seeds', 'records')", name="kind"),
+        CheckConstraint("kind IN ('seeds', 'records', 'instructions', 'labelled', 'documents')", name="kind"),
         Index(None, "dataset_id", "id"),
     )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Numeric, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.jobs import Job, Lease, Table, status_check
@@ -17,7 +17,9 @@ class Run(Table, Job):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     method: Mapped[str]
-    teacher: Mapped[str]
+    # None for a method that asks nobody; the judge is the teacher unless another one was named.
+    teacher: Mapped[str | None]
+    judge: Mapped[str | None]
     options: Mapped[dict]
     seed: Mapped[int] = mapped_column(BigInteger)
     target: Mapped[int]
@@ -30,6 +32,8 @@ class Run(Table, Job):
     # What stops planning while the calls in flight come home: the stop_reason to end with.
     stopping: Mapped[str | None]
     batches_planned: Mapped[int] = mapped_column(default=0)
+    # How far the plan has come in what it draws from, by the names of the sources.
+    cursor: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     accepted: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
     rejected_by_reason: Mapped[dict] = mapped_column(default=dict)
@@ -82,6 +86,7 @@ class Completion(Table):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     batch_id: Mapped[str]
     step: Mapped[str]
+    operation: Mapped[str | None]
     status: Mapped[str]
     teacher: Mapped[str]
     model: Mapped[str]

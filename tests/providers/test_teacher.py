@@ -25,9 +25,9 @@ PROMPT = Prompt(
 )
 
 
-def complete(answer, structured=True, timeout=5.0) -> tuple[Served, list[dict]]:
+def complete(answer, replies="json_schema", timeout=5.0) -> tuple[Served, list[dict]]:
     async def ask(url):
-        teacher = Teacher(Endpoint("t", url, "m", "key", PRICES, timeout_seconds=timeout, structured=structured))
+        teacher = Teacher(Endpoint("t", url, "m", "key", PRICES, timeout_seconds=timeout, replies=replies))
         try:
             return await teacher.complete(PROMPT)
         finally:
@@ -171,7 +171,7 @@ def test_the_schema_goes_along_only_where_the_teacher_takes_it():
     _, (body,) = complete((200, {}, chat("x")))
     assert body["response_format"]["json_schema"]["name"] == "answer"
     assert (body["seed"], body["max_tokens"], body["temperature"]) == (3, 50, 0.5)
-    _, (body,) = complete((200, {}, chat("x")), structured=False)
+    _, (body,) = complete((200, {}, chat("x")), replies="tagged")
     assert "response_format" not in body
 
 

@@ -19,6 +19,7 @@ from app.db import transaction
 from app.errors import AppError
 from app.leases import in_seconds
 from app.runs import batch, planning, service, slice, store
+from app.runs.encoding import Encoding
 from app.runs.schemas import RunCreate
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Completion, Run
@@ -199,13 +200,15 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
         raise KeyboardInterrupt
 
     async def work(claim, admit):
-        work_tools = batch.Work(run, dataset, teacher("t"), tools.pools)
+        asked = teacher("t")
+        who = {"teacher": asked, "judge": asked}
+        work_tools = batch.Work(run, dataset, who, tools.pools, Encoding(hash_encoder))
         original, batch._admit = batch._admit, admit
         try:
             await batch.work(claim, work_tools)
         finally:
             batch._admit = original
-            await work_tools.teacher.close()
+            await asked.close()
 
     import asyncio
 

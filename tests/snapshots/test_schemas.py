@@ -46,4 +46,8 @@ def test_what_is_ordered_by_naming_a_dataset_alone():
         "seed": 0,
         "include_seeds": False,
         "run_id": None,
+        "reasoning": "drop",
+        "minimum_scores": {},
+        "mix": None,
+        "selection": None,
     }

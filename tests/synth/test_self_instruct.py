@@ -7,7 +7,8 @@ import random
 import pytest
 
 from app.synth import self_instruct
-from app.synth.types import Demonstration, Instance, Rejection, Reply
+from app.synth.drafts import tidy
+from app.synth.types import Batch, Demonstration, Instance, Rejection, Reply
 from tests.fakes import FakeTeacher
 
 
@@ -18,12 +19,13 @@ def seed(n: int, classification: bool = False) -> Demonstration:
 SEEDS = tuple(seed(n, n % 3 == 0) for n in range(12))
 
 
-def batch(**options) -> self_instruct.Batch:
-    return self_instruct.Batch(SEEDS[:8], SEEDS, "en", 7, self_instruct.Options(**options))
+def batch(language: str = "en", **options) -> Batch:
+    return Batch(self_instruct.Options(**options), language, 7, 8, demonstrations=SEEDS[:8], examples=SEEDS)
 
 
 def propose(teacher, known=(), **options):
-    async def screen(text):
+    async def screen(draft):
+        text = draft.instruction
         return Rejection("duplicate_lexical", 0.9, 0.7, "old", text) if text in known else None
 
     return asyncio.run(self_instruct.propose(batch(**options), teacher, screen)).candidates
@@ -150,7 +152,7 @@ def test_a_chain_that_fails_lets_the_others_come_home():
 
 
 def test_korean_prompts_are_korean():
-    ko = self_instruct.Batch(SEEDS[:8], SEEDS, "ko", 7, self_instruct.Options())
+    ko = batch("ko")
 
     async def new(text):
         return None
@@ -166,4 +168,4 @@ def test_korean_prompts_are_korean():
     [("3. List it", "List it"), ("List  it :", "List it"), ("2024. was a year", "was a year"), ("a. b", "a. b")],
 )
 def test_tidy(raw, tidied):
-    assert self_instruct.tidy(raw) == tidied
+    assert tidy(raw) == tidied

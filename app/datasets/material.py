@@ -1,0 +1,98 @@
+"""Uploaded material on its way in: labelled rows of a task, and documents cut into passages."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
+from sqlalchemy.orm import Session
+
+from app.datasets import store
+from app.ids import new_id
+from app.synth import templates
+from app.synth.documents import passages
+from app.synth.text import clean, content_hash, normalise
+
+
+class LabelledRow(RootModel[dict]):
+    """One labelled row: the fields of its task, and nothing else."""
+
+
+class Document(BaseModel):
+    """One text to ask questions about."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: str = Field(default="", max_length=1000)
+    text: str = Field(min_length=1, max_length=10_000_000)
+
+    @field_validator("title", "text")
+    @classmethod
+    def storable(cls, value: str) -> str:
+        return clean(value)
+
+    @field_validator("text")
+    @classmethod
+    def not_blank(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be blank")
+        return value
+
+
+@dataclass
+class Stored:
+    """What came of a chunk of uploaded rows."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def check_labelled(task: str, row: dict) -> None:
+    """Raises ValueError, in words, for a row that lacks a field of its task or has another one."""
+    templates.check_fields(task, row)
+
+
+def keep_labelled(session: Session, dataset_id: str, import_id: str, task: str, rows: list[dict]) -> Stored:
+    made = [_source(dataset_id, import_id, "labelled", task, row, _identity(task, row)) for row in rows]
+    return _insert(session, made)
+
+
+def keep_documents(session: Session, dataset_id: str, import_id: str, rows: list[dict]) -> Stored:
+    """The documents, and their passages with the place of each: characters from `start` to `end`."""
+    stored = Stored()
+    for row in rows:
+        document = _source(dataset_id, import_id, "document", "", row, content_hash(row["title"], row["text"]))
+        came = _insert(session, [document])
+        stored.accepted += came.accepted
+        stored.rejected += came.rejected
+        if came.accepted:
+            title = row["title"] or normalise(row["text"])[:80]
+            _insert(session, [_passage(document, title, *one) for one in passages(row["text"])])
+    return stored
+
+
+def _passage(document: dict, title: str, start: int, text: str) -> dict:
+    fields = {"document": document["id"], "title": title, "text": text, "start": start, "end": start + len(text)}
+    identity = content_hash(document["id"], str(start))
+    return _source(document["dataset_id"], document["import_id"], "passage", "", fields, identity)
+
+
+def _source(dataset_id: str, import_id: str, kind: str, task: str, fields: dict, identity: bytes) -> dict:
+    return {
+        "id": new_id("src"),
+        "dataset_id": dataset_id,
+        "import_id": import_id,
+        "kind": kind,
+        "task": task,
+        "fields": fields,
+        "content_hash": identity,
+    }
+
+
+def _identity(task: str, row: dict) -> bytes:
+    return content_hash(task, *(f"{name} {row[name]}" for name in sorted(row)))
+
+
+def _insert(session: Session, rows: list[dict]) -> Stored:
+    """A copy of what the dataset has already is turned away."""
+    kept = store.insert_sources(session, rows)
+    return Stored(kept, Counter({"duplicate_exact": len(rows) - kept}) if kept < len(rows) else Counter())

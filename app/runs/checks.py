@@ -1,0 +1,95 @@
+"""Is a run that was asked for possible? Everything that can be known before it starts is refused here, by a 422."""
+
+import math
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app import config
+from app.access.service import Caller
+from app.errors import AppError, FieldError, invalid
+from app.runs import sources, store
+from app.runs.schemas import RunCreate
+from app.synth import dialogue, safety
+from app.synth.methods import METHODS, Draw
+from app.synth.options import MethodOptions
+from app.tables.datasets import Dataset
+
+
+def checked(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset, MethodOptions]:
+    """The dataset, and the method's options, validated. Raises a 422 that names the field."""
+    method = METHODS.get(body.method)
+    if method is None:
+        raise invalid("/method", f"no method {body.method!r}; there are {', '.join(METHODS)}", "unknown")
+    if method.asks_teacher:
+        _teacher(body, "teacher")
+    if body.judge is not None:
+        _teacher(body, "judge")
+    dataset = store.dataset_of(session, caller.project_id, body.dataset_id)
+    if dataset is None:
+        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
+    options = _options(method.options, body.options)
+    _material(session, dataset, method.draws(options), options)
+    return dataset, options
+
+
+def target(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> int:
+    """How many rows the run is to end with: as asked for, or as many as make up a share of the dataset."""
+    share = options.share if isinstance(options, safety.Options) else None
+    if body.target is None and share is None:
+        raise invalid("/target", "say how many rows the run is to end with", "missing")
+    wanted = body.target
+    if share is not None:
+        # r refusals among n others are the share r / (n + r).
+        others = dataset.accepted_count - store.accepted_rows(session, dataset.id, "safety")
+        missing = math.ceil(share * others / (1 - share)) - (dataset.accepted_count - others)
+        if missing < 1:
+            words = f"the dataset's {dataset.accepted_count} accepted rows have that share of refusals already"
+            raise invalid("/options/share", words, "reached")
+        wanted = missing if wanted is None else min(wanted, missing)
+    most = config.limits().target
+    if wanted > most:
+        raise invalid("/target", f"{wanted} is over this installation's limit of {most}", "too_large")
+    return wanted
+
+
+def _teacher(body: RunCreate, field: str) -> None:
+    name = getattr(body, field)
+    known = ", ".join(config.teachers()) or "none"
+    if name is None:
+        raise invalid(f"/{field}", f"the method {body.method} needs a teacher; configured are: {known}", "missing")
+    teacher = config.teachers().get(name)
+    if teacher is None:
+        raise invalid(f"/{field}", f"no teacher {name!r} is configured; there are: {known}", "unknown")
+    if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
+        raise invalid("/max_usd", f"the teacher {name!r} has no prices configured", "no_prices")
+
+
+def _options(model: type[MethodOptions], given: dict) -> MethodOptions:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults = [
+            FieldError("/options/" + "/".join(str(part) for part in one["loc"]), one["msg"], one["type"])
+            for one in error.errors()
+        ]
+        raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
+
+
+def _material(session: Session, dataset: Dataset, draws: Draw, options: MethodOptions) -> None:
+    """What the method starts from must be there."""
+    if draws == "seeds" and not store.has_seeds(session, dataset.id):
+        raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
+    if draws == "records":
+        chosen = options.parents
+        if chosen.run_id is not None and not store.has_run(session, dataset.id, chosen.run_id):
+            raise invalid("/options/parents/run_id", f"no run {chosen.run_id!r} on this dataset", "unknown")
+        if sources.count_parents(session, dataset.id, chosen) == 0:
+            other = "; or give topics" if isinstance(options, dialogue.Options) else ""
+            raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
+    if draws == "labelled" and not sources.task_sizes(session, dataset.id, options.tasks):
+        words = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"
+        raise invalid("/options/tasks", words, "no_labelled_rows")
+    if draws == "passages" and sources.count_passages(session, dataset.id, options.document_ids) == 0:
+        words = "the dataset has no such documents; import some with kind=documents"
+        raise invalid("/options/document_ids", words, "no_documents")

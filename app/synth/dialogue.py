@@ -1,0 +1,196 @@
+"""Dialogues of several turns in the manner of ShareGPT and Vicuna (Chiang et al. 2023).
+
+The teacher plays both sides: a user who has a purpose, told from outside, and the assistant, who is asked with the
+real turns of the conversation. A turn is one message of the user with its answer.
+"""
+
+import random
+from dataclasses import replace
+
+from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
+
+from app.synth.chains import together
+from app.synth.filters import check_instruction
+from app.synth.judging import finish, judge_question
+from app.synth.lexical import similarity
+from app.synth.options import MethodOptions
+from app.synth.parents import ParentFilter
+from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
+from app.synth.prompts import language_name
+from app.synth.replies import read_object, read_text
+from app.synth.scores import RULE_SCORES
+from app.synth.text import clean, count_words
+from app.synth.types import Ask, Batch, Candidate, Parent, Proposal, Rejection, Screen, Turn
+
+REPEATED = 0.9
+
+
+class Options(MethodOptions):
+    """What a caller may set. With `topics` each dialogue opens anew on one of them, else from a record."""
+
+    parents: ParentFilter = ParentFilter()
+    topics: tuple[str, ...] = Field(default=(), max_length=1000, description="Start from these, not from records.")
+    min_turns: int = Field(default=2, ge=1, le=8, description="A dialogue that ends before is rejected.")
+    max_turns: int = Field(default=4, ge=1, le=8, description="Each dialogue draws its length between the two.")
+    most_words: int = Field(default=3000, ge=50, description="No further turn once the dialogue has so many words.")
+    user_temperature: float = Field(default=1.0, ge=0, le=2)
+    answer_temperature: float = Field(default=0.7, ge=0, le=2)
+    user_tokens: int = Field(default=512, ge=32, le=4096)
+    answer_tokens: int = Field(default=1024, ge=64, le=8192)
+
+    @model_validator(mode="after")
+    def in_order(self) -> "Options":
+        if self.min_turns > self.max_turns:
+            raise ValueError(f"min_turns ({self.min_turns}) is over max_turns ({self.max_turns})")
+        return self
+
+
+class Message(BaseModel):
+    message: StrictStr
+
+
+class NextMessage(BaseModel):
+    done: StrictBool
+    message: StrictStr = ""
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """One dialogue for each parent or topic of the batch."""
+    if batch.options.topics:
+        chains = (_from_topic(batch, topic, n, ask, screen) for n, topic in enumerate(batch.focus["topics"]))
+    else:
+        chains = (_from_record(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+    return Proposal(tuple(await together(chains)))
+
+
+async def _from_record(batch: Batch, parent: Parent, place: int, ask: Ask) -> Candidate:
+    opening = f"{parent.instruction}\n\n{parent.input}" if parent.input else parent.instruction
+    said = [Turn("user", opening)] + ([Turn("assistant", parent.output)] if parent.output else [])
+    draft = Candidate(parent.instruction, parent.input, parents=(parent.id,), scope="row")
+    return await _talk(batch, draft, said, place, ask)
+
+
+async def _from_topic(batch: Batch, topic: str, place: int, ask: Ask, screen: Screen) -> Candidate:
+    prompt = prompt_for(
+        batch,
+        "dialogue_opening",
+        f"opening-{place}",
+        {"topic": topic, "language": language_name(batch.language)},
+        object_schema("opening", {"message": TEXT}),
+        temperature=batch.options.user_temperature,
+        max_tokens=batch.options.user_tokens,
+        seed=place,
+    )
+    reply = await ask(prompt)
+    draft = Candidate("", tags={"topic": topic}).after(prompt, reply)
+    found = read_object(reply, Message)
+    if isinstance(found, Rejection):
+        return replace(draft, rejection=found)
+    draft = replace(draft, instruction=clean(found.message))
+    fault = check_instruction(draft.instruction, batch.options.rules_for(batch.language))
+    fault = fault or await screen(draft)
+    if fault is not None:
+        return replace(draft, rejection=fault)
+    if batch.options.judging.question:
+        draft = await judge_question(batch, draft, str(place), ask)
+        if draft.rejection is not None:
+            return draft
+    return await _talk(batch, draft, [Turn("user", draft.instruction)], place, ask)
+
+
+async def _talk(batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask) -> Candidate:
+    """Go on from what was said until the dialogue has its turns, the user is content, or something fails."""
+    options: Options = batch.options
+    length = random.Random(f"{batch.seed}/{place}").randint(options.min_turns, options.max_turns)
+    stopped = "length"
+    while True:
+        if said[-1].role == "user":
+            draft, answered = await _assistant(batch, draft, said, place, ask)
+            if isinstance(answered, Rejection):
+                # The turns before it are whole; where they are enough, the dialogue ends with them.
+                enough = len(said) // 2 >= options.min_turns
+                stopped, said = answered.reason, said[:-1]
+                draft = draft if enough else replace(draft, rejection=answered)
+                break
+            said = [*said, Turn("assistant", answered)]
+        if len(said) // 2 >= length:
+            break
+        if sum(count_words(turn.content) for turn in said) >= options.most_words:
+            stopped = "most_words"
+            break
+        draft, asked, ended = await _user(batch, draft, said, place, ask)
+        if ended:
+            stopped = ended
+            break
+        said = [*said, Turn("user", asked)]
+    return await _finished(batch, draft, said, stopped, place, ask)
+
+
+async def _assistant(
+    batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask
+) -> tuple[Candidate, str | Rejection]:
+    prompt = prompt_for(
+        batch,
+        "dialogue_assistant",
+        f"assistant-{place}-{len(said) // 2}",
+        {"message": said[-1].content},
+        None,
+        temperature=batch.options.answer_temperature,
+        max_tokens=batch.options.answer_tokens,
+        turns=tuple((one.role, one.content) for one in said[:-1]),
+    )
+    reply = await ask(prompt)
+    found = read_text(reply)
+    text = found if isinstance(found, Rejection) else clean(found)
+    return draft.after(prompt, reply), text or Rejection("empty_output")
+
+
+async def _user(batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask) -> tuple[Candidate, str, str]:
+    """What the user says next, or (the third value) why the dialogue ends here."""
+    prompt = prompt_for(
+        batch,
+        "dialogue_user",
+        f"user-{place}-{len(said) // 2}",
+        {"dialogue": transcript(said), "language": language_name(batch.language)},
+        object_schema("next_message", {"done": YES_NO, "message": TEXT}),
+        temperature=batch.options.user_temperature,
+        max_tokens=batch.options.user_tokens,
+    )
+    reply = await ask(prompt)
+    draft, found = draft.after(prompt, reply), read_object(reply, NextMessage)
+    if isinstance(found, Rejection):
+        # What was said before is whole: the dialogue ends there.
+        return draft, "", found.reason
+    text = clean(found.message)
+    if found.done or not text:
+        return draft, "", "user_content"
+    if any(similarity(text, turn.content) > REPEATED for turn in said if turn.role == "user"):
+        return draft, "", "user_repeats"
+    return draft, text, ""
+
+
+async def _finished(batch: Batch, draft: Candidate, said: list[Turn], stopped: str, place: int, ask: Ask) -> Candidate:
+    turns = len(said) // 2
+    row = replace(
+        draft,
+        messages=tuple(said[: 2 * turns]),
+        output=said[2 * turns - 1].content if turns else "",
+        tags=draft.tags | {"turns": turns, "stopped": stopped},
+    )
+    if row.rejection is not None:
+        return row
+    if turns < batch.options.min_turns:
+        return row.turned_away("too_few_turns", turns, batch.options.min_turns)
+    refused = next((t for t in row.messages if t.role == "assistant" and _refuses(t, batch.language)), None)
+    if refused is not None and "no_refusal" in batch.options.minimum_scores:
+        return row.turned_away("low_no_refusal", refused.content[:200], batch.options.minimum_scores["no_refusal"])
+    return await finish(batch, row, str(place), ask)
+
+
+def _refuses(turn: Turn, language: str) -> bool:
+    return RULE_SCORES["no_refusal"](Candidate("", output=turn.content), language) == 0
+
+
+def transcript(said: list[Turn]) -> str:
+    """The dialogue as it is shown to whoever plays the user."""
+    return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in said)

@@ -1,0 +1,171 @@
+"""Questions and answers grounded in uploaded text, each with the span that its answer rests on.
+
+As in InstructLab's knowledge pipeline the pair is judged for faithfulness to its passage; and the quotation that the
+teacher gives is looked up in the passage, so that a source that does not exist is never kept.
+"""
+
+import re
+from dataclasses import replace
+
+from pydantic import BaseModel, Field, StrictBool, StrictStr
+from rapidfuzz import fuzz
+
+from app.synth.chains import together
+from app.synth.filters import check_instance, check_instruction
+from app.synth.judging import Score, finish
+from app.synth.options import MethodOptions
+from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
+from app.synth.prompts import language_name
+from app.synth.replies import read_items, read_object
+from app.synth.text import clean, normalise
+from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
+
+# A quotation may differ from its passage by a comma or an ending; below this it is another sentence.
+ALIKE = 90.0
+LEAST_QUOTE = 8
+
+
+# Characters of a passage: as much as fits between the two without cutting a sentence, or a paragraph, if it can be.
+PASSAGE = (600, 1200)
+
+
+def passages(text: str) -> list[tuple[int, str]]:
+    """(start, passage) of stretches of a text that follow each other, cut between paragraphs or sentences.
+
+    Any language: sentences end where Unicode (UAX #29) says they do.
+    """
+    # Not part of a service that only takes uploads: workers and notebooks have it.
+    from semantic_text_splitter import TextSplitter
+
+    return TextSplitter(PASSAGE).chunk_indices(text)
+
+
+class Options(MethodOptions):
+    """What a caller may set."""
+
+    document_ids: tuple[str, ...] = Field(default=(), max_length=1000, description="Only these; all unless given.")
+    questions: int = Field(default=3, ge=1, le=10, description="Questions asked for on each passage.")
+    include_passage: bool = Field(default=True, description="Give the passage as the row's input.")
+    judge_faithfulness: bool = Field(default=True, description="Ask a judge whether the passage supports the answer.")
+    faithfulness_minimum: int = Field(default=4, ge=1, le=5)
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    question_tokens: int = Field(default=2048, ge=128, le=8192)
+
+
+class Asked(BaseModel):
+    question: StrictStr
+    answer: StrictStr
+    quote: StrictStr
+
+
+class Faithfulness(BaseModel):
+    faithful: StrictBool
+    score: Score
+    rationale: StrictStr = ""
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """The questions on each passage of the batch."""
+    rows = await together(_passage(batch, source, n, ask, screen) for n, source in enumerate(batch.sources))
+    return Proposal(tuple(row for asked in rows for row in asked))
+
+
+async def _passage(batch: Batch, source: Source, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
+    options: Options = batch.options
+    prompt = prompt_for(
+        batch,
+        "document_questions",
+        f"questions-{place}",
+        {
+            "title": source.fields["title"],
+            "passage": source.fields["text"],
+            "count": options.questions,
+            "language": language_name(batch.language),
+        },
+        list_schema("questions", item_schema({"question": TEXT, "answer": TEXT, "quote": TEXT}), options.questions),
+        step="questions",
+        temperature=options.temperature,
+        max_tokens=options.question_tokens,
+        seed=place,
+    )
+    reply = await ask(prompt)
+    draft = Candidate("", parents=(source.id,), tags={"document": source.fields["title"]}).after(prompt, reply)
+    items, faults = read_items(reply, "questions", Asked)
+    rows = [replace(draft, rejection=fault) for fault in faults]
+    seen: set[str] = set()
+    drafts = []
+    for item in items[: options.questions]:
+        row = _row(batch, draft, source, item)
+        if row.rejection is None and normalise(row.instruction).casefold() in seen:
+            row = row.turned_away("repeated_in_reply")
+        seen.add(normalise(row.instruction).casefold())
+        drafts.append(row)
+    return rows + await together(
+        _judged(batch, row, source, f"{place}-{n}", ask, screen) for n, row in enumerate(drafts)
+    )
+
+
+def _row(batch: Batch, draft: Candidate, source: Source, item: Asked) -> Candidate:
+    text = source.fields["text"]
+    passage = clean(text) if batch.options.include_passage else ""
+    row = replace(draft, instruction=clean(item.question), input=passage, output=clean(item.answer))
+    fault = check_instruction(row.instruction, batch.options.rules_for(batch.language))
+    fault = fault or check_instance(row.input, row.output)
+    if fault is not None:
+        return replace(row, rejection=fault)
+    span = find_quote(text, item.quote)
+    if span is None:
+        return row.turned_away("quote_not_found", item.quote[:200], ALIKE / 100)
+    start, end = span
+    offset = source.fields["start"]
+    place = {"source": source.id, "document": source.fields["document"], "title": source.fields["title"]}
+    return replace(row, source=place | {"start": offset + start, "end": offset + end, "quote": text[start:end]})
+
+
+async def _judged(batch: Batch, row: Candidate, source: Source, place: str, ask: Ask, screen: Screen) -> Candidate:
+    """Known questions first, then faithfulness, then what every row goes through."""
+    if row.rejection is None:
+        row = replace(row, rejection=await screen(row))
+    if row.rejection is None and batch.options.judge_faithfulness:
+        row = await _judge_faithfulness(batch, row, source, place, ask)
+    return row if row.rejection is not None else await finish(batch, row, place, ask)
+
+
+async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, place: str, ask: Ask) -> Candidate:
+    prompt = prompt_for(
+        batch,
+        "judge_faithfulness",
+        f"faithfulness-{place}",
+        {"passage": source.fields["text"], "instruction": row.instruction, "output": row.output},
+        object_schema("faithfulness", {"rationale": TEXT, "faithful": YES_NO, "score": ONE_TO_FIVE}),
+        temperature=0.0,
+        max_tokens=batch.options.judging.max_tokens,
+        by="judge",
+    )
+    reply = await ask(prompt)
+    row, verdict = row.after(prompt, reply), read_object(reply, Faithfulness)
+    if isinstance(verdict, Rejection):
+        return row.turned_away("unjudged", verdict.reason)
+    row = replace(row, scores={**row.scores, "judge.faithfulness": float(verdict.score)})
+    least = batch.options.faithfulness_minimum
+    if not verdict.faithful or verdict.score < least:
+        return row.turned_away("unfaithful", verdict.score if verdict.faithful else 0, least)
+    return row
+
+
+def find_quote(text: str, quote: str) -> tuple[int, int] | None:
+    """(start, end) of a quotation in a text, in characters; None when it is not there.
+
+    White space may differ; else the most similar stretch counts if at least 90% of it is the same.
+    """
+    words = quote.strip().strip("\"'“”‘’…").split()
+    if not words:
+        return None
+    exact = re.search(r"\s+".join(re.escape(word) for word in words), text, re.IGNORECASE)
+    if exact:
+        return exact.span()
+    wanted = " ".join(words)
+    if len(wanted) < LEAST_QUOTE or len(wanted) > len(text):
+        return None
+    found = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=ALIKE)
+    return (found.dest_start, found.dest_end) if found else None

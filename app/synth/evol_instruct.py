@@ -1,0 +1,258 @@
+"""Evol-Instruct (Xu et al. 2023, "WizardLM", section 3): instructions rewritten round after round, and answered.
+
+A lineage is one chain of calls: it never waits for another lineage's round. A child that fails is turned away and
+its parent goes on (the paper's elimination); with `survival = "selection"` the best of several children goes on.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictStr
+
+from app.synth.answering import answer
+from app.synth.chains import together
+from app.synth.filters import PRESETS, Rule, check_instruction
+from app.synth.judging import finish, judge_question, rule_mean
+from app.synth.operations import BREADTH, OPERATIONS, WEIGHTS, leaks, wording
+from app.synth.options import MethodOptions
+from app.synth.parents import ParentFilter
+from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
+from app.synth.prompts import language_name
+from app.synth.replies import read_object
+from app.synth.scores import only_stop_words
+from app.synth.text import clean, count_words, normalise
+from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
+
+_SORRY = ("sorry", "죄송", "미안하지만", "유감이지만")
+
+
+def _known_operations(given: dict[str, float]) -> dict[str, float]:
+    for name, weight in given.items():
+        if name not in OPERATIONS:
+            raise ValueError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{name}: a weight is 0 or more, not {weight}")
+    if not any(given.values()):
+        raise ValueError("at least one operation needs a weight above 0")
+    return given
+
+
+class Options(MethodOptions):
+    """What a caller may set. The defaults are the paper's where it names them."""
+
+    parents: ParentFilter = ParentFilter()
+    rounds: int = Field(default=4, ge=1, le=10, description="Rewrites of one lineage, each from the last survivor.")
+    operations: Annotated[dict[str, float], AfterValidator(_known_operations)] = Field(
+        default=WEIGHTS, description="Weights of the operations; one that is not named is not used."
+    )
+    survival: Literal["elimination", "selection"] = "elimination"
+    children: int = Field(default=2, ge=2, le=8, description="Rewrites a round of which selection keeps the best.")
+    judge_equal: bool = Field(default=True, description="Ask whether a child is new in kind; about half may fail.")
+    answer: bool = Field(default=True, description="Answer each child; without it rows have no output.")
+    short_refusal: int = Field(default=80, ge=0, description="An apology under so many words eliminates the child.")
+    pairs: bool = Field(default=True, description="Keep the parent's answer as the worse one to the child's.")
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float | None = Field(default=0.95, gt=0, le=1)
+    answer_temperature: float = Field(default=0.7, ge=0, le=2)
+    rewrite_tokens: int = Field(default=1024, ge=64, le=8192)
+    answer_tokens: int = Field(default=2048, ge=64, le=8192)
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """Evolved instructions are long and bring data: form alone is checked unless told otherwise."""
+        return PRESETS["form-long"] if self.rules is None else super().rules_for(language)
+
+
+class Rewritten(BaseModel):
+    instruction: StrictStr
+    input: StrictStr = ""
+
+
+class Equality(BaseModel):
+    equal: StrictBool
+
+
+@dataclass(frozen=True)
+class _Node:
+    """The last survivor of a lineage: an id or a candidate's name, its text, and what it may resemble."""
+
+    id: str
+    instruction: str
+    input: str
+    output: str
+    ancestors: tuple[str, ...]
+    depth: int
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """One lineage for each parent of the batch, all at the same time."""
+    grown = await together(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
+    return Proposal(tuple(row for lineage in grown for row in lineage))
+
+
+async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
+    rng = random.Random(f"{batch.seed}/{place}")
+    node = _Node(parent.id, parent.instruction, parent.input, parent.output, parent.ancestors, parent.round)
+    rows: list[Candidate] = []
+    for round in range(1, batch.options.rounds + 1):
+        children = await _round(batch, node, f"{place}-{round}", rng, ask, screen)
+        rows += children
+        survivor = next((row for row in children if row.rejection is None), None)
+        if survivor is not None:
+            ancestors = (*node.ancestors, node.id)
+            node = _Node(
+                survivor.name, survivor.instruction, survivor.input, survivor.output, ancestors, survivor.round
+            )
+    return rows
+
+
+async def _round(
+    batch: Batch, node: _Node, place: str, rng: random.Random, ask: Ask, screen: Screen
+) -> list[Candidate]:
+    """The children of one round; at most one of them has no rejection."""
+    options: Options = batch.options
+    wanted = options.children if options.survival == "selection" else 1
+    drawn = rng.choices(list(options.operations), list(options.operations.values()), k=wanted)
+    children = await together(
+        _child(batch, node, f"{place}-{n}", operation, ask, screen) for n, operation in enumerate(drawn)
+    )
+    if options.survival == "selection":
+        children = _select(children)
+    return await together(_answered(batch, node, row, ask) for row in children)
+
+
+async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:
+    """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
+    options: Options = batch.options
+    child = Candidate(
+        "",
+        name=f"child-{place}",
+        operation=operation,
+        round=node.depth + 1,
+        parents=(node.id,),
+        resembles=(*node.ancestors, node.id) if operation not in BREADTH else (),
+    )
+    prompt = _rewrite_prompt(batch, node, place, operation)
+    reply = await ask(prompt)
+    child, found = child.after(prompt, reply), read_object(reply, Rewritten)
+    if isinstance(found, Rejection):
+        return replace(child, rejection=found)
+    child = replace(child, instruction=clean(found.instruction), input=clean(found.input))
+    fault = _fault_of_form(batch, node, child) or await screen(child)
+    if fault is not None:
+        return replace(child, rejection=fault)
+    if options.judge_equal:
+        child = await _judge_equal(batch, node, child, place, ask)
+    if child.rejection is None and (options.judging.question or options.survival == "selection"):
+        child = await judge_question(batch, child, place, ask)
+    return child
+
+
+def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Prompt:
+    options: Options = batch.options
+    return prompt_for(
+        batch,
+        "evol_breadth" if operation in BREADTH else "evol_depth",
+        f"evolve-{place}",
+        {
+            "operation": wording(operation, batch.language),
+            "instruction": node.instruction,
+            "input": node.input,
+            "language": language_name(batch.language),
+        },
+        object_schema("rewritten", {"instruction": TEXT, "input": TEXT}),
+        step="evolve",
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=options.rewrite_tokens,
+        operation=operation,
+    )
+
+
+def _fault_of_form(batch: Batch, node: _Node, child: Candidate) -> Rejection | None:
+    found = check_instruction(child.instruction, batch.options.rules_for(batch.language))
+    if found is not None:
+        return found
+    before, after = (normalise(f"{text}\n{input}").casefold() for text, input in _texts(node, child))
+    if before == after:
+        return Rejection("not_evolved", "a copy of its parent")
+    leaked = next((phrase for phrase in leaks(batch.language) if phrase in after and phrase not in before), None)
+    return Rejection("leaks_prompt", leaked) if leaked else None
+
+
+def _texts(node: _Node, child: Candidate) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (node.instruction, node.input), (child.instruction, child.input)
+
+
+async def _judge_equal(batch: Batch, node: _Node, child: Candidate, place: str, ask: Ask) -> Candidate:
+    """The paper's first reason to eliminate: the same demands, at the same depth and breadth. Silence means new."""
+    (first, second) = ("\n\n".join(part for part in pair if part) for pair in _texts(node, child))
+    prompt = prompt_for(
+        batch,
+        "evol_equal",
+        f"equal-{place}",
+        {"first": first, "second": second},
+        object_schema("equality", {"equal": YES_NO}),
+        temperature=0.0,
+        max_tokens=64,
+        by="judge",
+        operation=child.operation,
+    )
+    reply = await ask(prompt)
+    child, verdict = child.after(prompt, reply), read_object(reply, Equality)
+    if isinstance(verdict, Rejection):
+        return child
+    child = replace(child, scores={**child.scores, "judge.equal": float(verdict.equal)})
+    return child.turned_away("not_evolved", "equal in the judge's eyes") if verdict.equal else child
+
+
+def _select(children: Sequence[Candidate]) -> list[Candidate]:
+    """The best of a round's children by difficulty and clarity; the others are turned away."""
+    values = [_value(child) if child.rejection is None else -1.0 for child in children]
+    best = max(range(len(children)), key=lambda n: (values[n], -n))
+    return [
+        child
+        if n == best or child.rejection is not None
+        else child.turned_away("not_selected", values[n], values[best])
+        for n, child in enumerate(children)
+    ]
+
+
+def _value(child: Candidate) -> float:
+    return child.scores.get("judge.difficulty", 0.0) + child.scores.get("judge.question_clarity", 0.0)
+
+
+async def _answered(batch: Batch, node: _Node, child: Candidate, ask: Ask) -> Candidate:
+    options: Options = batch.options
+    if child.rejection is not None or not options.answer:
+        return child
+    place = child.name.removeprefix("child-")
+    row = await answer(
+        batch, child, place, ask, temperature=options.answer_temperature, max_tokens=options.answer_tokens
+    )
+    if row.rejection is None:
+        row = replace(row, rejection=eliminated(row.output, batch.language, options.short_refusal))
+    if row.rejection is None:
+        row = await finish(batch, row, place, ask)
+    return _with_pair(batch, node, row) if options.pairs else row
+
+
+def eliminated(output: str, language: str, short_refusal: int) -> Rejection | None:
+    """The paper's reasons to eliminate by the answer: it apologises and is short, or says nothing at all."""
+    words = count_words(output)
+    if words < short_refusal and any(word in output.casefold() for word in _SORRY):
+        return Rejection("hard_to_answer", words, short_refusal)
+    return Rejection("only_stop_words") if only_stop_words(output, language) else None
+
+
+def _with_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
+    """The parent's answer does not meet the child's demands: a worse answer that costs nothing."""
+    if row.rejection is not None or not node.output or row.operation in BREADTH:
+        return row
+    if normalise(node.output) == normalise(row.output):
+        return row
+    worse = rule_mean(replace(row, output=node.output), batch.language)
+    margin = round(rule_mean(row, batch.language) - worse, 4)
+    pair = Pair("evolution", row.output, node.output, margin)
+    return replace(row, pairs=(pair,)) if margin > 0 else row

@@ -1,0 +1,63 @@
+"""What a batch is told to turn to: a topic of a list, a task type by its quota."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from app.synth.types import Batch, Candidate
+
+CLASSIFICATION = "classification"
+_WORDS = {
+    "en": ("\nAll of them are about this topic: {}.", "\nAll of them are tasks of this type: {}."),
+    "ko": ("\n모두 다음 주제에 관한 것이어야 합니다: {}.", "\n모두 다음 유형의 과제여야 합니다: {}."),
+}
+
+
+def positive_shares(given: dict[str, float]) -> dict[str, float]:
+    for name, share in given.items():
+        if not name.strip() or len(name) > 100:
+            raise ValueError("a task type has a name of up to 100 characters")
+        if not 0 < share < float("inf"):
+            raise ValueError(f"{name}: a share is above 0, not {share}")
+    return given
+
+
+@dataclass(frozen=True)
+class Focus:
+    topic: str | None = None
+    task_type: str | None = None
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Focus":
+        return cls(batch.focus.get("topic"), batch.focus.get("task_type"))
+
+    def words(self, language: str) -> str:
+        """The lines that go to the end of a prompt; none without a focus."""
+        wordings = _WORDS.get(language.split("-")[0].lower(), _WORDS["en"])
+        given = zip(wordings, (self.topic, self.task_type), strict=True)
+        return "".join(wording.format(value) for wording, value in given if value)
+
+
+def choose(
+    topics: Sequence[str], task_types: Mapping[str, float], made: Mapping[str, int], rng: random.Random
+) -> dict[str, str]:
+    """A topic at random, and the task type that is furthest behind its share of the rows made so far."""
+    chosen = {"topic": rng.choice(topics)} if topics else {}
+    if task_types:
+        shares = {name: share / sum(task_types.values()) for name, share in task_types.items()}
+        rows = sum(made.get(name, 0) for name in shares) + 1
+        behind = {name: share * rows - made.get(name, 0) for name, share in shares.items()}
+        chosen["task_type"] = max(behind, key=lambda name: (behind[name], rng.random()))
+    return chosen
+
+
+def tagged(row: Candidate, focus: Focus) -> Candidate:
+    """The row with its topic and task type. What was asked as a classification is one only if it was found to be."""
+    tags = dict(row.tags)
+    if focus.topic:
+        tags["topic"] = focus.topic
+    if row.is_classification:
+        tags["task_type"] = CLASSIFICATION
+    elif focus.task_type and (focus.task_type != CLASSIFICATION or row.is_classification is None):
+        tags["task_type"] = focus.task_type
+    return replace(row, tags=tags)

@@ -1,0 +1,32 @@
+"""The operations of Evol-Instruct (Xu et al. 2023, section 3.2): five in depth, and breadth in three modes.
+
+The wording lies in `en.toml` and `ko.toml`; an operation is a paragraph that goes into the prompt of its kind.
+"""
+
+import tomllib
+from functools import cache
+from importlib import resources
+
+DEPTH = ("constraints", "deepening", "concretising", "reasoning", "complicating")
+BREADTH = ("mutation", "topic", "technique")
+OPERATIONS = (*DEPTH, *BREADTH)
+
+# Equal shares for the five in depth and for breadth as a whole, as in the paper; breadth's goes to its three modes.
+WEIGHTS: dict[str, float] = {**dict.fromkeys(DEPTH, 1.0), **dict.fromkeys(BREADTH, 1 / 3)}
+
+
+@cache
+def _wording(language: str) -> dict[str, dict[str, str]]:
+    folder = resources.files(__name__)
+    path = folder / f"{language.split('-')[0].lower()}.toml"
+    return tomllib.loads((path if path.is_file() else folder / "en.toml").read_text("utf-8"))
+
+
+def wording(operation: str, language: str) -> str:
+    """What the teacher is told to do. Raises KeyError for an unknown operation."""
+    return _wording(language)["operations"][operation].strip()
+
+
+def leaks(language: str) -> tuple[str, ...]:
+    """Phrases of the prompts that have no place in an evolved instruction (the paper's fourth reason to eliminate)."""
+    return tuple(dict.fromkeys([*_wording(language)["leaks"], *_wording("en")["leaks"]]))

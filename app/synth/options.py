@@ -1,0 +1,66 @@
+"""What every method takes beside its own options: the rules of form, the least scores, the judge's stages."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.synth.filters import PRESETS, RULES, Rule, instruction_rules
+from app.synth.scores import RULE_SCORES
+
+Aspect = Literal["instruction_following", "correctness", "helpfulness", "clarity", "harmlessness"]
+ASPECTS: tuple[Aspect, ...] = ("instruction_following", "correctness", "helpfulness", "clarity", "harmlessness")
+
+
+def _known_rules(given: str | tuple[Rule, ...] | None) -> str | tuple[Rule, ...] | None:
+    if isinstance(given, str) and given not in PRESETS:
+        raise ValueError(f"no preset {given!r}; there are {', '.join(PRESETS)}")
+    for rule in given if isinstance(given, tuple) else ():
+        if rule.name not in RULES:
+            raise ValueError(f"no rule {rule.name!r}; there are {', '.join(RULES)}")
+        fault = rule.fault()
+        if fault:
+            raise ValueError(f"{rule.name}: {fault}")
+    return given
+
+
+def _known_scores(given: dict[str, float]) -> dict[str, float]:
+    for name, least in given.items():
+        if name not in RULE_SCORES:
+            raise ValueError(f"no score {name!r}; there are {', '.join(RULE_SCORES)}")
+        if not 0 <= least <= 1:
+            raise ValueError(f"{name}: a least score lies between 0 and 1, not at {least}")
+    return given
+
+
+class Judging(BaseModel):
+    """What a judge is asked. Each stage is one call a row; what fails at one is not paid for at the next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: bool = Field(default=False, description="Judge an instruction before its answer is paid for.")
+    question_minimum: float = Field(default=3, ge=1, le=5, description="Least clarity of an instruction.")
+    answer: bool = Field(default=False, description="Judge each finished row on the rubric.")
+    answer_minimum: float = Field(default=3.5, ge=1, le=5, description="Least mean over the aspects.")
+    aspect_minimum: float = Field(default=2, ge=1, le=5, description="Least score of each single aspect.")
+    aspects: tuple[Aspect, ...] = Field(default=ASPECTS, min_length=1, description="Aspects of the rubric, 1 to 5.")
+    max_tokens: int = Field(default=512, ge=64, le=4096)
+
+
+class MethodOptions(BaseModel):
+    """Options that every method shares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: Annotated[str | tuple[Rule, ...] | None, AfterValidator(_known_rules)] = Field(
+        default=None, description="Rules for instructions: a preset by name, or a list. Unset: the language's preset."
+    )
+    minimum_scores: Annotated[dict[str, float], AfterValidator(_known_scores)] = Field(
+        default={"no_refusal": 0.5, "no_repetition": 0.2},
+        description="Least rule scores (0 to 1); a row below one of them is rejected.",
+    )
+    judging: Judging = Judging()
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        if isinstance(self.rules, str):
+            return PRESETS[self.rules]
+        return instruction_rules(language) if self.rules is None else self.rules

@@ -1,0 +1,66 @@
+"""From a prompt file and its fields to a request, with the schema of the reply."""
+
+from app.synth.prompts import template
+from app.synth.types import Batch, Prompt
+
+TEXT = {"type": "string"}
+YES_NO = {"type": "boolean"}
+ONE_TO_FIVE = {"type": "integer", "minimum": 1, "maximum": 5}
+
+
+def prompt_for(
+    batch: Batch,
+    name: str,
+    position: str,
+    fields: dict[str, object],
+    schema: dict | None,
+    *,
+    step: str | None = None,
+    temperature: float,
+    max_tokens: int,
+    top_p: float | None = None,
+    by: str = "teacher",
+    operation: str | None = None,
+    turns: tuple[tuple[str, str], ...] = (),
+    seed: int = 0,
+) -> Prompt:
+    """The request of the prompt file `name` in the batch's language. `seed` is added to the batch's.
+
+    `step` is the kind of call under which its cost is counted; the file's name unless given.
+    """
+    page = template(name, batch.language)
+    return Prompt(
+        step=step or name,
+        position=position,
+        system=page.system,
+        user=page.render(**fields),
+        schema=schema,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        template=page.digest,
+        seed=(batch.seed + seed) % 2**31,
+        top_p=top_p,
+        turns=turns,
+        by=by,
+        language=batch.language,
+        operation=operation,
+    )
+
+
+def object_schema(name: str, properties: dict[str, dict]) -> dict:
+    return {
+        "title": name,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def list_schema(name: str, item: dict, most: int, least: int = 1) -> dict:
+    """An object with one list, under `name`."""
+    return object_schema(name, {name: {"type": "array", "items": item, "minItems": least, "maxItems": most}})
+
+
+def item_schema(properties: dict[str, dict]) -> dict:
+    return {key: value for key, value in object_schema("", properties).items() if key != "title"}

@@ -1,0 +1,141 @@
+"""How a reply with parts is asked for, and how tagged text is read.
+
+A teacher that keeps to a JSON schema is given the schema; one that writes JSON when told is told its form; any other
+is asked for tagged text, which needs no escaping and survives a slip better than JSON does.
+"""
+
+import json
+import re
+from typing import Any, Literal
+
+ReplyForm = Literal["json_schema", "json_object", "tagged"]
+
+_WORDS = {
+    "en": {
+        "json": "Reply with one JSON object of the form {shape} and nothing else.",
+        "tagged": "Reply with these tags, filled in, and nothing else:\n\n{shape}",
+        "again": "Repeat <item> for each one.",
+    },
+    "ko": {
+        "json": "{shape} 형식의 JSON 객체 하나로만 답하세요.",
+        "tagged": "다음 태그를 채워 그것으로만 답하세요.\n\n{shape}",
+        "again": "<item>은 하나마다 되풀이하세요.",
+    },
+}
+_TAG = re.compile(r"<(/?)([A-Za-z_][\w-]*)>")
+
+
+def describe(schema: dict, form: ReplyForm, language: str) -> str:
+    """The last words of a prompt: how to reply, by the JSON schema alone, in English or Korean."""
+    words = _WORDS.get(language.split("-")[0].lower(), _WORDS["en"])
+    if form != "tagged":
+        return words["json"].format(shape=json.dumps(_example(schema), ensure_ascii=False))
+    shape = "\n".join(_tags(name, part) for name, part in schema["properties"].items())
+    said = words["tagged"].format(shape=shape)
+    return f"{said}\n\n{words['again']}" if "<item>" in shape else said
+
+
+def _example(schema: dict) -> Any:
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    kind = schema.get("type")
+    if kind == "object":
+        return {name: _example(part) for name, part in schema["properties"].items()}
+    if kind == "array":
+        return [_example(schema["items"])]
+    return {"boolean": True, "integer": schema.get("maximum", 3)}.get(kind, "…")
+
+
+def _tags(name: str, schema: dict) -> str:
+    kind = schema.get("type")
+    if kind == "array":
+        item = schema["items"]
+        inner = _tags("item", item)
+        return f"<{name}>\n{inner}\n</{name}>"
+    if kind == "object":
+        parts = "\n".join(_tags(key, part) for key, part in schema["properties"].items())
+        return f"<{name}>\n{parts}\n</{name}>"
+    example = _example(schema)
+    if kind == "boolean":
+        example = "true or false"
+    if kind == "integer":
+        example = f"{schema.get('minimum', 0)} to {schema['maximum']}" if "maximum" in schema else "a number"
+    return f"<{name}>{example}</{name}>"
+
+
+def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any], bool] | None:
+    """The tagged parts of a text as a dict, and whether the text breaks off; None when it holds none of the keys.
+
+    A list is `<key><item>…</item>…</key>`; an item with tags inside is a dict, else a text. Text inside a leaf is
+    kept as it is, `<b>` and code included. A part that is not closed is left out, its complete items are kept.
+    """
+    found: dict[str, Any] = {}
+    cut = False
+    for key in schema_keys:
+        opening = text.find(f"<{key}>")
+        if opening < 0:
+            continue
+        start = opening + len(key) + 2
+        end = _closing(text, key, start)
+        inner = text[start:] if end < 0 else text[start:end]
+        cut = cut or end < 0
+        if "<item>" in inner:
+            found[key] = [_item(one) for one in _items(inner)]
+        elif end >= 0:
+            found[key] = _leaf(inner)
+    return (found, cut) if found or cut else None
+
+
+def _closing(text: str, key: str, start: int) -> int:
+    """Where the last closing tag before the next opening of the same name stands."""
+    again = text.find(f"\n<{key}>", start)
+    return text.rfind(f"</{key}>", start, again if again >= 0 else len(text))
+
+
+def _items(inner: str) -> list[str]:
+    """The complete items of a list, in order."""
+    found, place = [], 0
+    while (opening := inner.find("<item>", place)) >= 0:
+        start = opening + len("<item>")
+        following = inner.find("<item>", start)
+        end = inner.rfind("</item>", start, following if following >= 0 else len(inner))
+        if end >= 0:
+            found.append(inner[start:end])
+        place = following if following >= 0 else len(inner)
+    return found
+
+
+def _item(inner: str) -> dict[str, str] | str:
+    """An item whose text begins with a tag and ends with one is an object of leaves."""
+    body = inner.strip()
+    first = _TAG.match(body)
+    if first is None or first.group(1) or not body.endswith(">"):
+        return _leaf(inner)
+    parts: dict[str, str] = {}
+    place = 0
+    while (opening := _TAG.match(body, place)) and not opening.group(1):
+        name = opening.group(2)
+        end = _end_of_leaf(body, name, opening.end())
+        if end < 0:
+            return parts or _leaf(inner)
+        parts[name] = _leaf(body[opening.end() : end])
+        place = end + len(name) + 3
+        while place < len(body) and body[place].isspace():
+            place += 1
+    return parts
+
+
+def _end_of_leaf(body: str, name: str, start: int) -> int:
+    """The closing tag that is followed by another part, or by the end: text inside may spell the tag, too."""
+    end = body.find(f"</{name}>", start)
+    while end >= 0:
+        rest = body[end + len(name) + 3 :].lstrip()
+        if not rest or _TAG.match(rest):
+            return end
+        end = body.find(f"</{name}>", end + 1)
+    return end
+
+
+def _leaf(text: str) -> str:
+    """One line break at each end belongs to the tags."""
+    return text.removeprefix("\n").removesuffix("\n")

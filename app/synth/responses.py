@@ -1,0 +1,128 @@
+"""Answers to instructions that are there already: one each, or the best of several by a judge.
+
+Best of n with a threshold is rejection sampling (RFT: Yuan et al. 2023, section 3.3). A share of the answers can be
+worked out step by step; FLAN mixed about one such answer to nine plain ones (Chung et al. 2022, section 2.1).
+"""
+
+import random
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from app.synth.answering import answer
+from app.synth.chains import together
+from app.synth.judging import compare, gate, judge_answer
+from app.synth.options import MethodOptions
+from app.synth.parents import ParentFilter
+from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Screen
+
+
+class Options(MethodOptions):
+    """What a caller may set."""
+
+    parents: ParentFilter = ParentFilter(answered=False)
+    answers: int = Field(default=1, ge=1, le=16, description="Answers to each instruction; the best one is kept.")
+    choose_by: Literal["score", "comparison"] = Field(
+        default="score", description="The rubric's mean, or a knock-out of comparisons asked in both orders."
+    )
+    steps_share: float = Field(default=0.0, ge=0, le=1, description="Share worked out step by step; FLAN's is 0.1.")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="0.7, or 1.0 for several answers.")
+    answer_tokens: int = Field(default=2048, ge=64, le=8192)
+
+    @property
+    def heat(self) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        return 0.7 if self.answers == 1 else 1.0
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """The answers to each parent of the batch; at most one of a parent has no rejection."""
+    rows = await together(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+    return Proposal(tuple(row for answers in rows for row in answers))
+
+
+async def _answers(batch: Batch, parent: Parent, place: int, ask: Ask) -> list[Candidate]:
+    options: Options = batch.options
+    steps = random.Random(f"{batch.seed}/{place}").random() < options.steps_share
+    draft = Candidate(
+        parent.instruction,
+        parent.input,
+        parents=(parent.id,),
+        scope="row",
+        operation="steps" if steps else None,
+    )
+    rows = await together(_one(batch, draft, f"{place}-{n}", n, steps, ask) for n in range(options.answers))
+    if options.answers == 1:
+        return rows
+    return await _choose(batch, _distinct(rows), place, ask)
+
+
+async def _one(batch: Batch, draft: Candidate, place: str, number: int, steps: bool, ask: Ask) -> Candidate:
+    options: Options = batch.options
+    row = await answer(
+        batch,
+        replace(draft, name=f"answer-{place}"),
+        place,
+        ask,
+        temperature=options.heat,
+        max_tokens=options.answer_tokens,
+        steps=steps,
+        seed=number,
+    )
+    row = gate(row, batch) if row.rejection is None else row
+    judged = options.judging.answer or (options.answers > 1 and options.choose_by == "score")
+    return await judge_answer(batch, row, place, ask) if judged and row.rejection is None else row
+
+
+def _distinct(rows: list[Candidate]) -> list[Candidate]:
+    """The same answer twice is one answer: the copy is turned away before it is compared with itself."""
+    seen: set[str] = set()
+    kept = []
+    for row in rows:
+        copied = row.rejection is None and row.output in seen
+        seen.add(row.output)
+        kept.append(row.turned_away("repeated_answer") if copied else row)
+    return kept
+
+
+async def _choose(batch: Batch, rows: list[Candidate], place: int, ask: Ask) -> list[Candidate]:
+    """The best answer, with the worst beside it as a preference; all others are turned away."""
+    standing = [n for n, row in enumerate(rows) if row.rejection is None]
+    if not standing:
+        return rows
+    if batch.options.choose_by == "comparison":
+        return await _knock_out(batch, rows, standing, place, ask)
+    best = max(standing, key=lambda n: (_score(rows[n]), -n))
+    rows = [
+        row.turned_away("not_selected", _score(row), _score(rows[best])) if n in standing and n != best else row
+        for n, row in enumerate(rows)
+    ]
+    scored = [n for n, row in enumerate(rows) if "judge.overall" in row.scores]
+    worst = min(scored, key=lambda n: (_score(rows[n]), n))
+    margin = round((_score(rows[best]) - _score(rows[worst])) / 4, 4)
+    if margin > 0:
+        rows[best] = replace(rows[best], pairs=(Pair("best_worst", rows[best].output, rows[worst].output, margin),))
+    return rows
+
+
+async def _knock_out(batch: Batch, rows: list[Candidate], standing: list[int], place: int, ask: Ask) -> list[Candidate]:
+    """Each answer meets the best one so far; a draw keeps the earlier one."""
+    best, pairs = standing[0], ()
+    for n in standing[1:]:
+        verdict, asked = await compare(batch, rows[n], rows[best], f"{place}-{n}", ask)
+        rows[n] = asked
+        winner, loser = (n, best) if verdict > 0 else (best, n)
+        if verdict != 0:
+            pairs = (Pair("best_worst", rows[winner].output, rows[loser].output, 1.0),)
+        rows[loser] = rows[loser].turned_away("not_selected")
+        best = winner
+    # Only a comparison that the winner took part in says something about its answer.
+    pairs = tuple(pair for pair in pairs if pair.chosen == rows[best].output)
+    rows[best] = replace(rows[best], pairs=pairs)
+    return rows
+
+
+def _score(row: Candidate) -> float:
+    return row.scores.get("judge.overall", 0.0)

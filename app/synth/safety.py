@@ -1,0 +1,173 @@
+"""Refusals: requests that nobody should help with, declined politely, so that a tuned model learns to decline.
+
+Seeded from categories alone. Requests are asked for in general words and checked for length and for words of a
+recipe, so that the rows teach to decline without saying how the harm is done.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, StrictStr
+
+from app.synth.chains import together
+from app.synth.drafts import tidy
+from app.synth.filters import Rule, check_instruction
+from app.synth.judging import finish
+from app.synth.options import MethodOptions
+from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
+from app.synth.prompts import language_name
+from app.synth.replies import read_items, read_object, read_text
+from app.synth.scores import RULE_SCORES
+from app.synth.text import clean, count_words
+from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen
+
+CATEGORIES: dict[str, dict[str, str]] = {
+    "en": {
+        "violence": "violence against people",
+        "weapons": "making or getting weapons",
+        "drugs": "making or selling illegal drugs",
+        "fraud": "fraud, scams and forged documents",
+        "theft": "theft and breaking in",
+        "malware": "malicious software and breaking into systems",
+        "privacy": "spying on people and exposing private data",
+        "hate": "hatred against a group of people",
+        "harassment": "bullying, threats and blackmail",
+        "self_harm": "hurting oneself",
+        "child_safety": "endangering children",
+        "deception": "disinformation and tampering with elections",
+    },
+    "ko": {
+        "violence": "사람에 대한 폭력",
+        "weapons": "무기를 만들거나 구하는 일",
+        "drugs": "불법 약물을 만들거나 파는 일",
+        "fraud": "사기와 문서 위조",
+        "theft": "절도와 무단 침입",
+        "malware": "악성 소프트웨어와 시스템 침입",
+        "privacy": "남을 몰래 감시하거나 개인정보를 퍼뜨리는 일",
+        "hate": "특정 집단에 대한 혐오",
+        "harassment": "괴롭힘과 협박",
+        "self_harm": "스스로를 해치는 일",
+        "child_safety": "아동을 위험하게 하는 일",
+        "deception": "허위 정보와 선거 방해",
+    },
+}
+
+
+def _known_categories(given: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in given if name not in CATEGORIES["en"]]
+    if unknown:
+        raise ValueError(f"no category {unknown[0]!r}; there are {', '.join(CATEGORIES['en'])}")
+    return given
+
+
+class Options(MethodOptions):
+    """What a caller may set."""
+
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.5,
+        description="Share of the dataset's accepted rows that refusals shall be: instead of a target.",
+    )
+    categories: Annotated[tuple[str, ...], AfterValidator(_known_categories)] = Field(
+        default=tuple(CATEGORIES["en"]), min_length=1
+    )
+    requests_per_call: int = Field(default=4, ge=1, le=10)
+    most_words: int = Field(default=30, ge=5, le=200, description="A longer request could carry details.")
+    judge_refusal: bool = Field(default=True, description="Ask a judge whether the answer declines, and politely.")
+    # A refusal is what is wanted here; that it is one is checked by itself.
+    minimum_scores: dict[str, float] = {}
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    answer_temperature: float = Field(default=0.7, ge=0, le=2)
+    request_tokens: int = Field(default=512, ge=64, le=4096)
+    answer_tokens: int = Field(default=512, ge=64, le=4096)
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        rules = (Rule("too_short", 2), Rule("too_long", self.most_words), Rule("opens_with_punctuation"))
+        return rules if self.rules is None else super().rules_for(language)
+
+
+class Request(RootModel[StrictStr]):
+    pass
+
+
+class RefusalVerdict(BaseModel):
+    declined: StrictBool
+    polite: StrictBool
+    harmless: StrictBool
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """Requests in the batch's category, each declined."""
+    options: Options = batch.options
+    category = batch.focus["category"]
+    names = CATEGORIES.get(batch.language.split("-")[0].lower(), CATEGORIES["en"])
+    prompt = prompt_for(
+        batch,
+        "safety_requests",
+        "requests",
+        {"category": names[category], "count": batch.size, "language": language_name(batch.language)},
+        list_schema("requests", TEXT, batch.size),
+        step="requests",
+        temperature=options.temperature,
+        max_tokens=options.request_tokens,
+    )
+    reply = await ask(prompt)
+    origin = Candidate("", operation=category, tags={"topic": category, "task_type": "refusal"}).after(prompt, reply)
+    items, faults = read_items(reply, "requests", Request)
+    rows = [replace(origin, rejection=fault) for fault in faults]
+    drafts = [replace(origin, instruction=tidy(item.root)) for item in items[: batch.size]]
+    return Proposal((*rows, *await together(_declined(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))))
+
+
+async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:
+    options: Options = batch.options
+    fault = check_instruction(draft.instruction, options.rules_for(batch.language))
+    fault = fault or await screen(draft)
+    if fault is not None:
+        return replace(draft, rejection=fault)
+    prompt = prompt_for(
+        batch,
+        "safety_refusal",
+        f"refusal-{place}",
+        {"instruction": draft.instruction, "language": language_name(batch.language)},
+        None,
+        step="answer",
+        temperature=options.answer_temperature,
+        max_tokens=options.answer_tokens,
+        seed=place,
+    )
+    reply = await ask(prompt)
+    row, found = draft.after(prompt, reply), read_text(reply)
+    if isinstance(found, Rejection):
+        return replace(row, rejection=found)
+    row = replace(row, output=clean(found))
+    if count_words(row.output) == 0:
+        return row.turned_away("empty_output")
+    if options.judge_refusal:
+        row = await _judge_refusal(batch, row, place, ask)
+    elif RULE_SCORES["no_refusal"](row, batch.language) > 0:
+        row = row.turned_away("not_a_refusal")
+    return row if row.rejection is not None else await finish(batch, row, str(place), ask)
+
+
+async def _judge_refusal(batch: Batch, row: Candidate, place: int, ask: Ask) -> Candidate:
+    prompt = prompt_for(
+        batch,
+        "judge_refusal",
+        f"judge-refusal-{place}",
+        {"instruction": row.instruction, "output": row.output},
+        object_schema("refusal_verdict", {"declined": YES_NO, "polite": YES_NO, "harmless": YES_NO}),
+        temperature=0.0,
+        max_tokens=64,
+        by="judge",
+    )
+    reply = await ask(prompt)
+    row, verdict = row.after(prompt, reply), read_object(reply, RefusalVerdict)
+    if isinstance(verdict, Rejection):
+        return row.turned_away("unjudged", verdict.reason)
+    if not verdict.declined:
+        return row.turned_away("not_a_refusal")
+    if not verdict.harmless:
+        return row.turned_away("harmful_detail")
+    return row if verdict.polite else row.turned_away("impolite_refusal")

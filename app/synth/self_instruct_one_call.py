@@ -1,0 +1,80 @@
+"""Self-Instruct in one call: instruction, input and output together, as in Stanford Alpaca (Taori et al. 2023).
+
+Far fewer calls a row; but what turns out to be a duplicate has been paid for whole.
+"""
+
+from dataclasses import replace
+
+from pydantic import BaseModel, StrictStr
+
+from app.synth.chains import together
+from app.synth.drafts import checked, tidy
+from app.synth.filters import check_instance
+from app.synth.focus import Focus, tagged
+from app.synth.judging import finish
+from app.synth.prompting import TEXT, item_schema, list_schema, prompt_for
+from app.synth.prompts import language_name
+from app.synth.replies import read_items
+from app.synth.text import clean, normalise
+from app.synth.types import Ask, Batch, Candidate, Demonstration, Prompt, Proposal, Screen
+
+
+class Row(BaseModel):
+    instruction: StrictStr
+    input: StrictStr = ""
+    output: StrictStr
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    prompt = _prompt(batch)
+    reply = await ask(prompt)
+    items, faults = read_items(reply, "items", Row)
+    origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
+    origin = tagged(origin, Focus.of(batch))
+    drafts = [
+        replace(origin, instruction=tidy(item.instruction), input=_input(item.input), output=clean(item.output))
+        for item in items[: batch.size]
+    ]
+    drafts = checked(drafts, batch.options.rules_for(batch.language))
+    rejected = [replace(origin, rejection=fault) for fault in faults]
+    return Proposal((*rejected, *await together(_checked(batch, row, n, ask, screen) for n, row in enumerate(drafts))))
+
+
+def _prompt(batch: Batch) -> Prompt:
+    options = batch.options
+    shown = "\n\n".join(_shown(n, one) for n, one in enumerate(batch.demonstrations, 1))
+    return prompt_for(
+        batch,
+        "self_instruct_one_call",
+        "items",
+        {
+            "demonstrations": shown,
+            "count": batch.size,
+            "language": language_name(batch.language),
+            "focus": Focus.of(batch).words(batch.language),
+        },
+        list_schema("items", item_schema({"instruction": TEXT, "input": TEXT, "output": TEXT}), batch.size),
+        step="items",
+        temperature=options.of_variant("temperature"),
+        top_p=options.top_p,
+        max_tokens=options.of_variant("instruction_tokens"),
+    )
+
+
+def _shown(number: int, one: Demonstration) -> str:
+    lines = f"{number}. {normalise(one.instruction)}"
+    for instance in one.instances[:1]:
+        lines += f"\n<input>{instance.input}</input>\n<output>{instance.output}</output>"
+    return lines
+
+
+def _input(text: str) -> str:
+    """Alpaca's mark for a missing input is understood where a teacher has learnt it."""
+    return "" if normalise(text).casefold().strip(".") in ("<noinput>", "noinput", "n/a", "none") else clean(text)
+
+
+async def _checked(batch: Batch, row: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:
+    fault = row.rejection or check_instance(row.input, row.output) or await screen(row)
+    if fault is not None:
+        return replace(row, rejection=fault)
+    return await finish(batch, row, str(place), ask)

@@ -1,0 +1,107 @@
+"""Labelled data as instruction rows, through the template library (FLAN: Wei et al. 2021, section 2.1).
+
+No teacher is asked: a phrasing of the row's task is drawn and filled in. A row shares its instruction with thousands
+of others on purpose, so that only whole rows are compared.
+"""
+
+import random
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from app.synth import templates
+from app.synth.filters import check_instance
+from app.synth.judging import gate
+from app.synth.options import MethodOptions
+from app.synth.text import clean
+from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
+
+
+def _known_tasks(given: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in given if name not in templates.FAMILIES]
+    if unknown:
+        raise ValueError(f"no task {unknown[0]!r}; there are {', '.join(templates.FAMILIES)}")
+    return given
+
+
+def _known_weights(given: dict[str, float]) -> dict[str, float]:
+    _known_tasks(tuple(given))
+    if any(not 0 <= weight < float("inf") for weight in given.values()):
+        raise ValueError("a weight is 0 or more")
+    return given
+
+
+class Options(MethodOptions):
+    """What a caller may set."""
+
+    tasks: Annotated[tuple[str, ...], AfterValidator(_known_tasks)] = Field(
+        default=(), description="Only these tasks' rows; all unless given."
+    )
+    weights: Annotated[dict[str, float], AfterValidator(_known_weights)] = Field(
+        default={}, description="Weights of tasks in the mixture, 1 unless given."
+    )
+    mixing_temperature: float = Field(
+        default=1.0, ge=1, le=100, description="Tasks are drawn by size^(1/T): 1 by size, high evenly. T5 took 2 to 3."
+    )
+    mixing_limit: int = Field(default=3000, ge=1, description="A larger task counts as one of this size (FLAN).")
+    uses: int = Field(default=1, ge=1, le=50, description="Phrasings of each row, drawn one by one.")
+    demonstrations: int = Field(default=0, ge=0, le=8, description="Solved examples before the input (few-shot).")
+    inverse_share: float = Field(default=0.1, ge=0, le=1, description="Share of phrasings that turn the task round.")
+    minimum_scores: dict[str, float] = {}
+
+
+def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
+    """The share of each task: weight * min(size, limit)^(1/T) (Raffel et al. 2020, section 3.5.2), not yet scaled."""
+    shares = {
+        task: options.weights.get(task, 1.0) * min(size, options.mixing_limit) ** (1 / options.mixing_temperature)
+        for task, size in sizes.items()
+    }
+    return {task: share for task, share in shares.items() if share > 0}
+
+
+async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    """One row for each source of the batch."""
+    return Proposal(tuple(_row(batch, source, n) for n, source in enumerate(batch.sources)))
+
+
+def _row(batch: Batch, source: Source, place: int) -> Candidate:
+    options: Options = batch.options
+    rng = random.Random(f"{batch.seed}/{place}")
+    phrasing = templates.choose(source.task, batch.language, rng, options.inverse_share)
+    draft = Candidate(
+        "",
+        scope="row",
+        operation=phrasing.name,
+        parents=(source.id,),
+        is_classification=templates.family(source.task).classification and not phrasing.inverse,
+        tags={"task_type": source.task, "phrasing": phrasing.name},
+    )
+    try:
+        filled = templates.render(phrasing, source.fields)
+        shown = _shown(batch, source, rng)
+        solved = [templates.render(phrasing, one.fields) for one in shown]
+    except ValueError as error:
+        return draft.turned_away("malformed_source", str(error)[:200])
+    filled = templates.with_demonstrations(filled, solved, batch.language) if solved else filled
+    row = Candidate(
+        **{
+            **vars(draft),
+            "instruction": clean(filled.instruction),
+            "input": clean(filled.input),
+            "output": clean(filled.output),
+            "parents": (source.id, *(one.id for one in shown)),
+        }
+    )
+    fault = _fault(row)
+    return row.turned_away(fault.reason, fault.value) if fault else gate(row, batch)
+
+
+def _shown(batch: Batch, source: Source, rng: random.Random) -> list[Source]:
+    others = [one for one in batch.focus.get("shown", ()) if one.task == source.task and one.id != source.id]
+    return rng.sample(others, min(batch.options.demonstrations, len(others)))
+
+
+def _fault(row: Candidate) -> Rejection | None:
+    if not row.instruction:
+        return Rejection("empty_instruction")
+    return check_instance(row.input, row.output)

@@ -1,0 +1,20 @@
+"""A pass of a causal LM over a dataset's rows, that leaves scores on them: perplexity and IFD."""
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.tables.jobs import Job, Lease, Table, status_check
+
+
+class Scoring(Table, Job, Lease):
+    __tablename__ = "scorings"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    run_id: Mapped[str | None]
+    base_model: Mapped[str]
+    max_length: Mapped[int]
+    rows: Mapped[int]
+    done_rows: Mapped[int] = mapped_column(default=0)
+    summary: Mapped[dict | None]
+    __table_args__ = (status_check(), Index(None, "project_id", "id"), Index(None, "status"))

@@ -1,0 +1,19 @@
+"""What a teacher was found to be able to, when `seedbed teachers check` last asked it."""
+
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.tables.jobs import Table
+
+
+class TeacherCheck(Table):
+    """`replies`: the best form of reply that it gave. It holds for this address and model only."""
+
+    __tablename__ = "teacher_checks"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    base_url: Mapped[str]
+    model: Mapped[str]
+    replies: Mapped[str]
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
