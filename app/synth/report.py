@@ -1,5 +1,218 @@
-"""stub"""
+"""A run's quality report: the reader's checklist in numbers, and the numbers in a form that a page can draw.
+
+The checklist: a clear instruction, an output that follows it, a consistent form, no harm, diversity, and a spread of
+difficulty. Everything is counted from what is stored with the rows; nobody is asked for it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import regex
+
+from app.synth.text import count_words, tokenise
+
+GOOD_SHARE, GOOD_GRADE = 0.5, 4.0
+BINS, PAIRS, MOST_NAMED = 20, 200_000, 50
+# Which stored scores answer which question; a rule's run from 0 to 1, a judge's from 1 to 5.
+CHECKLIST: dict[str, tuple[str, ...]] = {
+    "clear_instruction": ("judge.question_clarity", "judge.clarity"),
+    "output_follows_instruction": ("judge.instruction_following", "judge.faithfulness", "rule.relevance"),
+    "consistent_form": ("rule.format_consistency", "rule.length_fit", "rule.no_repetition", "rule.no_boilerplate"),
+    "no_harm": ("judge.harmlessness", "rule.safe_words"),
+}
 
 
-def quality_report(rows, vectors=None, seed_vectors=None):
-    return {}
+class ReportRow(Protocol):
+    instruction: str
+    input: str
+    output: str
+    scores: dict[str, float]
+    tags: dict
+
+
+def quality_report(
+    rows: Sequence[ReportRow], vectors: np.ndarray | None = None, seed_vectors: np.ndarray | None = None
+) -> dict:
+    """All of it, ready for JSON. `vectors`: unit embeddings of the rows' instructions, `seed_vectors` of the seeds'."""
+    return {
+        "rows": len(rows),
+        "checklist": [_answer(question, names, rows) for question, names in CHECKLIST.items()],
+        "diversity": _diversity(rows, vectors, seed_vectors),
+        "difficulty": _difficulty(rows),
+        "lengths": {name: _quantiles([count_words(getattr(row, name)) for row in rows]) for name in _TEXTS},
+        "scores": {name: _distribution(values, name) for name, values in _scores(rows).items()},
+    }
+
+
+_TEXTS = ("instruction", "input", "output")
+
+
+def _scores(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.scores.items():
+            found.setdefault(name, []).append(float(value))
+    return dict(sorted(found.items()))
+
+
+def _answer(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
+    """One question of the checklist: how many rows pass all of its scores that they have."""
+    scored = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
+    asked = [one for one in scored if one]
+    good = sum(all(value >= _good(name) for name, value in one) for one in asked)
+    return {
+        "question": question,
+        "answered_by": sorted({name for one in asked for name, _ in one}),
+        "rows": len(asked),
+        "good": good,
+        "share_good": round(good / len(asked), 4) if asked else None,
+    }
+
+
+def _good(name: str) -> float:
+    return GOOD_GRADE if name.startswith("judge.") else GOOD_SHARE
+
+
+def _distribution(values: list[float], name: str) -> dict:
+    low, high, bins = (1.0, 5.0, 8) if name.startswith("judge.") and name != "judge.equal" else (0.0, 1.0, 10)
+    if name.startswith("local."):
+        low, high, bins = 0.0, max(1.0, *values), 10
+    return {
+        "rows": len(values),
+        "mean": round(float(np.mean(values)), 4),
+        "histogram": _histogram(values, low, high, bins),
+    }
+
+
+def _histogram(values: Sequence[float], low: float, high: float, bins: int) -> dict:
+    """Edges and counts; what lies outside counts in the outermost bin."""
+    counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
+    return {"edges": [round(float(edge), 4) for edge in edges], "counts": [int(count) for count in counts]}
+
+
+def _diversity(rows: Sequence[ReportRow], vectors: np.ndarray | None, seeds: np.ndarray | None) -> dict:
+    return {
+        "topics": _named(row.tags.get("topic") for row in rows),
+        "task_types": _named(row.tags.get("task_type") for row in rows),
+        "verbs": _named(leading_verb(row.instruction) for row in rows),
+        **{f"distinct_{n}": distinct([row.instruction for row in rows], n) for n in (1, 2, 3)},
+        "similarity": _similarity(vectors),
+        "vendi_score": vendi_score(vectors),
+        "coverage": _coverage(vectors, seeds),
+    }
+
+
+def _named(values: Iterable[str | None]) -> dict:
+    """How often each is found, the most frequent first; and how evenly: exp(entropy), as if so many were equal."""
+    counts = Counter(value for value in values if value)
+    total = counts.total()
+    shares = np.array(list(counts.values()), dtype=np.float64) / max(1, total)
+    effective = float(np.exp(-(shares * np.log(shares)).sum())) if total else 0.0
+    return {
+        "rows": total,
+        "different": len(counts),
+        "effective": round(effective, 2),
+        "counts": dict(counts.most_common(MOST_NAMED)),
+    }
+
+
+_POLITE = {"please", "can", "could", "would", "you", "kindly", "i", "want", "need", "to", "let's", "now", "then"}
+_KOREAN_ENDING = regex.compile(
+    r"(\p{Hangul}+?)(?:해|하여|어|아|여)?\s*(?:주세요|줘|주십시오|보세요|봐|드립니다|세요|시오|십시오|라|까요|나요|가요|니까|인가요)?[.?!]*$"
+)
+
+
+def leading_verb(instruction: str) -> str:
+    """What the instruction tells to do: its first word in English, less courtesies; the closing verb in Korean."""
+    words = regex.findall(r"[\p{L}'’]+", instruction.casefold())
+    if not words:
+        return ""
+    if regex.search(r"\p{Hangul}", words[-1]):
+        first_sentence = regex.split(r"(?<=[.?!])\s", instruction.strip())[0]
+        found = _KOREAN_ENDING.search(first_sentence)
+        return found.group(1) if found else words[-1]
+    return next((word for word in words if word not in _POLITE), words[0])
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """Distinct-n (Li et al. 2016): different n-grams of tokens among all of them, 0 to 1."""
+    grams: set[tuple[str, ...]] = set()
+    total = 0
+    for text in texts:
+        tokens = tokenise(text)
+        for start in range(len(tokens) - n + 1):
+            grams.add(tuple(tokens[start : start + n]))
+            total += 1
+    return round(len(grams) / total, 4) if total else 0.0
+
+
+def _similarity(vectors: np.ndarray | None) -> dict | None:
+    """Cosines of pairs of rows: all of them, or a fixed sample of 200,000."""
+    n = 0 if vectors is None else len(vectors)
+    if n < 2:
+        return None
+    if n * (n - 1) // 2 <= PAIRS:
+        first, second = np.triu_indices(n, 1)
+    else:
+        rng = np.random.default_rng(0)
+        first = rng.integers(0, n, PAIRS)
+        second = (first + rng.integers(1, n, PAIRS)) % n
+    values = np.concatenate(
+        [
+            np.einsum("ij,ij->i", vectors[first[start : start + 20_000]], vectors[second[start : start + 20_000]])
+            for start in range(0, len(first), 20_000)
+        ]
+    )
+    return {
+        "pairs": len(values),
+        "mean": round(float(values.mean()), 4),
+        **{f"p{part}": round(float(np.percentile(values, part)), 4) for part in (50, 90, 99)},
+        "histogram": _histogram(values, -1.0, 1.0, BINS),
+    }
+
+
+def vendi_score(vectors: np.ndarray | None) -> float | None:
+    """The effective number of different rows (Friedman and Dieng 2023): exp of the entropy of the spectrum of K/n.
+
+    Taken from the dimensions' side, whose matrix has the same spectrum and is the smaller one.
+    """
+    if vectors is None or len(vectors) == 0:
+        return None
+    matrix = vectors.astype(np.float64)
+    spectrum = np.linalg.eigvalsh(matrix.T @ matrix / len(matrix))
+    spectrum = spectrum[spectrum > 1e-12]
+    return round(float(np.exp(-(spectrum * np.log(spectrum)).sum())), 2)
+
+
+def _coverage(vectors: np.ndarray | None, seeds: np.ndarray | None) -> dict | None:
+    """How near the rows come to the seeds: the regions that a person thought of."""
+    if vectors is None or seeds is None or not len(vectors) or not len(seeds):
+        return None
+    nearest = (seeds @ vectors.T).max(axis=1)
+    return {
+        "seeds": len(seeds),
+        "share_within_half": round(float((nearest >= 0.5).mean()), 4),
+        "mean_nearest": round(float(nearest.mean()), 4),
+    }
+
+
+def _difficulty(rows: Sequence[ReportRow]) -> dict:
+    grades = [row.scores["judge.difficulty"] for row in rows if "judge.difficulty" in row.scores]
+    counts = Counter(round(grade) for grade in grades)
+    shares = np.array([counts[grade] for grade in range(1, 6) if counts[grade]], dtype=np.float64) / max(1, len(grades))
+    return {
+        "rows": len(grades),
+        "mean": round(float(np.mean(grades)), 4) if grades else None,
+        "counts": {str(grade): counts[grade] for grade in range(1, 6)},
+        # 1 when the five grades are equally frequent, 0 when there is but one.
+        "evenness": round(float(-(shares * np.log(shares)).sum() / np.log(5)) + 0.0, 4) if grades else None,
+    }
+
+
+def _quantiles(values: Sequence[int]) -> dict:
+    if not values:
+        return {"p10": 0, "p50": 0, "p90": 0, "longest": 0}
+    parts = {f"p{part}": round(float(np.percentile(values, part)), 1) for part in (10, 50, 90)}
+    return parts | {"longest": max(values)}

@@ -1,33 +1,250 @@
-"""stub"""
+"""Rule scores: what can be said of a row without asking anybody. Each is 0 to 1, and 1 is good.
+
+They are measures, not verdicts: which of them turn a row away, and at what value, the options of a method say.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import regex
+
+from app.synth.text import count_words, normalise, tokenise
+from app.synth.wishes import Wishes, wishes
+from app.synth.words import (
+    BOILERPLATE_CLOSERS,
+    BOILERPLATE_OPENERS,
+    HARMFUL,
+    REFUSAL_KOREAN,
+    REFUSALS,
+    contains_word,
+    of_language,
+    primary,
+    stop_words,
+)
+
+OPENING, CLOSING = 60, 160
+_LIST_LINE = regex.compile(r"^\s*(?:[-*•·‣]|\d+[.)]|[a-zA-Z가-하][.)])\s+\S")
+_NUMBERED_LINE = regex.compile(r"^\s*(?:\d+[.)]|[①-⑳])\s*\S")
+_TABLE_LINE = regex.compile(r"^\s*\|.*\|\s*$")
+_SENTENCE_END = regex.compile(r"[.!?。！？…]+[\"'”’)\]]*(?:\s|$)|\n+")
+_SCRIPTS = {
+    "ko": r"\p{Hangul}",
+    "ja": r"[\p{Hiragana}\p{Katakana}\p{Han}]",
+    "zh": r"\p{Han}",
+    "th": r"\p{Thai}",
+    "ru": r"\p{Cyrillic}",
+    "uk": r"\p{Cyrillic}",
+    "ar": r"\p{Arabic}",
+    "fa": r"\p{Arabic}",
+    "he": r"\p{Hebrew}",
+    "hi": r"\p{Devanagari}",
+    "el": r"\p{Greek}",
+}
+_OTHER_LANGUAGE = regex.compile(
+    r"\b(translate|translation|in (french|german|spanish|korean|english|japanese|chinese|italian|latin|russian))\b|"
+    r"번역|로마자|영어로|한국어로|일본어로|중국어로|프랑스어로|독일어로|스페인어로|영작",
+    regex.IGNORECASE,
+)
 
 
-def _one(row, language):
+class Row(Protocol):
+    instruction: str
+    input: str
+    output: str
+
+
+def length_fit(row: Row, language: str) -> float:
+    """Whether the output is as long as the instruction asks; without a wish, whether it is not out of all measure."""
+    words = count_words(row.output)
+    if words == 0:
+        return 0.0
+    asked = wishes(row.instruction)
+    if asked.words is not None:
+        return _within(words, asked.words, asked.at_most)
+    if asked.sentences is not None:
+        return _within(_sentences(row.output), asked.sentences, asked.at_most)
+    asked_words = count_words(row.instruction) + count_words(row.input)
+    # Answers of some thousand words, or of fifty times the question, are rarely what was asked for.
+    most = max(400, 50 * asked_words)
+    return 1.0 if words <= most else most / words
+
+
+def _within(found: int, wanted: int, at_most: bool) -> float:
+    """1 within a fifth of what was wanted (or one, of a few), less the further it is off."""
+    low, high = (0 if at_most else wanted - max(1, 0.2 * wanted)), wanted + max(1, 0.2 * wanted)
+    if low <= found <= high:
+        return 1.0
+    return max(0.0, found / low if found < low else high / found)
+
+
+def _sentences(text: str) -> int:
+    return len([one for one in _SENTENCE_END.split(text) if one.strip()])
+
+
+def format_consistency(row: Row, language: str) -> float:
+    """Whether the output has the form that is asked for, closes what it opens, and does not break off."""
+    checks = [*_form_checks(wishes(row.instruction), row.output), _balanced(row.output), _ends(row.output)]
+    return sum(checks) / len(checks) if row.output.strip() else 0.0
+
+
+def _form_checks(asked: Wishes, output: str) -> list[float]:
+    lines = [line for line in output.splitlines() if line.strip()]
+    checks = []
+    if asked.json:
+        checks.append(_is_json(output))
+    if asked.table:
+        checks.append(float(sum(map(bool, map(_TABLE_LINE.match, lines))) >= 2))
+    if asked.numbered:
+        checks.append(float(any(map(_NUMBERED_LINE.match, lines))))
+    elif asked.bullets:
+        checks.append(float(any(map(_LIST_LINE.match, lines))))
+    if asked.items is not None:
+        listed = sum(map(bool, map(_LIST_LINE.match, lines)))
+        in_a_line = max((len(regex.split(r"[,、;]|\band\b", line)) for line in lines), default=0)
+        checks.append(float(asked.items in (listed, in_a_line, len(lines))))
+    return checks
+
+
+def _is_json(text: str) -> float:
+    body = regex.sub(r"^```\w*\n|\n```\s*$", "", text.strip())
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return 0.0
     return 1.0
 
 
-def no_refusal(row, language):
+def _balanced(text: str) -> float:
+    """Code fences in pairs, and brackets that close, outside of what looks like a list mark or a smiley."""
+    if text.count("```") % 2:
+        return 0.0
+    prose = regex.sub(r"```.*?```", "", text, flags=regex.DOTALL)
+    prose = regex.sub(r"(?m)^\s*\w{1,3}\)", "", prose)
+    pairs = (("(", ")"), ("[", "]"), ("{", "}"), ("「", "」"), ("“", "”"))
+    broken = sum(prose.count(first) != prose.count(second) for first, second in pairs)
+    return max(0.0, 1 - broken / 2)
+
+
+def _ends(text: str) -> float:
+    """A long answer that stops within a sentence was cut. Labels, titles, lists and verses end as they like."""
+    last = text.rstrip().splitlines()[-1] if text.strip() else ""
+    prose = count_words(last) >= 12
+    return 0.0 if prose and regex.search(r"[\p{L}\p{N},:;]$", last) and not _korean_ending(last) else 1.0
+
+
+def _korean_ending(line: str) -> bool:
+    return regex.search(r"(다|요|까|죠|음|함|됨|임)$", line) is not None
+
+
+def relevance(row: Row, language: str) -> float:
+    """How much of what is asked comes back in the answer: shared content tokens, softened.
+
+    A short answer (a label, a number, a name) can't share words and is not asked to; a label that the instruction
+    names is right whatever it shares.
+    """
+    output = normalise(row.output).casefold()
+    if not output:
+        return 0.0
+    asked = normalise(f"{row.instruction} {row.input}").casefold()
+    words = _content(output, language)
+    if len(words) < 8 or output.strip(".!\"'") in asked or _OTHER_LANGUAGE.search(row.instruction):
+        return 1.0
+    wanted = _content(asked, language)
+    if not wanted:
+        return 1.0
+    # Half of the smaller side shared counts as full: a good answer says more than the question.
+    shared = len(wanted & words) / min(len(wanted), len(words))
+    return min(1.0, math.sqrt(2 * shared))
+
+
+def _content(text: str, language: str) -> set[str]:
+    """Words without stop words; in Hangul pairs of syllables inside a word, so that particles don't hide a match."""
+    known, found = stop_words(language), set()
+    for word in regex.findall(r"[\p{L}\p{N}\p{M}]+", text):
+        if word in known:
+            continue
+        if regex.fullmatch(r"\p{Hangul}{2,}", word):
+            found |= {word[n : n + 2] for n in range(len(word) - 1)}
+        else:
+            # English endings hide matches as well: "tides" answers "tide".
+            found.add(word[:-1] if len(word) > 3 and word.endswith("s") else word)
+    return found
+
+
+def no_refusal(row: Row, language: str) -> float:
+    """0 for an answer that opens by declining."""
+    opening = normalise(row.output).replace("’", "'").casefold()[:OPENING]
+    refuses = opening.startswith(REFUSALS["en"]) or regex.search(REFUSAL_KOREAN, opening)
+    return 0.0 if refuses else 1.0
+
+
+def no_boilerplate(row: Row, language: str) -> float:
+    """Less half for an assistant's opener ("Sure! Here is…"), less half for its closer ("I hope this helps")."""
+    text = normalise(row.output).replace("’", "'").casefold()
+    opened = any(text.startswith(one) for one in of_language(BOILERPLATE_OPENERS, language))
+    closed = any(one in text[-CLOSING:] for one in of_language(BOILERPLATE_CLOSERS, language))
+    return 1.0 - 0.5 * opened - 0.5 * closed
+
+
+def no_repetition(row: Row, language: str) -> float:
+    """The share of its runs of four tokens, and of its lines, that an output says for the first time."""
+    tokens = tokenise(row.output)
+    shares = [1.0]
+    grams = [tuple(tokens[n : n + 4]) for n in range(len(tokens) - 3)]
+    if len(grams) >= 8:
+        shares.append(len(set(grams)) / len(grams))
+    lines = [normalise(line) for line in row.output.splitlines() if count_words(line) >= 3]
+    if len(lines) >= 3:
+        shares.append(len(set(lines)) / len(lines))
+    return min(shares)
+
+
+def language_match(row: Row, language: str) -> float:
+    """The share of letters in the scripts of the dataset's language; 1 where the task asks for another language.
+
+    Code, numbers and labels of a few letters say nothing about a language. Languages in Latin letters accept any of
+    them: a script is all that is judged here, and a Korean row is at home in a Korean dataset.
+    """
+    prose = regex.sub(r"```.*?```|`[^`]*`|https?://\S+", "", row.output, flags=regex.DOTALL)
+    letters = regex.findall(r"\p{L}", prose)
+    if len(letters) < 12 or _OTHER_LANGUAGE.search(row.instruction) or _looks_like_code(row.output):
+        return 1.0
+    script = _SCRIPTS.get(primary(language), r"\p{Latin}")
+    own = sum(1 for letter in letters if regex.match(script, letter))
+    # Names and terms in other letters belong to every language: a half is enough.
+    return min(1.0, 2 * own / len(letters))
+
+
+def _looks_like_code(text: str) -> bool:
     return (
-        0.0
-        if row.output.lower().startswith(("i'm sorry", "i can't", "i won't", "i'm not able", "죄송", "미안"))
-        else 1.0
+        regex.search(r"```|^\s*(def |class |import |#include|SELECT |function |const |<\w+>)|[{};]\s*$", text, regex.M)
+        is not None
     )
 
 
-RULE_SCORES = {
-    "length_fit": _one,
-    "format_consistency": _one,
-    "relevance": _one,
-    "no_refusal": no_refusal,
-    "no_boilerplate": _one,
-    "no_repetition": _one,
-    "language_match": _one,
-    "safe_words": _one,
+def safe_words(row: Row, language: str) -> float:
+    """0 when a word of doing harm stands in the row, as a whole word, in the dataset's language or English."""
+    text = f"{row.instruction}\n{row.input}\n{row.output}"
+    return 0.0 if any(contains_word(text, word) for word in of_language(HARMFUL, language)) else 1.0
+
+
+RULE_SCORES: dict[str, Callable[[Row, str], float]] = {
+    rule.__name__: rule
+    for rule in (
+        *(length_fit, format_consistency, relevance, no_refusal, no_boilerplate, no_repetition, language_match),
+        safe_words,
+    )
 }
 
 
-def rule_scores(row, language):
-    return {n: f(row, language) for n, f in RULE_SCORES.items()}
+def rule_scores(row: Row, language: str) -> dict[str, float]:
+    """Every rule's score of the row, to four places."""
+    return {name: round(rule(row, language), 4) for name, rule in RULE_SCORES.items()}
 
 
-def only_stop_words(text, language):
-    return not any(c.isalnum() for c in text)
+def only_stop_words(text: str, language: str) -> bool:
+    """Whether a text says nothing: punctuation and stop words alone (Evol-Instruct's third reason to eliminate)."""
+    words = regex.findall(r"[\p{L}\p{N}\p{M}]+(?:'\p{L}+)?", text.replace("’", "'").casefold())
+    return all(word in stop_words(language) for word in words)

@@ -1,0 +1,72 @@
+"""What an instruction says about the form of its answer: how long, how many, in which shape. English and Korean."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+_NUMBERS = {
+    **{
+        word: n
+        for n, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)
+    },
+    **{word: n for n, word in enumerate(["한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열"], 1)},
+    **{"a": 1, "single": 1, "하나": 1},
+}
+_NUMBER = r"(\d{1,4}|" + "|".join(sorted(_NUMBERS, key=len, reverse=True)) + ")"
+_AT_MOST = r"(?:at most|no more than|up to|under|fewer than|less than|within|maximum of)"
+_WORDS = regex.compile(rf"({_AT_MOST} )?\b{_NUMBER}[- ]words?\b|(\d{{1,4}}) ?단어(?: ?(이내|이하|안))?", regex.I)
+_SENTENCES = regex.compile(
+    rf"({_AT_MOST} )?\b{_NUMBER}(?: or two)?(?: \w+)? sentences?\b|{_NUMBER} ?문장(?: ?(이내|이하|안))?", regex.I
+)
+_ITEMS = regex.compile(
+    rf"\b(?:list|name|give|suggest|write|propose|provide)(?: me)? (?:exactly )?{_NUMBER} "
+    rf"(?!words?\b|sentences?\b|paragraphs?\b)\p{{L}}+|"
+    rf"{_NUMBER} ?(?:가지|개)(?:를|만|씩)? ?(?:\p{{Hangul}}+ )?(?:쓰|적|나열|들어|제시|추천|제안|말)",
+    regex.I,
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """None and False where nothing is said."""
+
+    words: int | None = None
+    sentences: int | None = None
+    at_most: bool = False
+    items: int | None = None
+    json: bool = False
+    table: bool = False
+    bullets: bool = False
+    numbered: bool = False
+
+
+@lru_cache(maxsize=4096)
+def wishes(instruction: str) -> Wishes:
+    words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
+    items = _ITEMS.search(instruction)
+    return Wishes(
+        words=_number(words),
+        sentences=_number(sentences),
+        at_most=_at_most(words) if words else _at_most(sentences),
+        items=_number(items),
+        json=_says(r"\b(as|in|into|a|valid) json\b|\bjson (object|array|format)\b|json(으로|로| 형식)", instruction),
+        table=_says(r"\b(as|in|make|create|into) (a )?(markdown )?table\b|표로|표 형식", instruction),
+        bullets=_says(r"\bbullet(ed)?( points?| list)\b|글머리|개조식", instruction),
+        numbered=_says(r"\bnumbered list\b|\bas numbered\b|번호를 (붙|매)|번호 목록", instruction),
+    )
+
+
+def _number(found: regex.Match | None) -> int | None:
+    if found is None:
+        return None
+    said = next((one for one in found.groups() if one and (one.isdigit() or one.lower() in _NUMBERS)), None)
+    return None if said is None else int(said) if said.isdigit() else _NUMBERS[said.lower()]
+
+
+def _at_most(found: regex.Match | None) -> bool:
+    return found is not None and regex.search(rf"{_AT_MOST}|이내|이하|안$", found.group(), regex.I) is not None
+
+
+def _says(pattern: str, text: str) -> bool:
+    return regex.search(pattern, text, regex.IGNORECASE) is not None
