@@ -10,7 +10,14 @@ from urllib.parse import quote
 import httpx
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
-COLLECTIONS = {"ds": "datasets", "run": "runs", "snap": "snapshots", "ft": "fine-tunes"}
+COLLECTIONS = {
+    "ds": "datasets",
+    "rec": "records",
+    "run": "runs",
+    "snap": "snapshots",
+    "ft": "fine-tunes",
+    "sco": "scorings",
+}
 # How long a GET waits for a service that answered before, and now restarts.
 PATIENCE_SECONDS = 20.0
 
@@ -42,12 +49,33 @@ class Seedbed:
         """`seeds` is {"bundled": "english"} or {"tasks": […]}."""
         return self._post("/datasets", {"name": name, "language": language, "seeds": seeds, **rules})
 
-    def import_file(self, dataset_id: str, file: Path, kind: str = "records") -> dict:
-        """Upload JSONL, streamed from the file. Wait for the import that this returns."""
+    def import_file(self, dataset_id: str, file: Path, kind: str = "records", task: str | None = None) -> dict:
+        """Upload JSONL, streamed from the file; a document also as .txt or .md. Wait for the import it returns.
+
+        `kind` is seeds, records, instructions, labelled (with its `task`) or documents.
+        """
+        plain = kind == "documents" and file.suffix in (".txt", ".md")
+        params = {"kind": kind} | ({"task": task} if task else {}) | ({"title": file.stem} if plain else {})
         with file.open("rb") as content:
-            headers = {"Content-Type": "application/jsonl"}
+            headers = {"Content-Type": "text/plain" if plain else "application/jsonl"}
             path = f"/datasets/{quote(dataset_id, safe='')}/imports"
-            return self._answer("POST", path, params={"kind": kind}, content=content, headers=headers).json()
+            return self._answer("POST", path, params=params, content=content, headers=headers).json()
+
+    def sources(self, dataset_id: str, kind: str = "document", task: str | None = None) -> Iterator[dict]:
+        """Uploaded material: documents, their passages, labelled rows."""
+        return self._pages(f"/datasets/{quote(dataset_id, safe='')}/sources", {"kind": kind, "task": task})
+
+    def tasks(self) -> list[dict]:
+        """What labelled rows may be of, with the fields of each."""
+        return self._get("/tasks")["data"]
+
+    def methods(self) -> list[dict]:
+        """The ways of making data, with the schema of their options."""
+        return self._get("/methods")["data"]
+
+    def report(self, run_id: str) -> dict:
+        """A run's cost by step, survival by operation, and the quality of its rows."""
+        return self._get(f"{_path(run_id)}/report")
 
     def stats(self, dataset_id: str) -> dict:
         return self._get(f"/datasets/{quote(dataset_id, safe='')}/stats")
@@ -65,6 +93,9 @@ class Seedbed:
     def start_fine_tune(self, **body: object) -> dict:
         return self._post("/fine-tunes", body)
 
+    def start_scoring(self, **body: object) -> dict:
+        return self._post("/scorings", body)
+
     def teachers(self) -> list[dict]:
         return self._get("/teachers")["data"]
 
@@ -76,7 +107,7 @@ class Seedbed:
         return self._pages(f"/{collection}", filters)
 
     def get(self, id: str) -> dict:
-        """A dataset, run, snapshot or fine-tune by its id."""
+        """A dataset, record, run, snapshot, fine-tune or scoring by its id."""
         return self._get(_path(id))
 
     def act(self, id: str, verb: str) -> dict:

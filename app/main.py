@@ -8,6 +8,7 @@ from app import config, health, problems
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
 from app.runs import endpoints as runs
+from app.scorings import endpoints as scorings
 from app.snapshots import endpoints as snapshots
 
 DESCRIPTION = """
@@ -24,7 +25,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, most=config.limits().request_body)
     problems.install(app)
-    for slice in (datasets, runs, snapshots, finetunes):
+    for slice in (datasets, runs, snapshots, finetunes, scorings):
         app.include_router(slice.router)
     app.include_router(health.router)
     return app

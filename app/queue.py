@@ -22,8 +22,9 @@ RUN = "generation.run"
 IMPORT = "generation.import"
 SNAPSHOT = "exports.snapshot"
 FINETUNE = "finetuning.finetune"
+SCORING = "finetuning.scoring"
 
-QUEUE_OF = {RUN: GENERATION, IMPORT: GENERATION, SNAPSHOT: EXPORTS, FINETUNE: FINETUNING}
+QUEUE_OF = {RUN: GENERATION, IMPORT: GENERATION, SNAPSHOT: EXPORTS, FINETUNE: FINETUNING, SCORING: FINETUNING}
 
 
 def _make_app() -> Celery:

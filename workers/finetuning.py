@@ -4,6 +4,7 @@ import logging
 
 from app import queue
 from app.finetunes import training
+from app.scorings import scoring
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
@@ -11,3 +12,8 @@ logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name
 @queue.app.task(name=queue.FINETUNE)
 def finetune(id: str) -> None:
     training.train(id)
+
+
+@queue.app.task(name=queue.SCORING)
+def score(id: str) -> None:
+    scoring.score(id)

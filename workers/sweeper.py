@@ -19,6 +19,7 @@ from app.datasets import store as datasets
 from app.db import engine, transaction
 from app.finetunes import service as finetunes
 from app.runs import service as runs
+from app.scorings import service as scorings
 from app.snapshots import service as snapshots
 
 log = logging.getLogger("seedbed.sweeper")
@@ -34,6 +35,7 @@ WAITING: dict[str, Callable[[Session], list[str]]] = {
     queue.IMPORT: datasets.unfinished_imports,
     queue.SNAPSHOT: snapshots.unfinished,
     queue.FINETUNE: finetunes.unfinished,
+    queue.SCORING: scorings.unfinished,
 }
 
 
@@ -47,6 +49,7 @@ class Sweeper:
         now = time.monotonic()
         with transaction() as session:
             finetunes.settle(session)
+            scorings.settle(session)
             access.forget_old_answers(session)
         for task, waiting in WAITING.items():
             with transaction() as session:

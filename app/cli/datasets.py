@@ -55,14 +55,22 @@ def import_file(
     session: Session,
     id: Annotated[str, typer.Argument(help="The dataset.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
-    kind: Annotated[str, typer.Option(help="seeds or records")] = "records",
+    kind: Annotated[str, typer.Option(help="seeds, records, instructions, labelled or documents")] = "records",
+    task: Annotated[str | None, typer.Option(help="Of labelled rows: a name from `seedbed tasks`.")] = None,
 ) -> None:
-    """Upload seed tasks, or rows {instruction, input, output} through admission, and wait for the end."""
+    """Upload seeds, rows, instructions, labelled rows or documents (JSONL; a document also as .txt), and wait."""
     from app.cli.jobs import finish
     from app.cli.progress import of_import
 
-    started = session.client.import_file(id, file, kind)
+    started = session.client.import_file(id, file, kind, task)
     finish(session, started, "import", of_import, IMPORT_FIELDS)
+
+
+@connected
+def tasks(session: Session) -> None:
+    """The tasks that labelled rows may be of, and the fields that their rows have."""
+    rows = ({**one, "fields": ", ".join(one["fields"])} for one in session.client.tasks())
+    session.table(rows, ("name", "fields", "phrasings", "summary"))
 
 
 @connected

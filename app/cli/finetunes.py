@@ -1,12 +1,11 @@
 """seedbed finetunes, seedbed base-models."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.session import CommandError, Session, connected
+from app.cli.session import CommandError, Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tunes of a causal language model on a snapshot.")
 
@@ -43,10 +42,7 @@ def start(
     from app.cli.jobs import started
     from app.cli.progress import with_loss
 
-    try:
-        values = json.loads(hyperparameters)
-    except ValueError as error:
-        raise CommandError(f"--hyperparameters is not JSON: {error}") from error
+    values = parse_json(hyperparameters, "hyperparameters")
     body = {"snapshot_id": snapshot, "base_model": base_model, "method": method}
     job = session.client.start_fine_tune(**body, hyperparameters=values, seed=seed)
     started(session, job, wait, "fine-tune", with_loss(session.client), FIELDS)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import datasets, finetunes, operator, runs, snapshots
+from app.cli import datasets, finetunes, operator, runs, scorings, snapshots
 from app.cli.demo import demo
 from app.cli.session import CommandError
 from app.cli.up import up
@@ -30,7 +30,10 @@ app.command("up")(up)
 app.command("demo")(demo)
 app.add_typer(datasets.app, name="datasets")
 app.command("records")(datasets.records)
+app.command("tasks")(datasets.tasks)
 app.add_typer(runs.app, name="runs")
+app.command("methods")(runs.methods)
+app.add_typer(scorings.app, name="scorings")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(finetunes.app, name="finetunes")
 app.add_typer(operator.teachers, name="teachers")

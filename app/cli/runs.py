@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.session import CommandError, Session, connected
+from app.cli.session import CommandError, Session, connected, parse_json
 
 if TYPE_CHECKING:
     from app.client import Seedbed
@@ -39,9 +39,10 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it 
 def start(
     session: Session,
     dataset: str,
-    target: Annotated[int, typer.Option(help="How many accepted records to grow.")],
+    target: Annotated[int | None, typer.Option(help="How many accepted records to grow.")] = None,
     teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
-    method: Annotated[str, typer.Option(help="How to grow them.")] = "self_instruct",
+    method: Annotated[str, typer.Option(help="How to grow them: a name from `seedbed methods`.")] = "self_instruct",
+    judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
     max_requests: Annotated[int | None, typer.Option(help="Stop before more teacher calls than this.")] = None,
@@ -62,10 +63,11 @@ def start(
         "max_candidates": max_candidates,
         "max_seconds": max_seconds,
     }
-    teacher = choose_teacher(session.client, teacher)
-    body = {"dataset_id": dataset, "method": method, "teacher": teacher, "target": target, "seed": seed}
-    body["options"] = _parse(options)
-    run = session.client.start_run(**body, **{name: value for name, value in ceilings.items() if value is not None})
+    if method != "templates":
+        teacher = choose_teacher(session.client, teacher)
+    given = {"target": target, "teacher": teacher, "judge": judge, **ceilings}
+    body = {"dataset_id": dataset, "method": method, "seed": seed, "options": parse_json(options, "options")}
+    run = session.client.start_run(**body, **{name: value for name, value in given.items() if value is not None})
     started(session, run, wait, "run", of_run, FIELDS)
 
 
@@ -123,8 +125,33 @@ def resume(session: Session, id: str) -> None:
     session.show(session.client.act(id, "resume"), FIELDS)
 
 
-def _parse(options: str) -> dict:
-    try:
-        return json.loads(options)
-    except ValueError as error:
-        raise CommandError(f"--options is not JSON: {error}") from error
+@app.command("report")
+@connected
+def report(session: Session, id: str) -> None:
+    """What a run is worth: cost by step, survival by operation, the quality of its rows in numbers."""
+    from app.cli.quality import show_report
+
+    show_report(session, session.client.report(id))
+
+
+@connected
+def methods(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None,
+) -> None:
+    """The ways of making data; with a name, the options that `runs start --options` takes for it."""
+    found = session.client.methods()
+    if name is None:
+        session.table(found, ("name", "draws_from", "asks_teacher", "summary"))
+        return
+    chosen = next((one for one in found if one["name"] == name), None)
+    if chosen is None:
+        raise CommandError(f"No method {name!r}; there are: {', '.join(one['name'] for one in found)}.")
+    if session.json:
+        session.show(chosen, ())
+        return
+    rows = (
+        {"option": option, "default": json.dumps(spec.get("default"), ensure_ascii=False)} | spec
+        for option, spec in chosen["options"]["properties"].items()
+    )
+    session.table(rows, ("option", "default", "description"))

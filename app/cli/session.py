@@ -95,6 +95,13 @@ def console() -> "Console":
     return made if made.is_terminal else Console(highlight=False, markup=False, width=200, no_color=True)
 
 
+def parse_json(text: str, option: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CommandError(f"--{option.replace('_', '-')} is not JSON: {error}") from error
+
+
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 

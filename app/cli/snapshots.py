@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.session import CommandError, Session, connected
+from app.cli.session import CommandError, Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True, help="Frozen exports of a dataset.")
 
@@ -17,18 +17,25 @@ FIELDS = ("id", "status", "stop_reason", "error", "dataset_id", "rows", "splits"
 def create(
     session: Session,
     dataset: str,
-    form: Annotated[list[str] | None, typer.Option(help="alpaca, messages or sharegpt; may be repeated.")] = None,
+    form: Annotated[list[str] | None, typer.Option(help="alpaca, messages, sharegpt or dpo; may be repeated.")] = None,
     train: Annotated[float, typer.Option(help="Share of the training split.")] = 0.9,
     validation: Annotated[float, typer.Option(help="Share of the validation split.")] = 0.05,
     test: Annotated[float, typer.Option(help="Share of the test split.")] = 0.05,
     seed: Annotated[int, typer.Option(help="The same seed makes the same splits.")] = 0,
+    reasoning: Annotated[str, typer.Option(help="drop or include the steps that led to an answer.")] = "drop",
+    minimum_scores: Annotated[str, typer.Option(help='As JSON, for example {"judge.overall": 4}.')] = "{}",
+    mix: Annotated[str, typer.Option(help='As JSON, for example {"weights": {"safety": 0.1}}.')] = "null",
+    selection: Annotated[str, typer.Option(help='As JSON, for example {"method": "top_k", "k": 1000}.')] = "null",
 ) -> None:
     """Freeze what is accepted now, and wait until its files are written."""
     from app.cli.jobs import finish
     from app.cli.progress import of_snapshot
 
+    given = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
+    chosen = {name: parse_json(value, name) for name, value in given.items()} | {"reasoning": reasoning}
+
     splits = {"train": train, "validation": validation, "test": test}
-    body = {"dataset_id": dataset, "splits": splits, "seed": seed}
+    body = {"dataset_id": dataset, "splits": splits, "seed": seed, **chosen}
     snapshot = session.client.start_snapshot(**body, forms=form or ["alpaca", "messages", "sharegpt"])
     finish(session, snapshot, "snapshot", of_snapshot, FIELDS)
 

@@ -11,6 +11,7 @@ from app.errors import not_found
 from app.leases import free
 from app.tables.datasets import Dataset, Import, Preference, Record, Source
 from app.tables.runs import Completion, Run
+from app.tables.scorings import Scoring
 from app.tables.snapshots import Snapshot
 
 
@@ -42,11 +43,11 @@ def snapshots_of(session: Session, id: str) -> int:
 
 
 def active_work(session: Session, id: str) -> int:
-    """Runs and imports of the dataset that have not ended."""
+    """Runs, imports and scorings of the dataset that have not ended."""
     over = ("succeeded", "failed", "cancelled")
     counts = [
         session.scalar(select(func.count()).select_from(table).where(table.dataset_id == id, table.status.not_in(over)))
-        for table in (Run, Import)
+        for table in (Run, Import, Scoring)
     ]
     return sum(counts)
 

@@ -30,12 +30,12 @@ def environment(inherited: dict[str, str]) -> dict[str, str]:
 
 
 class Child:
-    """`python -m workers.recipes.sft job.json`, and the events it prints."""
+    """`python -m workers.recipes.sft job.json`, or another recipe, and the events it prints."""
 
-    def __init__(self, job: Path):
+    def __init__(self, job: Path, recipe: str = "workers.recipes.sft"):
         # Started from the calling thread: the child dies with the thread that made it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.recipes.sft", str(job)],
+            [sys.executable, "-m", recipe, str(job)],
             cwd=job.parent,
             env=environment(dict(os.environ)),
             stdin=subprocess.DEVNULL,

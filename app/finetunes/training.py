@@ -103,17 +103,17 @@ def _folder(taken: Claim) -> Path:
 
 
 def _train(taken: Claim, beat: Heartbeat, work: Path) -> None:
-    child = Child(_prepare(*_patiently(_ordered, taken.id), work))
+    child = Child(_prepare(*patiently(_ordered, taken.id), work))
     try:
-        summary = _follow(taken, beat, child)
+        summary = follow_to_end(taken, child, lambda event: _kept(taken, beat, event))
     finally:
         child.end()
-    _patiently(extend, taken)
+    patiently(extend, taken)
     artifacts = _keep(taken, work / "out" / "artifacts")
-    _patiently(_close, taken, "succeeded", "completed", summary=summary, artifacts=artifacts)
+    patiently(_close, taken, "succeeded", "completed", summary=summary, artifacts=artifacts)
 
 
-def _patiently(action: Callable[..., Result], *args, **options) -> Result:
+def patiently(action: Callable[..., Result], *args, **options) -> Result:
     """A short transaction, made when the database is there: a training of hours outlives a restart of it."""
     while True:
         try:
@@ -162,13 +162,17 @@ def _prepare(row: FineTune, snapshot: Snapshot, work: Path) -> Path:
     return job
 
 
-def _follow(taken: Claim, beat: Heartbeat, child: Child) -> dict:
-    """Keep the child's events until it ends; its summary. Raises for every other end."""
+def _kept(taken: Claim, beat: Heartbeat, event: dict) -> None:
+    if beat.lost.is_set():
+        raise LeaseLost(taken.id)
+    patiently(_note, taken, event)
+
+
+def follow_to_end(taken: Claim, child: Child, keep: Callable[[dict], None]) -> dict:
+    """Hand the child's events to `keep` until it ends; its summary. Raises TrainingFailed for every other end."""
     summary, failure = None, None
     while (event := child.next_event(LOOK_SECONDS)) is not None:
-        if beat.lost.is_set():
-            raise LeaseLost(taken.id)
-        _patiently(_note, taken, event)
+        keep(event)
         if event.get("event") == "done":
             summary = {name: value for name, value in event.items() if name != "event"}
         if event.get("event") == "error":
@@ -245,6 +249,6 @@ def _close(taken: Claim, status: str, reason: str, words: str | None = None, **l
 
 def _end(taken: Claim, status: str, reason: str, words: str | None = None) -> None:
     try:
-        _patiently(_close, taken, status, reason, words)
+        patiently(_close, taken, status, reason, words)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", taken.id)

@@ -61,13 +61,13 @@ def read_messages(path: Path) -> list[Messages]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    dialogues.append(_dialogue(json.loads(line)))
+                    dialogues.append(parse_dialogue(json.loads(line)))
                 except ValueError as error:
                     raise Failure("invalid_job", f"{path.name}, line {number}: {error}.") from error
     return dialogues
 
 
-def _dialogue(row: object) -> Messages:
+def parse_dialogue(row: object) -> Messages:
     messages = row.get("messages") if isinstance(row, dict) else None
     if not isinstance(messages, list):
         raise ValueError("no list of messages")
@@ -124,7 +124,7 @@ def _encode(
     dialogue: Messages, tokenizer: PreTrainedTokenizerBase, assistant_only: bool
 ) -> tuple[list[int], list[int]]:
     try:
-        input_ids = _render(dialogue, tokenizer)
+        input_ids = render(dialogue, tokenizer)
         if not assistant_only:
             return input_ids, list(input_ids)
         labels = [IGNORED] * len(input_ids)
@@ -144,16 +144,16 @@ def _answers(dialogue: Messages, input_ids: list[int], tokenizer: PreTrainedToke
     for place, message in enumerate(dialogue):
         if message["role"] != "assistant":
             continue
-        prompt = _render(dialogue[:place], tokenizer, add_generation_prompt=True)
+        prompt = render(dialogue[:place], tokenizer, add_generation_prompt=True)
         if place == len(dialogue) - 1:
-            yield _common_prefix(prompt, input_ids), len(input_ids)
+            yield common_prefix(prompt, input_ids), len(input_ids)
             return
-        answered = _render(dialogue[: place + 1], tokenizer)
+        answered = render(dialogue[: place + 1], tokenizer)
         if input_ids[: len(answered)] == answered and answered[: len(prompt)] == prompt:
             yield len(prompt), len(answered)
 
 
-def _render(dialogue: Messages, tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False) -> list[int]:
+def render(dialogue: Messages, tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False) -> list[int]:
     return tokenizer.apply_chat_template(
         dialogue,
         add_generation_prompt=add_generation_prompt,
@@ -164,5 +164,5 @@ def _render(dialogue: Messages, tokenizer: PreTrainedTokenizerBase, add_generati
     )
 
 
-def _common_prefix(first: list[int], second: list[int]) -> int:
+def common_prefix(first: list[int], second: list[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))

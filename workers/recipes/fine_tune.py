@@ -16,6 +16,7 @@ from workers.recipes.events import Emit
 from workers.recipes.failures import Failure
 from workers.recipes.job import SPLITS, Hyperparameters, Job
 from workers.recipes.model_card import model_card
+from workers.recipes.score_job import ScoreJob
 from workers.recipes.training import Trained, train
 
 TRAIN_ROWS_MEASURED = 200  # where nothing is held out
@@ -73,7 +74,7 @@ def load(job: Job, emit: Emit) -> dict[str, list[Messages]]:
     return dialogues
 
 
-def open_base(job: Job, asked: Hyperparameters, dialogues: list[Messages], emit: Emit) -> Base:
+def open_base(job: Job | ScoreJob, asked: Hyperparameters, dialogues: list[Messages], emit: Emit) -> Base:
     """Make or load the base model, give it a chat template if it has none, and tell what it is."""
     tiny = job.base_model.kind == "tiny"
     use_threads(most=4 if tiny else None)  # on matrices this small more only get in each other's way

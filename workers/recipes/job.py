@@ -84,39 +84,36 @@ def parse_job(raw: Any) -> Job:
     """The job in a decoded JSON object. Unknown keys are refused: a misspelt one would be ignored in silence."""
     wanted = ("output_dir", "files", "base_model", "method", "hyperparameters", "seed", "simulated")
     required = ("output_dir", "files", "base_model", "simulated")
-    _object(raw, "the job", wanted, required)
+    parse_object(raw, "the job", wanted, required)
     if raw.get("method", "lora") != "lora":
         raise _wrong("method", "lora", raw["method"])
     if not isinstance(raw["simulated"], bool):
         raise _wrong("simulated", "true or false", raw["simulated"])
-    seed = raw.get("seed", 0)
-    if not _whole(0, 2**32 - 1)(seed):
-        raise _wrong("seed", "a whole number from 0 to 4294967295", seed)
     return Job(
-        output_dir=_absolute(raw["output_dir"], "output_dir"),
+        output_dir=parse_absolute(raw["output_dir"], "output_dir"),
         files=_files(raw["files"]),
-        base_model=_base_model(raw["base_model"]),
+        base_model=parse_base_model(raw["base_model"]),
         hyperparameters=_hyperparameters(raw.get("hyperparameters", {})),
-        seed=seed,
+        seed=parse_whole(raw.get("seed", 0), "seed", 0, 2**32 - 1),
         simulated=raw["simulated"],
     )
 
 
 def _files(raw: Any) -> dict[str, Path]:
-    _object(raw, "files", SPLITS, ("train",))
-    return {split: _absolute(path, f"files.{split}") for split, path in raw.items() if path is not None}
+    parse_object(raw, "files", SPLITS, ("train",))
+    return {split: parse_absolute(path, f"files.{split}") for split, path in raw.items() if path is not None}
 
 
-def _base_model(raw: Any) -> BaseModel:
+def parse_base_model(raw: Any) -> BaseModel:
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if kind == "tiny":
-        _object(raw, "base_model", ("kind",), ("kind",))
+        parse_object(raw, "base_model", ("kind",), ("kind",))
         return BaseModel("tiny")
     if kind == "path":
-        _object(raw, "base_model", ("kind", "path"), ("kind", "path"))
-        return BaseModel("path", path=_absolute(raw["path"], "base_model.path"))
+        parse_object(raw, "base_model", ("kind", "path"), ("kind", "path"))
+        return BaseModel("path", path=parse_absolute(raw["path"], "base_model.path"))
     if kind == "hub":
-        _object(raw, "base_model", ("kind", "name", "revision"), ("kind", "name"))
+        parse_object(raw, "base_model", ("kind", "name", "revision"), ("kind", "name"))
         name, revision = raw["name"], raw.get("revision")
         if not isinstance(name, str) or not name or name.startswith(("/", ".")):
             raise _wrong("base_model.name", "a name on the hub, like org/model", name)
@@ -167,7 +164,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def _hyperparameters(raw: Any) -> Hyperparameters:
     known = tuple(field.name for field in fields(Hyperparameters))
-    _object(raw, "hyperparameters", known, ())
+    parse_object(raw, "hyperparameters", known, ())
     for key, value in raw.items():
         check, words = RULES[key]
         if not check(value):
@@ -175,13 +172,13 @@ def _hyperparameters(raw: Any) -> Hyperparameters:
     return Hyperparameters(**raw)
 
 
-def _absolute(value: Any, field: str) -> Path:
-    if not isinstance(value, str) or not Path(value).is_absolute() or "\0" in value:
+def parse_absolute(value: Any, field: str) -> Path:
+    if not isinstance(value, str) or not Path(value).isparse_absolute() or "\0" in value:
         raise _wrong(field, "an absolute path", value)
     return Path(value)
 
 
-def _object(raw: Any, name: str, wanted: tuple[str, ...], required: tuple[str, ...]) -> None:
+def parse_object(raw: Any, name: str, wanted: tuple[str, ...], required: tuple[str, ...]) -> None:
     if not isinstance(raw, dict):
         raise _wrong(name, "an object", raw)
     unknown = sorted(set(raw) - set(wanted))
@@ -190,6 +187,12 @@ def _object(raw: Any, name: str, wanted: tuple[str, ...], required: tuple[str, .
     missing = [key for key in required if key not in raw]
     if missing:
         raise Failure("invalid_job", f"The field {missing[0]!r} is missing in {name}.")
+
+
+def parse_whole(value: Any, field: str, low: int, high: int) -> int:
+    if not _whole(low, high)(value):
+        raise _wrong(field, f"a whole number from {low} to {high}", value)
+    return value
 
 
 def _wrong(field: str, words: str, value: Any) -> Failure:

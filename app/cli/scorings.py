@@ -1,0 +1,54 @@
+"""seedbed scorings: perplexity and IFD of a dataset's rows by a causal language model."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.session import Session, connected
+
+app = typer.Typer(no_args_is_help=True, help="Scores of rows by a causal language model: perplexity and IFD.")
+
+FIELDS = (
+    *("id", "status", "stop_reason", "error", "dataset_id", "run_id", "base_model", "rows", "done_rows", "summary"),
+    "note",
+)
+
+
+@app.command("start")
+@connected
+def start(
+    session: Session,
+    dataset: str,
+    base_model: Annotated[str, typer.Option(help="A name from `seedbed base-models list`.")] = "tiny",
+    run: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
+    max_length: Annotated[int, typer.Option(help="Longer rows are cut after so many tokens.")] = 1024,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")] = False,
+) -> None:
+    """Score the accepted rows of a dataset; the scores local.perplexity and local.ifd are stored with them."""
+    from app.cli.jobs import started
+    from app.cli.progress import of_scoring
+
+    body = {"dataset_id": dataset, "base_model": base_model, "run_id": run, "max_length": max_length}
+    started(session, session.client.start_scoring(**body), wait, "scoring", of_scoring, FIELDS)
+
+
+@app.command("list")
+@connected
+def list_all(session: Session) -> None:
+    """All scorings, newest first."""
+    fields = ("id", "status", "stop_reason", "dataset_id", "base_model", "done_rows", "rows")
+    session.table(session.client.find("scorings"), fields)
+
+
+@app.command("show")
+@connected
+def show(session: Session, id: str) -> None:
+    """One scoring: its state, and the means of what it found."""
+    session.show(session.client.get(id), FIELDS)
+
+
+@app.command("cancel")
+@connected
+def cancel(session: Session, id: str) -> None:
+    """End a scoring; the rows that were scored keep their scores."""
+    session.show(session.client.act(id, "cancel"), FIELDS)

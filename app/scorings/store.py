@@ -1,0 +1,84 @@
+"""All SQL of scorings, and the scores that they leave on records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy import Row, Select, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from app.errors import not_found
+from app.leases import free
+from app.tables.datasets import Dataset, Record
+from app.tables.runs import Run
+from app.tables.scorings import Scoring
+
+OPEN = ("queued", "running")
+ROWS_AT_ONCE = 500
+READ = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
+
+
+def scoring(session: Session, project_id: str, id: str) -> Scoring:
+    row = session.scalar(select(Scoring).where(Scoring.id == id, Scoring.project_id == project_id))
+    if row is None:
+        raise not_found("scoring", id)
+    return row
+
+
+def scorings(
+    session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
+) -> Sequence[Scoring]:
+    query = select(Scoring).where(Scoring.project_id == project_id).order_by(Scoring.id.desc()).limit(limit + 1)
+    if dataset_id:
+        query = query.where(Scoring.dataset_id == dataset_id)
+    return session.scalars(query.where(Scoring.id < after) if after else query).all()
+
+
+def locked(session: Session, id: str) -> Scoring:
+    query = select(Scoring).where(Scoring.id == id).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+
+
+def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
+    return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
+
+
+def _scored(dataset_id: str, run_id: str | None) -> Select:
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.output != "")
+    return query.where(Record.run_id == run_id) if run_id else query
+
+
+def count_rows(session: Session, dataset_id: str, run_id: str | None) -> int:
+    return session.scalar(_scored(dataset_id, run_id).with_only_columns(func.count()))
+
+
+def rows(session: Session, scoring: Scoring) -> Iterator[Row]:
+    query = _scored(scoring.dataset_id, scoring.run_id).with_only_columns(*READ)
+    yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_AT_ONCE))
+
+
+def add_scores(session: Session, dataset_id: str, found: Mapping[str, dict[str, float]]) -> None:
+    """Put scores beside those that records have; the same names are replaced."""
+    for id, scores in found.items():
+        session.execute(
+            update(Record)
+            .where(Record.id == id, Record.dataset_id == dataset_id)
+            .values(scores=Record.scores.concat(cast(scores, JSONB)))
+        )
+
+
+def claimable(session: Session, id: str) -> Scoring | None:
+    query = select(Scoring).where(Scoring.id == id, Scoring.status.in_(OPEN), free(Scoring))
+    return session.scalar(query.with_for_update(skip_locked=True))
+
+
+def unfinished(session: Session) -> Sequence[str]:
+    return session.scalars(select(Scoring.id).where(Scoring.status.in_(OPEN), free(Scoring))).all()
+
+
+def cancelling_without_owner(session: Session) -> Sequence[Scoring]:
+    query = select(Scoring).where(Scoring.status == "cancelling", free(Scoring))
+    return session.scalars(query.with_for_update(skip_locked=True)).all()

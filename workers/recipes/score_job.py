@@ -1,0 +1,34 @@
+"""The job of a scoring: which rows, by which model. Read once and checked before anything slow starts."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.recipes.failures import Failure
+from workers.recipes.job import BaseModel, parse_absolute, parse_base_model, parse_object, parse_whole
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """`rows`: JSON lines {id, messages}. `max_length`: tokens after which a row is cut."""
+
+    rows: Path
+    base_model: BaseModel
+    max_length: int
+    seed: int
+
+
+def read_score_job(path: Path) -> ScoreJob:
+    """Raises Failure("invalid_job") that names the field and says what it should be."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Failure("invalid_job", f"The job file cannot be read: {error}.") from error
+    wanted = ("rows", "base_model", "max_length", "seed")
+    parse_object(raw, "the job", wanted, ("rows", "base_model"))
+    return ScoreJob(
+        rows=parse_absolute(raw["rows"], "rows"),
+        base_model=parse_base_model(raw["base_model"]),
+        max_length=parse_whole(raw.get("max_length", 1024), "max_length", 16, 131_072),
+        seed=parse_whole(raw.get("seed", 0), "seed", 0, 2**32 - 1),
+    )
