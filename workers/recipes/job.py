@@ -173,7 +173,7 @@ def _hyperparameters(raw: Any) -> Hyperparameters:
 
 
 def parse_absolute(value: Any, field: str) -> Path:
-    if not isinstance(value, str) or not Path(value).isparse_absolute() or "\0" in value:
+    if not isinstance(value, str) or not Path(value).is_absolute() or "\0" in value:
         raise _wrong(field, "an absolute path", value)
     return Path(value)
 

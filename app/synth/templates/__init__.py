@@ -1,9 +1,60 @@
-"""stub"""
+"""Labelled data as instruction rows: task families, each with phrasings of our own in English and Korean.
 
+In the manner of FLAN (Wei et al. 2022, section 2.1) and PromptSource (Bach et al. 2022): a phrasing is a template
+over the fields of a labelled row, and some turn the task round. One TOML file a family; nothing is evaluated in it.
+"""
+
+import random
+import re
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import cache
+from importlib import resources
+from typing import Any
 
-FAMILIES = ("sentiment",)
+_FIELD = re.compile(r"\{\{(\w+)\}\}")
+LANGUAGES = ("en", "ko")
+FAMILIES: tuple[str, ...] = tuple(
+    sorted(
+        path.name.removesuffix(".toml") for path in resources.files(__name__).iterdir() if path.name.endswith(".toml")
+    )
+)
+LONGEST_VALUE = 400_000
+_EXAMPLES = {
+    "en": ("Examples:", "Input: ", "Output: ", "Now this one:"),
+    "ko": ("예시:", "입력: ", "출력: ", "이제 다음을 해 보세요:"),
+}
+
+
+@dataclass(frozen=True)
+class Phrasing:
+    """One way to put a task. `inverse`: the material is asked for and the label is given."""
+
+    name: str
+    task: str
+    language: str
+    instruction: str
+    input: str
+    output: str
+    inverse: bool = False
+
+    @property
+    def fields(self) -> set[str]:
+        return {name for part in (self.instruction, self.input, self.output) for name in _FIELD.findall(part)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A task. `fields`: what a labelled row of it has, each in words. `labels`: natural words for label codes."""
+
+    name: str
+    summary: str
+    fields: dict[str, str]
+    classification: bool
+    labels: dict[str, dict[str, str]]
+    phrasings: dict[str, tuple[Phrasing, ...]]
+    samples: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -13,24 +64,94 @@ class Rendered:
     output: str
 
 
-def family(t):
-    return SimpleNamespace(
-        name=t, summary="s", fields={"text": "t", "label": "l"}, classification=True, phrasings={"en": (1,) * 8}
+@cache
+def family(task: str) -> Family:
+    """Raises KeyError for an unknown task."""
+    if task not in FAMILIES:
+        raise KeyError(f"no task {task!r}; there are {', '.join(FAMILIES)}")
+    raw = tomllib.loads((resources.files(__name__) / f"{task}.toml").read_text("utf-8"))
+    return Family(
+        name=task,
+        summary=raw["summary"],
+        fields=raw["fields"],
+        classification=raw.get("classification", False),
+        labels=raw.get("labels", {}),
+        phrasings={language: _phrasings(task, language, raw[language]) for language in LANGUAGES},
+        samples={language: raw["sample"][language] for language in LANGUAGES},
     )
 
 
-def choose(task, language, rng, inverse_share):
-    return SimpleNamespace(name=f"{task}/{language}/{rng.randrange(8)}", inverse=False)
+def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing, ...]:
+    """Rows of [instruction, input, output], with a fourth entry "inverse" where the task is turned round."""
+    return tuple(
+        Phrasing(f"{task}/{language}/{number}", task, language, *parts[:3], inverse="inverse" in parts[3:])
+        for number, parts in enumerate(raw, 1)
+    )
 
 
-def render(p, row):
-    return Rendered(f"Is it good or bad, way {p.name[-1]}?", row["text"], row["label"])
+def check_fields(task: str, row: dict[str, Any]) -> None:
+    """Raises ValueError, in words, for a row that lacks a field of the task, has another, or has no text in one."""
+    wanted = family(task).fields
+    missing = [name for name in wanted if name not in row]
+    if missing:
+        raise ValueError(f"{task} rows need the fields {', '.join(wanted)}; {missing[0]} is missing")
+    unknown = [name for name in row if name not in wanted]
+    if unknown:
+        raise ValueError(f"{task} rows have the fields {', '.join(wanted)}; {unknown[0]!r} is none of them")
+    for name, value in row.items():
+        text = _text(value, name)
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+        if len(text) > LONGEST_VALUE:
+            raise ValueError(f"{name} has more than {LONGEST_VALUE} characters")
 
 
-def with_demonstrations(r, shown, language):
-    return r
+def choose(task: str, language: str, rng: random.Random, inverse_share: float = 0.1) -> Phrasing:
+    """A phrasing at random, one that turns the task round with the given chance. English where no other is written."""
+    primary = language.split("-")[0].lower()
+    known = family(task).phrasings.get(primary) or family(task).phrasings["en"]
+    wanted = rng.random() < inverse_share
+    return rng.choice([one for one in known if one.inverse == wanted] or list(known))
 
 
-def check_fields(task, row):
-    if set(row) != {"text", "label"}:
-        raise ValueError("fields text, label")
+def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
+    """The phrasing with the row's values. Raises ValueError for a field that the row lacks.
+
+    What is filled in is never read again: braces in a value stay braces.
+    """
+    labels = family(phrasing.task).labels.get(phrasing.language, {})
+    values = {name: _text(value, name) for name, value in row.items()}
+    if "label" in values:
+        values["label"] = labels.get(values["label"].strip().casefold(), values["label"])
+    missing = phrasing.fields - set(values)
+    if missing:
+        raise ValueError(f"{phrasing.name} needs the field {sorted(missing)[0]}")
+    parts = (phrasing.instruction, phrasing.input, phrasing.output)
+    return Rendered(*(_FIELD.sub(lambda found: values[found.group(1)], part) for part in parts))
+
+
+def with_demonstrations(rendered: Rendered, shown: Sequence[Rendered], language: str) -> Rendered:
+    """The few-shot form: solved examples stand before the input, which comes last; the answer stays as it is."""
+    opening, asked, answered, now = _EXAMPLES.get(language.split("-")[0].lower(), _EXAMPLES["en"])
+    examples = "\n\n".join(f"{asked}{one.input or one.instruction}\n{answered}{one.output}" for one in shown)
+    own = rendered.input or rendered.instruction
+    return Rendered(rendered.instruction, f"{opening}\n\n{examples}\n\n{now}\n\n{asked}{own}", rendered.output)
+
+
+def _text(value: Any, name: str) -> str:
+    """A value as it is read: lists with commas, {text, label} as `text (label)`. Raises ValueError for others."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and value:
+        return ", ".join(_item(one, name) for one in value)
+    raise ValueError(f"{name} must be a text, a number, or a list of texts or of {{text, label}}")
+
+
+def _item(value: Any, name: str) -> str:
+    if isinstance(value, dict) and set(value) == {"text", "label"} and all(isinstance(v, str) for v in value.values()):
+        return f"{value['text']} ({value['label']})"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"{name} has an entry that is neither a text nor {{text, label}}")
