@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test lint clean
+.PHONY: demo up test lint bench-economy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -19,6 +19,9 @@ test: lint
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
+
+bench-economy: $(INSTALLED)
+	@$(BIN)/python -m bench.economy
 
 # The file marks a finished installation, so that a second make starts at once. Every install takes the
 # versions of constraints.txt: without it pip would bring another torch, with gigabytes for GPUs.

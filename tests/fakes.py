@@ -107,3 +107,7 @@ def chat(content: str | None, finish: str = "stop", **more) -> bytes:
 
 def error(code: str, message: str = "in words") -> bytes:
     return json.dumps({"error": {"message": message, "type": "x", "param": None, "code": code}}).encode()
+
+
+async def nothing_known(draft) -> None:
+    """A screen that lets everything through."""

@@ -168,4 +168,13 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     if len(wanted) < LEAST_QUOTE or len(wanted) > len(text):
         return None
     found = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=ALIKE)
-    return (found.dest_start, found.dest_end) if found else None
+    return _whole_words(text, found.dest_start, found.dest_end) if found else None
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span widened to the words that it begins and ends in."""
+    while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
+        start -= 1
+    while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end += 1
+    return start, end

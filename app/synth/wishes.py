@@ -45,6 +45,9 @@ class Wishes:
 def wishes(instruction: str) -> Wishes:
     words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
     items = _ITEMS.search(instruction)
+    if items and _number(items) == 1:
+        # "Give a reason" asks for a form no more than "give reasons" does.
+        items = None
     return Wishes(
         words=_number(words),
         sentences=_number(sentences),

@@ -102,19 +102,20 @@ HARMFUL = {
 }
 
 # ruff: noqa: SIM905 - as texts the lists can be read
+# An answer of yes or no says all there is to say, so they are none.
 STOP_WORDS = {
     "en": frozenset(
         """a about above after again all also am an and any are as at be because been before being below
         between both but by can could did do does doing don't down during each few for from further had has
         have having he her here hers him his how i if in into is it its it's just me more
-        most my no nor not now of off on once only or other our out over own please same she
+        most my nor not now of off on once only or other our out over own please same she
         should so some such than that the their them then there these they this those through to too under until
-        up us very was we were what when where which while who whom why will with would yes you your""".split()
+        up us very was we were what when where which while who whom why will with would you your""".split()
     ),
     "ko": frozenset(
         """가 같은 것 것은 것이 것을 그 그것 그것은 그는 그런 그리고 그러나 그래서 나 나는
-        내 너 네 는 다 다른 더 도 등 또 또는 또한 때 때문에 를 를위해
-        만 및 바 수 아 아니 아니요 아주 안 에 에서 여기 예 와 왜 우리
+        내 너 는 다 다른 더 도 등 또 또는 또한 때 때문에 를 를위해
+        만 및 바 수 아 아니 아주 안 에 에서 여기 와 왜 우리
         위해 으로 은 을 음 이 이것 이것은 이런 있는 있다 있습니다 입니다 저 저는 제
         좀 중 즉 지금 처럼 하는 하고 하나 하지만 한 할 함께 합니다 해 했다""".split()
     ),
