@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field, replace
 
-from pydantic import BaseModel, StrictInt, StrictStr
+from pydantic import BaseModel, StrictStr
 
 from app.providers.teacher import Endpoint, Teacher, TeacherRefused, TryAgain
 from app.synth.prompting import TEXT, item_schema, list_schema
@@ -16,17 +16,17 @@ FORMS: tuple[ReplyForm, ...] = ("json_schema", "json_object", "tagged")
 _HOPELESS = ("credentials_refused", "quota_exhausted", "model_unknown")
 
 
-class _Fruit(BaseModel):
-    name: StrictStr
-    letters: StrictInt
+class _Example(BaseModel):
+    input: StrictStr
+    output: StrictStr
 
 
 _PROMPT = Prompt(
     step="check",
     position="check",
-    system="You fill in small forms exactly.",
-    user="Name two fruits, each with the number of its letters.",
-    schema=list_schema("fruits", item_schema({"name": TEXT, "letters": {"type": "integer", "minimum": 1}}), 2),
+    system="You work out examples of a task.",
+    user="Write 2 examples of this task:\n\n<instruction>Give the plural of the following English word.</instruction>",
+    schema=list_schema("instances", item_schema({"input": TEXT, "output": TEXT}), 2),
     temperature=0.0,
     max_tokens=300,
     template="check",
@@ -79,8 +79,8 @@ async def _try(endpoint: Endpoint, form: ReplyForm) -> tuple[Try, bool]:
         return Try(form, False, str(error), time.monotonic() - started), False
     finally:
         await teacher.close()
-    items, faults = read_items(served.reply, "fruits", _Fruit)
-    works = len(items) == 2 and not faults
-    words = "two valid items" if works else f"{len(items)} valid items of 2; it began {served.reply.text[:80]!r}"
+    items, faults = read_items(served.reply, "instances", _Example)
+    works = bool(items) and not faults
+    words = "valid items" if works else f"{len(items)} valid items of 2; it began {served.reply.text[:80]!r}"
     usage = None if served.usage_estimated else served.reply.usage
     return Try(form, works, words, time.monotonic() - started, served.model, usage), False
