@@ -1,6 +1,7 @@
 """All SQL of runs, batches and completions."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy import and_, func, or_, select, update
@@ -124,10 +125,18 @@ def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Rand
 
 
 def task_types(session: Session, run_id: str) -> dict[str, int]:
-    """Accepted rows of the run by task type."""
+    """Rows of the run by task type: those accepted, and those that batches under way were told to make."""
     kind = Record.tags["task_type"].astext
-    query = select(kind, func.count()).where(Record.run_id == run_id, Record.seq.is_not(None), kind.is_not(None))
-    return {name: count for name, count in session.execute(query.group_by(kind))}
+    made = select(kind, func.count()).where(Record.run_id == run_id, Record.seq.is_not(None), kind.is_not(None))
+    asked = Batch.plan["focus"]["task_type"].astext
+    coming = select(asked, func.sum(Batch.plan["proposals"].as_integer())).where(
+        Batch.run_id == run_id, Batch.status.in_(("pending", "leased")), asked.is_not(None)
+    )
+    found: Counter[str] = Counter()
+    for query in (made.group_by(kind), coming.group_by(asked)):
+        for name, count in session.execute(query):
+            found[name] += count
+    return found
 
 
 def has_seeds(session: Session, dataset_id: str) -> bool:
