@@ -58,6 +58,31 @@ def requested_schema(asked: ChatRequest, reading: Reading) -> dict | None:
 
 
 def _schema_of_keys(words: str) -> dict:
+    start = words.find('{"')
+    try:
+        example, _ = json.JSONDecoder().raw_decode(words, start)
+        return _schema_of_example(example)
+    except ValueError:
+        return _schema_of_shown_keys(words)
+
+
+def _schema_of_example(value: object) -> dict:
+    """The schema of the JSON that a prompt shows; `A | B` is a choice, a number the highest that may be given."""
+    if isinstance(value, dict):
+        properties = {name: _schema_of_example(part) for name, part in value.items()}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+    if isinstance(value, list):
+        return {"type": "array", "items": _schema_of_example(value[0]) if value else {"type": "string"}}
+    if isinstance(value, bool):
+        return {"type": "boolean"}
+    if isinstance(value, int):
+        return {"type": "integer", "minimum": 1, "maximum": max(1, value)}
+    if isinstance(value, str) and " | " in value:
+        return {"enum": value.split(" | ")}
+    return {"type": "string"}
+
+
+def _schema_of_shown_keys(words: str) -> dict:
     shown = dict(_SHOWN_KEY.findall(words)) or {"answer": ""}
     order = [name for name in shown if name in _INSTANCE_KEYS]
     properties = {}

@@ -119,8 +119,13 @@ class _Growing:
         while not self.growth.stop_reason:
             plans = [plan for plan in (self._plan() for _ in range(parallel)) if plan is not None]
             propose = METHODS[self.method].propose
-            for batch in asyncio.as_completed([propose(plan, self._ask, self._screen) for plan in plans]):
-                self._admit((await batch).candidates)
+            batches = [asyncio.ensure_future(propose(plan, self._ask, self._screen)) for plan in plans]
+            try:
+                for batch in asyncio.as_completed(batches):
+                    self._admit((await batch).candidates)
+            finally:
+                # When one fails, the others come home before the error goes on.
+                await asyncio.gather(*batches, return_exceptions=True)
             if not plans and not self.growth.stop_reason:
                 self.growth.stop_reason = "exhausted"
         return self.growth

@@ -1,0 +1,59 @@
+"""Sparse regions, topics and quotas."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.synth.coverage import density, sparse_sample
+from app.synth.focus import Focus, choose, tagged
+from app.synth.types import Candidate
+
+
+def crowd(near: int, far: int) -> np.ndarray:
+    """`near` rows in one corner, then `far` rows each by itself."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.eye(1, 64) + 0.05 * rng.standard_normal((near, 64)), rng.standard_normal((far, 64))])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_what_stands_alone_is_drawn_more_often_than_what_is_crowded():
+    vectors = crowd(90, 10)
+    drawn = Counter(place >= 90 for seed in range(300) for place in sparse_sample(vectors, 2, random.Random(seed)))
+    assert drawn[True] / drawn.total() > 0.25
+    assert density(vectors)[:90].min() > density(vectors)[90:].max()
+
+
+@given(st.integers(0, 12), st.integers(0, 15), st.integers(0, 99))
+def test_a_sample_has_no_row_twice(n, count, seed):
+    vectors = np.random.default_rng(seed).standard_normal((n, 4)).astype(np.float32)
+    drawn = sparse_sample(vectors, count, random.Random(seed))
+    assert len(set(drawn)) == len(drawn) == min(n, count)
+
+
+def test_the_type_that_is_behind_its_share_is_next():
+    rng, made = random.Random(1), Counter()
+    for _ in range(300):
+        made[choose((), {"a": 0.5, "b": 0.3, "c": 0.2}, made, rng)["task_type"]] += 1
+    assert made == {"a": 150, "b": 90, "c": 60}
+    topics = Counter(choose(("x", "y"), {}, {}, rng)["topic"] for _ in range(200))
+    assert set(topics) == {"x", "y"} and min(topics.values()) > 60
+    assert choose((), {}, {}, rng) == {}
+
+
+@pytest.mark.parametrize(
+    ("is_classification", "asked", "tag"),
+    [(True, "rewriting", "classification"), (False, "classification", None), (False, "rewriting", "rewriting")],
+)
+def test_a_task_is_tagged_by_what_it_was_found_to_be(is_classification, asked, tag):
+    row = tagged(Candidate("x", is_classification=is_classification), Focus("t", asked))
+    assert row.tags.get("task_type") == tag and row.tags["topic"] == "t"
+
+
+def test_the_words_of_a_focus_are_in_the_language():
+    assert Focus("tea", "rewriting").words("en").count("\n") == 2
+    assert "주제" in Focus("차").words("ko-KR")
+    assert Focus().words("en") == ""
