@@ -1,0 +1,62 @@
+"""Local scores as a job: over the rows of a dataset, stored with them, used by a snapshot."""
+
+import json
+import uuid
+
+import pytest
+
+from tests.service.test_main_job import post, rows_of, wait
+
+
+@pytest.fixture(scope="module")
+def dataset(api) -> dict:
+    made, place = post(api, "/v1/datasets", 201, name=f"scored {uuid.uuid4()}")
+    rows = [{"instruction": f"Explain part {n} of {w}", "output": f"{w} has a part {n}."} for n, w in enumerate(WORDS)]
+    body = "\n".join(json.dumps(row) for row in rows).encode()
+    answer = api.post(f"{place}/imports", content=body, headers={"content-type": "application/jsonl"})
+    wait(api, answer.headers["location"])
+    return made
+
+
+WORDS = ("harbours", "mills", "orchards", "violins", "glaciers", "bakeries", "comets", "theatres", "deserts", "looms")
+
+
+def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, dataset):
+    made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=256)
+    done = wait(api, place, 120)
+    assert (done["status"], done["stop_reason"]) == ("succeeded", "completed"), done
+    rows = rows_of(api, dataset, status="accepted")
+    assert done["done_rows"] == done["rows"] == len(rows) == made["rows"]
+    assert all(row["scores"]["local.perplexity"] > 1 and row["scores"]["local.ifd"] > 0 for row in rows)
+    assert done["summary"]["scored"] == len(rows)
+    chosen = {"selection": {"method": "top_k", "k": 2, "quality": "local.ifd"}, "splits": {"train": 1.0}}
+    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=["alpaca"], **chosen)
+    assert wait(api, place)["rows"] == 2
+    lines = [json.loads(line) for line in api.get(f"{place}/files/train.alpaca.jsonl").text.splitlines()]
+    best = sorted(rows, key=lambda row: -row["scores"]["local.ifd"])[:2]
+    assert {line["instruction"] for line in lines} == {row["instruction"] for row in best}
+    kinds = {event["type"] for event in api.get(f"/v1/scorings/{done['id']}/events").json()["data"]}
+    assert {"status", "stage", "progress"} <= kinds
+
+
+def test_a_scoring_can_be_cancelled_and_nothing_is_left_of_it(api, dataset):
+    made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"])
+    assert api.post(f"{place}/cancel").json()["status"] in ("cancelling", "cancelled")
+    ended = wait(api, place, 60)
+    assert ended["status"] == "cancelled"
+    assert api.post(f"{place}/cancel").json() == ended
+    assert made["id"] in [one["id"] for one in api.get("/v1/scorings").json()["data"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"base_model": "nope"}, "/base_model"),
+        ({"dataset_id": "ds_nope"}, "/dataset_id"),
+        ({"run_id": "run_nope"}, "/run_id"),
+        ({"max_length": 1}, "/max_length"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(api, dataset, change, pointer):
+    answer = api.post("/v1/scorings", json={"dataset_id": dataset["id"]} | change)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
