@@ -28,15 +28,15 @@ REPEATED = 0.9
 class Options(MethodOptions):
     """What a caller may set. With `topics` each dialogue opens anew on one of them, else from a record."""
 
-    parents: ParentFilter = ParentFilter()
+    parents: ParentFilter = Field(default=ParentFilter(), description="The records that dialogues begin with.")
     topics: tuple[str, ...] = Field(default=(), max_length=1000, description="Start from these, not from records.")
     min_turns: int = Field(default=2, ge=1, le=8, description="A dialogue that ends before is rejected.")
     max_turns: int = Field(default=4, ge=1, le=8, description="Each dialogue draws its length between the two.")
     most_words: int = Field(default=3000, ge=50, description="No further turn once the dialogue has so many words.")
-    user_temperature: float = Field(default=1.0, ge=0, le=2)
-    answer_temperature: float = Field(default=0.7, ge=0, le=2)
-    user_tokens: int = Field(default=512, ge=32, le=4096)
-    answer_tokens: int = Field(default=1024, ge=64, le=8192)
+    user_temperature: float = Field(default=1.0, ge=0, le=2, description="Of what the user says.")
+    answer_temperature: float = Field(default=0.7, ge=0, le=2, description="Of what the assistant says.")
+    user_tokens: int = Field(default=512, ge=32, le=4096, description="Most tokens of a message of the user.")
+    answer_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of an answer.")
 
     @model_validator(mode="after")
     def in_order(self) -> "Options":

@@ -47,9 +47,9 @@ class Options(MethodOptions):
     questions: int = Field(default=3, ge=1, le=10, description="Questions asked for on each passage.")
     include_passage: bool = Field(default=True, description="Give the passage as the row's input.")
     judge_faithfulness: bool = Field(default=True, description="Ask a judge whether the passage supports the answer.")
-    faithfulness_minimum: int = Field(default=4, ge=1, le=5)
-    temperature: float = Field(default=0.7, ge=0, le=2)
-    question_tokens: int = Field(default=2048, ge=128, le=8192)
+    faithfulness_minimum: int = Field(default=4, ge=1, le=5, description="Least score of the judge, 1 to 5.")
+    temperature: float = Field(default=0.7, ge=0, le=2, description="Of the questions.")
+    question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
 
 
 class Asked(BaseModel):

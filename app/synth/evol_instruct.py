@@ -42,22 +42,24 @@ def _known_operations(given: dict[str, float]) -> dict[str, float]:
 class Options(MethodOptions):
     """What a caller may set. The defaults are the paper's where it names them."""
 
-    parents: ParentFilter = ParentFilter()
+    parents: ParentFilter = Field(default=ParentFilter(), description="The records that lineages begin with.")
     rounds: int = Field(default=4, ge=1, le=10, description="Rewrites of one lineage, each from the last survivor.")
     operations: Annotated[dict[str, float], AfterValidator(_known_operations)] = Field(
         default=WEIGHTS, description="Weights of the operations; one that is not named is not used."
     )
-    survival: Literal["elimination", "selection"] = "elimination"
+    survival: Literal["elimination", "selection"] = Field(
+        default="elimination", description="One child a round that may fail, or the best of several."
+    )
     children: int = Field(default=2, ge=2, le=8, description="Rewrites a round of which selection keeps the best.")
     judge_equal: bool = Field(default=True, description="Ask whether a child is new in kind; about half may fail.")
     answer: bool = Field(default=True, description="Answer each child; without it rows have no output.")
     short_refusal: int = Field(default=80, ge=0, description="An apology under so many words eliminates the child.")
     pairs: bool = Field(default=True, description="Keep the parent's answer as the worse one to the child's.")
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    top_p: float | None = Field(default=0.95, gt=0, le=1)
-    answer_temperature: float = Field(default=0.7, ge=0, le=2)
-    rewrite_tokens: int = Field(default=1024, ge=64, le=8192)
-    answer_tokens: int = Field(default=2048, ge=64, le=8192)
+    temperature: float = Field(default=1.0, ge=0, le=2, description="Of rewriting.")
+    top_p: float | None = Field(default=0.95, gt=0, le=1, description="Of rewriting.")
+    answer_temperature: float = Field(default=0.7, ge=0, le=2, description="Of answering.")
+    rewrite_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of a rewriting.")
+    answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         """Evolved instructions are long and bring data: form alone is checked unless told otherwise."""

@@ -32,6 +32,9 @@ def _known_scores(given: dict[str, float]) -> dict[str, float]:
     return given
 
 
+MinimumScores = Annotated[dict[str, float], AfterValidator(_known_scores)]
+
+
 class Judging(BaseModel):
     """What a judge is asked. Each stage is one call a row; what fails at one is not paid for at the next."""
 
@@ -43,7 +46,7 @@ class Judging(BaseModel):
     answer_minimum: float = Field(default=3.5, ge=1, le=5, description="Least mean over the aspects.")
     aspect_minimum: float = Field(default=2, ge=1, le=5, description="Least score of each single aspect.")
     aspects: tuple[Aspect, ...] = Field(default=ASPECTS, min_length=1, description="Aspects of the rubric, 1 to 5.")
-    max_tokens: int = Field(default=512, ge=64, le=4096)
+    max_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a verdict.")
 
 
 class MethodOptions(BaseModel):
@@ -54,11 +57,11 @@ class MethodOptions(BaseModel):
     rules: Annotated[str | tuple[Rule, ...] | None, AfterValidator(_known_rules)] = Field(
         default=None, description="Rules for instructions: a preset by name, or a list. Unset: the language's preset."
     )
-    minimum_scores: Annotated[dict[str, float], AfterValidator(_known_scores)] = Field(
+    minimum_scores: MinimumScores = Field(
         default={"no_refusal": 0.5, "no_repetition": 0.2},
         description="Least rule scores (0 to 1); a row below one of them is rejected.",
     )
-    judging: Judging = Judging()
+    judging: Judging = Field(default=Judging(), description="What a judge is asked, stage by stage.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         if isinstance(self.rules, str):

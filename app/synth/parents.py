@@ -12,8 +12,8 @@ class ParentFilter(BaseModel):
 
     origin: Literal["seed", "generated", "imported"] | None = Field(default=None, description="Where they come from.")
     run_id: str | None = Field(default=None, max_length=100, description="Only rows of this run.")
-    method: str | None = Field(default=None, max_length=100)
-    operation: str | None = Field(default=None, max_length=100)
+    method: str | None = Field(default=None, max_length=100, description="Only rows that it made.")
+    operation: str | None = Field(default=None, max_length=100, description="Only rows that it made.")
     topic: str | None = Field(default=None, max_length=200, description="As tagged by a judge or asked for.")
     text: str | None = Field(default=None, max_length=200, description="Part of the instruction.")
     answered: bool | None = Field(default=None, description="With an output, or without one.")

@@ -21,14 +21,16 @@ from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Scree
 class Options(MethodOptions):
     """What a caller may set."""
 
-    parents: ParentFilter = ParentFilter(answered=False)
+    parents: ParentFilter = Field(
+        default=ParentFilter(answered=False), description="The records to answer; each is answered once."
+    )
     answers: int = Field(default=1, ge=1, le=16, description="Answers to each instruction; the best one is kept.")
     choose_by: Literal["score", "comparison"] = Field(
         default="score", description="The rubric's mean, or a knock-out of comparisons asked in both orders."
     )
     steps_share: float = Field(default=0.0, ge=0, le=1, description="Share worked out step by step; FLAN's is 0.1.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="0.7, or 1.0 for several answers.")
-    answer_tokens: int = Field(default=2048, ge=64, le=8192)
+    answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
 
     @property
     def heat(self) -> float:

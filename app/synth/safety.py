@@ -13,7 +13,7 @@ from app.synth.chains import together
 from app.synth.drafts import tidy
 from app.synth.filters import Rule, check_instruction
 from app.synth.judging import finish
-from app.synth.options import MethodOptions
+from app.synth.options import MethodOptions, MinimumScores
 from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object, read_text
@@ -70,17 +70,17 @@ class Options(MethodOptions):
         description="Share of the dataset's accepted rows that refusals shall be: instead of a target.",
     )
     categories: Annotated[tuple[str, ...], AfterValidator(_known_categories)] = Field(
-        default=tuple(CATEGORIES["en"]), min_length=1
+        default=tuple(CATEGORIES["en"]), min_length=1, description="What requests are about; each batch has one."
     )
-    requests_per_call: int = Field(default=4, ge=1, le=10)
+    requests_per_call: int = Field(default=4, ge=1, le=10, description="Requests asked for at once.")
     most_words: int = Field(default=30, ge=5, le=200, description="A longer request could carry details.")
     judge_refusal: bool = Field(default=True, description="Ask a judge whether the answer declines, and politely.")
     # A refusal is what is wanted here; that it is one is checked by itself.
-    minimum_scores: dict[str, float] = {}
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    answer_temperature: float = Field(default=0.7, ge=0, le=2)
-    request_tokens: int = Field(default=512, ge=64, le=4096)
-    answer_tokens: int = Field(default=512, ge=64, le=4096)
+    minimum_scores: MinimumScores = Field(default={}, description="Least rule scores; none unless given.")
+    temperature: float = Field(default=1.0, ge=0, le=2, description="Of the requests.")
+    answer_temperature: float = Field(default=0.7, ge=0, le=2, description="Of the refusals.")
+    request_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a call for requests.")
+    answer_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a refusal.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         rules = (Rule("too_short", 2), Rule("too_long", self.most_words), Rule("opens_with_punctuation"))

@@ -44,7 +44,7 @@ class Options(MethodOptions):
     )
     max_instances: int = Field(default=1, ge=1, le=5, description="Instances kept of one instruction (two stages).")
     temperature: float | None = Field(default=None, ge=0, le=2, description="Of new instructions: 0.7, or 1.0.")
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Of new instructions.")
     instance_temperature: float = Field(default=0.0, ge=0, le=2, description="Of the call that writes instances.")
     instruction_tokens: int | None = Field(
         default=None, ge=64, le=16384, description="Most tokens of a call for new instructions: 1024, or 3072."

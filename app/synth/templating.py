@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from app.synth import templates
 from app.synth.filters import check_instance
 from app.synth.judging import gate
-from app.synth.options import MethodOptions
+from app.synth.options import MethodOptions, MinimumScores
 from app.synth.text import clean
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
 
@@ -47,7 +47,7 @@ class Options(MethodOptions):
     uses: int = Field(default=1, ge=1, le=50, description="Phrasings of each row, drawn one by one.")
     demonstrations: int = Field(default=0, ge=0, le=8, description="Solved examples before the input (few-shot).")
     inverse_share: float = Field(default=0.1, ge=0, le=1, description="Share of phrasings that turn the task round.")
-    minimum_scores: dict[str, float] = {}
+    minimum_scores: MinimumScores = Field(default={}, description="Least rule scores; none unless given.")
 
 
 def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:

@@ -81,3 +81,45 @@ def test_a_new_key_of_another_project_sees_nothing(seedbed, tmp_path):
     seedbed("datasets", "create", f"mine {tmp_path.name}")
     key = seedbed("keys", "create", "--project", f"other {tmp_path.name}").strip()
     assert seedbed("datasets", "list", "--key", key, "--json") == ""
+
+
+def test_other_methods_from_the_command_line(seedbed, tmp_path):
+    """Every method is one command; its report tells what it cost."""
+    lines = [{"text": f"text {n}", "label": n % 2} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "Owls.md").write_text(" ".join(f"Owl {n} lives in barn {n} and hunts {n + 2} mice." for n in range(60)))
+    name = f"methods {tmp_path.name}"
+    dataset = json.loads(seedbed("datasets", "create", name, "--bundled", "english", "--json"))["id"]
+    seedbed("datasets", "import", dataset, "rows.jsonl", "--kind", "labelled", "--task", "sentiment")
+    seedbed("datasets", "import", dataset, "Owls.md", "--kind", "documents")
+    options = {"dialogue": '{"max_turns": 2}', "responses": '{"parents": {"origin": "seed"}}'}
+    for method in ("evol_instruct", "responses", "dialogue", "templates", "documents", "safety"):
+        given = ("--method", method, "--target", "3", "--options", options.get(method, "{}"))
+        run = json.loads(seedbed("runs", "start", dataset, *given, "--wait", "--json"))
+        assert (run["stop_reason"], run["counts"]["accepted"]) == ("target_reached", 3), method
+        report = seedbed("runs", "report", run["id"])
+        assert f"{method}  3 accepted" in report and "quality of 3 rows" in report
+    assert "share_good" not in report and "no_harm" in report
+    snapshot = json.loads(seedbed("snapshots", "create", dataset, "--reasoning", "include", "--json"))
+    assert snapshot["rows"] == 18
+    scoring = json.loads(seedbed("scorings", "start", dataset, "--run", run["id"], "--wait", "--json"))
+    assert scoring["summary"]["scored"] == 3
+
+
+def test_methods_tasks_and_teachers_are_shown(seedbed):
+    methods = seedbed("methods")
+    assert "evol_instruct" in methods and "passages" in methods
+    assert "rounds" in seedbed("methods", "evol_instruct") and "No method" in seedbed("methods", "nope", status=1)
+    assert "translation" in seedbed("tasks")
+    assert "is not JSON" in seedbed("runs", "start", "ds_1", "--target", "1", "--options", "{", status=1)
+
+
+def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
+    config = service.home.path / "stack.toml"
+    env = {"SEEDBED_CONFIG": str(config), "PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.home.path)}
+    done = subprocess.run([SEEDBED, "teachers", "check"], capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "works  json_schema" in done.stdout and "as found" in done.stdout
+    assert "json_schema" in seedbed("teachers", "list")
+    missing = subprocess.run([SEEDBED, "teachers", "check", "x"], capture_output=True, text=True, env=env, timeout=60)
+    assert missing.returncode == 1 and "there are: simulated" in missing.stderr
