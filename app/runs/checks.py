@@ -29,6 +29,8 @@ def checked(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset,
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     options = _options(method.options, body.options)
+    if options.judging.answer and not method.asks_teacher and body.judge is None:
+        raise invalid("/judge", f"the method {body.method} asks no teacher; name the one that judges", "missing")
     _material(session, dataset, method.draws(options), options)
     return dataset, options
 

@@ -78,11 +78,9 @@ class _Slice:
 
     def _teachers(self) -> dict[str, Teacher]:
         """Who answers the prompts: the judge is the teacher, unless another one was named."""
-        if self.run.teacher is None:
-            return {}
-        teacher = self.tools.teacher(self.run.teacher)
-        other = self.run.judge not in (None, self.run.teacher)
-        return {"teacher": teacher, "judge": self.tools.teacher(self.run.judge) if other else teacher}
+        names = {"teacher": self.run.teacher, "judge": self.run.judge or self.run.teacher}
+        opened = {name: self.tools.teacher(name) for name in set(names.values()) if name is not None}
+        return {role: opened[name] for role, name in names.items() if name is not None}
 
     async def _turn(self) -> bool:
         """Look, take on new batches, wait a little. False when there is nothing left to do."""
@@ -106,11 +104,11 @@ class _Slice:
 
     def _room(self) -> int:
         """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
-        teacher = self.batch.teachers.get("teacher")
-        if teacher is None:
+        asked = self.batch.teachers.get("teacher") or self.batch.teachers.get("judge")
+        if asked is None:
             return BATCHES_WITHOUT_TEACHER
         per_batch = METHODS[self.run.method].batch_size(drawing.options_of(self.run))
-        return max(2, -(-teacher.endpoint.in_flight * 3 // (2 * per_batch)))
+        return max(2, -(-asked.endpoint.in_flight * 3 // (2 * per_batch)))
 
     async def _hand_on(self) -> None:
         """Ring at the end of the slice's time, while its last batches come home: nobody waits for them."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
 from app.synth.chains import together
-from app.synth.filters import check_instruction
+from app.synth.filters import PRESETS, Rule, check_instruction
 from app.synth.judging import finish, judge_question
 from app.synth.lexical import similarity
 from app.synth.options import MethodOptions
@@ -43,6 +43,10 @@ class Options(MethodOptions):
         if self.min_turns > self.max_turns:
             raise ValueError(f"min_turns ({self.min_turns}) is over max_turns ({self.max_turns})")
         return self
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """People open a conversation as they like: form alone is checked unless told otherwise."""
+        return PRESETS["form"] if self.rules is None else super().rules_for(language)
 
 
 class Message(BaseModel):

@@ -6,12 +6,13 @@ teacher gives is looked up in the passage, so that a source that does not exist 
 
 import re
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr
 from rapidfuzz import fuzz
 
 from app.synth.chains import together
-from app.synth.filters import check_instance, check_instruction
+from app.synth.filters import PRESETS, Rule, check_instance, check_instruction
 from app.synth.judging import Score, finish
 from app.synth.options import MethodOptions
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
@@ -43,6 +44,8 @@ def passages(text: str) -> list[tuple[int, str]]:
 class Options(MethodOptions):
     """What a caller may set."""
 
+    judges_questions: ClassVar[bool] = False
+
     document_ids: tuple[str, ...] = Field(default=(), max_length=1000, description="Only these; all unless given.")
     questions: int = Field(default=3, ge=1, le=10, description="Questions asked for on each passage.")
     include_passage: bool = Field(default=True, description="Give the passage as the row's input.")
@@ -50,6 +53,10 @@ class Options(MethodOptions):
     faithfulness_minimum: int = Field(default=4, ge=1, le=5, description="Least score of the judge, 1 to 5.")
     temperature: float = Field(default=0.7, ge=0, le=2, description="Of the questions.")
     question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """A text may be about a map or a file: form alone is checked unless told otherwise."""
+        return PRESETS["form"] if self.rules is None else super().rules_for(language)
 
 
 class Asked(BaseModel):

@@ -1,8 +1,8 @@
 """What every method takes beside its own options: the rules of form, the least scores, the judge's stages."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.synth.filters import PRESETS, RULES, Rule, instruction_rules
 from app.synth.scores import RULE_SCORES
@@ -50,9 +50,10 @@ class Judging(BaseModel):
 
 
 class MethodOptions(BaseModel):
-    """Options that every method shares."""
+    """Options that every method shares. `judges_questions`: it has questions before it pays for their answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    judges_questions: ClassVar[bool] = True
 
     rules: Annotated[str | tuple[Rule, ...] | None, AfterValidator(_known_rules)] = Field(
         default=None, description="Rules for instructions: a preset by name, or a list. Unset: the language's preset."
@@ -62,6 +63,12 @@ class MethodOptions(BaseModel):
         description="Least rule scores (0 to 1); a row below one of them is rejected.",
     )
     judging: Judging = Field(default=Judging(), description="What a judge is asked, stage by stage.")
+
+    @model_validator(mode="after")
+    def stage_is_there(self) -> "MethodOptions":
+        if self.judging.question and not self.judges_questions:
+            raise ValueError("judging.question: here answers come with their questions; set judging.answer")
+        return self
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         if isinstance(self.rules, str):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from app.synth.answering import answer
 from app.synth.chains import together
-from app.synth.judging import compare, gate, judge_answer
+from app.synth.judging import compare, gate, judge_answer, judge_question
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
 from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Screen
@@ -55,6 +55,10 @@ async def _answers(batch: Batch, parent: Parent, place: int, ask: Ask) -> list[C
         scope="row",
         operation="steps" if steps else None,
     )
+    if options.judging.question:
+        draft = await judge_question(batch, draft, str(place), ask)
+        if draft.rejection is not None:
+            return [draft]
     rows = await together(_one(batch, draft, f"{place}-{n}", n, steps, ask) for n in range(options.answers))
     if options.answers == 1:
         return rows

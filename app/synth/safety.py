@@ -5,7 +5,7 @@ recipe, so that the rows teach to decline without saying how the harm is done.
 """
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, StrictStr
 
@@ -62,6 +62,8 @@ def _known_categories(given: tuple[str, ...]) -> tuple[str, ...]:
 
 class Options(MethodOptions):
     """What a caller may set."""
+
+    judges_questions: ClassVar[bool] = False
 
     share: float | None = Field(
         default=None,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr
+from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
 
 from app.synth import self_instruct_one_call
 from app.synth.chains import together
@@ -50,6 +50,14 @@ class Options(MethodOptions):
         default=None, ge=64, le=16384, description="Most tokens of a call for new instructions: 1024, or 3072."
     )
     instance_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of an instance call.")
+
+    @model_validator(mode="after")
+    def fits_the_variant(self) -> "Options":
+        if self.variant == "one_call" and self.judging.question:
+            raise ValueError("judging.question: in one call answers come with their questions; set judging.answer")
+        if self.variant == "one_call" and self.max_instances > 1:
+            raise ValueError("max_instances: one call gives one instance of each instruction")
+        return self
 
     def of_variant(self, name: str) -> int | float:
         """A setting, or the variant's default for it."""

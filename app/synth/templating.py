@@ -5,13 +5,14 @@ of others on purpose, so that only whole rows are compared.
 """
 
 import random
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
 from app.synth import templates
+from app.synth.chains import together
 from app.synth.filters import check_instance
-from app.synth.judging import gate
+from app.synth.judging import finish
 from app.synth.options import MethodOptions, MinimumScores
 from app.synth.text import clean
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
@@ -33,6 +34,8 @@ def _known_weights(given: dict[str, float]) -> dict[str, float]:
 
 class Options(MethodOptions):
     """What a caller may set."""
+
+    judges_questions: ClassVar[bool] = False
 
     tasks: Annotated[tuple[str, ...], AfterValidator(_known_tasks)] = Field(
         default=(), description="Only these tasks' rows; all unless given."
@@ -60,8 +63,11 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
 
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
-    """One row for each source of the batch."""
-    return Proposal(tuple(_row(batch, source, n) for n, source in enumerate(batch.sources)))
+    """One row for each source of the batch; a judge is asked only where the options say so."""
+    rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
+    fresh = [row for row in rows if row.rejection is None]
+    finished = iter(await together(finish(batch, row, str(n), ask) for n, row in enumerate(fresh)))
+    return Proposal(tuple(row if row.rejection is not None else next(finished) for row in rows))
 
 
 def _row(batch: Batch, source: Source, place: int) -> Candidate:
@@ -93,7 +99,7 @@ def _row(batch: Batch, source: Source, place: int) -> Candidate:
         }
     )
     fault = _fault(row)
-    return row.turned_away(fault.reason, fault.value) if fault else gate(row, batch)
+    return row.turned_away(fault.reason, fault.value) if fault else row
 
 
 def _shown(batch: Batch, source: Source, rng: random.Random) -> list[Source]:

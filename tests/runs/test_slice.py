@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 from redis import Redis
@@ -49,6 +50,9 @@ class Scripted:
             reply = {"instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(asked_for(body))]}
         elif asked == "classification":
             reply = {"is_classification": False}
+        elif asked == "answer_verdict":
+            names = body["response_format"]["json_schema"]["schema"]["properties"]
+            reply = {name: "fine" if name in ("rationale", "topic") else 4 for name in names}
         else:
             reply = {"instances": [{"input": "", "output": f"An answer about {unlike(key)}"}]}
         return 200, {}, chat(json.dumps(reply))
@@ -70,6 +74,7 @@ def start(database, tmp_path, monkeypatch):
         path.write_text(
             f'[[teachers]]\nname = "t"\nbase_url = "{server.url}"\nmodel = "m"\n'
             'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 3\n'
+            f'[[teachers]]\nname = "j"\nbase_url = "{server.url}"\nmodel = "judge"\nprompt_price = "15"\n'
         )
         monkeypatch.setenv("SEEDBED_CONFIG", str(path))
         config.settings.cache_clear(), config.file_config.cache_clear()
@@ -306,3 +311,42 @@ def test_no_more_is_asked_for_than_is_needed(start):
     run = run_of(id)
     # Two batches, of eight and of three proposals, three calls for each row but the shared ones.
     assert (run.accepted, run.rejected, script.served.total()) == (11, 0, 2 + 2 * 11)
+
+
+def test_another_teacher_judges_at_its_own_price(start):
+    script = Scripted()
+    id, tools = start(script, target=6, judge="j", options={"judging": {"answer": True}})
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted, run.judge) == ("succeeded", 6, "j")
+    books_balance(run)
+    with transaction() as session:
+        rows = session.execute(
+            select(Completion.step, Completion.teacher, Completion.model, func.count(), func.sum(Completion.cost_usd))
+            .where(Completion.run_id == id)
+            .group_by(Completion.step, Completion.teacher, Completion.model)
+        ).all()
+        scores = session.scalars(select(Record.scores).where(Record.run_id == id, Record.seq.is_not(None))).all()
+    asked = {step: (teacher, model, count) for step, teacher, model, count, _ in rows}
+    assert asked["judge_answer"] == ("j", "judge", 6)
+    assert asked["instances"][:2] == ("t", "m")
+    assert {step: cost for step, *_, cost in rows}["judge_answer"] == 6 * 10 * Decimal("0.000015")
+    assert all(one["judge.overall"] == 4 for one in scores)
+
+
+def test_what_is_in_flight_is_not_paid_for_twice(start):
+    """Two batches at once propose the same: the second is turned away before its instance is asked for."""
+
+    def fault(body, count):
+        if body["response_format"]["json_schema"]["name"] != "instructions":
+            return None
+        texts = [f"Explain to me {unlike(n)}" for n in range(asked_for(body))]
+        return 200, {}, chat(json.dumps({"instructions": texts}))
+
+    script = Scripted(fault, seconds=0.3)
+    id, tools = start(script, target=16, max_candidates=24)
+    slice.work(id, tools)
+    run = run_of(id)
+    instances = [body for body in script.served if '"name": "instances"' in body]
+    assert run.accepted == 8 and len(instances) == 8
+    assert run.rejected_by_reason["duplicate_lexical"] >= 8
