@@ -25,6 +25,8 @@ def show_report(session: Session, report: dict) -> None:
         fields = ("operation", "offered", "accepted", "survival", "judged_equal.equal", "calls", "cost_usd", "rejected")
         session.table(report["operations"], fields)
     _show_quality(session, report["quality"])
+    if report["note"]:
+        out.print(f"\n{report['note']}")
 
 
 def _show_quality(session: Session, quality: dict) -> None:

@@ -91,8 +91,11 @@ class _Deciding:
     def load_pool(self, candidates: Sequence[Candidate]) -> None:
         fresh = [c for c in candidates if c.rejection is None]
         self.copies = store.pool_hashes(self.session, self.dataset.id, [identity(c) for c in fresh])
-        joining = {c.instruction for c in fresh if c.scope == "row"}
-        self.heads = store.head_ids(self.session, self.dataset.id, joining)
+        wanted = {c.instruction for c in fresh if c.scope == "row"}
+        # What a row was near to while both were in flight may have its own row by now.
+        rejections = [c.rejection for c in candidates if c.rejection is not None]
+        wanted |= {one.nearest_text for one in rejections if one.nearest_text and one.nearest_id is None}
+        self.heads = store.head_ids(self.session, self.dataset.id, wanted)
 
     def decide(self, candidate: Candidate, vector: np.ndarray | None) -> None:
         id = new_id("rec")
@@ -146,6 +149,10 @@ class _Deciding:
     def _pair(self, record_id: str, pair: Pair) -> dict:
         return {"id": new_id("pref"), "dataset_id": self.dataset.id, "record_id": record_id} | asdict(pair)
 
+    def _nearest_id(self, found: Rejection) -> str | None:
+        known = self.families.get(found.nearest_text)
+        return found.nearest_id or (known if isinstance(known, str) else self.heads.get(found.nearest_text))
+
     def _row(self, id: str, candidate: Candidate, family: str) -> dict:
         found = candidate.rejection
         return {
@@ -167,7 +174,7 @@ class _Deciding:
             "simulated": candidate.simulated,
             "reason": found.reason if found else None,
             "detail": {"value": found.value, "threshold": found.threshold} if found else None,
-            "nearest_id": found.nearest_id if found else None,
+            "nearest_id": self._nearest_id(found) if found else None,
             "nearest_text": (found.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if found else None,
             "run_id": self.origin.run_id,
             "batch_id": self.origin.batch_id,

@@ -9,7 +9,7 @@ from app.access.dependencies import Authorized, OncePerKey
 from app.db import Db
 from app.paging import After, Limit, Page, page
 from app.runs import report, service, store
-from app.runs.schemas import MethodList, RunCreate, RunView, TeacherList, run_view
+from app.runs.schemas import MethodList, ReportView, RunCreate, RunView, TeacherList, run_view
 from app.tables.runs import Run
 
 router = APIRouter(prefix="/v1")
@@ -68,7 +68,7 @@ def run_events(
     return events.respond(request, id, after, limit, lambda s: s.get(Run, id).ended)
 
 
-@router.get("/runs/{id}/report", operation_id="getRunReport", tags=["runs"])
+@router.get("/runs/{id}/report", operation_id="getRunReport", response_model=ReportView, tags=["runs"])
 def run_report(id: str, caller: Authorized, session: Db):
     """What the run is worth: cost by step, survival by operation, and the quality of its accepted rows in numbers.
 

@@ -5,8 +5,9 @@ from decimal import Decimal
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app.datasets.schemas import SIMULATED_NOTE
 from app.runs import store
-from app.runs.schemas import money
+from app.runs.schemas import ReportView, money
 from app.synth.report import quality_report
 from app.tables.datasets import Record
 from app.tables.runs import Completion, Run
@@ -14,22 +15,23 @@ from app.tables.runs import Completion, Run
 SAMPLE, SEEDS = 2000, 1000
 
 
-def of_run(session: Session, run: Run) -> dict:
+def of_run(session: Session, run: Run) -> ReportView:
     rows = store.sample_rows(session, run.id, SAMPLE)
     known = store.family_embeddings(session, [row.family for row in rows])
     seeds = store.seed_embeddings(session, run.dataset_id, SEEDS)
-    return {
-        "run_id": run.id,
-        "method": run.method,
-        "accepted": run.accepted,
-        "rejected": run.rejected,
-        "rejected_by_reason": run.rejected_by_reason,
-        "economy": _economy(session, run),
-        "operations": _operations(session, run),
-        "sampled_rows": len(rows),
-        "quality": quality_report(rows, _matrix(rows, known), _stacked(seeds)),
-        "simulated": run.simulated,
-    }
+    return ReportView(
+        run_id=run.id,
+        method=run.method,
+        accepted=run.accepted,
+        rejected=run.rejected,
+        rejected_by_reason=run.rejected_by_reason,
+        economy=_economy(session, run),
+        operations=_operations(session, run),
+        sampled_rows=len(rows),
+        quality=quality_report(rows, _matrix(rows, known), _stacked(seeds)),
+        simulated=run.simulated,
+        note=SIMULATED_NOTE if run.simulated else None,
+    )
 
 
 def _economy(session: Session, run: Run) -> dict:

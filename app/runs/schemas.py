@@ -133,6 +133,22 @@ def money(value: Decimal | None) -> str | None:
     return None if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
+class ReportView(View):
+    """What a run is worth. Counts and shares; histograms are edges and counts, ready to be drawn."""
+
+    run_id: str
+    method: str
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    economy: dict = Field(description="Calls, tokens and dollars by step, and an accepted row's share of them.")
+    operations: list[dict] = Field(description="By operation: offered, accepted, why not, verdicts, cost.")
+    sampled_rows: int
+    quality: dict = Field(description="The checklist, diversity, difficulty, lengths and every score's spread.")
+    simulated: bool
+    note: str | None
+
+
 class MethodView(View):
     """A way of making data. `draws_from`: what a run of it needs in the dataset, with its default options."""
 

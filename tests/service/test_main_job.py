@@ -78,12 +78,16 @@ def test_the_run_has_exactly_its_target_and_its_counts_are_rows(api, dataset, ru
 
 
 def test_every_row_is_marked_and_every_rejection_explained(api, dataset, run):
-    for row in rows_of(api, dataset, run_id=run["id"]):
+    rows = rows_of(api, dataset, run_id=run["id"])
+    texts = {row["instruction"] for row in rows}
+    for row in rows:
         assert row["simulated"]
         if row["status"] == "rejected":
             assert row["reason"]
             if row["reason"].startswith("duplicate"):
-                assert row["nearest_id"] and row["nearest_text"] and row["detail"]["value"]
+                assert row["nearest_text"] and row["detail"]["value"]
+                # Without an id it was near to one that was in flight at the same time, and decided later.
+                assert row["nearest_id"] or row["nearest_text"] in texts
     assert run["simulated"] and "teaches a model nothing" in run["note"]
     assert not any(row["simulated"] for row in rows_of(api, dataset, origin="seed"))
 
