@@ -344,7 +344,7 @@ def test_what_is_in_flight_is_not_paid_for_twice(start):
         return 200, {}, chat(json.dumps({"instructions": texts}))
 
     script = Scripted(fault, seconds=0.3)
-    id, tools = start(script, target=16, max_candidates=24)
+    id, tools = start(script, target=16, max_requests=40)
     slice.work(id, tools)
     run = run_of(id)
     instances = [body for body in script.served if '"name": "instances"' in body]
