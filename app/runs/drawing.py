@@ -74,7 +74,8 @@ def parent(row: Record) -> Parent:
         output=row.output,
         family=row.family,
         round=row.round or 0,
-        ancestors=tuple(row.lineage.get("resembles", ())),
+        # The pool knows an instruction by the head of its family, which may be another row.
+        ancestors=tuple(dict.fromkeys([*row.lineage.get("resembles", ()), row.family])),
     )
 
 
