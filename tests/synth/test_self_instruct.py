@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 
 import pytest
@@ -169,3 +170,13 @@ def test_korean_prompts_are_korean():
 )
 def test_tidy(raw, tidied):
     assert tidy(raw) == tidied
+
+
+@pytest.mark.parametrize("step", ["classification", "instances"])
+def test_the_calls_of_a_step_share_all_but_their_end_so_that_prompt_caches_hit(step):
+    teacher = FakeTeacher()
+    propose(teacher)
+    asked = ["\n".join(m["content"] for m in p.messages()) for p in teacher.prompts if p.step == step]
+    shared = os.path.commonprefix(asked)
+    assert len(asked) == 8
+    assert all(len(one) - len(shared) < 120 for one in asked) and len(shared) > 400
