@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.datasets import store
 from app.ids import new_id
 from app.synth.pool import Pool, identity
+from app.synth.text import storable
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset
 
@@ -173,7 +174,7 @@ class _Deciding:
             "embedding": None,
             "simulated": candidate.simulated,
             "reason": found.reason if found else None,
-            "detail": {"value": found.value, "threshold": found.threshold} if found else None,
+            "detail": storable({"value": found.value, "threshold": found.threshold}) if found else None,
             "nearest_id": self._nearest_id(found) if found else None,
             "nearest_text": (found.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if found else None,
             "run_id": self.origin.run_id,
@@ -184,8 +185,9 @@ class _Deciding:
             "round": candidate.round,
             "teacher": self.origin.teacher,
             "scores": candidate.scores,
-            "tags": candidate.tags,
-            "source": candidate.source,
+            # What a judge or a quotation says came from a teacher, and is not cleaned like a row's own texts.
+            "tags": storable(candidate.tags),
+            "source": storable(candidate.source),
             "lineage": {
                 "parents": self._ids(candidate.parents),
                 "resembles": self._ids(candidate.resembles),

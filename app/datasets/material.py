@@ -10,11 +10,16 @@ from app.datasets import store
 from app.ids import new_id
 from app.synth import templates
 from app.synth.documents import passages
-from app.synth.text import clean, content_hash, normalise
+from app.synth.text import clean, content_hash, normalise, storable
 
 
 class LabelledRow(RootModel[dict]):
     """One labelled row: the fields of its task, and nothing else."""
+
+    @field_validator("root")
+    @classmethod
+    def clean_texts(cls, row: dict) -> dict:
+        return storable(row)
 
 
 class Document(BaseModel):

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.db import transaction
 from app.leases import Claim, LeaseLost
 from app.runs import store
+from app.synth.text import storable
 from app.synth.types import Reply, Usage
 from app.tables.runs import Batch, Completion, Run
 
@@ -190,8 +191,7 @@ def reply_of(row: Completion) -> Reply:
 def _keep(row: Completion, paid: Paid) -> None:
     reply = paid.reply
     row.status = "done"
-    row.text = reply.text.replace("\x00", "")
-    row.refusal = reply.refusal.replace("\x00", "") if reply.refusal else None
+    row.text, row.refusal = storable(reply.text), storable(reply.refusal)
     row.finish_reason, row.served_model = reply.finish_reason, paid.served_model
     row.simulated, row.usage_estimated = reply.simulated, paid.usage_estimated
     row.finished_at = func.clock_timestamp()

@@ -8,6 +8,7 @@ separated by spaces, and Hangul, whose words carry particles, by the syllable or
 import hashlib
 import re
 import unicodedata
+from typing import Any
 
 import regex
 
@@ -32,6 +33,17 @@ def normalise(text: str) -> str:
 def clean(text: str) -> str:
     """NFC and trimmed, line breaks kept. NUL and lone surrogates, which no store can hold, are removed."""
     return unicodedata.normalize("NFC", _UNSAFE.sub("", text)).replace("\r\n", "\n").strip()
+
+
+def storable(value: Any) -> Any:
+    """The same JSON value without what no store can hold: NUL and lone surrogates in its texts and keys."""
+    if isinstance(value, str):
+        return _UNSAFE.sub("", value)
+    if isinstance(value, dict):
+        return {storable(name): storable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(part) for part in value]
+    return value
 
 
 def tokenise(text: str, mode: str = "unicode") -> list[str]:

@@ -14,8 +14,8 @@ from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
-from app.synth.types import Candidate, Rejection
-from app.tables.datasets import Dataset, Record
+from app.synth.types import Candidate, Pair, Rejection
+from app.tables.datasets import Dataset, Preference, Record
 from tests.fakes import hash_encoder, unlike
 
 SEEDS = [
@@ -172,3 +172,59 @@ def test_seeds_without_embeddings_are_encoded_once_and_kept(dataset):
     for _ in range(2):
         Pools(encode).prepare(dataset)
     assert sorted(encoded) == sorted(task["instruction"] for task in SEEDS)
+
+
+def test_rows_that_share_an_instruction_on_purpose_are_compared_whole(dataset):
+    pools = Pools(hash_encoder)
+    shared = [Candidate("Is it good or bad?", f"text {n % 3}", "good", scope="row") for n in range(6)]
+    outcome = offer(dataset, pools, *shared)
+    assert (outcome.accepted, dict(outcome.rejected)) == (3, {"duplicate_exact": 3})
+    # A later batch joins the family; a new instruction that is near to it is a duplicate as ever.
+    assert offer(dataset, pools, Candidate("Is it good or bad?", "text 9", "bad", scope="row")).accepted == 1
+    assert offer(dataset, pools, Candidate("Is it good or bad then?", "x", "bad")).rejected == {"duplicate_lexical": 1}
+    found = rows(dataset, instruction="Is it good or bad?", status="accepted")
+    assert len({row.family for row in found}) == 1 and len(found) == 4
+
+
+def test_an_answer_to_a_record_stands_beside_it_and_the_same_answer_only_once(dataset):
+    pools = Pools(hash_encoder)
+    answered = Candidate("Name three fruits that are red", "", "apple, cherry, plum", scope="row")
+    assert offer(dataset, pools, answered, answered).accepted == 1
+    assert offer(dataset, Pools(hash_encoder), answered).rejected == {"duplicate_exact": 1}
+    (row,) = rows(dataset, output="apple, cherry, plum", status="accepted")
+    assert row.family == rows(dataset, instruction=answered.instruction, origin="seed")[0].id
+
+
+def test_a_child_may_resemble_what_it_grew_from_and_nothing_else(dataset):
+    pools, (head,) = Pools(hash_encoder), rows(dataset, instruction="Name three fruits that are red")
+    grown = Candidate("Name three fruits that are red and sweet", "", "cherry")
+    assert offer(dataset, pools, grown).rejected == {"duplicate_lexical": 1}
+    child = Candidate("Name three fruits that are red and sweet", "", "cherry", name="c", resembles=(head.id,))
+    grandchild = Candidate(
+        "Name three fruits that are red and sweet and round", "", "cherry", parents=("c",), resembles=(head.id, "c")
+    )
+    assert offer(dataset, pools, child, grandchild).accepted == 2
+    first, second = rows(dataset, output="cherry", status="accepted")
+    assert second.lineage["parents"] == [first.id] and second.lineage["resembles"] == [head.id, first.id]
+
+
+def test_preference_pairs_come_in_with_their_row(dataset):
+    pairs = (Pair("best_worst", "The Rhine", "Dunno", 0.5),)
+    row = Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs)
+    offer(dataset, Pools(hash_encoder), row, Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs))
+    (made,) = rows(dataset, output="The Rhine", status="accepted")
+    with transaction() as session:
+        found = session.scalars(select(Preference).where(Preference.dataset_id == dataset.id)).all()
+    assert [(one.record_id, one.chosen, one.rejected, one.margin) for one in found] == [
+        (made.id, "The Rhine", "Dunno", 0.5)
+    ]
+
+
+def test_what_no_store_can_hold_is_left_out_and_costs_no_row(dataset):
+    bad = "a\x00b\ud800c"
+    kept = Candidate("Name a river", "", "Rhine", tags={"topic": bad}, source={"quote": bad, "start": 1})
+    away = Candidate("Name a sea", "", "", rejection=Rejection("quote_not_found", bad))
+    assert offer(dataset, Pools(hash_encoder), kept, away).offered == 2
+    (row,) = rows(dataset, instruction="Name a river")
+    assert (row.tags, row.source) == ({"topic": "abc"}, {"quote": "abc", "start": 1})
+    assert rows(dataset, instruction="Name a sea")[0].detail["value"] == "abc"

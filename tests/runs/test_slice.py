@@ -350,3 +350,18 @@ def test_what_is_in_flight_is_not_paid_for_twice(start):
     instances = [body for body in script.served if '"name": "instances"' in body]
     assert run.accepted == 8 and len(instances) == 8
     assert run.rejected_by_reason["duplicate_lexical"] >= 8
+
+
+def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
+    def fault(body, count):
+        if body["response_format"]["json_schema"]["name"] != "instances":
+            return None
+        return 200, {}, chat(json.dumps({"instances": [{"input": "", "output": "A\x00n \ud800answer"}]}))
+
+    id, tools = start(Scripted(fault), target=4)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.accepted) == ("succeeded", 4)
+    with transaction() as session:
+        outputs = session.scalars(select(Record.output).where(Record.run_id == id, Record.seq.is_not(None))).all()
+    assert set(outputs) == {"An answer"}
