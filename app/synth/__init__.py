@@ -3,11 +3,14 @@
 The outside world comes in as two functions: `ask` (a teacher) and `encode` (an embedder).
 """
 
-from app.synth.formats import FORMS, to_alpaca, to_messages, to_sharegpt, write_jsonl
+from app.synth.formats import FORMS, to_alpaca, to_dpo, to_messages, to_sharegpt, write_jsonl
 from app.synth.grow import Growth, grow
 from app.synth.methods import METHODS
 from app.synth.pool import Pool
+from app.synth.report import quality_report
+from app.synth.scores import RULE_SCORES, rule_scores
 from app.synth.seeds import load_seeds, parse_seed
+from app.synth.selection import facility_location, quality_complexity, top_k
 from app.synth.types import (
     Candidate,
     Demonstration,
@@ -25,6 +28,7 @@ from app.synth.types import (
 __all__ = [
     "FORMS",
     "METHODS",
+    "RULE_SCORES",
     "Candidate",
     "Demonstration",
     "Growth",
@@ -38,11 +42,17 @@ __all__ = [
     "Source",
     "Turn",
     "Usage",
+    "facility_location",
     "grow",
     "load_seeds",
     "parse_seed",
+    "quality_complexity",
+    "quality_report",
+    "rule_scores",
     "to_alpaca",
+    "to_dpo",
     "to_messages",
     "to_sharegpt",
+    "top_k",
     "write_jsonl",
 ]
