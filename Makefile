@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about 2 GB, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
-	  -e '.[generation,training,embedded,test]' | grep --line-buffered -E '^(Collecting|Building|Installing)' | sed -u -E 's/ \(from.*//; s/(.{100}).*/\1 .../'
+	  -e '.[generation,training,embedded,openvino,test]' | grep --line-buffered -E '^(Collecting|Building|Installing)' | sed -u -E 's/ \(from.*//; s/(.{100}).*/\1 .../'
 	@touch $(INSTALLED)
 
 clean:

@@ -1,18 +1,28 @@
 """What the operator configured. The only reader of the environment and of the configuration file."""
 
 import os
+import re
 import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ConfigurationError(Exception):
     """The configuration can't be used. The message says which key, and what to do."""
+
+
+def _key(whose: str, variable: str | None) -> str:
+    if variable is None:
+        return "none"
+    value = os.environ.get(variable)
+    if not value:
+        raise ConfigurationError(f"{whose} needs the environment variable {variable}")
+    return value
 
 
 class TeacherConfig(BaseModel):
@@ -41,12 +51,7 @@ class TeacherConfig(BaseModel):
 
     def api_key(self) -> str:
         """The key from the named variable. Endpoints without keys get a placeholder, which the SDK demands."""
-        if self.api_key_env is None:
-            return "none"
-        value = os.environ.get(self.api_key_env)
-        if not value:
-            raise ConfigurationError(f"teacher {self.name!r} needs the environment variable {self.api_key_env}")
-        return value
+        return _key(f"teacher {self.name!r}", self.api_key_env)
 
 
 class BaseModelConfig(BaseModel):
@@ -67,6 +72,38 @@ class BaseModelConfig(BaseModel):
         return {"kind": "tiny"}
 
 
+class EncoderConfig(BaseModel):
+    """An embedding model: a local path or a hub name (torch, openvino), or an OpenAI-compatible endpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    backend: Literal["torch", "openvino", "endpoint"] = "torch"
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    dimensions: int | None = Field(default=None, ge=1, le=16384)
+    timeout_seconds: float = Field(default=60, gt=0)
+
+    @model_validator(mode="after")
+    def whole(self) -> "EncoderConfig":
+        if self.backend == "endpoint":
+            if not (self.base_url and self.model and self.dimensions):
+                raise ValueError("an endpoint needs base_url, model and dimensions")
+            if not self.base_url.startswith(("http://", "https://")):
+                raise ValueError("base_url must start with http:// or https://")
+        elif bool(self.path) == bool(self.hub):
+            raise ValueError("give either path or hub")
+        return self
+
+    def api_key(self) -> str:
+        return _key(f"encoder {self.name!r}", self.api_key_env)
+
+
 class Limits(BaseModel):
     """Hard limits of one installation. Sizes in bytes."""
 
@@ -85,6 +122,7 @@ class FileConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     teachers: tuple[TeacherConfig, ...] = ()
+    encoders: tuple[EncoderConfig, ...] = ()
     base_models: tuple[BaseModelConfig, ...] = ()
     limits: Limits = Limits()
 
@@ -104,6 +142,11 @@ class Settings(BaseSettings):
     sweep_seconds: float = 2
     encoder: str = "all-MiniLM-L6-v2"
     encoder_threads: int = 0
+    # What all pools of one worker may hold together, and from how many rows on the nearest are looked for in a graph.
+    pool_memory_mb: int = 2048
+    semantic_exact_rows: int = 200_000
+    # The API process holds pools, too, to answer what is near to a record.
+    api_pool_memory_mb: int = 512
 
     @property
     def files(self) -> str:
@@ -135,6 +178,19 @@ def file_config() -> FileConfig:
 
 def teachers() -> dict[str, TeacherConfig]:
     return {teacher.name: teacher for teacher in file_config().teachers}
+
+
+BUNDLED_ENCODER = EncoderConfig(name="all-MiniLM-L6-v2", path="all-MiniLM-L6-v2", dimensions=384)
+
+
+def encoders() -> dict[str, EncoderConfig]:
+    """The operator's encoders and the bundled one; SEEDBED_ENCODER may also name a model by its path or hub name."""
+    found = {BUNDLED_ENCODER.name: BUNDLED_ENCODER} | {one.name: one for one in file_config().encoders}
+    default = settings().encoder
+    if default not in found:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", default).strip("-.")[:64]
+        found[default] = EncoderConfig(name=name, path=default)
+    return found
 
 
 TINY = BaseModelConfig(name="tiny")

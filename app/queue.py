@@ -20,11 +20,17 @@ GENERATION, EXPORTS, FINETUNING = "generation", "exports", "finetuning"
 
 RUN = "generation.run"
 IMPORT = "generation.import"
+REVIEW = "generation.review"
+ENCODE = "generation.encode"
 SNAPSHOT = "exports.snapshot"
 FINETUNE = "finetuning.finetune"
 SCORING = "finetuning.scoring"
 
-QUEUE_OF = {RUN: GENERATION, IMPORT: GENERATION, SNAPSHOT: EXPORTS, FINETUNE: FINETUNING, SCORING: FINETUNING}
+QUEUE_OF = {
+    **dict.fromkeys((RUN, IMPORT, REVIEW, ENCODE), GENERATION),
+    SNAPSHOT: EXPORTS,
+    **dict.fromkeys((FINETUNE, SCORING), FINETUNING),
+}
 
 
 def _make_app() -> Celery:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from app.synth.types import Prompt, Reply
+from app.synth.types import Encoder, Prompt, Reply
 
 
 class FakeTeacher:
@@ -48,6 +48,13 @@ def hash_encoder(texts) -> np.ndarray:
         rows.append(rng.standard_normal(32))
     matrix = np.array(rows, dtype=np.float32).reshape(len(rows), 32)
     return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+def encoders(encode=hash_encoder, **identity):
+    """What a worker's pools take: every name and dtype gives this one encoder."""
+    facts = {"name": "fake", "backend": "fake", "revision": "1", "dtype": "float32", "pooling": "", "dimensions": 32}
+    encoder = Encoder(encode, facts | identity)
+    return lambda name, dtype: encoder
 
 
 class ScriptedServer:

@@ -1,4 +1,4 @@
-"""The generation worker: runs and imports. It holds the encoder and the pools for its process."""
+"""The generation worker: runs, imports and reviews. It holds the encoder and the pools for its process."""
 
 import logging
 import threading
@@ -10,12 +10,13 @@ from app import config, queue
 from app.datasets import imports
 from app.datasets.pools import Pools
 from app.db import transaction
-from app.providers.encoder import load
+from app.providers.encoder import EncoderError, Wanted, load
 from app.providers.teacher import Teacher
+from app.reviews import work as reviewing
 from app.runs import slice
 from app.runs.asking import endpoint
 from app.runs.teachers import reply_form
-from app.synth.types import Encode
+from app.synth.types import Encoder
 
 SHUTDOWN = threading.Event()
 _loading = threading.Lock()
@@ -35,10 +36,21 @@ def import_rows(id: str) -> None:
     imports.work(id, tools().pools)
 
 
+@queue.app.task(name=queue.REVIEW)
+def review(id: str) -> None:
+    reviewing.work(id, tools().pools)
+
+
+@queue.app.task(name=queue.ENCODE)
+def encode(dataset_id: str) -> None:
+    tools().pools.prepare_if_there(dataset_id)
+
+
 @worker_ready.connect
 def _warm(**_) -> None:
-    """Load the encoder while nobody waits for it: it takes seconds."""
-    threading.Thread(target=tools, name="warming", daemon=True).start()
+    """Load the default encoder while nobody waits for it: it takes seconds."""
+    name = config.settings().encoder
+    threading.Thread(target=lambda: tools().pools.any_encoder(name), name="warming", daemon=True).start()
 
 
 @worker_shutting_down.connect
@@ -53,12 +65,27 @@ def tools() -> slice.Tools:
 
 @cache
 def _tools() -> slice.Tools:
-    return slice.Tools(Pools(encoder()), teacher, SHUTDOWN)
+    return slice.Tools(Pools(encoder), teacher, SHUTDOWN)
 
 
-def encoder() -> Encode:
-    settings = config.settings()
-    return load(settings.encoder, settings.encoder_threads)
+@cache
+def encoder(name: str, dtype: str | None) -> Encoder:
+    """A configured encoder, loaded once in each dtype that datasets were encoded in."""
+    found = config.encoders().get(name)
+    if found is None:
+        raise EncoderError(f"no encoder {name!r} is configured here; it was when the dataset was made")
+    wanted = Wanted(
+        name=name,
+        backend=found.backend,
+        source=found.base_url or found.path or found.hub,
+        revision=found.revision,
+        dtype=dtype or found.dtype,
+        model=found.model or "",
+        api_key=found.api_key(),
+        dimensions=found.dimensions,
+        timeout_seconds=found.timeout_seconds,
+    )
+    return load(wanted, config.settings().encoder_threads)
 
 
 def teacher(name: str) -> Teacher:

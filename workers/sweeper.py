@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from app import config, queue
 from app.access import store as access
-from app.datasets import store as datasets
+from app.datasets import imports
 from app.db import engine, transaction
 from app.finetunes import service as finetunes
+from app.reviews import service as reviews
 from app.runs import service as runs
 from app.scorings import service as scorings
 from app.snapshots import service as snapshots
@@ -32,7 +33,8 @@ FIRST_RING_SECONDS = 4.0
 # Whose work may wait for a bell, and which bell.
 WAITING: dict[str, Callable[[Session], list[str]]] = {
     queue.RUN: runs.waiting,
-    queue.IMPORT: datasets.unfinished_imports,
+    queue.IMPORT: imports.waiting,
+    queue.REVIEW: reviews.waiting,
     queue.SNAPSHOT: snapshots.unfinished,
     queue.FINETUNE: finetunes.unfinished,
     queue.SCORING: scorings.unfinished,

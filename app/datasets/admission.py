@@ -11,8 +11,9 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app.datasets import store
+from app.datasets.pools import Looked
 from app.ids import new_id
-from app.synth.pool import Pool, identity
+from app.synth.pool import compared, identity
 from app.synth.text import storable
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset
@@ -49,19 +50,19 @@ def admit(
     candidates: Sequence[Candidate],
     vectors: Sequence[np.ndarray | None],
     origin: Origin,
-    pool: Pool | None,
+    looked: Looked | None,
     room: int | None = None,
 ) -> Outcome:
     """Decide on every candidate in order, and store each with its decision.
 
-    `dataset` is locked by the caller (store.lock_dataset). `vectors` has one unit vector a candidate, None
-    for one that is rejected already or not encoded yet. Without a `pool` only exact copies are
+    `dataset` is locked by the caller (Pools.offering, which gives `looked`, too). `vectors` has one unit vector a
+    candidate, None for one that has no text or is not encoded yet. Without `looked` only exact copies are
     refused, as for seeds, which a person chose. At most `room` are accepted; the rest are `surplus`.
     """
-    deciding = _Deciding(session, dataset, origin, pool, room)
+    deciding = _Deciding(session, dataset, origin, looked, room)
     deciding.load_pool(candidates)
-    for candidate, vector in zip(candidates, vectors, strict=True):
-        deciding.decide(candidate, vector)
+    for place, (candidate, vector) in enumerate(zip(candidates, vectors, strict=True)):
+        deciding.decide(place, candidate, vector)
     store.insert_records(session, deciding.rows)
     store.insert_preferences(session, deciding.pairs)
     dataset.rejected_count += deciding.outcome.rejected.total()
@@ -76,8 +77,10 @@ def admit(
 class _Deciding:
     """The state of one admission: the copies known, the families judged, the rows to insert."""
 
-    def __init__(self, session: Session, dataset: Dataset, origin: Origin, pool: Pool | None, room: int | None):
-        self.session, self.dataset, self.origin, self.pool, self.room = session, dataset, origin, pool, room
+    def __init__(
+        self, session: Session, dataset: Dataset, origin: Origin, looked: Looked | None, room: int | None
+    ) -> None:
+        self.session, self.dataset, self.origin, self.looked, self.room = session, dataset, origin, looked, room
         self.outcome = Outcome()
         self.rows: list[dict] = []
         self.pairs: list[dict] = []
@@ -91,41 +94,52 @@ class _Deciding:
 
     def load_pool(self, candidates: Sequence[Candidate]) -> None:
         fresh = [c for c in candidates if c.rejection is None]
-        self.copies = store.pool_hashes(self.session, self.dataset.id, [identity(c) for c in fresh])
-        wanted = {c.instruction for c in fresh if c.scope == "row"}
+        self.copies = store.pool_hashes(self.session, self.dataset.id, [self._identity(c) for c in fresh])
+        joining = self.origin.kind == "imported" or self.dataset.scope != "instruction"
+        wanted = {c.instruction for c in fresh if joining or c.scope == "row"}
         # What a row was near to while both were in flight may have its own row by now.
         rejections = [c.rejection for c in candidates if c.rejection is not None]
         wanted |= {one.nearest_text for one in rejections if one.nearest_text and one.nearest_id is None}
         self.heads = store.head_ids(self.session, self.dataset.id, wanted)
 
-    def decide(self, candidate: Candidate, vector: np.ndarray | None) -> None:
+    def decide(self, place: int, candidate: Candidate, vector: np.ndarray | None) -> None:
         id = new_id("rec")
         if candidate.name:
             self.names[candidate.name] = id
-        found = candidate.rejection or self._copy(candidate) or self._known(candidate, vector)
+        found = candidate.rejection or self._copy(candidate) or self._known(place, candidate, vector)
         if found is None and self.room is not None and self.outcome.accepted >= self.room:
             found = Rejection("surplus")
         if found is None:
             self._accept(id, candidate, vector)
         else:
             self.outcome.rejected[found.reason] += 1
-            self.rows.append(self._row(id, replace(candidate, rejection=found), id))
+            row = self._row(id, replace(candidate, rejection=found), id)
+            self.rows.append(row | {"embedding": None if vector is None else vector.tobytes()})
+
+    def _identity(self, candidate: Candidate) -> bytes:
+        return identity(candidate, self.dataset.scope)
 
     def _copy(self, candidate: Candidate) -> Rejection | None:
-        nearest = self.copies.get(identity(candidate))
+        nearest = self.copies.get(self._identity(candidate))
         return Rejection("duplicate_exact", 1.0, 1.0, *nearest) if nearest else None
 
-    def _known(self, candidate: Candidate, vector: np.ndarray | None) -> Rejection | None:
-        """A family is judged once, by its first row; its later rows follow."""
-        if candidate.scope == "row":
+    def _known(self, place: int, candidate: Candidate, vector: np.ndarray | None) -> Rejection | None:
+        """A family is judged once, by its first row; its later rows follow.
+
+        Existing data joins the family of its instruction, whenever that came: thousands of inputs may stand
+        under one. A newly generated instruction that is in the pool already is a duplicate.
+        """
+        if candidate.scope == "row" or self.looked is None:
             return None
         judged = self.families.get(candidate.instruction)
         if isinstance(judged, Rejection):
             return judged
-        if judged is not None or self.pool is None:
+        if judged is not None or (self.origin.kind == "imported" and candidate.instruction in self.heads):
             return None
-        found = self.pool.check(candidate.instruction, vector, self._ids(candidate.resembles))
-        if found is not None:
+        found = self.looked.found[place] or self.looked.pool.check(
+            compared(self.dataset.scope, candidate), vector, self._ids(candidate.resembles), self.looked.since
+        )
+        if found is not None and self.dataset.scope == "instruction":
             self.families[candidate.instruction] = found
         return found
 
@@ -135,14 +149,15 @@ class _Deciding:
     def _accept(self, id: str, candidate: Candidate, vector: np.ndarray | None) -> None:
         text = candidate.instruction
         head = self.families.setdefault(text, self.heads.get(text, id))
-        if head == id and self.pool is not None:
-            self.pool.add(id, text, vector)
+        entry = head == id or self.dataset.scope != "instruction"
+        if entry and self.looked is not None:
+            self.looked.pool.add(id, compared(self.dataset.scope, candidate), vector)
         self.dataset.last_seq += 1
         self.outcome.accepted += 1
         self.outcome.families += head == id
         row = self._row(id, candidate, head)
         row |= {"seq": self.dataset.last_seq, "status": "accepted"}
-        row["embedding"] = vector.tobytes() if head == id and vector is not None else None
+        row["embedding"] = vector.tobytes() if entry and vector is not None else None
         self.copies[row["content_hash"]] = (id, text)
         self.rows.append(row)
         self.pairs += [self._pair(id, pair) for pair in candidate.pairs]
@@ -170,7 +185,7 @@ class _Deciding:
             "language": self.dataset.language,
             "messages": [asdict(turn) for turn in candidate.messages] or None,
             "reasoning": candidate.reasoning,
-            "content_hash": identity(candidate),
+            "content_hash": self._identity(candidate),
             "embedding": None,
             "simulated": candidate.simulated,
             "reason": found.reason if found else None,
@@ -190,6 +205,7 @@ class _Deciding:
             "source": storable(candidate.source),
             "lineage": {
                 "parents": self._ids(candidate.parents),
+                "scope": candidate.scope,
                 "resembles": self._ids(candidate.resembles),
                 "completions": list(candidate.completions),
                 "templates": list(candidate.templates),

@@ -8,13 +8,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app import config, events
 from app.access.dependencies import Authorized, OncePerKey
-from app.datasets import imports, service, store
+from app.datasets import imports, neighbours, service, store
 from app.datasets.schemas import (
     DatasetCreate,
     DatasetPatch,
     DatasetView,
+    EncoderList,
     ImportView,
     LineageView,
+    NeighbourList,
     RecordView,
     SourceView,
     StatsView,
@@ -116,18 +118,24 @@ def start_import(
     kind: Annotated[Kind, Query(description="What the lines are.")] = "records",
     task: Annotated[str | None, Query(max_length=100, description="Of labelled rows; see GET /v1/tasks.")] = None,
     title: Annotated[str, Query(max_length=1000, description="Of a document sent as plain text.")] = "",
+    encoder: Annotated[
+        str | None, Query(max_length=100, description="By which the rows' embeddings were made.")
+    ] = None,
+    revision: Annotated[str | None, Query(max_length=200, description="Of that encoder.")] = None,
 ):
     """Import JSONL: seed tasks, rows {instruction, input, output}, instructions without an answer, labelled rows.
 
     Documents are lines {title, text}, or one plain text. Labelled rows and documents are kept as material that runs
-    of the methods `templates` and `documents` draw from.
+    of the methods `templates` and `documents` draw from. Rows and instructions may bring their `embedding` by the
+    dataset's encoder, of the text that its scope compares.
     """
     raw, digest = uploaded
-    store.dataset(session, caller.project_id, id)
+    dataset = store.dataset(session, caller.project_id, id)
     imports.check_task(kind, task)
+    encoded = imports.check_encoded(dataset, encoder, revision)
 
     def create() -> ImportView:
-        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task)
+        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task, encoded)
         return import_view(imports.start(session, caller, id, kind, checked, task))
 
     place = f"/v1/datasets/{id}/imports/"
@@ -217,6 +225,18 @@ def list_records(
     }
     tags = {"topic": topic, "task_type": task_type}
     return page(store.records(session, id, filters, tags, text, limit, after), limit, record_view)
+
+
+@router.get("/encoders", operation_id="listEncoders", response_model=EncoderList, tags=["datasets"])
+def list_encoders(caller: Authorized):
+    """The embedding models that the operator configured; a dataset names one."""
+    return EncoderList(data=service.encoders())
+
+
+@router.get("/records/{id}/neighbours", operation_id="listNeighbours", response_model=NeighbourList, tags=["records"])
+def list_neighbours(id: str, caller: Authorized, session: Db, limit: Annotated[int, Query(ge=1, le=100)] = 10):
+    """The rows of the pool nearest to a record, accepted or rejected, by either score, with both."""
+    return NeighbourList(data=neighbours.of_record(session, store.record(session, caller.project_id, id), limit))
 
 
 @router.get("/records/{id}", operation_id="getRecord", response_model=LineageView, tags=["records"])

@@ -1,40 +1,50 @@
 """Existing rows on their way in: every line is checked before any is stored; then a worker admits them."""
 
 import json
-import logging
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import IO
+from typing import IO, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy.orm import Session
 
-from app import config, events, queue, storage
+from app import config, events, queue, storage, working
 from app.access.service import Caller
 from app.datasets import store
 from app.datasets.admission import Origin, admit
 from app.datasets.material import Document, LabelledRow, check_labelled, keep_documents, keep_labelled
-from app.datasets.pools import Pools
+from app.datasets.pools import EncoderMismatch, Pools, mismatch
 from app.datasets.service import seed_rows
 from app.db import transaction
 from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
-from app.leases import Claim, LeaseLost, claim, fenced, heartbeat, release
+from app.leases import Claim, LeaseLost, fenced
 from app.synth import templates
 from app.synth.filters import check_instance
+from app.synth.pool import compared
 from app.synth.seeds import SeedTask
 from app.synth.text import clean
-from app.synth.types import Candidate
-from app.tables.datasets import Import
-
-log = logging.getLogger(__name__)
+from app.synth.types import Candidate, Encoder
+from app.tables.datasets import Dataset, Import
 
 ROWS_AT_ONCE = 100
 MOST_ERRORS = 20
-MOST_ATTEMPTS = 5
+
+
+def _direction(values: list[float]) -> list[float]:
+    norm = math.sqrt(sum(value * value for value in values))
+    if not math.isfinite(norm) or norm == 0:
+        raise ValueError("a vector of finite numbers that are not all 0 is needed")
+    return [value / norm for value in values]
+
+
+# Strict would refuse the whole numbers among them.
+Vector = Annotated[list[Annotated[float, Field(strict=False)]], Field(max_length=16384), AfterValidator(_direction)]
 
 
 class ImportedRow(BaseModel):
@@ -45,6 +55,7 @@ class ImportedRow(BaseModel):
     instruction: str = Field(max_length=100_000)
     input: str | None = Field(default="", max_length=400_000)
     output: str = Field(max_length=400_000)
+    embedding: Vector | None = None
 
     @field_validator("instruction", "input", "output")
     @classmethod
@@ -59,6 +70,7 @@ class InstructionRow(BaseModel):
 
     instruction: str = Field(max_length=100_000)
     input: str | None = Field(default="", max_length=400_000)
+    embedding: Vector | None = None
 
     @field_validator("instruction", "input")
     @classmethod
@@ -93,8 +105,34 @@ def check_task(kind: str, task: str | None) -> None:
         raise invalid("task", f"only labelled rows have a task, not {kind}", "not_allowed")
 
 
-def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | None = None) -> Upload:
+@dataclass(frozen=True)
+class Encoded:
+    """By which encoder the rows of an upload were encoded, if they bring their embeddings."""
+
+    encoder: str | None = None
+    revision: str | None = None
+    dimensions: int | None = None
+
+
+def check_encoded(dataset: Dataset, encoder: str | None, revision: str | None) -> Encoded:
+    """Only vectors of the dataset's own encoder can be compared with its rows. Raises a 422 for another's."""
+    if encoder is None:
+        return Encoded()
+    known = dataset.encoding or {}
+    given = {"name": encoder} | ({"revision": revision} if revision and known else {})
+    if encoder != dataset.encoder or any(known and known[name] != value for name, value in given.items()):
+        known = {name: known.get(name, dataset.encoder) for name in given}
+        raise invalid("query/encoder", mismatch(dataset.id, known, given), "encoder_mismatch")
+    configured = config.encoders().get(encoder)
+    dimensions = (dataset.encoding or {}).get("dimensions") or (configured.dimensions if configured else None)
+    return Encoded(encoder, revision, dimensions)
+
+
+def check_lines(
+    kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | None = None, encoded: Encoded | None = None
+) -> Upload:
     """Read JSONL, one row a line. Raises a 422 that names up to 20 bad lines; blank lines are passed over."""
+    encoded = encoded or Encoded()
     shape, rows, faults, most = KINDS[kind], 0, [], config.limits().import_rows
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -106,6 +144,7 @@ def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | 
             row = shape.model_validate(json.loads(line))
             if kind == "labelled":
                 check_labelled(task, row.root)
+            encoded = _check_vector(getattr(row, "embedding", None), encoded)
         except (ValueError, RecursionError) as error:
             faults += _faults(number, error)
             if len(faults) >= MOST_ERRORS:
@@ -117,6 +156,17 @@ def check_lines(kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | 
     if rows == 0:
         raise _bad([FieldError("body", "no rows: send one JSON object a line", "empty")])
     return Upload(into, rows)
+
+
+def _check_vector(vector: list[float] | None, encoded: Encoded) -> Encoded:
+    """Raises ValueError. The first vector says the size, where it is not known before."""
+    if vector is None:
+        return encoded
+    if encoded.encoder is None:
+        raise ValueError("an embedding: say by which encoder it was made, with the parameter encoder")
+    if encoded.dimensions not in (None, len(vector)):
+        raise ValueError(f"an embedding of {len(vector)} dimensions; {encoded.encoder} has {encoded.dimensions}")
+    return replace(encoded, dimensions=len(vector))
 
 
 def _faults(number: int, error: Exception) -> list[FieldError]:
@@ -142,6 +192,7 @@ def start(
 ) -> Import:
     """Keep the lines in storage and queue the import."""
     store.dataset(session, caller.project_id, dataset_id)
+    store.refuse_while_encoding(session, dataset_id)
     id = new_id("imp")
     row = Import(
         id=id,
@@ -186,41 +237,21 @@ def temporary_file() -> IO[bytes]:
 
 def work(id: str, pools: Pools) -> None:
     """Admit the rows of an import, from where it stands, and end it. A second call finds nothing to claim."""
-    taken = _claim(id)
-    if taken is None:
-        return
-    with heartbeat(taken) as beat:
-        try:
-            _admit_rows(taken, pools, beat)
-        except LeaseLost:
-            log.warning("%s has another owner now; this worker lets go", id)
-        except Exception as error:
-            log.exception("%s failed", id)
-            _fail(taken, error)
+    working.work(Import, id, lambda taken, beat: _admit_rows(taken, pools, beat), "import_failed")
 
 
-def _claim(id: str) -> Claim | None:
-    with transaction() as session:
-        row = store.claimable_import(session, id)
-        if row is None:
-            return None
-        if row.attempt >= MOST_ATTEMPTS:
-            release(row)
-            row.move("failed", "worker_lost", f"{row.attempt} workers were lost while importing; see their logs.")
-            events.emit_status(session, row)
-            return None
-        if row.status == "queued":
-            row.move("running")
-            events.emit_status(session, row)
-        return claim(session, row)
+def waiting(session: Session) -> list[str]:
+    return working.waiting(session, Import)
 
 
 def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
     with transaction() as session:
         row = session.get(Import, taken.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
-    if row.kind not in MATERIAL:
-        pools.prepare(dataset)
+    try:
+        encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
+    except EncoderMismatch as error:
+        raise working.CannotGoOn("encoder_mismatch", str(error)) from error
     with storage.opened(row.file) as source:
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
@@ -230,12 +261,9 @@ def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
             if row.kind in MATERIAL:
                 _keep_chunk(taken, values)
             else:
-                _admit_chunk(taken, row.kind, values, pools)
+                _admit_chunk(taken, row.kind, values, pools, dataset, encoder)
     with transaction() as session:
-        ended = fenced(session, taken)
-        ended.move("succeeded", "completed")
-        release(ended)
-        events.emit_status(session, ended)
+        working.succeed(session, fenced(session, taken))
     storage.delete(row.file)
 
 
@@ -257,20 +285,37 @@ def _count(session: Session, row: Import, done: int, accepted: int, rejected: Co
     events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
 
 
-def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools) -> None:
-    candidates = [row for value in values for row in _candidates(kind, value)]
-    fresh = [c.instruction for c in candidates if c.rejection is None]
-    encoded = iter(pools.encode(fresh) if fresh else ())
-    vectors = [next(encoded) if c.rejection is None else None for c in candidates]
+def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools, dataset: Dataset, encoder: Encoder) -> None:
+    made = [_candidates(kind, value) for value in values]
+    candidates = [row for rows in made for row in rows]
+    given = [value.get("embedding") for value, rows in zip(values, made, strict=True) for _ in rows]
+    vectors = _vectors(encoder, dataset, candidates, given)
     with transaction() as session:
-        dataset_id = fenced(session, taken).dataset_id
-    with pools.locked(dataset_id) as cached, transaction() as session:
-        dataset = store.lock_dataset(session, dataset_id)
-        row = fenced(session, taken)
-        pool = pools.refresh(session, dataset, cached)
-        origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
-        outcome = admit(session, dataset, candidates, vectors, origin, None if kind == "seeds" else pool)
-        _count(session, row, len(values), outcome.accepted, outcome.rejected)
+        fenced(session, taken)
+    with pools.offering(dataset.id, candidates, vectors) as offer:
+        row = fenced(offer.session, taken)
+        seeds = kind == "seeds"
+        origin = Origin("seed" if seeds else "imported", import_id=row.id)
+        looked = None if seeds else offer.looked
+        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, looked)
+        _count(offer.session, row, len(values), outcome.accepted, outcome.rejected)
+
+
+def _vectors(
+    encoder: Encoder, dataset: Dataset, candidates: list[Candidate], given: list[list[float] | None]
+) -> list[np.ndarray | None]:
+    """Every text once; None for a row without one. What is rejected is encoded, too: it has neighbours."""
+    wrong = next((len(one) for one in given if one is not None and len(one) != encoder.identity["dimensions"]), None)
+    if wrong is not None:
+        words = f"Its embeddings have {wrong} dimensions; those of {dataset.encoder} have"
+        raise working.CannotGoOn("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
+    texts = [compared(dataset.scope, candidate) for candidate in candidates]
+    distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, given, strict=True) if one is None) if t]
+    known = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
+    return [
+        known.get(text) if one is None else np.array(one, dtype=np.float32)
+        for text, one in zip(texts, given, strict=True)
+    ]
 
 
 def _candidates(kind: str, value: dict) -> list[Candidate]:
@@ -282,16 +327,3 @@ def _candidates(kind: str, value: dict) -> list[Candidate]:
         return [candidate.turned_away("empty_instruction")]
     found = None if kind == "instructions" else check_instance(row.input, row.output)
     return [replace(candidate, rejection=found)]
-
-
-def _fail(taken: Claim, error: Exception) -> None:
-    """Give it back for another try; after five it has failed, in words."""
-    try:
-        with transaction() as session:
-            row = fenced(session, taken)
-            release(row)
-            if taken.attempt >= MOST_ATTEMPTS:
-                row.move("failed", "import_failed", f"{type(error).__name__}: {error}")
-                events.emit_status(session, row)
-    except LeaseLost:
-        log.warning("%s has another owner now; this worker lets go", taken.id)

@@ -1,30 +1,43 @@
 """The pools a worker keeps in memory, each brought up to date from Postgres by `seq`."""
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app import config
 from app.datasets import store
 from app.db import transaction
-from app.synth.pool import Pool, Thresholds
-from app.synth.types import Encode, Rejection
+from app.synth.pool import Pool, Thresholds, compared
+from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 ENCODE_AT_ONCE = 256
 
+Encoders = Callable[[str, str | None], Encoder]
+"""The encoder of a name, in this dtype; None leaves the choice to what the processor does fast."""
+
+
+class EncoderMismatch(Exception):
+    """The vectors of this encoder can't be compared with those of the dataset."""
+
 
 class CachedPool:
-    """One dataset's pool as of `last_seq`. Use it only while holding its lock."""
+    """One dataset's pool as of `last_seq` and `version`. Use it only while holding its lock."""
 
     def __init__(self):
         self.lock = threading.RLock()
         self.pool: Pool | None = None
-        self.last_seq = 0
+        self.last_seq = self.version = 0
+        # Some of its rows have no vector yet: read again when next needed.
+        self.partial = False
         self.in_flight = InFlight()
 
     def forget(self) -> None:
@@ -32,7 +45,7 @@ class CachedPool:
 
 
 class InFlight:
-    """Instructions that this worker is paying for and that are not decided yet, under a ticket each."""
+    """Texts that this worker is paying for and that are not decided yet, under a ticket each."""
 
     def __init__(self):
         self._live: dict[str, tuple[str, np.ndarray]] = {}
@@ -65,14 +78,71 @@ class InFlight:
             self._pool.add(ticket, text, vector)
 
 
-class Pools:
-    """A worker's pools with the encoder. The least recently used leave when there are more than `most`."""
+@dataclass(frozen=True)
+class Looked:
+    """What the pool said of the candidates before the dataset's lock was had: rows from `since` on are newer.
 
-    def __init__(self, encode: Encode, most: int = 16):
-        self.encode = encode
-        self._most = most
-        self._guard = threading.Lock()
+    A rejection stands, since rows only come; an acceptance is asked again, of the newer rows alone.
+    """
+
+    pool: Pool
+    since: int
+    found: list[Rejection | None]
+
+
+def look(pool: Pool, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Sequence) -> Looked:
+    """`texts`: what each candidate is compared by. Those that are not compared, or rejected already, get None."""
+    asked = [n for n, c in enumerate(candidates) if c.rejection is None and c.scope == "instruction"]
+    found: list[Rejection | None] = [None] * len(candidates)
+    answers = pool.check_all(
+        [texts[n] for n in asked], [vectors[n] for n in asked], [candidates[n].resembles for n in asked]
+    )
+    for n, answer in zip(asked, answers, strict=True):
+        found[n] = answer
+    return Looked(pool, len(pool), found)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An open admission: the transaction, the dataset under its lock, and what was seen before."""
+
+    session: Session
+    dataset: Dataset
+    looked: Looked
+
+
+class Pools:
+    """A worker's pools with the encoders. The least recently used leave when all together hold too much memory.
+
+    Without encoders, as in the API process, rows that are not encoded yet have no vector.
+    """
+
+    def __init__(self, encoders: Encoders | None, most_bytes: int | None = None):
+        self._encoders = encoders
+        self._most_bytes = config.settings().pool_memory_mb * 2**20 if most_bytes is None else most_bytes
+        self._guard, self._loading = threading.Lock(), threading.Lock()
         self._cached: OrderedDict[str, CachedPool] = OrderedDict()
+
+    def any_encoder(self, name: str) -> Encoder:
+        """An encoder by its name, whatever datasets were encoded by."""
+        with self._loading:
+            return self._encoders(name, None)
+
+    def encoder(self, dataset: Dataset) -> Encoder:
+        """The dataset's encoder. The first one to encode for it says how it does; later ones must do it so.
+
+        Raises EncoderMismatch, or what the loading raises.
+        """
+        with transaction() as session:
+            known = session.get(Dataset, dataset.id).encoding
+        with self._loading:
+            found = self._encoders(dataset.encoder, known["dtype"] if known else None)
+        if known is None:
+            with transaction() as session:
+                known = store.fix_encoding(session, dataset.id, found.identity)
+        if known != found.identity:
+            raise EncoderMismatch(mismatch(dataset.id, known, found.identity))
+        return found
 
     @contextmanager
     def locked(self, dataset_id: str) -> Iterator[CachedPool]:
@@ -84,14 +154,42 @@ class Pools:
             except BaseException:
                 cached.forget()
                 raise
+        self._evict(dataset_id)
+
+    @contextmanager
+    def offering(self, dataset_id: str, candidates: Sequence[Candidate], vectors: Sequence) -> Iterator[Offer]:
+        """Look at all candidates before the dataset's lock is had, then hold it for the block, in one transaction."""
+        with self.locked(dataset_id) as cached:
+            with transaction() as session:
+                dataset = session.get(Dataset, dataset_id)
+                pool = self.refresh(session, dataset, cached)
+            pool.settle()
+            texts = [compared(dataset.scope, candidate) for candidate in candidates]
+            looked = look(pool, candidates, texts, vectors)
+            with transaction() as session:
+                dataset = store.lock_dataset(session, dataset_id)
+                now = self.refresh(session, dataset, cached)
+                # Rows left meanwhile: what was seen may rest on one of them.
+                yield Offer(session, dataset, looked if now is pool else look(now, candidates, texts, vectors))
 
     def _get(self, dataset_id: str) -> CachedPool:
         with self._guard:
             cached = self._cached.setdefault(dataset_id, CachedPool())
             self._cached.move_to_end(dataset_id)
-            while len(self._cached) > self._most:
-                self._cached.popitem(last=False)
             return cached
+
+    def _evict(self, but: str) -> None:
+        """Let the least recently used pools go until the rest fits; the one just used stays."""
+        with self._guard:
+            sizes = {id: cached.pool.nbytes if cached.pool else 0 for id, cached in self._cached.items()}
+            total = sum(sizes.values())
+            for id, size in sizes.items():
+                if total <= self._most_bytes:
+                    return
+                if id != but and size:
+                    log.info("the pool of %s leaves the memory: %d MB", id, size >> 20)
+                    del self._cached[id]
+                    total -= size
 
     def screen(
         self, dataset_id: str, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
@@ -111,33 +209,59 @@ class Pools:
         with self.locked(dataset_id) as cached:
             cached.in_flight.release(tickets)
 
-    def prepare(self, dataset: Dataset) -> None:
+    def prepare(self, dataset: Dataset) -> Encoder:
         """Encode what has no embedding yet (seeds given with the dataset), and load the pool."""
+        encoder = self.encoder(dataset)
         while True:
             with transaction() as session:
-                missing = store.not_encoded(session, dataset.id, ENCODE_AT_ONCE)
+                missing = list(store.not_encoded(session, dataset, ENCODE_AT_ONCE))
             if not missing:
                 break
-            vectors = self.encode([text for _, text in missing])
+            vectors = encoder.encode([text for _, text in missing])
             with transaction() as session:
                 ids = (id for id, _ in missing)
                 store.save_embeddings(session, {id: v.tobytes() for id, v in zip(ids, vectors, strict=True)})
-        with self.locked(dataset.id) as cached, transaction() as session:
-            self.refresh(session, dataset, cached)
+        with self.locked(dataset.id) as cached:
+            with transaction() as session:
+                # As it is now: the caller may have read it long ago.
+                pool = self.refresh(session, session.get(Dataset, dataset.id), cached)
+            pool.settle()
+        return encoder
+
+    def prepare_if_there(self, dataset_id: str) -> None:
+        """What new seeds are encoded by, before a run needs them. A dataset that is gone needs nothing."""
+        with transaction() as session:
+            dataset = session.get(Dataset, dataset_id)
+        if dataset is not None:
+            self.prepare(dataset)
 
     def refresh(self, session: Session, dataset: Dataset, cached: CachedPool) -> Pool:
         """Bring the pool up to date. Under the dataset's lock it is then exact."""
-        if cached.pool is None:
+        if cached.pool is None or cached.version != dataset.pool_version or cached.partial:
             thresholds = Thresholds(dataset.lexical_threshold, dataset.semantic_threshold)
-            cached.pool, cached.last_seq = Pool(thresholds, dataset.lexical_mode), 0
+            exact_up_to = config.settings().semantic_exact_rows
+            cached.pool = Pool(thresholds, dataset.lexical_mode, exact_up_to)
+            cached.last_seq, cached.version, cached.partial = 0, dataset.pool_version, False
         late = {}
-        for row in store.pool_heads(session, dataset.id, cached.last_seq):
-            if row.embedding is None:
-                late[row.id] = self.encode([row.instruction])[0].astype(np.float32)
-                vector = late[row.id]
-            else:
-                vector = np.frombuffer(row.embedding, dtype=np.float32)
-            cached.pool.add(row.id, row.instruction, vector)
+        for row in store.pool_entries(session, dataset, cached.last_seq):
+            vector = row.vector
+            if vector is None and self._encoders is None:
+                cached.partial = True
+            elif vector is None:
+                vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
+                late[row.id] = vector
+            cached.pool.add(row.id, row.text, vector)
             cached.last_seq = row.seq
         store.save_embeddings(session, {id: vector.tobytes() for id, vector in late.items()})
         return cached.pool
+
+
+def mismatch(dataset_id: str, known: dict, given: dict) -> str:
+    """In words: what differs, and what to do."""
+    other = "; ".join(
+        f"{name} {given.get(name)!r} instead of {known[name]!r}" for name in known if given.get(name) != known[name]
+    )
+    return (
+        f"The dataset was encoded by another encoder ({other}), whose vectors can't be compared. "
+        f"POST /v1/datasets/{dataset_id}/reencode encodes all its records anew."
+    )

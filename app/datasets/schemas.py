@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from app.schemas import Body, JobView, Time, View
+from app.synth.pool import Scope
 from app.synth.seeds import BUNDLED, SeedTask
 from app.tables.datasets import Dataset, Import, Record, Source
 
@@ -48,6 +49,12 @@ class DatasetCreate(Body):
     lexical_threshold: float = Field(default=0.7, gt=0.5, le=1, description="ROUGE-L F1 above it is a duplicate.")
     lexical_mode: Literal["unicode", "paper"] = "unicode"
     semantic_threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine at or above it is a duplicate.")
+    scope: Scope = Field(
+        default="instruction", description="What is compared: instructions, with their inputs, or whole rows."
+    )
+    encoder: str | None = Field(
+        default=None, max_length=100, description="A name from GET /v1/encoders; unset, the installation's default."
+    )
 
 
 class DatasetPatch(Body):
@@ -61,7 +68,9 @@ class DatasetView(View):
     lexical_threshold: float
     lexical_mode: str
     semantic_threshold: float
+    scope: str
     encoder: str
+    encoding: dict | None = Field(description="How its vectors are made, once a worker has made the first of them.")
     counts: dict[str, int]
     simulated: bool
     note: str | None
@@ -106,6 +115,7 @@ class RecordView(View):
     detail: dict | None
     nearest_id: str | None
     nearest_text: str | None
+    decision: int = Field(description="1 for what admission decided; each later decision counts one more.")
     run_id: str | None
     import_id: str | None
     method: str | None
@@ -146,6 +156,44 @@ class PreferenceView(View):
     margin: float
 
 
+class DecisionView(View):
+    """An earlier decision, and the review that replaced it."""
+
+    decision: int
+    status: str
+    reason: str | None
+    detail: dict | None
+    nearest_id: str | None
+    nearest_text: str | None
+    replaced_by: str
+    replaced_at: Time
+
+
+class NeighbourView(View):
+    """A record of the pool near to another: ROUGE-L F1 and cosine, both 0 to 1."""
+
+    id: str
+    text: str
+    lexical: float
+    semantic: float | None = Field(description="null while one of the two has no embedding yet.")
+
+
+class NeighbourList(View):
+    data: list[NeighbourView]
+
+
+class EncoderView(View):
+    name: str
+    backend: str
+    dtype: str
+    dimensions: int | None
+    default: bool
+
+
+class EncoderList(View):
+    data: list[EncoderView]
+
+
 class LineageView(RecordView):
     """A record with what it grew from: parents, the replies that were paid for, the prompt files."""
 
@@ -154,6 +202,7 @@ class LineageView(RecordView):
     completions: list[CompletionView]
     templates: list[str]
     preferences: list[PreferenceView]
+    decisions: list[DecisionView] = Field(description="Those that a review has replaced, oldest first.")
 
 
 def record_view(row: Record) -> RecordView:

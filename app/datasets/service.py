@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app import config
+from app import config, queue
 from app.access.service import Caller
 from app.datasets import store
 from app.datasets.admission import Origin, admit
@@ -10,6 +10,8 @@ from app.datasets.schemas import (
     CompletionView,
     DatasetCreate,
     DatasetPatch,
+    DecisionView,
+    EncoderView,
     LineageView,
     ParentView,
     PreferenceView,
@@ -29,6 +31,8 @@ from app.tables.datasets import Dataset, Record
 def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
     if store.name_taken(session, caller.project_id, body.name):
         raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
+    encoder = body.encoder or config.settings().encoder
+    check_encoder("/encoder", encoder)
     dataset = Dataset(
         id=new_id("ds"),
         project_id=caller.project_id,
@@ -37,7 +41,8 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
         lexical_threshold=body.lexical_threshold,
         lexical_mode=body.lexical_mode,
         semantic_threshold=body.semantic_threshold,
-        encoder=config.settings().encoder,
+        scope=body.scope,
+        encoder=encoder,
         last_seq=0,
         seed_count=0,
         accepted_count=0,
@@ -48,6 +53,7 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
     session.flush()
     if body.seeds is not None:
         _add_seeds(session, dataset, body.seeds)
+        queue.ring_after_commit(session, queue.ENCODE, dataset.id)
     session.flush()
     session.refresh(dataset)
     return dataset
@@ -59,7 +65,7 @@ def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
     if len(tasks) > most:
         raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {most} are taken", "too_many")
     candidates = [row for task in tasks for row in seed_rows(task)]
-    outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), pool=None)
+    outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), looked=None)
     if outcome.accepted == 0:
         raise invalid("/seeds", "no usable seed among them", "empty")
 
@@ -71,6 +77,20 @@ def seed_rows(task: SeedTask) -> list[Candidate]:
     return [
         Candidate(task.instruction, one.input, one.output, is_classification=task.is_classification)
         for one in task.instances
+    ]
+
+
+def check_encoder(pointer: str, name: str) -> None:
+    known = config.encoders()
+    if name not in known:
+        raise invalid(pointer, f"no encoder {name!r} is configured; there are {', '.join(known)}", "unknown")
+
+
+def encoders() -> list[EncoderView]:
+    default = config.settings().encoder
+    return [
+        EncoderView(name=name, backend=one.backend, dtype=one.dtype, dimensions=one.dimensions, default=name == default)
+        for name, one in config.encoders().items()
     ]
 
 
@@ -139,4 +159,5 @@ def lineage(session: Session, caller: Caller, id: str) -> LineageView:
         ],
         templates=grown_from.get("templates", []),
         preferences=[PreferenceView.model_validate(one) for one in store.preferences(session, row.id)],
+        decisions=[DecisionView.model_validate(one) for one in store.decisions(session, row.id)],
     )

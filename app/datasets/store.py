@@ -2,14 +2,18 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Row, case, delete, func, insert, select, text, update
+import numpy as np
+from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.errors import not_found
-from app.leases import free
-from app.tables.datasets import Dataset, Import, Preference, Record, Source
+from app.errors import conflict, not_found
+from app.synth.pool import compared
+from app.synth.types import Candidate, Turn
+from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
+from app.tables.reviews import Review
 from app.tables.runs import Completion, Run
 from app.tables.scorings import Scoring
 from app.tables.snapshots import Snapshot
@@ -43,13 +47,24 @@ def snapshots_of(session: Session, id: str) -> int:
 
 
 def active_work(session: Session, id: str) -> int:
-    """Runs, imports and scorings of the dataset that have not ended."""
+    """Runs, imports, scorings and reviews of the dataset that have not ended."""
     over = ("succeeded", "failed", "cancelled")
     counts = [
         session.scalar(select(func.count()).select_from(table).where(table.dataset_id == id, table.status.not_in(over)))
-        for table in (Run, Import, Scoring)
+        for table in (Run, Import, Scoring, Review)
     ]
     return sum(counts)
+
+
+def refuse_while_encoding(session: Session, dataset_id: str) -> None:
+    """Raises a 409 while all rows are being encoded anew. The caller holds the dataset's lock, or takes it here."""
+    lock_dataset(session, dataset_id)
+    open_one = select(Review.id).where(
+        Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.in_(("queued", "running"))
+    )
+    found = session.scalar(open_one)
+    if found is not None:
+        raise conflict(f"The dataset is being encoded anew by {found}; start this when that has ended.")
 
 
 def delete_dataset(session: Session, id: str) -> None:
@@ -68,6 +83,12 @@ def insert_preferences(session: Session, rows: list[dict]) -> None:
 
 def preferences(session: Session, record_id: str) -> Sequence[Preference]:
     return session.scalars(select(Preference).where(Preference.record_id == record_id).order_by(Preference.id)).all()
+
+
+def decisions(session: Session, record_id: str) -> Sequence[Decision]:
+    """Those that have been replaced, oldest first."""
+    query = select(Decision).where(Decision.record_id == record_id).order_by(Decision.decision)
+    return session.scalars(query).all()
 
 
 def count_preferences(session: Session, dataset_id: str) -> int:
@@ -121,30 +142,52 @@ def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> d
     return {row.content_hash: (row.id, row.instruction) for row in session.execute(query)}
 
 
-def pool_heads(session: Session, dataset_id: str, after_seq: int) -> Iterator[Row]:
-    """(seq, id, instruction, embedding) of heads that entered after `after_seq`, in order, streamed."""
-    query = (
-        select(Record.seq, Record.id, Record.instruction, Record.embedding)
-        .where(Record.dataset_id == dataset_id, Record.seq > after_seq, Record.family == Record.id)
-        .order_by(Record.seq)
-        .execution_options(yield_per=1000)
-    )
-    yield from session.execute(query)
+@dataclass(frozen=True)
+class Entry:
+    """A row of the pool that others are compared with: its text, as much of it as the dataset's scope says."""
+
+    seq: int
+    id: str
+    text: str
+    vector: np.ndarray | None
 
 
-def not_encoded(session: Session, dataset_id: str, limit: int) -> Sequence[tuple[str, str]]:
-    """(id, instruction) of heads in the pool that have no embedding yet."""
-    query = (
-        select(Record.id, Record.instruction)
-        .where(
-            Record.dataset_id == dataset_id,
-            Record.seq.is_not(None),
-            Record.family == Record.id,
-            Record.embedding.is_(None),
-        )
-        .limit(limit)
-    )
-    return [(row.id, row.instruction) for row in session.execute(query)]
+def pool_entries(session: Session, dataset: Dataset, after_seq: int) -> Iterator[Entry]:
+    """What entered after `after_seq`, in order, streamed."""
+    columns = (Record.seq, Record.id, *_COMPARED, Record.embedding)
+    query = select(*columns).where(*_entries(dataset), Record.seq > after_seq).order_by(Record.seq)
+    for row in session.execute(query.execution_options(yield_per=1000)):
+        vector = None if row.embedding is None else np.frombuffer(row.embedding, dtype=np.float32)
+        yield Entry(row.seq, row.id, compared_text(dataset, row), vector)
+
+
+def not_encoded(session: Session, dataset: Dataset, limit: int) -> Sequence[tuple[str, str]]:
+    """(id, text) of rows that others are compared with and that have no embedding yet."""
+    query = select(Record.id, *_COMPARED).where(*_entries(dataset), Record.embedding.is_(None)).limit(limit)
+    return [(row.id, compared_text(dataset, row)) for row in session.execute(query)]
+
+
+_COMPARED = (Record.instruction, Record.input, Record.output, Record.messages)
+
+
+def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
+    """Where instructions are compared, a family has one entry, its head; elsewhere every row is one."""
+    found = [Record.dataset_id == dataset.id, Record.seq.is_not(None)]
+    return [*found, Record.family == Record.id] if dataset.scope == "instruction" else found
+
+
+def compared_text(dataset: Dataset, row: Row | Record) -> str:
+    """What the row is compared by."""
+    turns = tuple(Turn(**turn) for turn in row.messages or ())
+    return compared(dataset.scope, Candidate(row.instruction, row.input, row.output, messages=turns))
+
+
+def fix_encoding(session: Session, dataset_id: str, identity: dict) -> dict:
+    """Keep how the dataset is encoded, unless somebody was first; how it is, then."""
+    row = session.scalar(select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True))
+    if row.encoding is None:
+        row.encoding = identity
+    return row.encoding
 
 
 def save_embeddings(session: Session, vectors: dict[str, bytes]) -> None:
@@ -233,12 +276,3 @@ def import_of(session: Session, project_id: str, dataset_id: str, id: str) -> Im
 def imports(session: Session, dataset_id: str, limit: int, after: str | None) -> Sequence[Import]:
     query = select(Import).where(Import.dataset_id == dataset_id).order_by(Import.id.desc()).limit(limit + 1)
     return session.scalars(query.where(Import.id < after) if after else query).all()
-
-
-def claimable_import(session: Session, id: str) -> Import | None:
-    query = select(Import).where(Import.id == id, Import.status.in_(("queued", "running")), free(Import))
-    return session.scalar(query.with_for_update(skip_locked=True))
-
-
-def unfinished_imports(session: Session) -> Sequence[str]:
-    return session.scalars(select(Import.id).where(Import.status.in_(("queued", "running")), free(Import))).all()

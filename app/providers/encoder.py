@@ -1,51 +1,134 @@
-"""Sentence embeddings: all-MiniLM-L6-v2 from its wheel by default, any sentence-transformers model by name."""
+"""Sentence embeddings: all-MiniLM-L6-v2 from its wheel by default, any sentence-transformers model, or an endpoint.
+
+Whatever a model computes in, float32 rows of unit length come out, and the identity says how they were made.
+"""
 
 import hashlib
 import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from app.synth.types import Encode
+from app.synth.types import Encode, Encoder
 
 BUNDLED = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BATCH = 32
+BATCH, ENDPOINT_BATCH = 32, 128
+ENDPOINT_TRIES, FIRST_DELAY = 5, 0.5
 
 
 class EncoderError(Exception):
     """The model can't be used; the message says why and what to do."""
 
 
-def load(name: str, threads: int = 0) -> Encode:
-    """The encoder `name`. Float32 rows of unit length come out, whatever the model computes in.
+@dataclass(frozen=True)
+class Wanted:
+    """An encoder as the operator configured it.
 
-    The bundled weights are used only when their digest is the published one. `threads` limits torch;
-    0 leaves its own choice. Raises EncoderError.
+    `source`: a directory or a name on the model hub, with its `revision`; of an endpoint the base URL. `dtype`:
+    float32, bfloat16, or auto, which is bfloat16 where the processor computes in it.
     """
-    path = _bundled() if name == BUNDLED else name
+
+    name: str
+    backend: str = "torch"
+    source: str = BUNDLED
+    revision: str | None = None
+    dtype: str = "auto"
+    model: str = ""
+    api_key: str = "none"
+    dimensions: int | None = None
+    timeout_seconds: float = 60
+
+
+def load(wanted: Wanted, threads: int = 0) -> Encoder:
+    """The encoder, loaded. `threads` limits torch; 0 leaves its own choice. Raises EncoderError."""
+    if wanted.backend == "endpoint":
+        return _endpoint(wanted)
+    path = str(_bundled()) if wanted.source == BUNDLED else wanted.source
+    dtype = _dtype(wanted.dtype)
+    model = _model(wanted, path, dtype, threads)
+    identity = {
+        "name": wanted.name,
+        "backend": wanted.backend,
+        "revision": _revision(wanted, path),
+        "dtype": dtype,
+        "pooling": str(model[1].pooling_mode),
+        "dimensions": model.get_embedding_dimension(),
+    }
+    compute = _on_torch(model) if wanted.backend == "torch" else _on_openvino(wanted, model, dtype)
+    # The tokeniser is not safe to share between threads.
+    guard = threading.Lock()
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        if not texts:
+            return np.empty((0, identity["dimensions"]), dtype=np.float32)
+        with guard:
+            return _unit(compute(list(texts)))
+
+    return Encoder(encode, identity)
+
+
+def _model(wanted: Wanted, path: str, dtype: str, threads: int):
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-
     if threads:
         torch.set_num_threads(threads)
+    on_torch = wanted.backend == "torch"
+    device = "cuda" if on_torch and torch.cuda.is_available() else "cpu"
+    options = {"dtype": getattr(torch, dtype) if on_torch else torch.float32}
     try:
-        model = SentenceTransformer(str(path), device="cuda" if torch.cuda.is_available() else "cpu")
+        return SentenceTransformer(path, device=device, revision=wanted.revision, model_kwargs=options)
     except OSError as error:
-        raise EncoderError(f"the encoder {name!r} could not be loaded: {error}") from error
-    # The tokeniser is not safe to share between threads.
-    guard = threading.Lock()
+        raise EncoderError(f"the encoder {wanted.name!r} could not be loaded: {error}") from error
 
-    def encode(texts) -> np.ndarray:
-        with guard:
-            return model.encode(
-                list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
-            ).astype(np.float32)
 
-    return encode
+def _on_torch(model) -> Encode:
+    def compute(texts: Sequence[str]) -> np.ndarray:
+        found = model.encode(texts, batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
+        return found.float().cpu().numpy()
+
+    return compute
+
+
+def _on_openvino(wanted: Wanted, model, dtype: str) -> Encode:
+    try:
+        from app.providers.openvino import compiled
+
+        return compiled(model, dtype, BATCH)
+    except ImportError as error:
+        words = f"the encoder {wanted.name!r} needs the extra `openvino`: pip install 'seedbed[openvino]'"
+        raise EncoderError(f"{words} ({error})") from error
+
+
+def _dtype(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    # Without these instructions bfloat16 is emulated, and slower than float32.
+    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def _revision(wanted: Wanted, path: str) -> str:
+    """What tells these weights from others: the digest of local files, or the revision on the hub."""
+    if not Path(path).is_dir():
+        return f"{path}@{wanted.revision or 'main'}"
+    digest = hashlib.sha256()
+    for file in sorted([*Path(path).glob("*.safetensors"), *Path(path).glob("pytorch_model*.bin")]):
+        digest.update(file.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def _bundled() -> Path:
@@ -58,3 +141,53 @@ def _bundled() -> Path:
     if digest != BUNDLED_SHA256:
         raise EncoderError(f"the weights under {path} have the sha256 {digest}, not {BUNDLED_SHA256}: reinstall them")
     return path
+
+
+def _endpoint(wanted: Wanted) -> Encoder:
+    """An OpenAI-compatible embeddings endpoint."""
+    from openai import OpenAI
+
+    client = OpenAI(base_url=wanted.source, api_key=wanted.api_key, max_retries=0, timeout=wanted.timeout_seconds)
+    identity = {
+        "name": wanted.name,
+        "backend": "endpoint",
+        "revision": wanted.model,
+        "dtype": "provider",
+        "pooling": "provider",
+        "dimensions": wanted.dimensions,
+    }
+
+    def part(texts: list[str]) -> np.ndarray:
+        found = _patiently(
+            wanted.name, lambda: client.embeddings.create(model=wanted.model, input=texts, encoding_format="float")
+        )
+        rows = sorted(found.data, key=lambda one: one.index)
+        shape = (len(rows), {len(one.embedding) for one in rows})
+        if shape != (len(texts), {wanted.dimensions}):
+            said = f"{shape[0]} vectors of {sorted(shape[1])} dimensions for {len(texts)} texts"
+            raise EncoderError(f"the encoder {wanted.name!r} gave {said}; configured are {wanted.dimensions}")
+        return _unit(np.array([one.embedding for one in rows], dtype=np.float32))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        texts = list(texts)
+        parts = [part(texts[start : start + ENDPOINT_BATCH]) for start in range(0, len(texts), ENDPOINT_BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, wanted.dimensions), dtype=np.float32)
+
+    return Encoder(encode, identity)
+
+
+def _patiently(name: str, call: Callable):
+    """The answer, after some tries if the endpoint is busy or away. Raises EncoderError."""
+    from openai import APIConnectionError, APIError, APIStatusError
+
+    for attempt in range(1, ENDPOINT_TRIES + 1):
+        try:
+            return call()
+        except APIError as error:
+            passing = isinstance(error, APIConnectionError) or (
+                isinstance(error, APIStatusError) and (error.status_code == 429 or error.status_code >= 500)
+            )
+            if not passing or attempt == ENDPOINT_TRIES:
+                raise EncoderError(f"the encoder {name!r} refused: {error}") from error
+            time.sleep(FIRST_DELAY * 2**attempt)
+    raise AssertionError("unreachable")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func
+from sqlalchemy.orm import Session
 
 from app import events
 from app.datasets import admission
-from app.datasets import store as dataset_store
 from app.datasets.pools import Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, fenced, in_seconds, release
@@ -19,6 +19,7 @@ from app.runs import drawing, ledger, service, store
 from app.runs.asking import Asking, TeacherUnavailable
 from app.runs.encoding import Encoding
 from app.synth.methods import METHODS
+from app.synth.pool import compared
 from app.synth.types import Batch, Candidate, Rejection
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
@@ -46,7 +47,7 @@ async def work(claim: Claim, tools: Work) -> None:
     looking = Looking(claim.id, tools)
     try:
         candidates = await _propose(claim, tools, looking)
-        vectors = await _encode(candidates, tools.encoding)
+        vectors = await _encode(candidates, tools)
         await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)
@@ -76,13 +77,16 @@ class Looking:
         self.tickets: list[str] = []
 
     async def __call__(self, draft: Candidate) -> Rejection | None:
-        vector = await self._tools.encoding.one(draft.instruction)
+        dataset = self._tools.dataset
+        if dataset.scope != "instruction" and not draft.output:
+            # Inputs and answers count here, and are not written yet.
+            return None
+        text = compared(dataset.scope, draft)
+        vector = await self._tools.encoding.one(text)
         ticket = self._ticket(draft.name or str(len(self.tickets)))
         self.tickets.append(ticket)
         excluding = (*draft.resembles, *map(self._ticket, draft.resembles))
-        return await asyncio.to_thread(
-            self._tools.pools.screen, self._tools.dataset.id, ticket, draft.instruction, vector, excluding
-        )
+        return await asyncio.to_thread(self._tools.pools.screen, dataset.id, ticket, text, vector, excluding)
 
     def _ticket(self, name: str) -> str:
         return f"{self._batch_id}/{name}"
@@ -101,26 +105,32 @@ def _load(claim: Claim, tools: Work) -> Batch:
         return drawing.load(session, tools.run, tools.dataset, row.plan)
 
 
-async def _encode(candidates: list[Candidate], encoding: Encoding) -> list:
-    fresh = [c.instruction for c in candidates if c.rejection is None]
-    encoded = iter(await encoding.many(fresh))
-    return [next(encoded) if c.rejection is None else None for c in candidates]
+async def _encode(candidates: list[Candidate], tools: Work) -> list:
+    """A vector for each that has a text; what is rejected is encoded, too: it has neighbours."""
+    texts = [compared(tools.dataset.scope, candidate) for candidate in candidates]
+    encoded = iter(await tools.encoding.many([text for text in texts if text]))
+    return [next(encoded) if text else None for text in texts]
 
 
 def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list) -> None:
     """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch."""
-    run_id, dataset_id = tools.run.id, tools.dataset.id
-    with tools.pools.locked(dataset_id) as cached, transaction() as session:
-        dataset = dataset_store.lock_dataset(session, dataset_id)
+    run_id = tools.run.id
+    with tools.pools.offering(tools.dataset.id, candidates, vectors) as offer:
+        session = offer.session
         run = store.locked_run(session, run_id)
         batch = fenced(session, claim)
         if run.ended:
             raise LeaseLost(claim.id)
-        pool = tools.pools.refresh(session, dataset, cached)
         origin = admission.Origin("generated", run_id, claim.id, None, run.method, run.teacher)
         within = _under_ceiling(run, candidates)
         outcome = admission.admit(
-            session, dataset, candidates[:within], vectors[:within], origin, pool, run.target - run.accepted
+            session,
+            offer.dataset,
+            candidates[:within],
+            vectors[:within],
+            origin,
+            offer.looked,
+            run.target - run.accepted,
         )
         run.accepted += outcome.accepted
         run.rejected += outcome.rejected.total()
@@ -128,8 +138,9 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
         batch.finished_at = func.clock_timestamp()
         release(batch)
-        if run.accepted >= run.target and run.stopping is None:
-            run.stopping = "target_reached"
+        session.flush()
+        if run.stopping is None:
+            run.stopping = _enough(session, run)
         session.flush()
         events.emit(
             session,
@@ -140,6 +151,14 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
             target=run.target,
             batch=batch.number,
         )
+
+
+def _enough(session: Session, run: Run) -> str | None:
+    """Why no more rows are wanted, or None."""
+    if run.accepted >= run.target:
+        return "target_reached"
+    share = store.newest_share(session, run.id, run.saturation_window)
+    return "saturated" if share is not None and share < run.saturation_share else None
 
 
 def _under_ceiling(run: Run, candidates: list[Candidate]) -> int:

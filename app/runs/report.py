@@ -12,7 +12,7 @@ from app.synth.report import quality_report
 from app.tables.datasets import Record
 from app.tables.runs import Completion, Run
 
-SAMPLE, SEEDS = 2000, 1000
+SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
 
 def of_run(session: Session, run: Run) -> ReportView:
@@ -26,6 +26,7 @@ def of_run(session: Session, run: Run) -> ReportView:
         rejected=run.rejected,
         rejected_by_reason=run.rejected_by_reason,
         economy=_economy(session, run),
+        novelty=_novelty(session, run),
         operations=_operations(session, run),
         sampled_rows=len(rows),
         quality=quality_report(rows, _matrix(rows, known), _stacked(seeds)),
@@ -47,6 +48,20 @@ def _economy(session: Session, run: Run) -> dict:
 
 def _costs(one: dict, accepted: int) -> dict:
     return one | {"cost_usd": money(Decimal(one["cost_usd"])), "calls_per_accepted": _per(one["calls"], accepted)}
+
+
+def _novelty(session: Session, run: Run) -> dict:
+    """The accepted share of one stretch of candidates after another: about `POINTS` of them."""
+    batches = store.outcomes_over_time(session, run.id)
+    offered = sum(accepted + rejected for accepted, rejected in batches)
+    stretch = max(20, -(-offered // POINTS))
+    points, accepted, seen, last = [], 0, 0, 0
+    for n, (kept, away) in enumerate(batches, 1):
+        accepted, seen = accepted + kept, seen + kept + away
+        if seen - last >= stretch or (n == len(batches) and seen > last):
+            points.append({"offered": seen, "share": round(accepted / (seen - last), 4)})
+            accepted, last = 0, seen
+    return {"window": run.saturation_window, "least_share": run.saturation_share, "points": points}
 
 
 def _operations(session: Session, run: Run) -> list[dict]:

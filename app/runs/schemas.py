@@ -48,6 +48,15 @@ class RunCreate(Body):
         default=None, ge=1, description="Offered rows; 20 for each one wanted, and 200 more, unless given."
     )
     max_seconds: int | None = Field(default=None, ge=1)
+    saturation_window: int = Field(
+        default=300, ge=20, le=1_000_000, description="The newest candidates, over which the accepted share is taken."
+    )
+    saturation_share: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="The run ends as `saturated` when a smaller share of the window was accepted; 0: never.",
+    )
 
 
 class RunCounts(View):
@@ -87,6 +96,8 @@ class RunView(JobView):
     max_usd: str | None
     max_candidates: int | None
     max_seconds: int | None
+    saturation_window: int
+    saturation_share: float
     counts: RunCounts
     usage: RunUsage
     simulated: bool
@@ -142,6 +153,7 @@ class ReportView(View):
     rejected: int
     rejected_by_reason: dict[str, int]
     economy: dict = Field(description="Calls, tokens and dollars by step, and an accepted row's share of them.")
+    novelty: dict = Field(description="The accepted share over time: of the first candidates, the next, and so on.")
     operations: list[dict] = Field(description="By operation: offered, accepted, why not, verdicts, cost.")
     sampled_rows: int
     quality: dict = Field(description="The checklist, diversity, difficulty, lengths and every score's spread.")

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app import config, events, queue
 from app.access.service import Caller
+from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.ids import new_id
 from app.runs import checks, ledger, store
@@ -19,6 +20,7 @@ CANDIDATES_PER_ROW, CANDIDATES_MORE = 20, 200
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     dataset, options = checks.checked(session, caller, body)
+    dataset_store.refuse_while_encoding(session, dataset.id)
     target = checks.target(session, dataset, body, options)
     run = Run(
         id=new_id("run"),
@@ -35,6 +37,8 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
         max_usd=None if body.max_usd is None else Decimal(str(body.max_usd)),
         max_candidates=body.max_candidates or CANDIDATES_PER_ROW * target + CANDIDATES_MORE,
         max_seconds=body.max_seconds,
+        saturation_window=body.saturation_window,
+        saturation_share=body.saturation_share,
         rejected_by_reason={},
         cursor={},
     )

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app import config, queue
-from app.datasets.pools import Pools
+from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, extend
 from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
 from app.runs.encoding import Encoding
 from app.synth.methods import METHODS
+from app.synth.types import Encoder
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
@@ -47,15 +48,26 @@ def work(run_id: str, tools: Tools) -> None:
             return
         dataset = session.get(Dataset, run.dataset_id)
     if planning.look(run_id, 0).takes_calls:
-        tools.pools.prepare(dataset)
-        asyncio.run(_Slice(run, dataset, tools).work())
+        encoder = _prepare(run_id, dataset, tools.pools)
+        if encoder is not None:
+            asyncio.run(_Slice(run, dataset, tools, encoder).work())
     with transaction() as session:
         service.settle(session, store.locked_run(session, run_id))
 
 
+def _prepare(run_id: str, dataset: Dataset, pools: Pools) -> Encoder | None:
+    """The dataset's encoder, its pool loaded; None when they don't fit together, which ends the run."""
+    try:
+        return pools.prepare(dataset)
+    except EncoderMismatch as error:
+        with transaction() as session:
+            service.fail(session, run_id, "encoder_mismatch", str(error))
+    return None
+
+
 class _Slice:
-    def __init__(self, run: Run, dataset: Dataset, tools: Tools):
-        self.run, self.dataset, self.tools = run, dataset, tools
+    def __init__(self, run: Run, dataset: Dataset, tools: Tools, encoder: Encoder):
+        self.run, self.dataset, self.tools, self.encoder = run, dataset, tools, encoder
         self.tasks: dict[asyncio.Task, Claim] = {}
         self.started = time.monotonic()
         self.closing_since: float | None = None
@@ -65,7 +77,7 @@ class _Slice:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
         beating = asyncio.create_task(self._heartbeat())
-        encoding = Encoding(self.tools.pools.encode)
+        encoding = Encoding(self.encoder.encode)
         self.batch = batch.Work(self.run, self.dataset, teachers, self.tools.pools, encoding)
         try:
             while await self._turn():

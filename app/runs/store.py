@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
@@ -83,6 +83,27 @@ def claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Bat
     orphaned = and_(Batch.status == "leased", free(Batch))
     query = select(Batch).where(Batch.run_id == run_id, or_(waiting, orphaned)).order_by(Batch.number).limit(limit)
     return session.scalars(query.with_for_update(skip_locked=True)).all()
+
+
+def newest_share(session: Session, run_id: str, window: int) -> float | None:
+    """The accepted share of at least the `window` newest candidates; None while there are fewer."""
+    accepted = offered = 0
+    query = _done(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
+    for one in session.execute(query.execution_options(yield_per=100)):
+        accepted, offered = accepted + one.accepted, offered + one.accepted + one.rejected
+        if offered >= window:
+            return accepted / offered
+    return None
+
+
+def outcomes_over_time(session: Session, run_id: str) -> list[tuple[int, int]]:
+    """(accepted, rejected) of each batch, in the order in which they ended."""
+    query = _done(run_id).order_by(Batch.finished_at, Batch.number)
+    return [(one.accepted, one.rejected) for one in session.execute(query)]
+
+
+def _done(run_id: str) -> Select:
+    return select(Batch.accepted, Batch.rejected).where(Batch.run_id == run_id, Batch.status == "done")
 
 
 def drop_open_batches(session: Session, run_id: str) -> None:

@@ -16,6 +16,7 @@ _BY_CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khm
 _UNICODE = regex.compile(
     rf"[{_BY_CHARACTER}]\p{{M}}*|(?:(?![{_BY_CHARACTER}])[\p{{L}}\p{{N}}\p{{M}}])+|\p{{Extended_Pictographic}}"
 )
+_CHARACTER = regex.compile(rf"[{_BY_CHARACTER}]")
 _PAPER = re.compile(r"[a-z0-9]+")
 _WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{1,2}|[\p{L}\p{N}\p{M}'’-]+"
@@ -52,6 +53,16 @@ def tokenise(text: str, mode: str = "unicode") -> list[str]:
         return _PAPER.findall(text.lower())
     folded = unicodedata.normalize("NFC", text).casefold()
     return _UNICODE.findall(folded) or [character for character in folded if not character.isspace()]
+
+
+def placed_tokens(text: str) -> list[tuple[str, int, int]]:
+    """(token, start, end): the tokens of `unicode` mode with the characters of `text` on which they stand."""
+    return [(found.group().casefold(), *found.span()) for found in _UNICODE.finditer(text)]
+
+
+def is_character_token(token: str) -> bool:
+    """Whether the token is one of a script that is taken by the character or the syllable."""
+    return _CHARACTER.match(token) is not None
 
 
 def count_words(text: str) -> int:

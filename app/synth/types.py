@@ -205,6 +205,18 @@ Ask = Callable[[Prompt], Awaitable[Reply]]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts in, float32 of shape (texts, dimensions) out, each row of unit length."""
 
+
+@dataclass(frozen=True)
+class Encoder:
+    """A function for embeddings with the facts that tell its vectors from those of another.
+
+    `identity`: name, backend, revision, dtype, pooling, dimensions.
+    """
+
+    encode: Encode
+    identity: dict[str, Any]
+
+
 Screen = Callable[[Candidate], Awaitable[Rejection | None]]
 """A look at the pool, and at what is in flight, before anything more is paid for an instruction."""
 

@@ -27,22 +27,32 @@ class Dataset(Table):
     lexical_threshold: Mapped[float]
     lexical_mode: Mapped[str]
     semantic_threshold: Mapped[float]
+    # What of a row is compared when near-duplicates are sought.
+    scope: Mapped[str] = mapped_column(default="instruction", server_default="instruction")
     encoder: Mapped[str]
+    # How the vectors were made: name, backend, revision, dtype, pooling, dimensions. Set by the first who encodes.
+    encoding: Mapped[dict | None] = mapped_column(JSONB(none_as_null=True))
+    # Grows when rows leave the pool or are encoded anew: pools in memory are then read again from the start.
+    pool_version: Mapped[int] = mapped_column(default=0, server_default="0")
     last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     seed_count: Mapped[int] = mapped_column(default=0)
     accepted_count: Mapped[int] = mapped_column(default=0)
     rejected_count: Mapped[int] = mapped_column(default=0)
     simulated: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    __table_args__ = (UniqueConstraint("project_id", "name"), Index(None, "project_id", "id"))
+    __table_args__ = (
+        CheckConstraint("scope IN ('instruction', 'instruction_input', 'row')", name="scope"),
+        UniqueConstraint("project_id", "name"),
+        Index(None, "project_id", "id"),
+    )
 
 
 class Record(Table):
     """One row: a seed, or a candidate that was accepted or rejected, and why.
 
     `seq` is given under the dataset's lock to what is in the pool. Rows of one instruction
-    share a `family`; the head of the family carries the embedding of the instruction
-    (float32, little-endian, unit length), filled in by a worker.
+    share a `family`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
+    which the dataset's scope compares; where this is the instruction, only the head of a family carries it.
     """
 
     __tablename__ = "records"
@@ -67,6 +77,8 @@ class Record(Table):
     detail: Mapped[dict | None]
     nearest_id: Mapped[str | None]
     nearest_text: Mapped[str | None]
+    # How often it was decided on: the earlier decisions are kept beside.
+    decision: Mapped[int] = mapped_column(default=1, server_default="1")
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     batch_id: Mapped[str | None]
     import_id: Mapped[str | None] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
@@ -107,6 +119,22 @@ class Record(Table):
             postgresql_where=text("seq IS NOT NULL AND family = id"),
         ),
     )
+
+
+class Decision(Table):
+    """A decision on a record that a later one has replaced. `replaced_by`: the review that replaced it."""
+
+    __tablename__ = "decisions"
+    record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"), primary_key=True)
+    decision: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    detail: Mapped[dict | None]
+    nearest_id: Mapped[str | None]
+    nearest_text: Mapped[str | None]
+    replaced_by: Mapped[str]
+    replaced_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    __table_args__ = (Index(None, "replaced_by"),)
 
 
 class Preference(Table):

@@ -28,6 +28,9 @@ class Run(Table, Job):
     max_usd: Mapped[Decimal | None] = mapped_column(MONEY)
     max_candidates: Mapped[int | None]
     max_seconds: Mapped[int | None]
+    # When too small a share of the newest candidates was accepted, the run ends as saturated.
+    saturation_window: Mapped[int] = mapped_column(default=300, server_default="300")
+    saturation_share: Mapped[float] = mapped_column(default=0.02, server_default="0.02")
     simulated: Mapped[bool] = mapped_column(default=False)
     # What stops planning while the calls in flight come home: the stop_reason to end with.
     stopping: Mapped[str | None]

@@ -9,14 +9,15 @@ from sqlalchemy.exc import IntegrityError
 
 from app.access import service as access
 from app.access.service import Caller
-from app.datasets import service, store
+from app.datasets import service
 from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
+from app.synth.pool import compared
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset, Preference, Record
-from tests.fakes import hash_encoder, unlike
+from tests.fakes import encoders, hash_encoder, unlike
 
 SEEDS = [
     {"instruction": "Name three fruits that are red", "instances": [{"input": "", "output": "apple"}]},
@@ -37,14 +38,10 @@ def dataset(database) -> Dataset:
         return service.create(session, caller, body)
 
 
-def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None):
-    fresh = [c.rejection is None for c in candidates]
-    encoded = pools.encode([c.instruction for c in candidates])
-    vectors = [vector if new else None for vector, new in zip(encoded, fresh, strict=True)]
-    with pools.locked(dataset.id) as cached, transaction() as session:
-        locked = store.lock_dataset(session, dataset.id)
-        pool = pools.refresh(session, locked, cached)
-        return admit(session, locked, candidates, vectors, Origin("imported"), pool, room)
+def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None, kind: str = "generated"):
+    encoded = pools.encoder(dataset).encode([compared(dataset.scope, c) for c in candidates])
+    with pools.offering(dataset.id, candidates, list(encoded)) as offered:
+        return admit(offered.session, offered.dataset, candidates, list(encoded), Origin(kind), offered.looked, room)
 
 
 def rows(dataset: Dataset, **filters) -> list[Record]:
@@ -64,7 +61,7 @@ def test_duplicates_of_seeds_of_the_pool_and_of_the_batch_are_explained(dataset)
     new = "Explain how tides come about"
     outcome = offer(
         dataset,
-        Pools(hash_encoder),
+        Pools(encoders(hash_encoder)),
         Candidate("Name three fruits which are red", "", "a"),
         Candidate(new, "", "b"),
         Candidate("Explain how the tides come about", "", "c"),
@@ -73,7 +70,7 @@ def test_duplicates_of_seeds_of_the_pool_and_of_the_batch_are_explained(dataset)
     )
     assert (outcome.accepted, outcome.offered) == (1, 5)
     assert outcome.rejected == {"duplicate_lexical": 2, "duplicate_exact": 1, "too_short": 1}
-    (kept,) = rows(dataset, status="accepted", origin="imported")
+    (kept,) = rows(dataset, status="accepted", origin="generated")
     for row in rows(dataset, reason="duplicate_exact"):
         assert (row.nearest_id, row.nearest_text) == (kept.id, new)
     first = rows(dataset, reason="duplicate_lexical")[0]
@@ -86,35 +83,35 @@ def test_a_semantic_duplicate_names_its_neighbour(dataset):
     def same_for_all(texts):
         return hash_encoder(["one meaning"] * len(texts))
 
-    outcome = offer(dataset, Pools(same_for_all), Candidate("Describe the way of water", "", "x"))
+    outcome = offer(dataset, Pools(encoders(same_for_all)), Candidate("Describe the way of water", "", "x"))
     assert outcome.rejected == {"duplicate_semantic": 1}
     assert rows(dataset, reason="duplicate_semantic")[0].nearest_text == SEEDS[0]["instruction"]
 
 
 def test_rows_of_one_instruction_are_one_family(dataset):
     text = "Translate the word into Korean"
-    pools = Pools(hash_encoder)
+    pools = Pools(encoders(hash_encoder))
     outcome = offer(dataset, pools, *(Candidate(text, f"word {n}", f"단어 {n}") for n in range(3)))
     assert outcome.accepted == 3
-    kept = rows(dataset, status="accepted", origin="imported")
+    kept = rows(dataset, status="accepted", origin="generated")
     assert {row.family for row in kept} == {kept[0].id}
     assert offer(dataset, pools, Candidate(text, "word 9", "y")).rejected == {"duplicate_lexical": 1}
 
 
 def test_what_has_no_room_is_surplus(dataset):
     candidates = [Candidate(f"Explain {unlike(n)}", "", "x") for n in range(4)]
-    outcome = offer(dataset, Pools(hash_encoder), *candidates, room=3)
+    outcome = offer(dataset, Pools(encoders(hash_encoder)), *candidates, room=3)
     assert (outcome.accepted, outcome.rejected) == (3, {"surplus": 1})
 
 
 def test_a_rolled_back_admission_leaves_no_trace_in_the_pool(dataset):
-    pools = Pools(hash_encoder)
+    pools = Pools(encoders(hash_encoder))
     candidate = Candidate("Explain how tides come about", "", "x")
-    with pytest.raises(RuntimeError), pools.locked(dataset.id) as cached, transaction() as session:
-        locked = store.lock_dataset(session, dataset.id)
-        pool = pools.refresh(session, locked, cached)
-        vectors = pools.encode([candidate.instruction])
-        assert admit(session, locked, [candidate], vectors, Origin("imported"), pool).accepted == 1
+    vectors = list(hash_encoder([candidate.instruction]))
+    with pytest.raises(RuntimeError), pools.offering(dataset.id, [candidate], vectors) as offered:
+        looked = offered.looked
+        outcome = admit(offered.session, offered.dataset, [candidate], vectors, Origin("generated"), looked)
+        assert outcome.accepted == 1
         raise RuntimeError("the database went away")
     assert offer(dataset, pools, candidate).accepted == 1
 
@@ -126,7 +123,7 @@ def test_the_database_refuses_a_copy_whatever_the_code_does(dataset):
             Record(
                 id="rec_copy",
                 dataset_id=dataset.id,
-                origin="imported",
+                origin="generated",
                 status="accepted",
                 seq=99,
                 family="rec_copy",
@@ -145,7 +142,7 @@ def test_several_workers_offering_the_same_rows_admit_each_once(dataset):
 
     def worker(offset: int):
         # A pool of its own for each: nothing is shared but the database.
-        pools = Pools(hash_encoder)
+        pools = Pools(encoders(hash_encoder))
         order = candidates[offset:] + candidates[:offset]
         for start in range(0, 40, 5):
             results.append(offer(dataset, pools, *order[start : start + 5]))
@@ -170,12 +167,12 @@ def test_seeds_without_embeddings_are_encoded_once_and_kept(dataset):
         return hash_encoder(texts)
 
     for _ in range(2):
-        Pools(encode).prepare(dataset)
+        Pools(encoders(encode)).prepare(dataset)
     assert sorted(encoded) == sorted(task["instruction"] for task in SEEDS)
 
 
 def test_rows_that_share_an_instruction_on_purpose_are_compared_whole(dataset):
-    pools = Pools(hash_encoder)
+    pools = Pools(encoders(hash_encoder))
     shared = [Candidate("Is it good or bad?", f"text {n % 3}", "good", scope="row") for n in range(6)]
     outcome = offer(dataset, pools, *shared)
     assert (outcome.accepted, dict(outcome.rejected)) == (3, {"duplicate_exact": 3})
@@ -187,16 +184,16 @@ def test_rows_that_share_an_instruction_on_purpose_are_compared_whole(dataset):
 
 
 def test_an_answer_to_a_record_stands_beside_it_and_the_same_answer_only_once(dataset):
-    pools = Pools(hash_encoder)
+    pools = Pools(encoders(hash_encoder))
     answered = Candidate("Name three fruits that are red", "", "apple, cherry, plum", scope="row")
     assert offer(dataset, pools, answered, answered).accepted == 1
-    assert offer(dataset, Pools(hash_encoder), answered).rejected == {"duplicate_exact": 1}
+    assert offer(dataset, Pools(encoders(hash_encoder)), answered).rejected == {"duplicate_exact": 1}
     (row,) = rows(dataset, output="apple, cherry, plum", status="accepted")
     assert row.family == rows(dataset, instruction=answered.instruction, origin="seed")[0].id
 
 
 def test_a_child_may_resemble_what_it_grew_from_and_nothing_else(dataset):
-    pools, (head,) = Pools(hash_encoder), rows(dataset, instruction="Name three fruits that are red")
+    pools, (head,) = Pools(encoders(hash_encoder)), rows(dataset, instruction="Name three fruits that are red")
     grown = Candidate("Name three fruits that are red and sweet", "", "cherry")
     assert offer(dataset, pools, grown).rejected == {"duplicate_lexical": 1}
     child = Candidate("Name three fruits that are red and sweet", "", "cherry", name="c", resembles=(head.id,))
@@ -211,7 +208,9 @@ def test_a_child_may_resemble_what_it_grew_from_and_nothing_else(dataset):
 def test_preference_pairs_come_in_with_their_row(dataset):
     pairs = (Pair("best_worst", "The Rhine", "Dunno", 0.5),)
     row = Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs)
-    offer(dataset, Pools(hash_encoder), row, Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs))
+    offer(
+        dataset, Pools(encoders(hash_encoder)), row, Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs)
+    )
     (made,) = rows(dataset, output="The Rhine", status="accepted")
     with transaction() as session:
         found = session.scalars(select(Preference).where(Preference.dataset_id == dataset.id)).all()
@@ -224,7 +223,7 @@ def test_what_no_store_can_hold_is_left_out_and_costs_no_row(dataset):
     bad = "a\x00b\ud800c"
     kept = Candidate("Name a river", "", "Rhine", tags={"topic": bad}, source={"quote": bad, "start": 1})
     away = Candidate("Name a sea", "", "", rejection=Rejection("quote_not_found", bad))
-    assert offer(dataset, Pools(hash_encoder), kept, away).offered == 2
+    assert offer(dataset, Pools(encoders(hash_encoder)), kept, away).offered == 2
     (row,) = rows(dataset, instruction="Name a river")
     assert (row.tags, row.source) == ({"topic": "abc"}, {"quote": "abc", "start": 1})
     assert rows(dataset, instruction="Name a sea")[0].detail["value"] == "abc"

@@ -1,14 +1,17 @@
 """The bundled encoder: its digest, its vectors, and what is said when it can't be used."""
 
+import json
+
 import numpy as np
 import pytest
 
 from app.providers import encoder
+from tests.fakes import ScriptedServer, hash_encoder
 
 
 @pytest.fixture(scope="module")
 def encode():
-    return encoder.load(encoder.BUNDLED)
+    return encoder.load(encoder.Wanted(encoder.BUNDLED)).encode
 
 
 def test_vectors_are_float32_of_unit_length(encode):
@@ -27,9 +30,78 @@ def test_paraphrases_are_nearer_than_other_requests(encode):
 def test_weights_with_another_digest_are_refused(monkeypatch):
     monkeypatch.setattr(encoder, "BUNDLED_SHA256", "0" * 64)
     with pytest.raises(encoder.EncoderError, match="reinstall"):
-        encoder.load(encoder.BUNDLED)
+        encoder.load(encoder.Wanted(encoder.BUNDLED))
 
 
 def test_a_model_that_is_not_there_is_said_in_words(tmp_path):
     with pytest.raises(encoder.EncoderError, match="could not be loaded"):
-        encoder.load(str(tmp_path / "nothing"))
+        encoder.load(encoder.Wanted("mine", source=str(tmp_path / "nothing")))
+
+
+TEXTS = [f"Explain how {thing} works in {n} words." for thing in ("a tide", "김치", "an engine") for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "close"),
+    [
+        ("torch", "float32", 1e-5),
+        ("torch", "bfloat16", 1e-2),
+        ("openvino", "float32", 1e-5),
+        ("openvino", "bfloat16", 1e-2),
+    ],
+)
+def test_backends_and_dtypes_agree_and_say_how_they_were_made(encode, backend, dtype, close):
+    reference = encoder.load(encoder.Wanted(encoder.BUNDLED, dtype="float32")).encode(TEXTS)
+    made = encoder.load(encoder.Wanted(encoder.BUNDLED, backend=backend, dtype=dtype))
+    assert made.identity == {
+        "name": encoder.BUNDLED,
+        "backend": backend,
+        "revision": f"sha256:{encoder.BUNDLED_SHA256}",
+        "dtype": dtype,
+        "pooling": "mean",
+        "dimensions": 384,
+    }
+    vectors = made.encode(TEXTS)
+    assert vectors.dtype == np.float32 and made.encode([]).shape == (0, 384)
+    assert (1 - (vectors * reference).sum(axis=1)).max() < close
+
+
+def endpoint(answer, dimensions=32):
+    server = ScriptedServer(answer).__enter__()
+    wanted = encoder.Wanted("remote", "endpoint", server.url, model="e-1", dimensions=dimensions, timeout_seconds=5)
+    return server, encoder.load(wanted)
+
+
+def vectors_of(body, scale=3.0, order=1):
+    rows = [
+        {"object": "embedding", "index": n, "embedding": (scale * row).tolist()}
+        for n, row in enumerate(hash_encoder(body["input"]))
+    ]
+    answer = {"object": "list", "model": "e-1", "data": rows[::order], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+    return 200, {}, json.dumps(answer).encode()
+
+
+def test_an_endpoint_is_asked_in_parts_and_its_vectors_come_out_in_order_and_of_unit_length():
+    server, made = endpoint(lambda body: vectors_of(body, order=-1))
+    texts = [str(n) for n in range(300)]
+    assert np.allclose(made.encode(texts), hash_encoder(texts), atol=1e-6)
+    assert [len(body["input"]) for body in server.bodies] == [128, 128, 44]
+    assert (made.identity["revision"], made.identity["dimensions"]) == ("e-1", 32)
+    assert made.encode([]).shape == (0, 32)
+
+
+def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_not(monkeypatch):
+    monkeypatch.setattr(encoder, "FIRST_DELAY", 0.001)
+    answers = iter([(429, {}, b"{}"), (503, {}, b"{}")])
+    server, made = endpoint(lambda body: next(answers, None) or vectors_of(body))
+    assert made.encode(["a"]).shape == (1, 32) and len(server.bodies) == 3
+    server, made = endpoint(lambda body: (401, {}, b'{"error": {"message": "no such key"}}'))
+    with pytest.raises(encoder.EncoderError, match="no such key"):
+        made.encode(["a"])
+    assert len(server.bodies) == 1
+
+
+def test_an_endpoint_that_gives_vectors_of_another_size_is_refused():
+    _, made = endpoint(vectors_of, dimensions=99)
+    with pytest.raises(encoder.EncoderError, match="configured are 99"):
+        made.encode(["a"])

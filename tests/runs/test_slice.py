@@ -24,7 +24,7 @@ from app.runs.encoding import Encoding
 from app.runs.schemas import RunCreate
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Completion, Run
-from tests.fakes import ScriptedServer, chat, error, hash_encoder, unlike
+from tests.fakes import ScriptedServer, chat, encoders, error, hash_encoder, unlike
 from workers.generation import teacher
 
 
@@ -84,7 +84,7 @@ def start(database, tmp_path, monkeypatch):
             made = DatasetCreate(name=f"set {time.time_ns()}", seeds={"bundled": "korean"})
             dataset = datasets.create(session, caller, made)
             run = service.start(session, caller, RunCreate(dataset_id=dataset.id, teacher="t", **body))
-        return run.id, slice.Tools(Pools(hash_encoder), teacher, threading.Event())
+        return run.id, slice.Tools(Pools(encoders()), teacher, threading.Event())
 
     yield begin
     for server in servers:

@@ -28,7 +28,8 @@ def post(api: httpx.Client, path: str, status: int, **body) -> tuple[dict, str]:
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
     made, place = post(api, "/v1/datasets", 201, name=f"job {uuid.uuid4()}", seeds={"bundled": "english"})
-    assert api.get(place).json() == made
+    # A worker may have encoded the seeds by now, and said how.
+    assert api.get(place).json() | {"encoding": None} == made
     return made
 
 
@@ -253,6 +254,7 @@ def test_rows_are_imported_through_admission(api, dataset):
     lines = [
         {"instruction": fresh, "input": None, "output": "Aye."},
         {"instruction": seed["instruction"], "input": "another input", "output": "x"},
+        {"instruction": f"{seed['instruction']} Now", "input": "", "output": "x"},
         {"instruction": fresh.upper(), "input": "", "output": "Aye."},
         {"instruction": "Say it again", "input": "same", "output": "same"},
     ]
@@ -262,9 +264,11 @@ def test_rows_are_imported_through_admission(api, dataset):
     )
     assert answer.status_code == 202, answer.text
     done = wait(api, answer.headers["location"])
-    assert (done["status"], done["rows"], done["accepted"], done["rejected"]) == ("succeeded", 4, 1, 3)
+    assert (done["status"], done["rows"], done["accepted"], done["rejected"]) == ("succeeded", 5, 2, 3)
     assert done["rejected_by_reason"] == {"duplicate_lexical": 1, "duplicate_exact": 1, "output_equals_input": 1}
-    (kept,) = rows_of(api, dataset, import_id=done["id"], status="accepted")
+    # Existing data joins the family of its instruction: many inputs may stand under one.
+    joined, kept = rows_of(api, dataset, import_id=done["id"], status="accepted")
+    assert joined["family"] == seed["family"]
     assert (kept["instruction"], kept["simulated"], kept["origin"]) == (fresh, False, "imported")
 
 

@@ -1,62 +1,11 @@
-"""Novelty: both indexes against the plain definition."""
+"""Whether a text is new to a pool, and what a row is compared by."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from app.synth.lexical import LexicalIndex
-from app.synth.pool import Pool, Thresholds
-from app.synth.semantic import SemanticIndex
-from app.synth.text import tokenise
-from tests.fakes import hash_encoder
-
-TEXTS = st.text(alphabet="ab가나 한👍日", max_size=24)
-
-
-def plain_f1(one: str, other: str, mode: str) -> float:
-    """ROUGE-L F1 by its definition: a quadratic table, and the float formula of rouge_score."""
-    a, b = tokenise(one, mode), tokenise(other, mode)
-    if not a or not b:
-        return 0.0
-    row = [0] * (len(b) + 1)
-    for x in a:
-        before = row[:]
-        for j, y in enumerate(b):
-            row[j + 1] = before[j] + 1 if x == y else max(row[j], before[j + 1])
-    precision, recall = row[-1] / len(b), row[-1] / len(a)
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(TEXTS, max_size=8), TEXTS, st.sampled_from(["unicode", "paper"]))
-def test_lexical_index_is_the_plain_definition(pool, text, mode):
-    index = LexicalIndex(mode)
-    for n, one in enumerate(pool):
-        index.add(str(n), one)
-    best = max((plain_f1(text, one, mode) for one in pool), default=0.0)
-    found = index.nearest(text)
-    assert (found.score if found else 0.0) == best
-    if found:
-        assert plain_f1(text, found.text, mode) == best
-
-
-def test_a_tie_at_the_threshold_falls_as_the_float_formula_says():
-    # F1 is exactly 0.7 for both; the float formula gives 0.7 for one and a hair more for the other.
-    decisions = set()
-    for m in range(1, 60):
-        for n in range(1, 60):
-            if 7 * (m + n) % 20 == 0 and 7 * (m + n) // 20 <= min(m, n):
-                common = 7 * (m + n) // 20
-                shared = [f"s{i}" for i in range(common)]
-                one = " ".join(shared + [f"x{i}" for i in range(m - common)])
-                other = " ".join(shared + [f"y{i}" for i in range(n - common)])
-                index = LexicalIndex("paper")
-                index.add("a", one)
-                score = index.nearest(other).score
-                assert score == plain_f1(other, one, "paper")
-                decisions.add(score > 0.7)
-    assert decisions == {True, False}
+from app.synth.pool import Pool, Thresholds, compared, identity
+from app.synth.types import Candidate, Turn
+from tests.fakes import hash_encoder, unlike
 
 
 @pytest.mark.parametrize(
@@ -75,24 +24,6 @@ def test_near_duplicates_are_caught_in_every_script(kept, offered):
     assert found.value > found.threshold == 0.7
 
 
-def test_semantic_index_is_exact_and_grows():
-    vectors = hash_encoder([str(n) for n in range(300)])
-    index = SemanticIndex()
-    for n, vector in enumerate(vectors):
-        index.add(str(n), vector)
-    query = hash_encoder(["other"])[0]
-    best = index.nearest(query)
-    assert best.id == str(int((vectors @ query).argmax()))
-    assert best.score == pytest.approx(float((vectors @ query).max()), abs=1e-6)
-
-
-def test_a_vector_of_another_size_is_refused():
-    index = SemanticIndex()
-    index.add("a", np.ones(4, dtype=np.float32))
-    with pytest.raises(ValueError, match="4 dimensions"):
-        index.add("b", np.ones(5, dtype=np.float32))
-
-
 def test_semantic_duplicates_name_their_neighbour():
     pool = Pool(Thresholds(lexical=0.7, semantic=0.9))
     vector = hash_encoder(["x"])[0]
@@ -100,3 +31,70 @@ def test_semantic_duplicates_name_their_neighbour():
     found = pool.check("Tell me something that grows on trees", vector)
     assert (found.reason, found.nearest_id, found.nearest_text) == ("duplicate_semantic", "first", "Name a fruit")
     assert pool.check("Tell me something that grows on trees", -vector) is None
+
+
+def test_many_at_once_are_what_one_by_one_would_be():
+    pool = Pool()
+    texts = [f"Explain {unlike(n)}" for n in range(200)]
+    for text, vector in zip(texts, hash_encoder(texts), strict=True):
+        pool.add(text, text, vector)
+    asked = [*texts[:50:5], *(f"Explain {unlike(n)}" for n in range(300, 320)), "Describe the tides"]
+    vectors = [*hash_encoder(asked)[:-1], hash_encoder(texts)[7]]
+    excluding = [[text] if n % 2 else [] for n, text in enumerate(asked)]
+    together = pool.check_all(asked, vectors, excluding)
+    assert together == [pool.check(*one) for one in zip(asked, vectors, excluding, strict=True)]
+    assert [found.reason if found else None for found in together] == (
+        ["duplicate_lexical", None] * 5 + [None] * 20 + ["duplicate_semantic"]
+    )
+
+
+def test_rows_before_a_place_can_be_passed_over():
+    pool = Pool()
+    texts = ["Name a red fruit that grows on trees", "Say how the tides come about at sea"]
+    for text, vector in zip(texts, hash_encoder(texts), strict=True):
+        pool.add(text, text, vector)
+    vectors = list(hash_encoder(texts))
+    found = pool.check_all(texts, vectors, [(), ()], since=1)
+    assert [one.nearest_id if one else None for one in found] == [None, texts[1]]
+    assert pool.check_all(texts, vectors, [(), ()], since=2) == [None, None]
+
+
+def test_neighbours_have_both_scores_and_the_best_comes_first():
+    pool = Pool()
+    texts = ["Name a red fruit", "Name a green fruit", "How do tides come about?"]
+    vectors = hash_encoder(texts)
+    for text, vector in zip(texts, vectors, strict=True):
+        pool.add(text, text, vector if text != texts[1] else None)
+    near = pool.neighbours("Name a red fruit", vectors[2], 2)
+    assert [one.id for one in near] == [texts[0], texts[2]]
+    assert near[0].lexical == 1.0 and near[1].semantic == pytest.approx(1.0)
+    assert near[0].semantic == pytest.approx(float(vectors[0] @ vectors[2]), abs=1e-6)
+    assert pool.neighbours("Name a red fruit", None, 5, excluding=[texts[0]])[0].id == texts[1]
+    assert pool.neighbours("Name a red fruit", vectors[2], 3)[-1].semantic is None
+
+
+def test_a_vector_of_another_size_changes_nothing():
+    pool = Pool()
+    pool.add("first", "Name a fruit", np.ones(4, dtype=np.float32) / 2)
+    with pytest.raises(ValueError, match="4 dimensions"):
+        pool.add("second", "Name a town", np.ones(5, dtype=np.float32))
+    assert len(pool) == 1 and pool.screen("Name a town") is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "text"),
+    [("instruction", "Add"), ("instruction_input", "Add\n1 and 2"), ("row", "Add\n1 and 2\n3")],
+)
+def test_a_row_is_compared_by_as_much_as_the_scope_says(scope, text):
+    assert compared(scope, Candidate("Add", "1 and 2", "3")) == text
+
+
+def test_a_dialogue_is_compared_by_all_its_turns():
+    turns = (Turn("user", "Hi"), Turn("assistant", "Hello"), Turn("user", "Bye"), Turn("assistant", "See you"))
+    assert compared("row", Candidate("Hi", "", "See you", messages=turns)) == "Hi\nHello\nBye\nSee you"
+
+
+def test_outputs_tell_rows_apart_only_where_whole_rows_are_compared():
+    one, two = Candidate("Add", "1", "2"), Candidate("Add", "1", "3")
+    assert identity(one) == identity(two)
+    assert identity(one, "row") != identity(two, "row")

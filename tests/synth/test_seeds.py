@@ -45,11 +45,12 @@ def test_classification_tasks_show_different_labels(name):
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_no_two_are_alike(name):
-    index = LexicalIndex()
+    index, texts = LexicalIndex(threshold=0.65), []
     for task in bundled_tasks(name):
         nearest = index.nearest(task.instruction)
-        assert nearest is None or nearest.score <= 0.65, (task.instruction, nearest.text)
-        index.add(task.id, task.instruction)
+        assert nearest is None, (task.instruction, texts[nearest.place])
+        index.add(task.instruction)
+        texts.append(task.instruction)
 
 
 def test_lengths_vary():

@@ -1,0 +1,102 @@
+"""Deciding again on rows that were decided before. The old decisions stay readable beside the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.datasets import store
+from app.datasets.admission import NEAREST_TEXT_LENGTH
+from app.synth.text import storable
+from app.synth.types import Rejection
+from app.tables.datasets import Dataset, Decision, Import, Record
+from app.tables.runs import Run
+
+
+@dataclass(frozen=True)
+class Move:
+    """A new decision on a record: accepted, or rejected for this reason."""
+
+    record_id: str
+    rejection: Rejection | None
+
+
+def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str) -> None:
+    """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
+
+    `by`: the review that decided. Rows that come in take new places at the end of the pool; when rows leave it,
+    pools in memory are read again.
+    """
+    for move in moves:
+        row = session.get(Record, move.record_id, with_for_update=True)
+        _keep(session, row, by)
+        if row.seq is not None and move.rejection is not None:
+            dataset.pool_version += 1
+        _decide(dataset, row, move.rejection)
+        session.flush()
+        _settle_family(session, dataset, row)
+    recount(session, dataset)
+
+
+def _keep(session: Session, row: Record, by: str) -> None:
+    names = ("decision", "status", "reason", "detail", "nearest_id", "nearest_text")
+    old = {name: getattr(row, name) for name in names}
+    session.execute(insert(Decision).values(record_id=row.id, replaced_by=by, **old))
+
+
+def _decide(dataset: Dataset, row: Record, found: Rejection | None) -> None:
+    row.decision += 1
+    row.status = "accepted" if found is None else "rejected"
+    row.reason = found.reason if found else None
+    row.detail = storable({"value": found.value, "threshold": found.threshold}) if found else None
+    row.nearest_id = found.nearest_id if found else None
+    row.nearest_text = (found.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if found else None
+    if found is not None:
+        row.seq = None
+    elif row.seq is None:
+        dataset.last_seq += 1
+        row.seq = dataset.last_seq
+
+
+def _settle_family(session: Session, dataset: Dataset, row: Record) -> None:
+    """Who left stands alone, and the oldest that stays is the head; who came joins the family of its instruction.
+
+    Where instructions are compared, it is the head that carries the embedding.
+    """
+    if row.status == "accepted":
+        head = store.head_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
+        if head != row.id:
+            row.family = head
+            row.embedding = None if dataset.scope == "instruction" else row.embedding
+        return
+    members = (Record.family == row.id, Record.seq.is_not(None))
+    head = session.scalar(select(Record.id).where(*members).order_by(Record.seq).limit(1))
+    if head is not None:
+        session.execute(update(Record).where(*members).values(family=head))
+        if dataset.scope == "instruction":
+            session.execute(update(Record).where(Record.id == head).values(embedding=row.embedding))
+    row.family = row.id
+
+
+def recount(session: Session, dataset: Dataset) -> None:
+    """The counters of the dataset, its runs and its imports from the rows themselves."""
+    mine = Record.dataset_id == dataset.id
+    accepted, seed = Record.status == "accepted", Record.origin == "seed"
+    counted = select(
+        func.count().filter(accepted, ~seed),
+        func.count().filter(~accepted),
+        func.count(case((seed & accepted, Record.family)).distinct()),
+    ).where(mine)
+    dataset.accepted_count, dataset.rejected_count, dataset.seed_count = session.execute(counted).one()
+    for table, column in ((Run, Record.run_id), (Import, Record.import_id)):
+        columns = (column, Record.status, Record.reason)
+        query = select(*columns, func.count()).where(mine, column.is_not(None)).group_by(*columns)
+        found: dict[str, dict] = {}
+        for id, status, reason, count in session.execute(query):
+            one = found.setdefault(id, {"accepted": 0, "rejected": 0, "rejected_by_reason": {}})
+            one[status] += count
+            if reason is not None:
+                one["rejected_by_reason"][reason] = count
+        for id, values in found.items():
+            session.execute(update(table).where(table.id == id).values(**values))

@@ -1,0 +1,37 @@
+"""What of the pool is near to a record. The pools are held by this process, brought up to date at each question."""
+
+from functools import cache
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app import config
+from app.datasets import store
+from app.datasets.pools import Pools
+from app.datasets.schemas import NeighbourView
+from app.tables.datasets import Dataset, Record
+
+
+@cache
+def _pools() -> Pools:
+    return Pools(None, config.settings().api_pool_memory_mb * 2**20)
+
+
+def of_record(session: Session, row: Record, most: int) -> list[NeighbourView]:
+    """Nearest first, its own family left out."""
+    dataset = session.get(Dataset, row.dataset_id)
+    stored = store.embeddings(session, [row.id, row.family])
+    found = stored.get(row.id) or stored.get(row.family)
+    vector = None if found is None else np.frombuffer(found, dtype=np.float32)
+    with _pools().locked(dataset.id) as cached:
+        pool = _pools().refresh(session, dataset, cached)
+        near = pool.neighbours(store.compared_text(dataset, row), vector, most, {row.id, row.family})
+    return [
+        NeighbourView(
+            id=one.id,
+            text=one.text,
+            lexical=round(one.lexical, 6),
+            semantic=None if one.semantic is None else round(one.semantic, 6),
+        )
+        for one in near
+    ]

@@ -1,0 +1,61 @@
+"""Encoding a dataset anew: vectors are made beside the old ones, and take their places all at once."""
+
+from sqlalchemy.orm import Session
+
+from app import events, working
+from app.datasets import store as dataset_store
+from app.datasets.pools import ENCODE_AT_ONCE, Pools
+from app.db import transaction
+from app.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.reviews import store
+from app.synth.types import Encoder
+from app.tables.datasets import Dataset
+from app.tables.reviews import Review
+
+
+def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
+    """Goes on where an earlier try stopped."""
+    with transaction() as session:
+        review = session.get(Review, taken.id)
+        dataset = session.get(Dataset, review.dataset_id)
+        done = store.last_new_embedding(session, review.id)
+    encoder = pools.any_encoder(review.settings["encoder"])
+    while True:
+        if beat.lost.is_set():
+            raise LeaseLost(taken.id)
+        done, rows = _encode_some(taken, dataset, encoder, done)
+        if not rows:
+            break
+    with transaction() as session:
+        dataset = dataset_store.lock_dataset(session, dataset.id)
+        review = fenced(session, taken)
+        store.take_new_embeddings(session, review.id)
+        before = dataset.encoding
+        dataset.encoder, dataset.encoding = review.settings["encoder"], encoder.identity
+        dataset.pool_version += 1
+        review.result = {"before": before, "after": encoder.identity}
+        working.succeed(session, review)
+
+
+def _encode_some(taken: Claim, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
+    with transaction() as session:
+        rows = store.encoded_rows(session, dataset.id, after, ENCODE_AT_ONCE)
+        texts = [dataset_store.compared_text(dataset, row) for row in rows]
+    if not rows:
+        return after, 0
+    vectors = encoder.encode(texts)
+    with transaction() as session:
+        review = fenced(session, taken)
+        _keep(session, review, [row.id for row in rows], vectors)
+        review.rows = store.count_encoded(session, dataset.id)
+        review.done_rows += len(rows)
+        events.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
+    return rows[-1].id, len(rows)
+
+
+def _keep(session: Session, review: Review, ids: list[str], vectors) -> None:
+    made = [
+        {"review_id": review.id, "record_id": id, "embedding": vector.tobytes()}
+        for id, vector in zip(ids, vectors, strict=True)
+    ]
+    store.keep_new_embeddings(session, made)

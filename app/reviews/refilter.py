@@ -1,0 +1,210 @@
+"""Deciding again on a run's candidates, by other thresholds and rules, without a single call of a teacher."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app import events, working
+from app.datasets import decisions
+from app.datasets import store as dataset_store
+from app.datasets.decisions import Move
+from app.datasets.pools import EncoderMismatch, Pools, look
+from app.db import transaction
+from app.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.reviews import store
+from app.synth.filters import PRESETS
+from app.synth.methods import METHODS
+from app.synth.pool import Pool, Thresholds
+from app.synth.rechecking import REASONS, recheck
+from app.synth.types import Candidate, Encoder, Rejection
+from app.tables.datasets import Dataset, Record
+from app.tables.reviews import Review
+from app.tables.runs import Run
+
+ROWS_AT_ONCE, EXAMPLES = 200, 20
+
+
+@dataclass
+class Redecided:
+    """What came out: the rows that move, and as of which state of the pool."""
+
+    seen: tuple[int, int]
+    moves: list[tuple[Record, Rejection | None]] = field(default_factory=list)
+    accepted: int = 0
+
+    def result(self, run: Run, applied: bool) -> dict:
+        out = [(row, found) for row, found in self.moves if row.status == "accepted"]
+        back = [row for row, found in self.moves if found is None]
+        other = [(row, found) for row, found in self.moves if row.status == "rejected" and found is not None]
+        return {
+            "applied": applied,
+            "accepted_before": sum(row.status == "accepted" for row, _ in self.moves) + self.accepted - len(back),
+            "accepted_after": self.accepted,
+            "moved_out": dict(Counter(found.reason for _, found in out).most_common()),
+            "moved_in": dict(Counter(row.reason for row in back).most_common()),
+            "other_reason": dict(Counter(f"{row.reason} -> {found.reason}" for row, found in other).most_common()),
+            "unanswered": sum(found.reason == "unanswered" for _, found in other),
+            "examples": [_example(row, found) for row, found in self.moves[:EXAMPLES]],
+        }
+
+
+def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
+    """Decide again, say what would move, and, when asked to, make it so in one transaction."""
+    with transaction() as session:
+        review = session.get(Review, taken.id)
+        run, dataset = session.get(Run, review.run_id), session.get(Dataset, review.dataset_id)
+    try:
+        encoder = pools.prepare(dataset)
+    except EncoderMismatch as error:
+        raise working.CannotGoOn("encoder_mismatch", str(error)) from error
+    with transaction() as session:
+        found = _Redeciding(session, session.get(Dataset, dataset.id), run, review, encoder, beat).decide(taken)
+    with transaction() as session:
+        dataset = dataset_store.lock_dataset(session, dataset.id)
+        review = fenced(session, taken)
+        if review.settings["apply"]:
+            if found.seen != (dataset.pool_version, dataset.last_seq):
+                # Rows came or left meanwhile: once more, while nobody else can.
+                found = _Redeciding(session, dataset, run, review, encoder, beat).decide(None)
+            moves = [Move(row.id, rejection) for row, rejection in found.moves]
+            result = found.result(run, True)
+            decisions.apply(session, dataset, moves, review.id)
+        else:
+            result = found.result(run, False)
+        review.result = result
+        working.succeed(session, review)
+
+
+class _Redeciding:
+    def __init__(
+        self, session: Session, dataset: Dataset, run: Run, review: Review, encoder: Encoder, beat: Heartbeat
+    ) -> None:
+        self.session, self.dataset, self.run, self.encoder, self.beat = session, dataset, run, encoder, beat
+        asked = review.settings
+        self.options = METHODS[run.method].options.model_validate(run.options)
+        self.rules = None if asked["rules"] is None else PRESETS[asked["rules"]]
+        self.least = asked["minimum_scores"]
+        self.room = asked["target"] or run.target
+        lexical = asked["lexical_threshold"] or dataset.lexical_threshold
+        semantic = asked["semantic_threshold"] or dataset.semantic_threshold
+        self.thresholds = Thresholds(lexical, semantic)
+        self.found = Redecided((dataset.pool_version, dataset.last_seq))
+        # Instruction -> why its family can't come in, or None when it is in.
+        self.families: dict[str, Rejection | None] = {}
+        self.mine: set[str] = set()
+        self.entered: set[str] = set()
+
+    def decide(self, taken: Claim | None) -> Redecided:
+        rows = store.run_rows(self.session, self.run.id)
+        self.mine = {row.id for row in rows}
+        self.pool = self._pool_of_others()
+        self.identities = store.pool_identities(self.session, self.dataset.id, self.run.id)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            if self.beat.lost.is_set():
+                raise LeaseLost(self.run.id)
+            self._decide_some(rows[start : start + ROWS_AT_ONCE])
+            if taken is not None:
+                _progress(taken, min(start + ROWS_AT_ONCE, len(rows)), len(rows))
+        return self.found
+
+    def _pool_of_others(self) -> Pool:
+        pool = Pool(self.thresholds, self.dataset.lexical_mode)
+        for entry in dataset_store.pool_entries(self.session, self.dataset, 0):
+            if entry.id not in self.mine:
+                pool.add(entry.id, entry.text, entry.vector)
+        pool.settle()
+        return pool
+
+    def _decide_some(self, rows: list[Record]) -> None:
+        candidates = [_candidate(row) for row in rows]
+        texts = [dataset_store.compared_text(self.dataset, row) for row in rows]
+        vectors = self._vectors(rows, texts)
+        looked = look(self.pool, candidates, texts, vectors)
+        for place, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
+            if row.reason is not None and row.reason not in REASONS:
+                continue
+            found = self._decision(row, candidate, place, texts[place], vectors[place], looked)
+            self._count(row, found)
+            if found is None:
+                self._enter(row, texts[place], vectors[place])
+
+    def _decision(self, row, candidate, place, text, vector, looked) -> Rejection | None:
+        found = recheck(candidate, self.dataset.language, self.options, self.rules, self.least)
+        if found is None and row.content_hash in self.identities:
+            found = _as_it_was(row, "duplicate_exact") or Rejection("duplicate_exact", 1.0, 1.0)
+        if found is None:
+            found = self._novelty(candidate, place, text, vector, looked)
+        if found is None and not row.output:
+            found = Rejection("unanswered")
+        if found is None and self.found.accepted >= self.room:
+            found = Rejection("surplus")
+        return found
+
+    def _novelty(self, candidate, place, text, vector, looked) -> Rejection | None:
+        if candidate.scope == "row":
+            return None
+        if self.dataset.scope == "instruction" and candidate.instruction in self.families:
+            return self.families[candidate.instruction]
+        found = looked.found[place] or self.pool.check(text, vector, candidate.resembles, looked.since)
+        self.families[candidate.instruction] = found
+        return found
+
+    def _count(self, row: Record, found: Rejection | None) -> None:
+        self.found.accepted += found is None
+        if (row.reason is None) != (found is None) or (found is not None and row.reason != found.reason):
+            self.found.moves.append((row, found))
+
+    def _enter(self, row: Record, text: str, vector: np.ndarray | None) -> None:
+        """An instruction enters once, with the first of its rows; one that another run brought in is there."""
+        self.identities.add(row.content_hash)
+        alone = self.dataset.scope != "instruction"
+        if alone or (row.family in self.mine and row.instruction not in self.entered):
+            self.pool.add(row.id, text, vector)
+            self.entered.add(row.instruction)
+
+    def _vectors(self, rows: list[Record], texts: list[str]) -> list[np.ndarray | None]:
+        missing = {text for row, text in zip(rows, texts, strict=True) if row.embedding is None and text}
+        known = dict(zip(missing, self.encoder.encode(list(missing)) if missing else (), strict=True))
+        return [
+            np.frombuffer(row.embedding, dtype=np.float32) if row.embedding is not None else known.get(text)
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+
+def _candidate(row: Record) -> Candidate:
+    return Candidate(
+        row.instruction,
+        row.input,
+        row.output,
+        scope=row.lineage.get("scope", "instruction"),
+        resembles=tuple(row.lineage.get("resembles", ())),
+        scores=row.scores,
+    )
+
+
+def _as_it_was(row: Record, reason: str) -> Rejection | None:
+    """The decision that the row has, if it is for this reason: it knows the nearest row."""
+    if row.reason != reason:
+        return None
+    return Rejection(reason, row.detail.get("value"), row.detail.get("threshold"), row.nearest_id, row.nearest_text)
+
+
+def _example(row: Record, found: Rejection | None) -> dict:
+    return {
+        "record_id": row.id,
+        "instruction": row.instruction[:300],
+        "from": row.reason or "accepted",
+        "to": found.reason if found else "accepted",
+        "value": found.value if found else None,
+        "threshold": found.threshold if found else None,
+        "nearest_id": found.nearest_id if found else None,
+    }
+
+
+def _progress(taken: Claim, done: int, rows: int) -> None:
+    with transaction() as session:
+        review = fenced(session, taken)
+        review.done_rows, review.rows = done, rows
+        events.emit(session, review, "progress", done_rows=done, rows=rows)

@@ -1,0 +1,162 @@
+"""All SQL of reviews and evaluation sets."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session, undefer
+
+from app.errors import not_found
+from app.tables.datasets import Dataset, Import, Record
+from app.tables.reviews import EvaluationItem, EvaluationSet, Match, NewEmbedding, Review
+from app.tables.runs import Run
+
+ENDED = ("succeeded", "failed", "cancelled")
+ITEMS_AT_ONCE = 1000
+
+
+def review(session: Session, project_id: str, id: str) -> Review:
+    row = session.scalar(select(Review).where(Review.id == id, Review.project_id == project_id))
+    if row is None:
+        raise not_found("review", id)
+    return row
+
+
+def reviews(session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None):
+    query = select(Review).where(Review.project_id == project_id).order_by(Review.id.desc()).limit(limit + 1)
+    if dataset_id:
+        query = query.where(Review.dataset_id == dataset_id)
+    return session.scalars(query.where(Review.id < after) if after else query).all()
+
+
+def at_work(session: Session, dataset_id: str) -> list[str]:
+    """Runs, imports and reviews of the dataset that have not ended."""
+    found: list[str] = []
+    for table in (Run, Import, Review):
+        query = select(table.id).where(table.dataset_id == dataset_id, table.status.not_in(ENDED))
+        found += session.scalars(query)
+    return found
+
+
+def run_rows(session: Session, run_id: str) -> list[Record]:
+    """The run's rows with their embeddings: those in the pool by their places there, then the others as they came."""
+    query = select(Record).where(Record.run_id == run_id).options(undefer(Record.embedding))
+    return list(session.scalars(query.order_by(Record.seq.asc().nulls_last(), Record.id)))
+
+
+def pool_identities(session: Session, dataset_id: str, but_run: str) -> set[bytes]:
+    query = select(Record.content_hash).where(
+        Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.run_id.is_distinct_from(but_run)
+    )
+    return set(session.scalars(query))
+
+
+def ids_of_run(session: Session, run_id: str) -> set[str]:
+    return set(session.scalars(select(Record.id).where(Record.run_id == run_id)))
+
+
+def accepted(session: Session, dataset_id: str, after_seq: int, limit: int) -> Sequence[Record]:
+    """The next rows of the pool, with their embeddings."""
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.seq > after_seq)
+    return session.scalars(query.options(undefer(Record.embedding)).order_by(Record.seq).limit(limit)).all()
+
+
+def count_accepted(session: Session, dataset_id: str) -> int:
+    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.seq.is_not(None))
+    return session.scalar(query)
+
+
+def encoded_rows(session: Session, dataset_id: str, after: str, limit: int) -> Sequence[Record]:
+    """The next rows, by id, that have an embedding."""
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None), Record.id > after)
+    return session.scalars(query.order_by(Record.id).limit(limit)).all()
+
+
+def count_encoded(session: Session, dataset_id: str) -> int:
+    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None))
+    return session.scalar(query)
+
+
+def keep_new_embeddings(session: Session, rows: list[dict]) -> None:
+    session.execute(upsert(NewEmbedding).on_conflict_do_nothing(), rows)
+
+
+def last_new_embedding(session: Session, review_id: str) -> str:
+    query = select(func.max(NewEmbedding.record_id)).where(NewEmbedding.review_id == review_id)
+    return session.scalar(query) or ""
+
+
+def take_new_embeddings(session: Session, review_id: str) -> None:
+    """All at once they take the places of the old ones."""
+    mine = NewEmbedding.review_id == review_id
+    session.execute(
+        update(Record).where(Record.id == NewEmbedding.record_id, mine).values(embedding=NewEmbedding.embedding)
+    )
+    session.execute(delete(NewEmbedding).where(mine))
+
+
+def evaluation_set(session: Session, project_id: str, id: str) -> EvaluationSet:
+    row = session.scalar(select(EvaluationSet).where(EvaluationSet.id == id, EvaluationSet.project_id == project_id))
+    if row is None:
+        raise not_found("evaluation set", id)
+    return row
+
+
+def evaluation_sets(session: Session, project_id: str, limit: int, after: str | None) -> Sequence[EvaluationSet]:
+    query = select(EvaluationSet).where(EvaluationSet.project_id == project_id)
+    query = query.order_by(EvaluationSet.id.desc()).limit(limit + 1)
+    return session.scalars(query.where(EvaluationSet.id < after) if after else query).all()
+
+
+def set_name_taken(session: Session, project_id: str, name: str) -> bool:
+    query = select(EvaluationSet.id).where(EvaluationSet.project_id == project_id, EvaluationSet.name == name)
+    return session.scalar(query) is not None
+
+
+def known_sets(session: Session, project_id: str, ids: Sequence[str]) -> set[str]:
+    query = select(EvaluationSet.id).where(EvaluationSet.project_id == project_id, EvaluationSet.id.in_(ids))
+    return set(session.scalars(query))
+
+
+def insert_items(session: Session, set_id: str, texts: Sequence[str]) -> None:
+    for start in range(0, len(texts), ITEMS_AT_ONCE):
+        part = texts[start : start + ITEMS_AT_ONCE]
+        session.execute(
+            insert(EvaluationItem),
+            [{"set_id": set_id, "place": start + n, "text": text} for n, text in enumerate(part)],
+        )
+
+
+def items(session: Session, set_ids: Sequence[str]) -> Iterator[EvaluationItem]:
+    query = select(EvaluationItem).where(EvaluationItem.set_id.in_(set_ids))
+    yield from session.scalars(query.order_by(EvaluationItem.set_id, EvaluationItem.place))
+
+
+def insert_matches(session: Session, rows: list[dict]) -> None:
+    if rows:
+        session.execute(insert(Match), rows)
+
+
+def forget_matches(session: Session, review_id: str) -> None:
+    session.execute(delete(Match).where(Match.review_id == review_id))
+
+
+def matches(session: Session, review_id: str, limit: int, after: int) -> Sequence[Match]:
+    query = select(Match).where(Match.review_id == review_id, Match.id > after).order_by(Match.id)
+    return session.scalars(query.limit(limit + 1)).all()
+
+
+def strongest_matches(session: Session, review_id: str) -> Iterator[Match]:
+    """The best match of each record; n-grams before embeddings, which say less."""
+    query = select(Match).where(Match.review_id == review_id)
+    ordered = query.order_by(Match.record_id, (Match.kind == "embedding"), Match.score.desc(), Match.id)
+    yield from session.scalars(ordered.ext(distinct_on(Match.record_id)))
+
+
+def tag(session: Session, record_id: str, tags: dict) -> None:
+    session.execute(update(Record).where(Record.id == record_id).values(tags=Record.tags.op("||")(tags)))
+
+
+def dataset_of(session: Session, id: str) -> Dataset:
+    return session.get(Dataset, id)
