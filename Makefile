@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test lint bench-economy clean
+.PHONY: demo up test lint bench-admission bench-economy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -19,6 +19,9 @@ test: lint
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
+
+bench-admission: $(INSTALLED)
+	@$(BIN)/python -m bench.admission
 
 bench-economy: $(INSTALLED)
 	@$(BIN)/python -m bench.economy

@@ -92,6 +92,6 @@ def records(
 
 def _read_lines(file: Path) -> list[dict]:
     try:
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise CommandError(f"{file} can't be read as JSON lines: {error}") from error

@@ -56,8 +56,8 @@ def admit(
     """Decide on every candidate in order, and store each with its decision.
 
     `dataset` is locked by the caller (Pools.offering, which gives `looked`, too). `vectors` has one unit vector a
-    candidate, None for one that has no text or is not encoded yet. Without `looked` only exact copies are
-    refused, as for seeds, which a person chose. At most `room` are accepted; the rest are `surplus`.
+    candidate, None for one that has no text or is not encoded yet. `looked` is None where no pool is held. Of seeds,
+    which a person chose, only exact copies are refused. At most `room` are accepted; the rest are `surplus`.
     """
     deciding = _Deciding(session, dataset, origin, looked, room)
     deciding.load_pool(candidates)
@@ -129,7 +129,7 @@ class _Deciding:
         Existing data joins the family of its instruction, whenever that came: thousands of inputs may stand
         under one. A newly generated instruction that is in the pool already is a duplicate.
         """
-        if candidate.scope == "row" or self.looked is None:
+        if candidate.scope == "row" or self.looked is None or self.origin.kind == "seed":
             return None
         judged = self.families.get(candidate.instruction)
         if isinstance(judged, Rejection):

@@ -294,10 +294,8 @@ def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools, data
         fenced(session, taken)
     with pools.offering(dataset.id, candidates, vectors) as offer:
         row = fenced(offer.session, taken)
-        seeds = kind == "seeds"
-        origin = Origin("seed" if seeds else "imported", import_id=row.id)
-        looked = None if seeds else offer.looked
-        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, looked)
+        origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
+        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.looked)
         _count(offer.session, row, len(values), outcome.accepted, outcome.rejected)
 
 

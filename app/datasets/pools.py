@@ -171,6 +171,8 @@ class Pools:
                 now = self.refresh(session, dataset, cached)
                 # Rows left meanwhile: what was seen may rest on one of them.
                 yield Offer(session, dataset, looked if now is pool else look(now, candidates, texts, vectors))
+            # What was admitted is in the pool already.
+            cached.last_seq = dataset.last_seq
 
     def _get(self, dataset_id: str) -> CachedPool:
         with self._guard:
@@ -242,7 +244,9 @@ class Pools:
             exact_up_to = config.settings().semantic_exact_rows
             cached.pool = Pool(thresholds, dataset.lexical_mode, exact_up_to)
             cached.last_seq, cached.version, cached.partial = 0, dataset.pool_version, False
-        late = {}
+        if cached.last_seq >= dataset.last_seq:
+            return cached.pool
+        late, row = {}, None
         for row in store.pool_entries(session, dataset, cached.last_seq):
             vector = row.vector
             if vector is None and self._encoders is None:
@@ -251,7 +255,8 @@ class Pools:
                 vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
                 late[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
-            cached.last_seq = row.seq
+        # `dataset` was read before the rows: what it counts is among them.
+        cached.last_seq = max(cached.last_seq, dataset.last_seq, row.seq if row else 0)
         store.save_embeddings(session, {id: vector.tobytes() for id, vector in late.items()})
         return cached.pool
 

@@ -72,8 +72,10 @@ def delete_dataset(session: Session, id: str) -> None:
 
 
 def insert_records(session: Session, rows: list[dict]) -> None:
+    """All rows have the same keys. Into the table itself: the mapped class would insert row by row where some are
+    null, and this is done under the dataset's lock."""
     if rows:
-        session.execute(insert(Record), rows)
+        session.execute(insert(Record.__table__), rows)
 
 
 def insert_preferences(session: Session, rows: list[dict]) -> None:
@@ -153,10 +155,10 @@ class Entry:
 
 
 def pool_entries(session: Session, dataset: Dataset, after_seq: int) -> Iterator[Entry]:
-    """What entered after `after_seq`, in order, streamed."""
+    """What entered after `after_seq`, in order; streamed where it is the whole pool."""
     columns = (Record.seq, Record.id, *_COMPARED, Record.embedding)
     query = select(*columns).where(*_entries(dataset), Record.seq > after_seq).order_by(Record.seq)
-    for row in session.execute(query.execution_options(yield_per=1000)):
+    for row in session.execute(query if after_seq else query.execution_options(yield_per=1000)):
         vector = None if row.embedding is None else np.frombuffer(row.embedding, dtype=np.float32)
         yield Entry(row.seq, row.id, compared_text(dataset, row), vector)
 

@@ -63,6 +63,8 @@ class LexicalIndex:
         # An element's number is its place in the fixed order: the higher, the rarer.
         self._numbers: dict = {}
         self._postings: list[array | None] = []
+        # Texts before this place are in the postings; the newer ones come in when they are next asked for.
+        self._indexed = 0
         self._order_at = _FIRST_ORDER
         self._bytes = 0
 
@@ -79,7 +81,6 @@ class LexicalIndex:
         place, sequence = len(self._sequences), self._learn(text)
         self._sequences.append(sequence)
         self._lengths.append(len(sequence))
-        self._index(place, sequence)
         return place
 
     def nearest(self, text: str, excluding: Collection[int] = (), since: int = 0) -> Match | None:
@@ -91,6 +92,7 @@ class LexicalIndex:
         if len(self) - since <= _FEW:
             places = np.arange(since, len(self))
         else:
+            self._catch_up()
             places = self._candidates([self._symbols.get(token, _UNKNOWN) for token in tokens])
             places = places[np.searchsorted(places, since) :]
         if excluding:
@@ -122,10 +124,14 @@ class LexicalIndex:
             frequency.update(_elements(_symbols(sequence)))
         self._numbers = {element: number for number, (element, _) in enumerate(frequency.most_common())}
         self._postings = [None] * len(self._numbers)
-        self._bytes = 0
-        for place, sequence in enumerate(self._sequences):
-            self._index(place, sequence)
+        self._bytes = self._indexed = 0
+        self._catch_up()
         self._order_at = _ORDER_GROWTH * len(self)
+
+    def _catch_up(self) -> None:
+        for place in range(self._indexed, len(self._sequences)):
+            self._index(place, self._sequences[place])
+        self._indexed = len(self._sequences)
 
     def _index(self, place: int, sequence: Symbols) -> None:
         numbers = []

@@ -227,3 +227,12 @@ def test_what_no_store_can_hold_is_left_out_and_costs_no_row(dataset):
     (row,) = rows(dataset, instruction="Name a river")
     assert (row.tags, row.source) == ({"topic": "abc"}, {"quote": "abc", "start": 1})
     assert rows(dataset, instruction="Name a sea")[0].detail["value"] == "abc"
+
+
+def test_rows_admitted_by_a_worker_are_in_its_pool_once(dataset):
+    pools = Pools(encoders(hash_encoder))
+    for n in range(3):
+        offer(dataset, pools, *(Candidate(f"Explain {unlike(n, k)}", "", "x") for k in range(5)))
+    with pools.locked(dataset.id) as cached:
+        assert len(cached.pool) == 2 + 15
+        assert cached.last_seq == 3 + 15

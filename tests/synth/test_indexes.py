@@ -189,6 +189,7 @@ def test_a_threshold_outside_its_range_is_refused(threshold):
 
 def test_queries_do_not_grow_the_index():
     index = indexed(["one two three"])
+    index.nearest("one")
     before = index.nbytes
     for n in range(50):
         index.nearest(f"never seen {n}")
