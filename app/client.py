@@ -17,6 +17,8 @@ COLLECTIONS = {
     "snap": "snapshots",
     "ft": "fine-tunes",
     "sco": "scorings",
+    "rev": "reviews",
+    "evs": "evaluation-sets",
 }
 # How long a GET waits for a service that answered before, and now restarts.
 PATIENCE_SECONDS = 20.0
@@ -96,6 +98,36 @@ class Seedbed:
     def start_scoring(self, **body: object) -> dict:
         return self._post("/scorings", body)
 
+    def refilter(self, run_id: str, **body: object) -> dict:
+        """Decide again on a run's candidates by other thresholds or rules; `apply=True` makes it so."""
+        return self._post(f"{_path(run_id)}/refilter", body)
+
+    def add_evaluation_set(self, name: str, file: Path) -> dict:
+        """Upload what a tuned model will be tested on, as JSONL."""
+        headers = {"Content-Type": "application/jsonl"}
+        with file.open("rb") as content:
+            params = {"name": name}
+            return self._answer("POST", "/evaluation-sets", params=params, content=content, headers=headers).json()
+
+    def decontaminate(self, dataset_id: str, evaluation_sets: list[str], **body: object) -> dict:
+        """Look for the items of evaluation sets in the accepted rows."""
+        return self._post(f"{_path(dataset_id)}/decontaminations", {"evaluation_sets": evaluation_sets, **body})
+
+    def matches(self, review_id: str) -> Iterator[dict]:
+        """What a decontamination has found."""
+        return self._pages(f"{_path(review_id)}/matches", {})
+
+    def reencode(self, dataset_id: str, encoder: str | None = None) -> dict:
+        """Encode all rows of a dataset anew."""
+        return self._post(f"{_path(dataset_id)}/reencode", {"encoder": encoder})
+
+    def neighbours(self, record_id: str, limit: int = 10) -> list[dict]:
+        """The rows of the pool nearest to a record, with both scores."""
+        return self._get(f"{_path(record_id)}/neighbours", limit=limit)["data"]
+
+    def encoders(self) -> list[dict]:
+        return self._get("/encoders")["data"]
+
     def teachers(self) -> list[dict]:
         return self._get("/teachers")["data"]
 
@@ -103,11 +135,11 @@ class Seedbed:
         return self._get("/base-models")["data"]
 
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
-        """`collection` is datasets, runs, snapshots or fine-tunes."""
+        """`collection` is datasets, runs, reviews, snapshots, fine-tunes, scorings or evaluation-sets."""
         return self._pages(f"/{collection}", filters)
 
     def get(self, id: str) -> dict:
-        """A dataset, record, run, snapshot, fine-tune or scoring by its id."""
+        """A dataset, record, run, review, snapshot, fine-tune or scoring by its id."""
         return self._get(_path(id))
 
     def act(self, id: str, verb: str) -> dict:

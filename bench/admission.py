@@ -129,12 +129,14 @@ class Database:
     def __enter__(self):
         import os
 
-        from app import migrate
+        from app import config, db, migrate
         from app.stack import Stack
 
         self.stack = Stack(Path(tempfile.mkdtemp(prefix="seedbed-bench-")), only=("postgres", "redis"))
         self.stack.__enter__()
         os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = self.stack.database_url, self.stack.redis_url
+        for cached in (config.settings, db.engine, db._sessions):
+            cached.cache_clear()
         migrate.upgrade()
         return self
 

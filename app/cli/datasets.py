@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from app.cli import reviews
 from app.cli.session import CommandError, Session, connected
 
 app = typer.Typer(no_args_is_help=True, help="Pools of records, and what goes into them.")
 
-FIELDS = ("id", "name", "language", "counts", "simulated", "encoder", "lexical_threshold", "semantic_threshold", "note")
+FIELDS = (
+    *("id", "name", "language", "counts", "simulated", "scope", "encoder", "encoding"),
+    *("lexical_threshold", "semantic_threshold", "note"),
+)
 IMPORT_FIELDS = ("id", "status", "stop_reason", "error", "rows", "accepted", "rejected", "rejected_by_reason")
 
 
@@ -22,12 +26,19 @@ def create(
     language: Annotated[str, typer.Option(help="Language tag: en, ko, …")] = "en",
     bundled: Annotated[str | None, typer.Option(help="Start with bundled seed tasks: english or korean.")] = None,
     seeds: Annotated[Path | None, typer.Option(help="Start with seed tasks from this JSONL file.")] = None,
+    scope: Annotated[
+        str, typer.Option(help="What is compared: instruction, instruction_input or row.")
+    ] = "instruction",
+    lexical: Annotated[float, typer.Option(help="ROUGE-L F1 above it is a duplicate.")] = 0.7,
+    semantic: Annotated[float, typer.Option(help="Cosine at or above it is a duplicate.")] = 0.9,
+    encoder: Annotated[str | None, typer.Option(help="A name from `seedbed encoders`.")] = None,
 ) -> None:
     """Make a dataset, with seeds if given."""
     if bundled and seeds:
         raise CommandError("Give either --bundled or --seeds.")
     given = {"bundled": bundled} if bundled else {"tasks": _read_lines(seeds)} if seeds else None
-    session.show(session.client.create_dataset(name, language, given), FIELDS)
+    rules = {"scope": scope, "lexical_threshold": lexical, "semantic_threshold": semantic, "encoder": encoder}
+    session.show(session.client.create_dataset(name, language, given, **rules), FIELDS)
 
 
 @app.command("list")
@@ -47,6 +58,10 @@ def show(session: Session, id: str) -> None:
         session.show(dataset, ())
         return
     session.show(dataset | {"rejected": session.client.stats(id)["by_reason"]}, (*FIELDS, "rejected"))
+
+
+app.command("decontaminate")(reviews.decontaminate)
+app.command("reencode")(reviews.reencode)
 
 
 @app.command("import")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import datasets, finetunes, operator, runs, scorings, snapshots
+from app.cli import datasets, finetunes, operator, reviews, runs, scorings, snapshots
 from app.cli.demo import demo
 from app.cli.session import CommandError
 from app.cli.up import up
@@ -33,6 +33,10 @@ app.command("records")(datasets.records)
 app.command("tasks")(datasets.tasks)
 app.add_typer(runs.app, name="runs")
 app.command("methods")(runs.methods)
+app.add_typer(reviews.app, name="reviews")
+app.add_typer(reviews.evaluation_sets, name="evaluation-sets")
+app.command("encoders")(reviews.encoders)
+app.command("neighbours")(reviews.neighbours)
 app.add_typer(scorings.app, name="scorings")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(finetunes.app, name="finetunes")

@@ -74,6 +74,10 @@ def of_import(job: dict) -> tuple[int, int | None, str]:
     return job["done_rows"], job["rows"], f"{job['accepted']} accepted, {job['rejected']} rejected"
 
 
+def of_review(job: dict) -> tuple[int, int | None, str]:
+    return job["done_rows"], job["rows"] or None, "rows"
+
+
 def of_scoring(job: dict) -> tuple[int, int | None, str]:
     ifd = (job.get("summary") or {}).get("mean_ifd")
     return job["done_rows"], job["rows"], f"mean IFD {ifd:.3f}" if ifd is not None else "rows"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import reviews
 from app.cli.session import CommandError, Session, connected, parse_json
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def start(
     body = {"dataset_id": dataset, "method": method, "seed": seed, "options": parse_json(options, "options")}
     run = session.client.start_run(**body, **{name: value for name, value in given.items() if value is not None})
     started(session, run, wait, "run", of_run, FIELDS)
+
+
+app.command("refilter")(reviews.refilter)
 
 
 def choose_teacher(client: "Seedbed", given: str | None) -> str:

@@ -1,0 +1,134 @@
+"""seedbed reviews, evaluation-sets, and the commands that order a review or look at what was decided."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.session import Session, connected, parse_json
+
+app = typer.Typer(no_args_is_help=True, help="Decisions looked at again: refilter, decontamination, re-encoding.")
+evaluation_sets = typer.Typer(no_args_is_help=True, help="What a tuned model will be tested on.")
+
+FIELDS = (
+    *("id", "kind", "status", "stop_reason", "error", "dataset_id", "run_id", "done_rows", "rows"),
+    *("result.applied", "result.accepted_before", "result.accepted_after", "result.moved_in", "result.moved_out"),
+    *("result.other_reason", "result.unanswered", "result.contaminated_rows", "result.by_kind", "result.by_set"),
+    *("result.items", "result.items_too_short_for_ngrams", "result.action", "result.before", "result.after"),
+)
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress, until it has ended.")]
+
+
+def _followed(session: Session, review: dict, wait: bool) -> None:
+    from app.cli.jobs import started
+    from app.cli.progress import of_review
+
+    shown = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
+    started(session, review, wait, review["kind"], of_review, shown)
+
+
+@connected
+def refilter(
+    session: Session,
+    run: Annotated[str, typer.Argument(help="A run that has ended.")],
+    lexical: Annotated[float | None, typer.Option(help="Another lexical threshold.")] = None,
+    semantic: Annotated[float | None, typer.Option(help="Another semantic threshold.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Another preset of rules.")] = None,
+    minimum_scores: Annotated[str, typer.Option(help='As JSON, for example {"judge.overall": 4}.')] = "{}",
+    target: Annotated[int | None, typer.Option(help="Most rows to accept, if not the run's own target.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Make it so. Otherwise only say what would move.")] = False,
+    wait: Wait = True,
+) -> None:
+    """Decide again on a run's candidates by other thresholds or rules, at no teacher call."""
+    asked = {
+        "lexical_threshold": lexical,
+        "semantic_threshold": semantic,
+        "rules": rules,
+        "minimum_scores": parse_json(minimum_scores, "minimum-scores"),
+        "target": target,
+        "apply": apply,
+    }
+    _followed(session, session.client.refilter(run, **asked), wait)
+
+
+@connected
+def decontaminate(
+    session: Session,
+    dataset: str,
+    evaluation_sets: Annotated[list[str], typer.Argument(help="Ids of evaluation sets.")],
+    ngram: Annotated[int, typer.Option(help="Words in a row that make a match; 0: don't look for them.")] = 13,
+    semantic: Annotated[float, typer.Option(help="Cosine that makes a match; 0: don't look at embeddings.")] = 0.9,
+    action: Annotated[str, typer.Option(help="report, flag or drop")] = "report",
+    wait: Wait = True,
+) -> None:
+    """Look for the items of evaluation sets in a dataset's accepted rows."""
+    asked = {"ngram": ngram or None, "semantic_threshold": semantic or None, "action": action}
+    _followed(session, session.client.decontaminate(dataset, evaluation_sets, **asked), wait)
+
+
+@connected
+def reencode(
+    session: Session,
+    dataset: str,
+    encoder: Annotated[str | None, typer.Option(help="A name from `seedbed encoders`; unset, its own again.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Encode all rows of a dataset anew."""
+    _followed(session, session.client.reencode(dataset, encoder), wait)
+
+
+@connected
+def neighbours(
+    session: Session,
+    record: str,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
+) -> None:
+    """The rows of the pool nearest to a record, accepted or rejected, with both scores."""
+    session.table(session.client.neighbours(record, limit), ("id", "lexical", "semantic", "text"))
+
+
+@connected
+def encoders(session: Session) -> None:
+    """The embedding models that the operator configured."""
+    session.table(session.client.encoders(), ("name", "backend", "dtype", "dimensions", "default"))
+
+
+@app.command("list")
+@connected
+def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help="Of this dataset.")] = None) -> None:
+    """All reviews, newest first."""
+    rows = session.client.find("reviews", dataset_id=dataset)
+    session.table(rows, ("id", "kind", "status", "stop_reason", "dataset_id", "done_rows", "rows"))
+
+
+@app.command("show")
+@connected
+def show(session: Session, id: str) -> None:
+    """One review: its state, and what came of it."""
+    session.show(session.client.get(id), FIELDS)
+
+
+@app.command("matches")
+@connected
+def matches(session: Session, id: str, limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20) -> None:
+    """What a decontamination has found, with the matched spans."""
+    from itertools import islice
+
+    found = islice(session.client.matches(id), limit)
+    session.table(found, ("record_id", "kind", "score", "field", "span", "item_text"))
+
+
+@evaluation_sets.command("add")
+@connected
+def add_set(
+    session: Session, name: str, file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
+) -> None:
+    """Upload a set as JSONL: {text}, {question}, or {instruction, input} a line."""
+    session.show(session.client.add_evaluation_set(name, file), ("id", "name", "rows", "digest"))
+
+
+@evaluation_sets.command("list")
+@connected
+def list_sets(session: Session) -> None:
+    """All sets, newest first."""
+    session.table(session.client.find("evaluation-sets"), ("id", "name", "rows", "created_at"))
