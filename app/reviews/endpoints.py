@@ -1,16 +1,15 @@
 """REST of reviews and evaluation sets."""
 
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app import config, events
+from app import events
 from app.access.dependencies import Authorized, OncePerKey
 from app.db import Db
-from app.errors import AppError, FieldError
 from app.paging import After, Limit, Page, page
 from app.reviews import service, store
+from app.reviews.evaluation import uploaded
 from app.reviews.schemas import (
     DecontaminationCreate,
     EvaluationSetView,
@@ -23,11 +22,9 @@ from app.reviews.schemas import (
     review_view,
     set_view,
 )
-from app.synth.text import clean
 from app.tables.reviews import Review
 
 router = APIRouter(prefix="/v1", tags=["reviews"])
-PARTS = ("instruction", "question", "input", "text", "output", "answer")
 
 
 def _place(made: ReviewView) -> str:
@@ -104,52 +101,6 @@ def review_events(
     return events.respond(request, id, after, limit, lambda s: s.get(Review, id).ended)
 
 
-async def _texts(request: Request) -> list[str]:
-    """One text a line: the `text`, or what there is of instruction, question, input, output, answer."""
-    if request.headers.get("content-type", "").split(";")[0].strip() not in (
-        "application/jsonl",
-        "application/x-ndjson",
-    ):
-        raise AppError(415, "unsupported-media-type", "Send the items as application/jsonl, one JSON object a line.")
-    raw, most = bytearray(), config.limits().import_body
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > most:
-            raise AppError(413, "body-too-large", f"The upload has more than {most} bytes. Send it in parts.")
-    texts, faults = [], []
-    for number, line in enumerate(bytes(raw).split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            texts.append(_text(json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            faults.append(FieldError(f"line/{number}", str(error), "invalid"))
-        if len(faults) >= 20:
-            break
-    if not texts and not faults:
-        faults = [FieldError("body", "no items: send one JSON object a line", "empty")]
-    if faults:
-        first = faults[0]
-        raise AppError(422, "invalid-input", f"{first.pointer}: {first.detail}. Nothing was kept.", faults)
-    return texts
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    parts = [clean(value[name]) for name in PARTS if isinstance(value.get(name), str)]
-    # Of an item with answers it is the question that must not be learnt; the answer alone may stand anywhere.
-    asked = [
-        part
-        for name, part in zip([n for n in PARTS if isinstance(value.get(n), str)], parts, strict=True)
-        if name not in ("output", "answer")
-    ]
-    text = "\n".join(part for part in (asked or parts) if part)
-    if not text:
-        raise ValueError(f"no text: give one of {', '.join(PARTS)}")
-    return text
-
-
 @router.post(
     "/evaluation-sets",
     operation_id="createEvaluationSet",
@@ -160,7 +111,7 @@ def _text(value: object) -> str:
 def create_set(
     caller: Authorized,
     session: Db,
-    texts: Annotated[list, Depends(_texts)],
+    texts: Annotated[list, Depends(uploaded)],
     name: Annotated[str, Query(min_length=1, max_length=200)],
 ):
     """Upload what a tuned model will be tested on, as JSONL: {text}, {question}, or {instruction, input}."""
