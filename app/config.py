@@ -37,8 +37,13 @@ class TeacherConfig(BaseModel):
     prompt_price: Decimal = Field(default=Decimal(0), ge=0)
     cached_price: Decimal | None = Field(default=None, ge=0)
     completion_price: Decimal = Field(default=Decimal(0), ge=0)
+    # Of all workers together. Within in_flight the limit adapts; 0 a minute is no limit.
     in_flight: int = Field(default=32, ge=1, le=2000)
+    requests_per_minute: int = Field(default=0, ge=0)
+    tokens_per_minute: int = Field(default=0, ge=0)
     timeout_seconds: float = Field(default=120, gt=0)
+    # What a call costs in a remote batch, as a share of its price.
+    batch_price_share: Decimal = Field(default=Decimal("0.5"), ge=0, le=1)
     # The form of replies with parts; auto: what `seedbed teachers check` found, json_schema until then.
     replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
 
@@ -140,6 +145,10 @@ class Settings(BaseSettings):
     lease_seconds: float = 60
     slice_seconds: float = 25
     sweep_seconds: float = 2
+    # How often a worker looks into Postgres for work that no bell has rung for.
+    poll_seconds: float = 15
+    # A teacher that is away longer than this ends its runs.
+    teacher_gone_seconds: float = 1800
     encoder: str = "all-MiniLM-L6-v2"
     encoder_threads: int = 0
     # What all pools of one worker may hold together, and from how many rows on the nearest are looked for in a graph.

@@ -52,6 +52,7 @@ class Sweeper:
         with transaction() as session:
             finetunes.settle(session)
             scorings.settle(session)
+            runs.resume_due(session)
             access.forget_old_answers(session)
         for task, waiting in WAITING.items():
             with transaction() as session:

@@ -5,6 +5,7 @@ and say nothing. What may be tried again, and when, is for the caller to decide.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 
 import openai
@@ -20,7 +21,10 @@ MOST_REPLY_CHARACTERS = 8 * 2**20
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a teacher answers. `replies`: the form in which it gives a reply that has parts."""
+    """Where a teacher answers. `replies`: the form in which it gives a reply that has parts.
+
+    `requests_per_minute`, `tokens_per_minute`: of all workers together; 0 is no limit.
+    """
 
     name: str
     base_url: str
@@ -28,6 +32,8 @@ class Endpoint:
     api_key: str
     prices: Prices
     in_flight: int = 32
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
     timeout_seconds: float = 120
     replies: ReplyForm = "json_schema"
 
@@ -187,11 +193,25 @@ def _words(error: openai.APIStatusError) -> str:
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds the server asked us to wait; only numbers are read, and never more than two minutes."""
+    """Seconds the server asked us to wait, or until what is used up comes back; never more than two minutes."""
     headers = error.response.headers
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             return min(120.0, max(0.0, float(headers[name]) * scale))
         except (KeyError, ValueError):
             continue
-    return None
+    used_up = [
+        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+    ]
+    known = [seconds for seconds in used_up if seconds is not None]
+    return min(120.0, max(known)) if known else None
+
+
+def _seconds(duration: str) -> float | None:
+    """Of a duration such as 1m30s, 6.5s or 20ms."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        return None
+    return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)

@@ -16,8 +16,9 @@ from app.db import transaction
 from app.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
 from app.runs import drawing, ledger, service, store
-from app.runs.asking import Asking, TeacherUnavailable
+from app.runs.asking import Asking, Books, TeacherUnavailable
 from app.runs.encoding import Encoding
+from app.runs.limits import Limits, TeacherAway
 from app.synth.methods import METHODS
 from app.synth.pool import compared
 from app.synth.types import Batch, Candidate, Rejection
@@ -37,6 +38,8 @@ class Work:
     run: Run
     dataset: Dataset
     teachers: Mapping[str, Teacher]
+    limits: Mapping[str, Limits]
+    books: Books
     pools: Pools
     encoding: Encoding
 
@@ -57,8 +60,12 @@ async def work(claim: Claim, tools: Work) -> None:
         await asyncio.to_thread(_stop, claim, run_id, error.name)
     except TeacherRefused as error:
         await asyncio.to_thread(_fail_run, run_id, error.stop_reason, str(error))
+    except ledger.Deferred:
+        await asyncio.to_thread(_defer, claim)
+    except TeacherAway as error:
+        await asyncio.to_thread(_pause, claim, run_id, str(error), error.seconds)
     except TeacherUnavailable as error:
-        await asyncio.to_thread(_unavailable, claim, run_id, str(error))
+        await asyncio.to_thread(_pause, claim, run_id, str(error), WAIT_AFTER_FAILURE * claim.attempt)
     except asyncio.CancelledError:
         await asyncio.shield(asyncio.to_thread(_give_back, claim))
         raise
@@ -94,7 +101,7 @@ class Looking:
 
 async def _propose(claim: Claim, tools: Work, looking: Looking) -> list[Candidate]:
     batch = await asyncio.to_thread(_load, claim, tools)
-    ask = Asking(tools.run.id, claim, tools.teachers)
+    ask = Asking(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
     proposal = await METHODS[tools.run.method].propose(batch, ask, looking)
     return list(proposal.candidates)
 
@@ -135,6 +142,8 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         run.accepted += outcome.accepted
         run.rejected += outcome.rejected.total()
         run.rejected_by_reason = dict(Counter(run.rejected_by_reason) + outcome.rejected)
+        run.in_flight -= batch.plan["proposals"]
+        run.teacher_gone_since = None
         batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
         batch.finished_at = func.clock_timestamp()
         release(batch)
@@ -193,11 +202,22 @@ def _fail_run(run_id: str, reason: str, words: str) -> None:
         service.fail(session, run_id, reason, words)
 
 
-def _unavailable(claim: Claim, run_id: str, words: str) -> None:
-    """The teacher failed: wait and try again; after several batches' patience the run has failed."""
-    _give_back(claim, wait=WAIT_AFTER_FAILURE * claim.attempt, words=words)
-    if claim.attempt >= MOST_ATTEMPTS:
-        _fail_run(run_id, "teacher_unavailable", f"the teacher failed again and again; last: {words}")
+def _pause(claim: Claim, run_id: str, words: str, seconds: float) -> None:
+    """The teacher is in trouble: the run waits for it, and this batch with it. It is no fault of the batch."""
+    _give_back(claim)
+    with transaction() as session:
+        service.pause_for_teacher(session, run_id, words, seconds)
+
+
+def _defer(claim: Claim) -> None:
+    """Its calls are registered; it is tried again when their answers are here."""
+    try:
+        with transaction() as session:
+            batch = fenced(session, claim)
+            batch.status, batch.attempt = "waiting", batch.attempt - 1
+            release(batch)
+    except LeaseLost:
+        log.warning("%s has another owner now; this worker lets go", claim.id)
 
 
 def _broken(claim: Claim, run_id: str, error: Exception) -> None:
@@ -207,6 +227,7 @@ def _broken(claim: Claim, run_id: str, error: Exception) -> None:
     if not last:
         return
     with transaction() as session:
+        store.locked_run(session, run_id).in_flight -= store.proposals_of(session, claim.id)
         failed = store.batches_by_status(session, run_id).get("failed", 0)
     if failed >= MOST_FAILED_BATCHES:
         _fail_run(run_id, "too_many_failures", f"{failed} batches failed; the last: {words}")

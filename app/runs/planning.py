@@ -74,6 +74,7 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
                 run.stopping = "exhausted"
             break
         run.batches_planned += 1
+        run.in_flight += batch.plan["proposals"]
         session.add(batch)
         session.flush()
         batches.append(batch)

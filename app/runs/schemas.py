@@ -5,7 +5,7 @@ from decimal import Decimal
 from pydantic import Field
 
 from app.datasets.schemas import SIMULATED_NOTE
-from app.schemas import Body, JobView, View
+from app.schemas import Body, JobView, Time, View
 from app.tables.runs import Run
 
 
@@ -60,9 +60,10 @@ class RunCreate(Body):
 
 
 class RunCounts(View):
-    """offered = accepted + rejected, at every moment."""
+    """offered = accepted + rejected + in_flight, at every moment. In flight are proposals that are not decided yet."""
 
     offered: int
+    in_flight: int
     accepted: int
     rejected: int
     rejected_by_reason: dict[str, int]
@@ -85,6 +86,9 @@ class RunUsage(View):
 
 class RunView(JobView):
     dataset_id: str
+    mode: str
+    paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
+    resume_at: Time | None
     method: str
     teacher: str | None
     judge: str | None
@@ -109,7 +113,8 @@ _DERIVED = {"counts", "usage", "max_usd", "note"}
 
 def run_view(row: Run) -> RunView:
     counts = RunCounts(
-        offered=row.accepted + row.rejected,
+        offered=row.accepted + row.rejected + row.in_flight,
+        in_flight=row.in_flight,
         accepted=row.accepted,
         rejected=row.rejected,
         rejected_by_reason=row.rejected_by_reason,

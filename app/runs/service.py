@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app import config, events, queue
@@ -9,6 +10,7 @@ from app.access.service import Caller
 from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.ids import new_id
+from app.leases import in_seconds
 from app.runs import checks, ledger, store
 from app.runs.schemas import MethodView, RunCreate, TeacherView, money
 from app.runs.teachers import reply_form
@@ -67,6 +69,8 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
     """Let the calls in flight finish, keep what they bring, and wait for resume."""
     run = _locked(session, caller, id)
     if run.status in ("paused", "pausing"):
+        # Whoever asks for it also says when it goes on.
+        run.paused_for = run.resume_at = None
         return run
     if run.status == "queued":
         _move(session, run, "paused")
@@ -85,9 +89,40 @@ def resume(session: Session, caller: Caller, id: str) -> Run:
         return run
     if run.status not in ("paused", "pausing"):
         raise conflict(f"The run is {run.status}; only a paused run can be resumed.")
+    _go_on(session, run)
+    return run
+
+
+def pause_for_teacher(session: Session, run_id: str, words: str, seconds: float) -> None:
+    """The teacher is away: wait `seconds`, and then go on by itself. Away for too long, it ends the run."""
+    run = store.locked_run(session, run_id)
+    if run is None or run.status != "running" or run.stopping is not None:
+        return
+    if run.teacher_gone_since is None:
+        run.teacher_gone_since = func.clock_timestamp()
+        session.flush()
+        session.refresh(run)
+    if store.seconds_since(session, run.teacher_gone_since) > config.settings().teacher_gone_seconds:
+        end(session, run, "failed", "teacher_unavailable", f"the teacher was away for too long; last: {words}")
+        return
+    run.paused_for, run.resume_at = "teacher_unavailable", in_seconds(max(1.0, seconds))
+    _move(session, run, "pausing")
+    events.emit(session, run, "waiting", reason="teacher_unavailable", words=words, seconds=round(seconds, 1))
+    settle(session, run)
+
+
+def resume_due(session: Session) -> None:
+    """Let runs go on that have waited for their teacher long enough."""
+    for id in store.due_to_resume(session):
+        run = store.locked_run(session, id)
+        if run.status == "paused" and run.paused_for is not None:
+            _go_on(session, run)
+
+
+def _go_on(session: Session, run: Run) -> None:
+    run.paused_for = run.resume_at = None
     _move(session, run, "running")
     queue.ring_after_commit(session, queue.RUN, run.id)
-    return run
 
 
 def stop(session: Session, run_id: str, reason: str) -> None:
@@ -123,6 +158,7 @@ def end(session: Session, run: Run, status: str, reason: str, words: str | None 
     """Close the run's books: calls that never came home are charged, open batches dropped."""
     ledger.close(session, run)
     store.drop_open_batches(session, run.id)
+    run.in_flight, run.paused_for, run.resume_at = 0, None, None
     run.move(status, reason, words)
     session.flush()
     events.emit_status(session, run)

@@ -14,7 +14,9 @@ from app.db import transaction
 from app.leases import Claim, LeaseLost, extend
 from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
+from app.runs.asking import Books
 from app.runs.encoding import Encoding
+from app.runs.limits import Limits
 from app.synth.methods import METHODS
 from app.synth.types import Encoder
 from app.tables.datasets import Dataset
@@ -76,16 +78,21 @@ class _Slice:
     async def work(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
+        books = Books(self.run.id)
+        opened = {teacher: Limits(teacher.endpoint) for teacher in set(teachers.values())}
+        limits = {role: opened[teacher] for role, teacher in teachers.items()}
         beating = asyncio.create_task(self._heartbeat())
         encoding = Encoding(self.encoder.encode)
-        self.batch = batch.Work(self.run, self.dataset, teachers, self.tools.pools, encoding)
+        self.batch = batch.Work(self.run, self.dataset, teachers, limits, books, self.tools.pools, encoding)
         try:
             while await self._turn():
                 pass
         finally:
             beating.cancel()
             await self._cancel_all()
-            for teacher in set(teachers.values()):
+            await books.close()
+            for teacher, limit in opened.items():
+                await limit.close()
                 await teacher.close()
 
     def _teachers(self) -> dict[str, Teacher]:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from app.leases import free
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Completion, Run
 
+OPEN = ("pending", "leased", "waiting")
 ACTIVE = ("queued", "running", "pausing", "cancelling")
 LIST_WHOLE_BELOW = 5000
 
@@ -36,11 +38,6 @@ def locked_run(session: Session, id: str) -> Run | None:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
-def hold_run(session: Session, id: str) -> None:
-    """The same lock without the row."""
-    session.execute(select(Run.id).where(Run.id == id).with_for_update(key_share=True))
-
-
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
     return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
 
@@ -49,11 +46,23 @@ def active_runs(session: Session) -> Sequence[Run]:
     return session.scalars(select(Run).where(Run.status.in_(ACTIVE)).order_by(Run.id)).all()
 
 
+def due_to_resume(session: Session) -> Sequence[str]:
+    """Runs that wait for their teacher, and have waited long enough to ask again."""
+    query = select(Run.id).where(
+        Run.status == "paused", Run.paused_for.is_not(None), Run.resume_at < func.clock_timestamp()
+    )
+    return session.scalars(query).all()
+
+
 def seconds_running(session: Session, run: Run) -> float:
     """Since the run began, on the database's clock."""
     if run.started_at is None:
         return 0.0
     return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - run.started_at))))
+
+
+def seconds_since(session: Session, moment: datetime) -> float:
+    return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - moment))))
 
 
 def live_batches(session: Session, run_id: str) -> int:
@@ -68,7 +77,11 @@ def open_proposals(session: Session, run_id: str) -> int:
     """Proposals that batches under way have asked for or will ask for."""
     size = Batch.plan["proposals"].as_integer()
     query = select(func.coalesce(func.sum(size), 0))
-    return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased"))))
+    return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(OPEN)))
+
+
+def proposals_of(session: Session, batch_id: str) -> int:
+    return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
 
 
 def batches_by_status(session: Session, run_id: str) -> dict[str, int]:
@@ -109,20 +122,19 @@ def _done(run_id: str) -> Select:
 def drop_open_batches(session: Session, run_id: str) -> None:
     session.execute(
         update(Batch)
-        .where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
+        .where(Batch.run_id == run_id, Batch.status.in_(OPEN))
         .values(status="dropped", lease_owner=None, lease_expires_at=None, lease_token=Batch.lease_token + 1)
     )
 
 
-def completion_locked(session: Session, key: str) -> Completion | None:
-    query = select(Completion).where(Completion.key == key).with_for_update()
-    return session.scalar(query.execution_options(populate_existing=True))
+def completions_locked(session: Session, keys: Sequence[str]) -> dict[str, Completion]:
+    query = select(Completion).where(Completion.key.in_(keys)).order_by(Completion.key).with_for_update()
+    return {row.key: row for row in session.scalars(query.execution_options(populate_existing=True))}
 
 
-def sent_completions(session: Session, run_id: str, batch_id: str | None = None) -> Sequence[Completion]:
-    query = select(Completion).where(Completion.run_id == run_id, Completion.status == "sent")
-    if batch_id:
-        query = query.where(Completion.batch_id == batch_id)
+def open_completions(session: Session, run_id: str) -> Sequence[Completion]:
+    """Those that hold a reservation."""
+    query = select(Completion).where(Completion.run_id == run_id, Completion.status.in_(("waiting", "sent")))
     return session.scalars(query.with_for_update()).all()
 
 
@@ -151,7 +163,7 @@ def task_types(session: Session, run_id: str) -> dict[str, int]:
     made = select(kind, func.count()).where(Record.run_id == run_id, Record.seq.is_not(None), kind.is_not(None))
     asked = Batch.plan["focus"]["task_type"].astext
     coming = select(asked, func.sum(Batch.plan["proposals"].as_integer())).where(
-        Batch.run_id == run_id, Batch.status.in_(("pending", "leased")), asked.is_not(None)
+        Batch.run_id == run_id, Batch.status.in_(OPEN), asked.is_not(None)
     )
     found: Counter[str] = Counter()
     for query in (made.group_by(kind), coming.group_by(asked)):

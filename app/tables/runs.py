@@ -32,9 +32,19 @@ class Run(Table, Job):
     saturation_window: Mapped[int] = mapped_column(default=300, server_default="300")
     saturation_share: Mapped[float] = mapped_column(default=0.02, server_default="0.02")
     simulated: Mapped[bool] = mapped_column(default=False)
+    # direct: each call by itself. batch: all that is ready goes out together, at the teacher's batch price.
+    mode: Mapped[str] = mapped_column(default="direct", server_default="direct")
+    # A first look before the whole: the target that its forecast is for.
+    pilot_for: Mapped[int | None]
+    # Why it is paused when nobody asked for it, and when it goes on by itself.
+    paused_for: Mapped[str | None]
+    resume_at: Mapped[datetime | None]
+    teacher_gone_since: Mapped[datetime | None]
     # What stops planning while the calls in flight come home: the stop_reason to end with.
     stopping: Mapped[str | None]
     batches_planned: Mapped[int] = mapped_column(default=0)
+    # Proposals of batches that are not decided yet.
+    in_flight: Mapped[int] = mapped_column(default=0, server_default="0")
     # How far the plan has come in what it draws from, by the names of the sources.
     cursor: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     accepted: Mapped[int] = mapped_column(default=0)
@@ -53,6 +63,7 @@ class Run(Table, Job):
     reserved_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0))
     __table_args__ = (
         status_check(),
+        CheckConstraint("mode IN ('direct', 'batch')", name="mode"),
         Index(None, "project_id", "id"),
         Index(None, "status"),
         Index(None, "dataset_id"),
@@ -60,7 +71,10 @@ class Run(Table, Job):
 
 
 class Batch(Table, Lease):
-    """A small idempotent unit. `plan` holds all that shaped its prompts, so that a second try asks the same."""
+    """A small idempotent unit. `plan` holds all that shaped its prompts, so that a second try asks the same.
+
+    It is `waiting` while its calls are with a remote batch.
+    """
 
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -75,14 +89,14 @@ class Batch(Table, Lease):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     __table_args__ = (
-        CheckConstraint("status IN ('pending', 'leased', 'done', 'failed', 'dropped')", name="status"),
+        CheckConstraint("status IN ('pending', 'leased', 'waiting', 'done', 'failed', 'dropped')", name="status"),
         UniqueConstraint("run_id", "number"),
         Index(None, "run_id", "status"),
     )
 
 
 class Completion(Table):
-    """One teacher call. `sent` holds a reservation; `done` is paid and is never bought again."""
+    """One teacher call. `waiting` (for a remote batch) and `sent` hold a reservation; `done` is paid, once for ever."""
 
     __tablename__ = "completions"
     key: Mapped[str] = mapped_column(primary_key=True)
@@ -107,11 +121,38 @@ class Completion(Table):
     completion_tokens: Mapped[int] = mapped_column(default=0)
     unknown_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     usage_estimated: Mapped[bool] = mapped_column(default=False)
+    # The remote batch with which it went out, until the answer is here.
+    remote_batch_id: Mapped[str | None]
     cost_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
     __table_args__ = (
-        CheckConstraint("status IN ('sent', 'done', 'failed')", name="status"),
+        CheckConstraint("status IN ('waiting', 'sent', 'done', 'failed')", name="status"),
         Index(None, "run_id", "created_at"),
         Index(None, "batch_id"),
+        Index(None, "remote_batch_id", postgresql_where=text("remote_batch_id IS NOT NULL")),
+    )
+
+
+class RemoteBatch(Table, Lease):
+    """Calls of a run that went out together through a teacher's Files and Batches endpoints.
+
+    `preparing`: not known to the teacher yet, or perhaps: its metadata has our id, by which it is found again.
+    """
+
+    __tablename__ = "remote_batches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    teacher: Mapped[str]
+    status: Mapped[str]
+    remote_id: Mapped[str | None]
+    requests: Mapped[int]
+    answered: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    __table_args__ = (
+        CheckConstraint("status IN ('preparing', 'submitted', 'ended')", name="status"),
+        Index(None, "run_id", "status"),
     )
