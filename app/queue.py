@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 GENERATION, EXPORTS, FINETUNING = "generation", "exports", "finetuning"
 
 RUN = "generation.run"
+REMOTE = "generation.remote_batches"
 IMPORT = "generation.import"
 REVIEW = "generation.review"
 ENCODE = "generation.encode"
@@ -27,7 +28,7 @@ FINETUNE = "finetuning.finetune"
 SCORING = "finetuning.scoring"
 
 QUEUE_OF = {
-    **dict.fromkeys((RUN, IMPORT, REVIEW, ENCODE), GENERATION),
+    **dict.fromkeys((RUN, REMOTE, IMPORT, REVIEW, ENCODE), GENERATION),
     SNAPSHOT: EXPORTS,
     **dict.fromkeys((FINETUNE, SCORING), FINETUNING),
 }

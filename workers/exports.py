@@ -1,9 +1,15 @@
 """The exports worker: writes snapshots."""
 
 import logging
+import threading
+
+from celery.signals import worker_init, worker_shutting_down
 
 from app import queue
 from app.snapshots import service
+from workers.polling import Poller
+
+SHUTDOWN = threading.Event()
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
@@ -11,3 +17,13 @@ logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name
 @queue.app.task(name=queue.SNAPSHOT)
 def snapshot(id: str) -> None:
     service.write(id)
+
+
+@worker_init.connect
+def _poll(**_) -> None:
+    Poller({service.unfinished: snapshot}, SHUTDOWN).start()
+
+
+@worker_shutting_down.connect
+def _stop(**_) -> None:
+    SHUTDOWN.set()

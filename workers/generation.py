@@ -4,19 +4,23 @@ import logging
 import threading
 from functools import cache
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from app import config, queue
 from app.datasets import imports
 from app.datasets.pools import Pools
 from app.db import transaction
+from app.providers.batches import Batches
 from app.providers.encoder import EncoderError, Wanted, load
-from app.providers.teacher import Teacher
+from app.providers.teacher import Endpoint, Teacher
+from app.reviews import service as reviews
 from app.reviews import work as reviewing
-from app.runs import slice
+from app.runs import remote, slice
+from app.runs import service as runs
 from app.runs.asking import endpoint
 from app.runs.teachers import reply_form
 from app.synth.types import Encoder
+from workers.polling import Poller
 
 SHUTDOWN = threading.Event()
 _loading = threading.Lock()
@@ -29,6 +33,11 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 @queue.app.task(name=queue.RUN)
 def run(id: str) -> None:
     slice.work(id, tools())
+
+
+@queue.app.task(name=queue.REMOTE)
+def remote_batches(run_id: str) -> None:
+    remote.work(run_id, lambda name: Batches(endpoint_of(name)))
 
 
 @queue.app.task(name=queue.IMPORT)
@@ -51,6 +60,18 @@ def _warm(**_) -> None:
     """Load the default encoder while nobody waits for it: it takes seconds."""
     name = config.settings().encoder
     threading.Thread(target=lambda: tools().pools.any_encoder(name), name="warming", daemon=True).start()
+
+
+@worker_init.connect
+def _poll(**_) -> None:
+    """From the start: with Redis away the worker is never ready."""
+    kinds = {
+        runs.waiting: run,
+        remote.waiting: remote_batches,
+        imports.waiting: import_rows,
+        reviews.waiting: review,
+    }
+    Poller(kinds, SHUTDOWN).start()
 
 
 @worker_shutting_down.connect
@@ -89,5 +110,9 @@ def encoder(name: str, dtype: str | None) -> Encoder:
 
 
 def teacher(name: str) -> Teacher:
+    return Teacher(endpoint_of(name))
+
+
+def endpoint_of(name: str) -> Endpoint:
     with transaction() as session:
-        return Teacher(endpoint(config.teachers()[name], reply_form(session, config.teachers()[name])))
+        return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))

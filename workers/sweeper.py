@@ -20,6 +20,7 @@ from app.db import engine, transaction
 from app.finetunes import service as finetunes
 from app.reviews import service as reviews
 from app.runs import service as runs
+from app.runs import store as run_store
 from app.scorings import service as scorings
 from app.snapshots import service as snapshots
 
@@ -33,6 +34,7 @@ FIRST_RING_SECONDS = 4.0
 # Whose work may wait for a bell, and which bell.
 WAITING: dict[str, Callable[[Session], list[str]]] = {
     queue.RUN: runs.waiting,
+    queue.REMOTE: run_store.runs_with_remote_work,
     queue.IMPORT: imports.waiting,
     queue.REVIEW: reviews.waiting,
     queue.SNAPSHOT: snapshots.unfinished,

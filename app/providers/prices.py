@@ -1,5 +1,6 @@
 """What a call costs, in decimals: US dollars per million tokens, to nine places."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 
@@ -21,6 +22,10 @@ class Prices:
         micro = fresh * self.prompt + usage.cached * self.cached + usage.completion * self.completion
         return (micro / _MILLION).quantize(_PLACES, ROUND_UP)
 
+    def times(self, share: Decimal) -> "Prices":
+        """The same prices at a discount."""
+        return Prices(self.prompt * share, self.cached * share, self.completion * share)
+
     def worst(self, prompt: Prompt) -> tuple[int, Decimal]:
         """(tokens, dollars) that the call can't exceed: nothing cached, the whole allowance written."""
         usage = Usage(prompt=most_tokens(prompt), completion=prompt.max_tokens)
@@ -38,7 +43,7 @@ def most_tokens(prompt: Prompt) -> int:
     return text + len(str(prompt.schema)) + 64
 
 
-def estimate(prompt: Prompt, text: str) -> Usage:
+def estimate(messages: Sequence[dict], text: str) -> Usage:
     """Tokens of a reply whose server gave no usage: about four bytes a token, and never less than a word."""
-    asked = sum(len(message["content"].encode("utf-8")) for message in prompt.messages())
+    asked = sum(len(message["content"].encode("utf-8")) for message in messages)
     return Usage(prompt=asked // 4 + 8, completion=len(text.encode("utf-8")) // 4 + 1)

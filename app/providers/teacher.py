@@ -6,6 +6,7 @@ and say nothing. What may be tried again, and when, is for the caller to decide.
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import openai
@@ -112,19 +113,20 @@ class Teacher:
             except TimeoutError as error:
                 raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None) from error
             except openai.APIError as error:
-                found = _meaning(error)
+                found = meaning(error)
                 if isinstance(found, Served):
                     return found
                 raise found from error
             except (ValueError, UnicodeDecodeError) as error:
-                return _unreadable(prompt, f"the answer was not JSON: {error}")
-        return _served(prompt, answer)
+                return _unreadable(prompt.messages(), f"the answer was not JSON: {error}")
+        return served_of(prompt.messages(), answer)
 
 
-def _served(prompt: Prompt, answer) -> Served:
+def served_of(messages: Sequence[dict], answer) -> Served:
+    """What the ledger keeps of a completion; of anything else an unreadable reply."""
     choices = getattr(answer, "choices", None)
     if not choices or getattr(choices[0], "message", None) is None:
-        return _unreadable(prompt, "the answer had no choices")
+        return _unreadable(messages, "the answer had no choices")
     choice, message = choices[0], choices[0].message
     text = message.content if isinstance(message.content, str) else ""
     text = text[:MOST_REPLY_CHARACTERS]
@@ -133,7 +135,7 @@ def _served(prompt: Prompt, answer) -> Served:
         text=text,
         finish_reason=choice.finish_reason or "stop",
         refusal=getattr(message, "refusal", None),
-        usage=usage or estimate(prompt, text),
+        usage=usage or estimate(messages, text),
         simulated=answer.system_fingerprint == "simulated",
     )
     return Served(reply, str(answer.model or ""), usage is None)
@@ -150,12 +152,12 @@ def _usage(answer) -> Usage | None:
     return Usage(prompt, min(cached, prompt), completion)
 
 
-def _unreadable(prompt: Prompt, words: str) -> Served:
-    reply = Reply(words, finish_reason="unreadable", usage=estimate(prompt, ""))
+def _unreadable(messages: Sequence[dict], words: str) -> Served:
+    reply = Reply(words, finish_reason="unreadable", usage=estimate(messages, ""))
     return Served(reply, "", usage_estimated=True)
 
 
-def _meaning(error: openai.APIError) -> TeacherRefused | TryAgain | Served:
+def meaning(error: openai.APIError) -> TeacherRefused | TryAgain | Served:
     """What a failure of the client or the server means, in one table."""
     if isinstance(error, openai.APIConnectionError):
         before_sending = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")

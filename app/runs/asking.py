@@ -6,9 +6,11 @@ import random
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import config
 from app.config import TeacherConfig
 from app.leases import Claim
 from app.providers.prices import Prices
@@ -124,7 +126,7 @@ class Asking:
     async def __call__(self, prompt: Prompt) -> Reply:
         call = self._call(prompt)
         if self.deferred:
-            return await self.books.book(ledger.Begin(call, self.claim))
+            return await self._register(call)
         failures = throttled = 0
         while True:
             try:
@@ -141,10 +143,22 @@ class Asking:
                     raise TeacherUnavailable(str(error)) from error
                 await asyncio.sleep(delay(failures + throttled, error.after))
 
+    async def _register(self, call: ledger.Call) -> Reply:
+        """The answer, if it is here; otherwise the call goes out with the next remote batch."""
+        try:
+            return await self.books.book(ledger.Begin(call, self.claim))
+        except ledger.Crowded as error:
+            # What is out must come home first.
+            raise ledger.Deferred(call.key) from error
+
+    def price_share(self, by: str) -> Decimal:
+        """What a call costs of its price: less in a remote batch."""
+        return config.teachers()[self.teachers[by].endpoint.name].batch_price_share if self.deferred else Decimal(1)
+
     def _call(self, prompt: Prompt) -> ledger.Call:
         teacher = self.teachers[prompt.by]
         endpoint, request = teacher.endpoint, teacher.request(prompt)
-        tokens, dollars = endpoint.prices.worst(prompt)
+        tokens, dollars = endpoint.prices.times(self.price_share(prompt.by)).worst(prompt)
         return ledger.Call(
             run_id=self.run_id,
             batch_id=self.claim.id,

@@ -86,7 +86,7 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
 def _wanted(session: Session, run: Run) -> list[int]:
     """How many proposals to ask for in each new batch, beside those under way: no more than are likely needed."""
     method, options = METHODS[run.method], drawing.options_of(run)
-    per_proposal = _yield(run) * method.candidates(options)
+    per_proposal = _yield(session, run) * method.candidates(options)
     missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
     sizes = []
     while missing > 0 and len(sizes) < MOST_AT_ONCE:
@@ -95,10 +95,11 @@ def _wanted(session: Session, run: Run) -> list[int]:
     return sizes
 
 
-def _yield(run: Run) -> float:
+def _yield(session: Session, run: Run) -> float:
     """The share of offered rows that is accepted: this run's own experience, once it has some.
 
-    Before that every row is hoped for: too few are asked for again, too many would be paid for in vain.
+    Before that every row is hoped for: too few are asked for again, too many would be paid for in vain. Batches of
+    which all was turned away at once end first, so that only those count before which none is open.
     """
-    decided = run.accepted + run.rejected - run.rejected_by_reason.get("surplus", 0)
-    return max(LEAST_YIELD, run.accepted / decided) if decided >= EXPERIENCE else 1.0
+    accepted, decided = store.outcome_in_order(session, run.id)
+    return max(LEAST_YIELD, accepted / decided) if decided >= EXPERIENCE else 1.0

@@ -1,6 +1,7 @@
 """Bodies and answers of runs."""
 
 from decimal import Decimal
+from typing import Literal
 
 from pydantic import Field
 
@@ -41,6 +42,10 @@ class RunCreate(Body):
         default_factory=dict, description="Options of the method; GET /v1/methods gives the schema of each."
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+    mode: Literal["direct", "batch"] = Field(
+        default="direct",
+        description="batch: through the teacher's Files and Batches endpoints, cheaper, and within a day.",
+    )
     max_requests: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_usd: float | None = Field(default=None, gt=0, le=1_000_000)

@@ -33,6 +33,7 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
         judge=body.judge,
         options=options.model_dump(mode="json"),
         seed=body.seed,
+        mode=body.mode,
         target=target,
         max_requests=body.max_requests,
         max_tokens=body.max_tokens,
@@ -142,6 +143,9 @@ def fail(session: Session, run_id: str, reason: str, words: str) -> None:
 def settle(session: Session, run: Run) -> bool:
     """Take the step that waits for the last batch in flight, if nobody holds one any more. The run is locked."""
     if run.ended or store.live_batches(session, run.id):
+        return False
+    if run.stopping is not None and run.status != "cancelling" and store.remote_open(session, run.id):
+        # What is out comes home first: it is paid for.
         return False
     if run.status == "cancelling":
         end(session, run, "cancelled", "cancelled")

@@ -111,6 +111,8 @@ class _Slice:
         for claim in seen.claims:
             self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
         if not self.tasks:
+            if self.run.mode == "batch":
+                await asyncio.to_thread(queue.ring, queue.REMOTE, self.run.id)
             return False
         if not seen.takes_calls and await self._lost_patience(seen):
             return False
@@ -123,6 +125,9 @@ class _Slice:
 
     def _room(self) -> int:
         """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
+        if self.run.mode == "batch":
+            # Batches only register their calls: all that the run may need go on at once.
+            return planning.MOST_AT_ONCE
         asked = self.batch.teachers.get("teacher") or self.batch.teachers.get("judge")
         if asked is None:
             return BATCHES_WITHOUT_TEACHER

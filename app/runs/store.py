@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.errors import not_found
 from app.leases import free
 from app.tables.datasets import Dataset, Record
-from app.tables.runs import Batch, Completion, Run
+from app.tables.runs import Batch, Completion, RemoteBatch, Run
 
 OPEN = ("pending", "leased", "waiting")
 ACTIVE = ("queued", "running", "pausing", "cancelling")
@@ -80,6 +80,16 @@ def open_proposals(session: Session, run_id: str) -> int:
     return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(OPEN)))
 
 
+def outcome_in_order(session: Session, run_id: str) -> tuple[int, int]:
+    """(accepted, offered) of the batches that ended and were planned before any that is open."""
+    first_open = select(func.min(Batch.number)).where(Batch.run_id == run_id, Batch.status.in_(OPEN)).scalar_subquery()
+    query = select(
+        func.coalesce(func.sum(Batch.accepted), 0), func.coalesce(func.sum(Batch.accepted + Batch.rejected), 0)
+    ).where(Batch.run_id == run_id, Batch.status == "done", Batch.number < func.coalesce(first_open, 2**31 - 1))
+    accepted, offered = session.execute(query).one()
+    return int(accepted), int(offered)
+
+
 def proposals_of(session: Session, batch_id: str) -> int:
     return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
 
@@ -136,6 +146,56 @@ def open_completions(session: Session, run_id: str) -> Sequence[Completion]:
     """Those that hold a reservation."""
     query = select(Completion).where(Completion.run_id == run_id, Completion.status.in_(("waiting", "sent")))
     return session.scalars(query.with_for_update()).all()
+
+
+def waiting_calls(session: Session, run_id: str, most: int) -> Sequence[Completion]:
+    """Calls that no remote batch has taken yet, locked."""
+    query = select(Completion).where(
+        Completion.run_id == run_id, Completion.status == "waiting", Completion.remote_batch_id.is_(None)
+    )
+    return session.scalars(query.order_by(Completion.created_at, Completion.key).limit(most).with_for_update()).all()
+
+
+def calls_of_remote(session: Session, remote_batch_id: str) -> Sequence[Completion]:
+    """Calls of a remote batch that have no answer yet."""
+    query = select(Completion).where(
+        Completion.remote_batch_id == remote_batch_id, Completion.status.in_(("waiting", "sent"))
+    )
+    return session.scalars(query.order_by(Completion.key)).all()
+
+
+def tries_of(session: Session, keys: Sequence[str]) -> dict[str, int]:
+    query = select(Completion.key, Completion.tries).where(Completion.key.in_(keys))
+    return {row.key: row.tries for row in session.execute(query)}
+
+
+def moving_batches(session: Session, run_id: str) -> int:
+    """Batches that go on by themselves: held by somebody, or about to be."""
+    query = select(func.count()).where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
+    return session.scalar(query)
+
+
+def wake_batches(session: Session, run_id: str) -> None:
+    """Batches all of whose calls have been answered, or given up, are tried again."""
+    out = select(Completion.key).where(
+        Completion.batch_id == Batch.id, Completion.status.in_(("waiting", "sent")), Completion.run_id == run_id
+    )
+    session.execute(
+        update(Batch)
+        .where(Batch.run_id == run_id, Batch.status == "waiting", ~out.exists())
+        .values(status="pending", not_before=None)
+    )
+
+
+def remote_open(session: Session, run_id: str) -> bool:
+    query = select(RemoteBatch.id).where(RemoteBatch.run_id == run_id, RemoteBatch.status != "ended").limit(1)
+    return session.scalar(query) is not None
+
+
+def runs_with_remote_work(session: Session) -> list[str]:
+    out = select(RemoteBatch.run_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
+    ready = select(Completion.run_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
+    return list(session.scalars(out.union(ready)))
 
 
 def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 import uvicorn
 
-from app.simulator.faults import FaultPlan, parse_faults
+from app.simulator.faults import KINDS, FaultPlan, parse_faults
 from app.simulator.server import Settings, build_server
 
 
@@ -26,11 +26,15 @@ def simulate_teacher(
         Literal["json_schema", "json_object", "text"],
         typer.Option(help="The most that it understands of response_format; more is a 400."),
     ] = "json_schema",
+    batch_seconds: Annotated[float, typer.Option(min=0, help="Seconds that a batch takes.")] = 1.0,
+    batch_expire: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a batch's requests that are not reached in its time.")
+    ] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND=RATE",
-            help="rate_limit, server_error, hang, cut_off, invalid_json, refusal or empty. Repeatable.",
+            help=f"One of {', '.join(KINDS)}. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -48,6 +52,8 @@ def simulate_teacher(
         api_key=api_key,
         near_duplicates=near_duplicates,
         replies=replies,
+        batch_seconds=batch_seconds,
+        batch_expire=batch_expire,
         faults=plan,
     )
     serve(settings, host, port)

@@ -1,13 +1,20 @@
 """Which request goes wrong, and how. A pure plan: the n-th sight of a request always fares the same."""
 
+import asyncio
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from statistics import NormalDist
+
+from starlette.responses import Response, StreamingResponse
 
 from app.simulator import chance
 
-KINDS = ("rate_limit", "server_error", "hang", "cut_off", "invalid_json", "refusal", "empty")
+KINDS = (
+    *("rate_limit", "server_error", "hang", "cut_off", "invalid_json", "refusal", "empty"),
+    *("drip", "reset", "wrong_schema", "huge", "not_utf8", "wrong_usage", "other_model"),
+)
+HUGE_CHARACTERS = 9 * 2**20
 
 _REFUSALS = {"en": "I'm sorry, but I can't help with that request.", "ko": "죄송하지만 그 요청은 도와드릴 수 없습니다."}
 
@@ -69,3 +76,22 @@ def break_json(content: str) -> str:
     """No decoder reads the result, and a reader that salvages still finds the beginning."""
     broken = content.rstrip().rstrip("]}") if content.lstrip().startswith("{") else '{"output": ' + json.dumps(content)
     return broken.rstrip("}") + ", ..."
+
+
+def spoiled(answer: Response, fault: str) -> Response:
+    """The answer on a line that drips, breaks off in the middle, or garbles it."""
+    body, headers = answer.body, dict(answer.headers)
+    if fault == "not_utf8":
+        garbled = body.replace(b'"content":', b'"content\xff\xfe":', 1)
+        return Response(garbled, media_type="application/json")
+    return StreamingResponse(_spoilt(body, fault), headers=headers, media_type="application/json")
+
+
+async def _spoilt(body: bytes, fault: str) -> AsyncIterator[bytes]:
+    if fault == "reset":
+        yield body[: len(body) // 2]
+        # Less than the announced length: the server closes the connection.
+        raise ConnectionResetError("a planned fault")
+    for place in range(len(body)):
+        yield body[place : place + 1]
+        await asyncio.sleep(0.25)

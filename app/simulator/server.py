@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import json
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.simulator import faults, limits, protocol, tokens
+from app.simulator.batches import BatchDesk
 from app.simulator.faults import FaultPlan
 from app.simulator.protocol import ApiError, ChatRequest, json_response
 from app.simulator.replies import Composer
@@ -29,14 +31,23 @@ class Settings:
     api_key: str | None = None
     near_duplicates: float = 0.0
     replies: str = "json_schema"
+    batch_seconds: float = 1.0
+    batch_expire: float = 0.0
     faults: FaultPlan = field(default_factory=FaultPlan)
 
 
 def build_server(settings: Settings) -> Starlette:
     desk = Desk(settings)
+    batches = BatchDesk(desk.answer_in_batch, desk._check_key, settings.batch_seconds, settings.batch_expire)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", desk.complete, methods=["POST"]),
+            Route("/v1/files", batches.upload, methods=["POST"]),
+            Route("/v1/files/{id}/content", batches.content),
+            Route("/v1/batches", batches.create, methods=["POST"]),
+            Route("/v1/batches", batches.list_all),
+            Route("/v1/batches/{id}", batches.show),
+            Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
             Route("/v1/models", desk.list_models),
             Route("/v1/models/{model:path}", desk.show_model),
             Route("/healthz", desk.health),
@@ -76,6 +87,20 @@ class Desk:
             raise ApiError(500, words, "server_error", "server_error", outcome=fault)
         return self._answer(asked, digest, prompt_tokens, fault)
 
+    async def answer_in_batch(self, body: dict) -> tuple[int, dict]:
+        """Status and body of one request of a batch: it fares as it would by itself, but for its time."""
+        try:
+            asked, digest = protocol.read_request(json.dumps(body).encode())
+            protocol.check_form(asked, self.settings.replies)
+            fault = self.settings.faults.draw(digest, self.tally.see(digest))
+            if fault in ("rate_limit", "server_error", "hang", "drip", "reset", "not_utf8"):
+                raise ApiError(500, "The server had an error (a planned fault).", "server_error", outcome=fault)
+            answer = self._answer(asked, digest, tokens.count(asked.prompt), fault)
+        except ApiError as error:
+            self.tally.outcomes[error.outcome] += 1
+            return error.status, {"error": {"message": str(error), "type": "server_error", "code": None}}
+        return 200, json.loads(answer.body)
+
     def _answer(self, asked: ChatRequest, digest: str, prompt_tokens: int, fault: str | None) -> Response:
         choices = [self._choice(asked, digest, n, fault) for n in range(asked.n or 1)]
         said = [c["message"]["content"] or c["message"]["refusal"] or "" for c in choices]
@@ -85,7 +110,12 @@ class Desk:
         self.tally.bill(digest, prompt_tokens, completion_tokens, cached)
         self.tally.outcomes[fault or "ok"] += 1
         body = protocol.completion_body(f"chatcmpl-{digest[:24]}", choices, prompt_tokens, completion_tokens, cached)
-        return json_response(body, headers=self._headers())
+        if fault == "wrong_usage":
+            body["usage"] = {"prompt_tokens": -5, "completion_tokens": "many", "total_tokens": None}
+        if fault == "other_model":
+            body["model"] = "some-other-model"
+        answer = json_response(body, headers=self._headers())
+        return faults.spoiled(answer, fault) if fault in ("drip", "reset", "not_utf8") else answer
 
     def _choice(self, asked: ChatRequest, digest: str, index: int, fault: str | None) -> dict:
         if fault == "empty":
@@ -94,6 +124,10 @@ class Desk:
         if fault == "refusal":
             words, structured = faults.refusal(written.language), asked.response_format is not None
             return protocol.choice(index, None if structured else words, "stop", words if structured else None)
+        if fault == "wrong_schema":
+            return protocol.choice(index, '{"unexpected": [1, 2, 3]}', "stop", None)
+        if fault == "huge":
+            return protocol.choice(index, "x" * faults.HUGE_CHARACTERS, "stop", None)
         if fault == "invalid_json":
             return protocol.choice(index, faults.break_json(written.content), "stop", None)
         content = faults.cut(written.content) if fault == "cut_off" else written.content

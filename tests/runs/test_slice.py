@@ -155,7 +155,7 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
     books_balance(run)
 
 
-@pytest.mark.parametrize("ceiling", [{"max_requests": 9}, {"max_usd": 0.004}, {"max_tokens": 9000}])
+@pytest.mark.parametrize("ceiling", [{"max_requests": 9}, {"max_usd": 0.0012}, {"max_tokens": 4000}])
 def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
     script = Scripted()
     id, tools = start(script, target=500, **ceiling)

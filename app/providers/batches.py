@@ -1,0 +1,134 @@
+"""A teacher's Files and Batches endpoints: many requests in one file, answered within a day at a lower price."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import openai
+from openai import OpenAI
+from openai.types.chat import ChatCompletion
+
+from app.providers.teacher import CONNECT_SECONDS, Endpoint, Served, TeacherRefused, TryAgain, meaning, served_of
+
+MARK = "seedbed_batch"
+LATEST = 100
+OVER = ("completed", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """How a remote batch stands. `words`: why it failed as a whole."""
+
+    id: str
+    over: bool
+    failed: bool
+    words: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the answers: by its key a reply, or words why there is none. `refused`: asking again is vain."""
+
+    key: str
+    served: Served | None
+    words: str = ""
+    refused: bool = False
+
+
+class Batches:
+    """Calls may raise TryAgain or TeacherRefused, as those for single completions do."""
+
+    def __init__(self, endpoint: Endpoint):
+        self.endpoint = endpoint
+        self._client = OpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            max_retries=0,
+            timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
+        )
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._client.close()
+
+    def submit(self, mark: str, requests: Sequence[tuple[str, dict]]) -> str:
+        """The remote id of a batch with these (key, request). `mark` is our name for it: one that the teacher has
+        under this name already is taken, so that a lost answer doesn't buy everything twice."""
+        lines = [
+            {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request}
+            for key, request in requests
+        ]
+        content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+
+        def create() -> str:
+            for one in self._client.batches.list(limit=LATEST).data:
+                if (one.metadata or {}).get(MARK) == mark:
+                    return one.id
+            file = self._client.files.create(file=(f"{mark}.jsonl", io.BytesIO(content)), purpose="batch")
+            made = self._client.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={MARK: mark},
+            )
+            return made.id
+
+        return _asked(create)
+
+    def look(self, remote_id: str) -> Remote:
+        found = _asked(lambda: self._client.batches.retrieve(remote_id))
+        faults = found.errors.data if found.errors and found.errors.data else []
+        return Remote(
+            id=found.id,
+            over=found.status in OVER,
+            failed=found.status == "failed",
+            words="; ".join(str(one.message) for one in faults[:3]),
+            files=tuple(file for file in (found.output_file_id, found.error_file_id) if file),
+        )
+
+    def cancel(self, remote_id: str) -> None:
+        _asked(lambda: self._client.batches.cancel(remote_id))
+
+    def answers(self, file: str, asked: dict[str, dict]) -> Iterator[Line]:
+        """The lines of a file of answers to these requests. A line that can't be read answers nothing."""
+        content = _asked(lambda: self._client.files.content(file).content)
+        for line in content.split(b"\n"):
+            try:
+                row = json.loads(line)
+                key = row["custom_id"]
+                if key in asked:
+                    yield _line(key, row, asked[key])
+            except (ValueError, KeyError, TypeError):
+                continue
+
+
+def _line(key: str, row: dict, request: dict) -> Line:
+    response = row.get("response")
+    if response and response["status_code"] == 200:
+        answer = ChatCompletion.model_construct(**response["body"])
+        return Line(key, served_of(request["messages"], _constructed(answer)))
+    body = (response or {}).get("body") or {}
+    words = str((row.get("error") or body.get("error") or {}).get("message", "no answer"))
+    status = (response or {}).get("status_code", 500)
+    return Line(key, None, words, refused=400 <= status < 500 and status not in (408, 409, 429))
+
+
+def _constructed(answer: ChatCompletion) -> ChatCompletion | None:
+    try:
+        return ChatCompletion.model_validate(answer.model_dump())
+    except ValueError:
+        return None
+
+
+def _asked(call):
+    try:
+        return call()
+    except openai.APIError as error:
+        found = meaning(error)
+        if isinstance(found, TeacherRefused | TryAgain):
+            raise found from error
+        raise TryAgain(str(error)) from error

@@ -1,0 +1,201 @@
+"""Runs in batch mode: calls that are ready go out together, and their batches are tried again with the answers.
+
+A batch of proposals registers its calls and waits. When nothing of the run goes on by itself any more, all that is
+registered becomes one remote batch (per teacher). Its answers are booked like any others; then the proposals'
+batches are tried again, find what was paid for, and register what comes next.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import config, events, queue
+from app.db import transaction
+from app.ids import new_id
+from app.leases import Claim, LeaseLost, claim, fenced, free, heartbeat, release
+from app.providers.batches import Batches, Line
+from app.providers.teacher import TeacherRefused, TryAgain
+from app.runs import ledger, service, store
+from app.synth.types import Reply
+from app.tables.runs import Completion, RemoteBatch, Run
+
+log = logging.getLogger(__name__)
+
+MOST_REQUESTS, BOOKED_AT_ONCE = 10_000, 500
+MOST_TRIES = 5
+LOOK_SECONDS, STAY_SECONDS = 1.0, 20.0
+
+Connect = Callable[[str], Batches]
+
+
+def work(run_id: str, connect: Connect) -> None:
+    """Send what is ready, look at what is out, and stay with it for a little while."""
+    until = time.monotonic() + STAY_SECONDS
+    while True:
+        _gather(run_id)
+        for id in _open(run_id):
+            _work_on(id, connect)
+        if not _open(run_id) or time.monotonic() > until:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _gather(run_id: str) -> None:
+    """Make remote batches of the calls that wait, once nothing of the run goes on without them."""
+    with transaction() as session:
+        run = store.locked_run(session, run_id)
+        if run is None or run.status != "running" or run.stopping is not None or store.moving_batches(session, run_id):
+            return
+        for teacher, rows in _by_teacher(store.waiting_calls(session, run_id, MOST_REQUESTS)):
+            made = RemoteBatch(
+                id=new_id("rb"), run_id=run_id, teacher=teacher, status="preparing", requests=len(rows), lease_token=0
+            )
+            session.add(made)
+            for row in rows:
+                row.remote_batch_id = made.id
+            events.emit(session, run, "remote_batch", id=made.id, requests=len(rows), status="preparing")
+
+
+def _by_teacher(rows: Sequence[Completion]) -> Iterator[tuple[str, list[Completion]]]:
+    for teacher in sorted({row.teacher for row in rows}):
+        yield teacher, [row for row in rows if row.teacher == teacher]
+
+
+def _open(run_id: str) -> list[str]:
+    with transaction() as session:
+        query = select(RemoteBatch.id).where(RemoteBatch.run_id == run_id, RemoteBatch.status != "ended")
+        return list(session.scalars(query))
+
+
+def _work_on(id: str, connect: Connect) -> None:
+    taken = _claim(id)
+    if taken is None:
+        return
+    with heartbeat(taken):
+        try:
+            with transaction() as session:
+                row = session.get(RemoteBatch, id)
+                run = session.get(Run, row.run_id)
+            with connect(row.teacher) as batches:
+                if row.status == "preparing":
+                    _submit(taken, run, batches)
+                else:
+                    _look(taken, row, run, batches)
+        except TryAgain as error:
+            log.warning("%s: %s; it is looked at again", id, error)
+        except TeacherRefused as error:
+            with transaction() as session:
+                service.fail(session, row.run_id, error.stop_reason, str(error))
+            _end(taken, str(error))
+        except LeaseLost:
+            log.warning("%s has another owner now; this worker lets go", id)
+        finally:
+            _let_go(taken)
+
+
+def _claim(id: str) -> Claim | None:
+    with transaction() as session:
+        query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
+        row = session.scalar(query.with_for_update(skip_locked=True))
+        return None if row is None else claim(session, row)
+
+
+def _let_go(taken: Claim) -> None:
+    try:
+        with transaction() as session:
+            release(fenced(session, taken))
+    except LeaseLost:
+        pass
+
+
+def _submit(taken: Claim, run: Run, batches: Batches) -> None:
+    """The teacher is asked for our mark first: a batch that it has already is not bought again."""
+    with transaction() as session:
+        rows = store.calls_of_remote(session, taken.id)
+        requests = [(row.key, row.request) for row in rows]
+    if not requests or run.ended:
+        _end(taken, "nothing to ask for")
+        return
+    remote_id = batches.submit(taken.id, requests)
+    with transaction() as session:
+        row = fenced(session, taken)
+        row.status, row.remote_id = "submitted", remote_id
+        for call in store.calls_of_remote(session, taken.id):
+            call.status = "sent"
+        events.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
+
+
+def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
+    remote = batches.look(row.remote_id)
+    if not remote.over:
+        if run.ended or run.status == "cancelling" or run.stopping is not None:
+            batches.cancel(row.remote_id)
+        return
+    with transaction() as session:
+        asked = {call.key: call.request for call in store.calls_of_remote(session, row.id)}
+    share = config.teachers()[row.teacher].batch_price_share
+    prices = batches.endpoint.prices.times(share)
+    answered = failed = 0
+    for file in remote.files:
+        lines = list(batches.answers(file, asked))
+        for start in range(0, len(lines), BOOKED_AT_ONCE):
+            some = lines[start : start + BOOKED_AT_ONCE]
+            _book(taken, run.id, some, prices.cost)
+            answered += sum(line.served is not None for line in some)
+            failed += sum(line.served is None for line in some)
+    if remote.failed and not answered:
+        with transaction() as session:
+            words = f"the teacher did not take the batch: {remote.words or 'it gave no reason'}"
+            service.fail(session, run.id, "request_refused", words)
+    _finish(taken, answered, failed, remote.words)
+
+
+def _book(taken: Claim, run_id: str, lines: Sequence[Line], cost: Callable) -> None:
+    with transaction() as session:
+        fenced(session, taken)
+        tries = store.tries_of(session, [line.key for line in lines])
+        entries = [_entry(line, tries[line.key], cost) for line in lines if line.key in tries]
+        ledger.book_in(session, run_id, entries)
+
+
+def _entry(line: Line, tries: int, cost: Callable) -> ledger.Entry:
+    if line.served is not None:
+        served = line.served
+        paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost(served.reply.usage))
+        return ledger.Settle(line.key, tries, paid)
+    if line.refused or tries >= MOST_TRIES:
+        # One that is never answered costs its row, and no other.
+        reply = Reply(line.words, finish_reason="unreadable")
+        return ledger.Settle(line.key, tries, ledger.Paid(reply, "", False, Decimal(0)))
+    return ledger.GiveUp(line.key, tries, unknown=False)
+
+
+def _finish(taken: Claim, answered: int, failed: int, words: str) -> None:
+    """What has no line was not served: it goes out again. The batches that waited for the answers go on."""
+    with transaction() as session:
+        run = store.locked_run(session, session.get(RemoteBatch, taken.id).run_id)
+        row = fenced(session, taken)
+        left = [ledger.GiveUp(call.key, call.tries, unknown=False) for call in store.calls_of_remote(session, row.id)]
+        ledger.book_in(session, run.id, left)
+        row.status, row.answered, row.failed = "ended", answered, failed + len(left)
+        row.error, row.finished_at = words or None, func.clock_timestamp()
+        events.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
+        store.wake_batches(session, run.id)
+        service.settle(session, run)
+        if not run.ended:
+            queue.ring_after_commit(session, queue.RUN, run.id)
+
+
+def _end(taken: Claim, words: str) -> None:
+    with transaction() as session:
+        row = fenced(session, taken)
+        row.status, row.error, row.finished_at = "ended", words[:1000], func.clock_timestamp()
+
+
+def waiting(session: Session) -> list[str]:
+    """Runs with calls that wait to be sent, or with remote batches that are out."""
+    return store.runs_with_remote_work(session)
