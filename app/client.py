@@ -98,6 +98,14 @@ class Seedbed:
     def start_scoring(self, **body: object) -> dict:
         return self._post("/scorings", body)
 
+    def preview_run(self, **body: object) -> dict:
+        """A pilot run of a few `rows`; with `dry_run=True` the forecast from earlier runs of its kind."""
+        return self._post("/runs/preview", body)
+
+    def forecast(self, run_id: str, target: int | None = None) -> dict | None:
+        """What so many rows will take, by what this run took; None while there is nothing to go by."""
+        return self._get(f"{_path(run_id)}/forecast", **({"target": target} if target else {}))["forecast"]
+
     def refilter(self, run_id: str, **body: object) -> dict:
         """Decide again on a run's candidates by other thresholds or rules; `apply=True` makes it so."""
         return self._post(f"{_path(run_id)}/refilter", body)

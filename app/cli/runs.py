@@ -75,6 +75,42 @@ def start(
 app.command("refilter")(reviews.refilter)
 
 
+@app.command("preview")
+@connected
+def preview(
+    session: Session,
+    dataset: str,
+    target: Annotated[int, typer.Option(help="How many accepted records the whole run is to have.")],
+    rows: Annotated[int, typer.Option(min=1, max=100, help="How many of them to make now.")] = 8,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make nothing: forecast from earlier runs.")] = False,
+    teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
+    method: Annotated[str, typer.Option(help="A name from `seedbed methods`.")] = "self_instruct",
+    options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
+) -> None:
+    """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
+    from app.cli.jobs import finish
+    from app.cli.progress import of_run
+
+    body = {"dataset_id": dataset, "target": target, "method": method, "options": parse_json(options, "options")}
+    if method != "templates":
+        body["teacher"] = choose_teacher(session.client, teacher)
+    answer = session.client.preview_run(**body, rows=rows, dry_run=dry_run)
+    if not dry_run:
+        finish(session, answer, "pilot", of_run, ("id", "status", "stop_reason", "counts.accepted", "counts.rejected"))
+        answer = {"forecast": session.client.forecast(answer["id"])}
+    _show_forecast(session, answer["forecast"])
+
+
+def _show_forecast(session: Session, found: dict | None) -> None:
+    if found is None:
+        raise CommandError("There is nothing to go by: no run of this kind has ended. Leave out --dry-run for a pilot.")
+    if session.json:
+        session.show(found, ())
+        return
+    names = ("yield", "requests", "tokens", "cost_usd", "seconds")
+    session.table([{"of": name, **found[name]} for name in names if found[name]], ("of", "estimate", "low", "high"))
+
+
 def choose_teacher(client: "Seedbed", given: str | None) -> str:
     """The one that was named, else the only one there is: which of several to pay is not ours to guess."""
     names = [one["name"] for one in client.teachers()]

@@ -3,13 +3,23 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 
 from app import events
 from app.access.dependencies import Authorized, OncePerKey
 from app.db import Db
 from app.paging import After, Limit, Page, page
-from app.runs import report, service, store
-from app.runs.schemas import MethodList, ReportView, RunCreate, RunView, TeacherList, run_view
+from app.runs import forecast, report, service, store
+from app.runs.schemas import (
+    ForecastView,
+    MethodList,
+    PreviewCreate,
+    ReportView,
+    RunCreate,
+    RunView,
+    TeacherList,
+    run_view,
+)
 from app.tables.runs import Run
 
 router = APIRouter(prefix="/v1")
@@ -19,6 +29,39 @@ router = APIRouter(prefix="/v1")
 def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Start a generation run. Poll the Location, or follow its events."""
     return once(202, lambda: run_view(service.start(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+
+
+@router.post(
+    "/runs/preview",
+    operation_id="previewRun",
+    status_code=202,
+    response_model=RunView,
+    responses={200: {"model": ForecastView, "description": "Of a dry run: the forecast."}},
+    tags=["runs"],
+)
+def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Make a handful of rows of a run, and forecast the whole: `GET /v1/runs/{id}/forecast`, when it has ended.
+
+    The pilot is a run of its own, and its rows are kept. With `dry_run` nothing is made: the answer is a 200 with
+    the forecast from runs of this method, teacher and options that have ended.
+    """
+    if body.dry_run:
+        runs, whole = service.like(session, caller, body)
+        view = ForecastView(forecast=forecast.of_runs(session, runs, whole) if runs else None)
+        return JSONResponse(view.model_dump(mode="json", by_alias=True))
+    return once(202, lambda: run_view(service.preview(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+
+
+@router.get("/runs/{id}/forecast", operation_id="forecastRun", response_model=ForecastView, tags=["runs"])
+def show_forecast(
+    id: str,
+    caller: Authorized,
+    session: Db,
+    target: Annotated[int | None, Query(ge=1, description="Rows; a pilot's whole, or the run's target.")] = None,
+):
+    """What so many rows will take, by what this run took so far."""
+    run = store.run(session, caller.project_id, id)
+    return ForecastView(forecast=forecast.of_runs(session, [run], target or run.pilot_for or run.target))
 
 
 @router.get("/runs", operation_id="listRuns", response_model=Page[RunView], tags=["runs"])

@@ -64,6 +64,40 @@ class RunCreate(Body):
     )
 
 
+class PreviewCreate(RunCreate):
+    """A run as it will be, and how much of it to make now. Its rows are kept: they are paid for."""
+
+    rows: int = Field(default=8, ge=1, le=100, description="Accepted rows to make now.")
+    dry_run: bool = Field(default=False, description="Make nothing: forecast from runs of this kind that have ended.")
+
+
+class IntervalView(View):
+    """An estimate with the bounds between which it lies nine times of ten."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Forecast(View):
+    """What `target` rows will take. `runs` and `candidates`: what it rests on."""
+
+    target: int
+    runs: int
+    candidates: int
+    share: IntervalView = Field(description="Of the candidates that will be accepted.", serialization_alias="yield")
+    requests: IntervalView
+    tokens: IntervalView
+    cost_usd: IntervalView
+    seconds: IntervalView | None = Field(description="null in batch mode: the teacher takes up to a day.")
+
+
+class ForecastView(View):
+    """`forecast` is null while there is nothing to go by: no accepted row yet, or no run of this kind."""
+
+    forecast: Forecast | None
+
+
 class RunCounts(View):
     """offered = accepted + rejected + in_flight, at every moment. In flight are proposals that are not decided yet."""
 
@@ -92,6 +126,7 @@ class RunUsage(View):
 class RunView(JobView):
     dataset_id: str
     mode: str
+    pilot_for: int | None = Field(description="Of a pilot: the target that its forecast is for.")
     paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
     resume_at: Time | None
     method: str

@@ -12,12 +12,33 @@ from app.errors import conflict
 from app.ids import new_id
 from app.leases import in_seconds
 from app.runs import checks, ledger, store
-from app.runs.schemas import MethodView, RunCreate, TeacherView, money
+from app.runs.schemas import MethodView, PreviewCreate, RunCreate, TeacherView, money
 from app.runs.teachers import reply_form
 from app.synth.methods import METHODS
 from app.tables.runs import Run
 
 CANDIDATES_PER_ROW, CANDIDATES_MORE = 20, 200
+
+
+def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
+    """A pilot: a run of a few rows, with a forecast for the whole."""
+    dataset, options = checks.checked(session, caller, body)
+    whole = checks.target(session, dataset, body, options)
+    few = RunCreate.model_validate(
+        body.model_dump(exclude={"rows", "dry_run", "target"}) | {"target": min(body.rows, whole)}
+    )
+    run = start(session, caller, few)
+    run.pilot_for = whole
+    return run
+
+
+def like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
+    """Runs of the kind that the body asks for, newest first, and the target of the whole."""
+    dataset, options = checks.checked(session, caller, body)
+    whole = checks.target(session, dataset, body, options)
+    teacher = body.teacher if METHODS[body.method].asks_teacher else None
+    asked = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
+    return store.runs_like(session, caller.project_id, asked | {"options": options.model_dump(mode="json")}), whole
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.leases import free
+from app.synth.forecast import Sample
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Completion, RemoteBatch, Run
 
@@ -92,6 +93,62 @@ def outcome_in_order(session: Session, run_id: str) -> tuple[int, int]:
 
 def proposals_of(session: Session, batch_id: str) -> int:
     return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
+
+
+def runs_like(session: Session, project_id: str, asked: dict, most: int = 20) -> list[Run]:
+    """The newest runs of these settings that have ended with something."""
+    query = select(Run).where(Run.project_id == project_id, Run.accepted > 0, Run.finished_at.is_not(None))
+    return list(session.scalars(query.filter_by(**asked).order_by(Run.id.desc()).limit(most)))
+
+
+def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
+    """Each batch that ended: its candidates, the good ones (surplus, too), and what its calls took."""
+    surplus = (
+        select(Record.batch_id, func.count().label("rows"))
+        .where(Record.run_id.in_(run_ids), Record.reason == "surplus")
+        .group_by(Record.batch_id)
+        .subquery()
+    )
+    spent = (
+        select(
+            Completion.batch_id,
+            func.sum(Completion.tries).label("requests"),
+            func.sum(Completion.prompt_tokens + Completion.completion_tokens + Completion.unknown_tokens).label(
+                "tokens"
+            ),
+            func.sum(Completion.cost_usd).label("dollars"),
+        )
+        .where(Completion.run_id.in_(run_ids))
+        .group_by(Completion.batch_id)
+        .subquery()
+    )
+    none = func.coalesce
+    query = (
+        select(
+            (Batch.accepted + none(surplus.c.rows, 0)).label("good"),
+            (Batch.accepted + Batch.rejected).label("offered"),
+            none(spent.c.requests, 0).label("requests"),
+            none(spent.c.tokens, 0).label("tokens"),
+            none(spent.c.dollars, 0).label("dollars"),
+        )
+        .outerjoin(surplus, surplus.c.batch_id == Batch.id)
+        .outerjoin(spent, spent.c.batch_id == Batch.id)
+        .where(Batch.run_id.in_(run_ids), Batch.status == "done")
+        .order_by(Batch.run_id, Batch.number)
+    )
+    return [
+        Sample(row.good, row.offered, int(row.requests), int(row.tokens), float(row.dollars))
+        for row in session.execute(query)
+    ]
+
+
+def mean_latency(session: Session, run_ids: Sequence[str]) -> float:
+    """Seconds from sending to keeping, of calls that needed one try."""
+    took = func.extract("epoch", Completion.finished_at - Completion.created_at)
+    query = select(func.avg(took)).where(
+        Completion.run_id.in_(run_ids), Completion.status == "done", Completion.tries == 1
+    )
+    return float(session.scalar(query) or 0)
 
 
 def batches_by_status(session: Session, run_id: str) -> dict[str, int]:

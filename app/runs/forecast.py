@@ -1,0 +1,45 @@
+"""What a run will take: from its pilot, or from runs of its kind that have ended."""
+
+from sqlalchemy.orm import Session
+
+from app import config
+from app.runs import drawing, store
+from app.runs.schemas import Forecast, IntervalView
+from app.synth.forecast import Interval, forecast
+from app.tables.runs import Run
+
+# Instructions, then what they need, one after another; a judge adds its stages.
+LEAST_STEPS = 2
+
+
+def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
+    """None when there is nothing to go by. The runs are of one method, teacher and options."""
+    ids = [run.id for run in runs]
+    samples = [sample for sample in store.samples(session, ids) if sample.offered]
+    if not samples:
+        return None
+    run = runs[0]
+    steps = LEAST_STEPS + drawing.options_of(run).judging.question + drawing.options_of(run).judging.answer
+    teacher = config.teachers().get(run.teacher or run.judge or "")
+    latency = store.mean_latency(session, ids)
+    found = forecast(samples, target, latency, teacher.in_flight if teacher else 1, steps)
+    if found is None:
+        return None
+    return Forecast(
+        target=target,
+        runs=len(runs),
+        candidates=sum(one.offered for one in samples),
+        share=_view(found["yield"], 4),
+        requests=_view(found["requests"], 1),
+        tokens=_view(found["tokens"], 0),
+        cost_usd=_view(found["dollars"], 6),
+        seconds=None if run.mode == "batch" else _view(found["seconds"], 1),
+    )
+
+
+def _view(interval: Interval, digits: int) -> IntervalView:
+    return IntervalView(
+        estimate=round(interval.estimate, digits),
+        low=round(interval.low, digits),
+        high=round(interval.high, digits),
+    )

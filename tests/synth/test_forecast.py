@@ -1,0 +1,45 @@
+"""Forecasts: honest intervals from few samples, narrow ones from many."""
+
+import random
+
+import pytest
+
+from app.synth.forecast import Sample, forecast, wilson
+
+
+def test_nothing_good_gives_no_forecast():
+    assert forecast([Sample(0, 8, 10, 1000, 0.1)], 100, 1.0, 10, 2) is None
+    assert forecast([], 100, 1.0, 10, 2) is None
+
+
+def test_the_estimate_is_the_ratio_and_lies_in_its_interval():
+    found = forecast([Sample(4, 8, 16, 1600, 0.08)], 100, 2.0, 10, 2)
+    estimates = {name: round(one.estimate, 6) for name, one in found.items()}
+    assert estimates == {"yield": 0.5, "requests": 400, "tokens": 40_000, "dollars": 2.0, "seconds": 80}
+    assert all(one.low <= one.estimate <= one.high for one in found.values())
+    assert found["dollars"].high > 1.5 * found["dollars"].low
+
+
+def test_a_row_takes_at_least_its_steps():
+    found = forecast([Sample(8, 8, 8, 100, 0.0)], 1, 2.0, 100, 3)
+    assert found["seconds"].low == 6.0
+
+
+@pytest.mark.parametrize(("good", "offered"), [(0, 5), (5, 5), (1, 2), (300, 1000)])
+def test_a_share_lies_between_nothing_and_all(good, offered):
+    found = wilson(good, offered)
+    assert 0 < found.low <= max(found.estimate, 1e-6) <= found.high <= 1
+    assert (found.high - found.low < 0.06) == (offered == 1000)
+
+
+def test_nine_of_ten_intervals_hold_the_truth():
+    """Batches of 8 with a yield of 0.6 and calls of 50 to 150 tokens: 12 of them forecast 1,000 rows."""
+    rng, held = random.Random(7), 0
+    for _ in range(200):
+        samples = []
+        for _ in range(12):
+            good = sum(rng.random() < 0.6 for _ in range(8))
+            samples.append(Sample(good, 8, 16, sum(rng.randint(50, 150) for _ in range(16)), 0.01))
+        found = forecast(samples, 1000, 1.0, 10, 2)["tokens"]
+        held += found.low <= 1000 / 0.6 * 2 * 100 <= found.high
+    assert held >= 180
