@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test lint bench-admission bench-economy clean
+.PHONY: demo up test faults lint bench-admission bench-economy bench-run clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -16,12 +16,19 @@ up: $(INSTALLED)
 test: lint
 	@$(BIN)/pytest
 
+# 200 seeded trials of what breaks; about 40 minutes.
+faults: $(INSTALLED)
+	@$(BIN)/python -m tests.faults
+
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
 
 bench-admission: $(INSTALLED)
 	@$(BIN)/python -m bench.admission
+
+bench-run: $(INSTALLED)
+	@$(BIN)/python -m bench.run
 
 bench-economy: $(INSTALLED)
 	@$(BIN)/python -m bench.economy

@@ -1,0 +1,110 @@
+"""Everything that a teacher may do wrong, each on a teacher of its own: one bad reply costs one row, never a run."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from app.stack import Stack
+from app.stack.home import free_port
+from tests.faults.trials import ENDED
+
+MATRIX = {
+    "rate_limit": 0.6,
+    "server_error": 0.25,
+    "hang": 0.1,
+    "drip": 0.1,
+    "reset": 0.15,
+    "cut_off": 0.2,
+    "invalid_json": 0.2,
+    "wrong_schema": 0.2,
+    "empty": 0.2,
+    "refusal": 0.2,
+    "huge": 0.05,
+    "not_utf8": 0.15,
+    "wrong_usage": 0.5,
+    "other_model": 0.5,
+}
+TEACHER = """
+[[teachers]]
+name = "{name}"
+base_url = "http://127.0.0.1:{port}/v1"
+model = "seedbed-simulated"
+prompt_price = "0.15"
+completion_price = "0.60"
+in_flight = 8
+timeout_seconds = 3
+"""
+TARGET = 12
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Iterator[dict[str, dict]]:
+    """A run with each teacher, all at once; as they ended, with their rows and what the witness says."""
+    home = tmp_path_factory.mktemp("matrix")
+    ports = {name: free_port() for name in MATRIX}
+    config = home / "matrix.toml"
+    config.write_text("".join(TEACHER.format(name=name, port=port) for name, port in ports.items()))
+    with ExitStack() as stack:
+        for name, rate in MATRIX.items():
+            command = [sys.executable, "-m", "app.simulator", "--port", str(ports[name]), "--fault", f"{name}={rate}"]
+            process = subprocess.Popen([*command, "--latency", "0.05"], stdout=subprocess.DEVNULL)
+            stack.callback(process.wait, 10)
+            stack.callback(process.terminate)
+        only = ("postgres", "redis", "api", "generation", "sweeper")
+        service = stack.enter_context(Stack(home / "stack", only=only, durable=False, config=config))
+        headers = {"Authorization": f"Bearer {service.api_key}"}
+        client = stack.enter_context(httpx.Client(base_url=service.url, headers=headers, timeout=30))
+        started = {name: _start(client, name) for name in MATRIX}
+        yield {name: _ended(client, ports[name], place) for name, place in started.items()}
+
+
+def _start(client: httpx.Client, teacher: str) -> str:
+    made = client.post("/v1/datasets", json={"name": f"{teacher} {uuid.uuid4()}", "seeds": {"bundled": "english"}})
+    body = {"dataset_id": made.json()["id"], "teacher": teacher, "target": TARGET}
+    return client.post("/v1/runs", json=body).headers["location"]
+
+
+def _ended(client: httpx.Client, port: int, place: str) -> dict:
+    import time
+
+    until = time.monotonic() + 240
+    while (run := client.get(place).json())["status"] not in ENDED and time.monotonic() < until:
+        time.sleep(0.3)
+    rows = client.get(f"/v1/datasets/{run['dataset_id']}/records", params={"run_id": run["id"], "limit": 200}).json()
+    stats = httpx.get(f"http://127.0.0.1:{port}/stats", timeout=30).json()
+    return run | {"rows": rows["data"], "stats": stats}
+
+
+@pytest.mark.parametrize("fault", MATRIX)
+def test_the_run_ends_with_its_target_and_its_books_balance(runs, fault):
+    run = runs[fault]
+    assert (run["status"], run["stop_reason"]) == ("succeeded", "target_reached"), run["error"]
+    assert run["counts"]["accepted"] == TARGET == sum(row["status"] == "accepted" for row in run["rows"])
+    assert run["counts"]["offered"] == len(run["rows"])
+    assert run["usage"]["in_flight"] == run["counts"]["in_flight"] == 0
+    assert run["stats"]["outcomes"].get(fault, 0) > 0, "the teacher made no such fault"
+
+
+@pytest.mark.parametrize("fault", MATRIX)
+def test_nothing_is_bought_again_but_what_never_arrived(runs, fault):
+    run = runs[fault]
+    twice = run["stats"]["request_hashes"]["billed_more_than_once"]
+    assert twice <= run["usage"]["unknown_requests"]
+    if fault not in ("hang", "drip", "reset"):
+        assert run["usage"]["unknown_requests"] == 0
+        billed = run["stats"]["tokens"]
+        if fault != "wrong_usage" and fault != "not_utf8":
+            spent = run["usage"]["prompt_tokens"], run["usage"]["completion_tokens"]
+            assert spent == (billed["prompt"], billed["completion"])
+
+
+def test_faults_of_a_reply_are_rejections_that_say_so(runs):
+    reasons = {name: set(run["counts"]["rejected_by_reason"]) for name, run in runs.items()}
+    assert "refused" in reasons["refusal"] and "empty_reply" in reasons["empty"]
+    for name in ("cut_off", "invalid_json", "wrong_schema"):
+        assert reasons[name] & {"malformed_reply", "cut_off", "unreadable_reply"}, (name, reasons[name])

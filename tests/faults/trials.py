@@ -1,0 +1,525 @@
+"""Seeded trials: a job under way, something breaks at a random moment, and what must hold afterwards.
+
+Everything is real: processes, PostgreSQL, Redis, HTTP. The simulated teacher counts what it served and billed; it is
+the witness, and our own ledger is what it is asked about.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from redis import Redis
+from sqlalchemy import create_engine, text
+
+from app.stack import Stack
+from app.stack.plan import environment, worker
+from app.synth.pool import Pool
+
+FAST = {
+    "SEEDBED_LEASE_SECONDS": "5",
+    "SEEDBED_SWEEP_SECONDS": "0.5",
+    "SEEDBED_POLL_SECONDS": "3",
+    "SEEDBED_SLICE_SECONDS": "10",
+}
+LATENCY = ("--latency", "0.15", "--latency-tail", "0.5")
+PATIENCE_SECONDS = 180
+CLOCK = Path(__file__).parent / "clock"
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass
+class Findings:
+    """What a trial found. Every number must be 0."""
+
+    seed: int
+    fault: str
+    rows_lost: int = 0
+    near_duplicates: int = 0
+    paid_twice: int = 0
+    ceilings_overrun: int = 0
+    not_ended: int = 0
+    books_wrong: int = 0
+    orphans: int = 0
+    snapshots_changed: int = 0
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        counts = (self.rows_lost, self.near_duplicates, self.paid_twice, self.ceilings_overrun, self.not_ended)
+        return not any((*counts, self.books_wrong, self.orphans, self.snapshots_changed))
+
+    def say(self, name: str, words: str, count: int = 1) -> None:
+        setattr(self, name, getattr(self, name) + count)
+        self.words.append(f"{name}: {words}")
+
+
+class Ground:
+    """A stack on which trials are made, with a second generation worker beside its own."""
+
+    def __init__(self, home: Path, faults: tuple[str, ...] = ()):
+        options = (*LATENCY, *(part for fault in faults for part in ("--fault", fault)))
+        self.stack = Stack(home, durable=False, environment=FAST, simulator_options=options)
+        self.second: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Ground":
+        self.stack.__enter__()
+        self.client = httpx.Client(
+            base_url=self.stack.url, headers={"Authorization": f"Bearer {self.stack.api_key}"}, timeout=30
+        )
+        self.engine = create_engine(f"postgresql+psycopg://{self.stack.database_url.partition('://')[2]}")
+        self.start_second()
+        self.snapshot = self._first_snapshot()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.end_second()
+        self.client.close()
+        self.engine.dispose()
+        self.stack.__exit__(*error)
+
+    def start_second(self, **changes: str) -> None:
+        fixed = {
+            "DATABASE_URL": self.stack.database_url,
+            "REDIS_URL": self.stack.redis_url,
+            "SEEDBED_CONFIG": str(self.stack.home.path / "stack.toml"),
+            "SEEDBED_HOME": str(self.stack.home.path),
+        }
+        argv = [part.replace("@%h", "-second@%h") for part in worker("generation").argv]
+        env = environment({**FAST, **fixed, **changes})
+        # Its own files must not stand in for the library's.
+        self.second = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end_second(self) -> None:
+        if self.second is not None:
+            with suppress(ProcessLookupError):
+                self.second.send_signal(signal.SIGCONT)
+            self.second.kill()
+            self.second.wait(20)
+            self.second = None
+
+    def pid(self, name: str) -> int:
+        return self.stack.processes[name].pid
+
+    def kill(self, name: str) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid(name), signal.SIGKILL)
+
+    def wait_alive(self) -> None:
+        """All processes are up again, and the API answers."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for child in self.stack.processes.values():
+                # Deaths are our doing: the supervisor need not lose its patience.
+                child.starts = 1
+            with suppress(httpx.HTTPError):
+                alive = all(child.alive for child in self.stack.processes.values())
+                if alive and self.client.get("/readyz").json()["status"] == "ready":
+                    return
+            time.sleep(0.1)
+        raise RuntimeError("the stack did not come back")
+
+    def get(self, path: str, **params) -> dict:
+        """A GET with patience: the API may be the one that was killed."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                answer = self.client.get(path, params=params)
+                if answer.status_code == 200:
+                    return answer.json()
+                if answer.status_code != 503 or time.monotonic() > until:
+                    raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
+            except httpx.TransportError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
+
+    def post(self, path: str, body: dict | None = None) -> dict:
+        """A POST that a key makes repeatable."""
+        key, until = {"Idempotency-Key": uuid.uuid4().hex}, time.monotonic() + 60
+        while True:
+            try:
+                answer = self.client.post(path, json=body, headers=key)
+                if answer.status_code < 300:
+                    return answer.json()
+                if answer.status_code not in (409, 503) or time.monotonic() > until:
+                    raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
+            except httpx.TransportError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
+
+    def sql(self, query: str, **values) -> list:
+        with self.engine.connect() as connection:
+            return list(connection.execute(text(query), values))
+
+    def stats(self) -> dict | None:
+        with suppress(httpx.HTTPError):
+            return httpx.get(self.stack.teacher_url.removesuffix("/v1") + "/stats", timeout=10).json()
+        return None
+
+    def _first_snapshot(self) -> tuple[str, str, dict[str, str]]:
+        """A snapshot that must never change: its id, digest, and the digests of its files as they arrive."""
+        dataset = self.post("/v1/datasets", {"name": f"fixed {uuid.uuid4()}", "seeds": {"bundled": "english"}})
+        made = self.wait(self.post("/v1/snapshots", {"dataset_id": dataset["id"], "include_seeds": True}), "snapshots")
+        return made["id"], made["digest"], self._files(made["id"])
+
+    def _files(self, id: str) -> dict[str, str]:
+        found = {}
+        for file in self.get(f"/v1/snapshots/{id}")["files"]:
+            content = self.client.get(f"/v1/snapshots/{id}/files/{file['name']}").content
+            found[file["name"]] = hashlib.sha256(content).hexdigest()
+        return found
+
+    def wait(self, job: dict, kind: str, seconds: float = PATIENCE_SECONDS) -> dict:
+        until = time.monotonic() + seconds
+        while job["status"] not in ENDED and time.monotonic() < until:
+            time.sleep(0.2)
+            job = self.get(f"/v1/{kind}/{job['id']}")
+        return job
+
+
+class Trial:
+    """One run on a dataset of its own, with a fault in it. The same seed makes the same choices."""
+
+    def __init__(self, ground: Ground, seed: int, fault: str):
+        self.ground, self.rng = ground, random.Random(f"{seed}/{fault}")
+        self.findings = Findings(seed, fault)
+        self.fault = FAULTS[fault]
+
+    def work(self) -> Findings:
+        ground = self.ground
+        ground.wait_alive()
+        if ground.second is None:
+            ground.start_second()
+        before = ground.stats()
+        self.dataset = ground.post("/v1/datasets", {"name": f"trial {uuid.uuid4()}", "seeds": {"bundled": "english"}})
+        self.run = ground.post("/v1/runs", self._body())
+        seen = self._watch(self.rng.uniform(0.3, 6.0))
+        self.fault(self)
+        self._end(seen, before)
+        return self.findings
+
+    def _body(self) -> dict:
+        body = {"dataset_id": self.dataset["id"], "teacher": "simulated", "target": self.rng.randint(12, 40)}
+        ceiling = self.rng.choice([{}, {}, {"max_requests": 60}, {"max_usd": 0.004}, {"max_tokens": 30_000}])
+        return body | ceiling | {"seed": self.rng.randrange(2**30)}
+
+    def _watch(self, seconds: float) -> set[str]:
+        """Let the run go on for a while; what it says is accepted by then must stay."""
+        until, seen = time.monotonic() + seconds, set()
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            seen = self._accepted()
+        return seen
+
+    def _accepted(self) -> set[str]:
+        path = f"/v1/datasets/{self.dataset['id']}/records"
+        rows = self.ground.get(path, run_id=self.run["id"], status="accepted", limit=200)["data"]
+        return {row["id"] for row in rows}
+
+    def _end(self, seen: set[str], before: dict | None) -> None:
+        ground, found = self.ground, self.findings
+        ground.wait_alive()
+        run = ground.wait(self.run, "runs")
+        if run["status"] not in ENDED:
+            found.say("not_ended", f"{run['id']} is {run['status']}")
+            return
+        accepted = self._accepted()
+        if seen - accepted:
+            found.say("rows_lost", f"{sorted(seen - accepted)}", len(seen - accepted))
+        self._check_promise(run, accepted)
+        self._check_books(run)
+        self._check_pool()
+        self._check_paid(run, before, ground.stats())
+        self._check_rest()
+
+    def _check_promise(self, run: dict, accepted: set[str]) -> None:
+        reached = run["stop_reason"] == "target_reached"
+        if run["status"] != "succeeded":
+            self.findings.say("not_ended", f"{run['id']} {run['status']}: {run['stop_reason']}, {run['error']}")
+        if (reached and len(accepted) != run["target"]) or len(accepted) != run["counts"]["accepted"]:
+            self.findings.say("rows_lost", f"{len(accepted)} rows of {run['target']}; {run['counts']}")
+        usage = run["usage"]
+        tokens = usage["prompt_tokens"] + usage["completion_tokens"] + usage["unknown_tokens"]
+        spent = {"max_requests": usage["requests"], "max_tokens": tokens, "max_usd": Decimal(usage["cost_usd"])}
+        for name, value in spent.items():
+            if run[name] is not None and value > Decimal(str(run[name])):
+                self.findings.say("ceilings_overrun", f"{name}: {value} of {run[name]}")
+
+    def _check_books(self, run: dict) -> None:
+        rows = self.ground.sql(
+            "SELECT status, reason, count(*) FROM records WHERE run_id = :id GROUP BY 1, 2", id=run["id"]
+        )
+        by_reason = {reason: count for status, reason, count in rows if status == "rejected"}
+        accepted = sum(count for status, _, count in rows if status == "accepted")
+        counts = run["counts"]
+        if (counts["accepted"], counts["rejected_by_reason"]) != (accepted, by_reason):
+            self.findings.say("books_wrong", f"{counts} beside rows {accepted}, {by_reason}")
+        if counts["offered"] != counts["accepted"] + counts["rejected"] + counts["in_flight"] or counts["in_flight"]:
+            self.findings.say("books_wrong", f"{counts}")
+        cost = self.ground.sql("SELECT coalesce(sum(cost_usd), 0) FROM completions WHERE run_id = :id", id=run["id"])
+        if Decimal(run["usage"]["cost_usd"]) != cost[0][0] or run["usage"]["in_flight"]:
+            self.findings.say("books_wrong", f"{run['usage']} beside completions of {cost[0][0]}")
+        held = "SELECT id FROM batches WHERE run_id = :id AND status IN ('pending', 'leased', 'waiting')"
+        if self.ground.sql(held, id=run["id"]):
+            self.findings.say("books_wrong", "batches without an owner")
+
+    def _check_pool(self) -> None:
+        rows = self.ground.sql(
+            "SELECT id, instruction, embedding FROM records WHERE dataset_id = :id AND seq IS NOT NULL"
+            " AND family = id AND origin = 'generated' ORDER BY seq",
+            id=self.dataset["id"],
+        )
+        pool = Pool()
+        for id, instruction, embedding in rows:
+            vector = np.frombuffer(embedding, dtype=np.float32)
+            if pool.check(instruction, vector) is not None:
+                self.findings.say("near_duplicates", instruction)
+            pool.add(id, instruction, vector)
+
+    def _check_paid(self, run: dict, before: dict | None, after: dict | None) -> None:
+        """What the witness billed more than once, less what was in flight at a kill, which is counted as unknown."""
+        if before is None or after is None or after["requests"] < before["requests"]:
+            return
+        twice = [one["request_hashes"]["billed_more_than_once"] for one in (before, after)]
+        more = twice[1] - twice[0] - run["usage"]["unknown_requests"]
+        if more > 0:
+            self.findings.say("paid_twice", f"{twice}, {run['usage']['unknown_requests']} unknown", more)
+
+    def _check_rest(self) -> None:
+        ground = self.ground
+        id, digest, files = ground.snapshot
+        if ground.get(f"/v1/snapshots/{id}")["digest"] != digest or ground._files(id) != files:
+            self.findings.say("snapshots_changed", id)
+        for process in psutil.process_iter(["cmdline", "ppid"]):
+            # A training whose supervisor is gone belongs to init.
+            if "workers.recipes" in " ".join(process.info["cmdline"] or []) and process.info["ppid"] == 1:
+                self.findings.say("orphans", str(process.info))
+
+
+def _nothing(trial: Trial) -> None:
+    """To know that the trial itself is sound."""
+
+
+def _kill(*names: str) -> Callable[[Trial], None]:
+    def fault(trial: Trial) -> None:
+        for name in names:
+            trial.ground.kill(name)
+            time.sleep(trial.rng.uniform(0, 0.5))
+
+    return fault
+
+
+def _kill_one_of_two(trial: Trial) -> None:
+    trial.ground.end_second()
+
+
+def _kill_many_times(trial: Trial) -> None:
+    for _ in range(3):
+        trial.ground.kill("generation")
+        time.sleep(trial.rng.uniform(1, 3))
+        trial.ground.stack.processes["generation"].starts = 1
+
+
+def _flush_redis(trial: Trial) -> None:
+    Redis.from_url(trial.ground.stack.redis_url).flushall()
+
+
+def _flush_and_kill_redis(trial: Trial) -> None:
+    _flush_redis(trial)
+    trial.ground.kill("redis")
+
+
+def _stop(name: str) -> Callable[[Trial], None]:
+    """Not dead but silent for some seconds."""
+
+    def fault(trial: Trial) -> None:
+        pid = trial.ground.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(trial.rng.uniform(2, 5))
+        os.kill(pid, signal.SIGCONT)
+
+    return fault
+
+
+def _sleep_past_the_lease(trial: Trial) -> None:
+    """One worker is stopped for longer than its lease, and wakes up with answers in its hands."""
+    pid = trial.ground.second.pid
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(float(FAST["SEEDBED_LEASE_SECONDS"]) + 3)
+    os.kill(pid, signal.SIGCONT)
+
+
+def _ring_twice(trial: Trial) -> None:
+    """Every message comes again, several times."""
+    from celery import Celery
+
+    bell = Celery(broker=trial.ground.stack.redis_url)
+    bell.conf.broker_transport_options = {"global_keyprefix": "seedbed:"}
+    for _ in range(8):
+        bell.send_task("generation.run", args=[trial.run["id"]], queue="generation")
+        time.sleep(trial.rng.uniform(0, 0.3))
+    bell.close()
+
+
+def _two_sweepers(trial: Trial) -> None:
+    ground = trial.ground
+    changes = {"DATABASE_URL": ground.stack.database_url, "REDIS_URL": ground.stack.redis_url}
+    changes |= {
+        "SEEDBED_CONFIG": str(ground.stack.home.path / "stack.toml"),
+        "SEEDBED_HOME": str(ground.stack.home.path),
+    }
+    process = subprocess.Popen(worker("sweeper").argv, env=environment({**FAST, **changes}), stderr=subprocess.DEVNULL)
+    time.sleep(6)
+    ground.kill("sweeper")
+    time.sleep(3)
+    process.kill()
+    process.wait(10)
+
+
+def _late_clock(trial: Trial) -> None:
+    trial.ground.end_second()
+    trial.ground.start_second(PYTHONPATH=str(CLOCK))
+    time.sleep(4)
+    trial.ground.kill("generation")
+
+
+def _postgres_away(trial: Trial) -> None:
+    """While it is away the API says 503 in words, and comes back by itself."""
+    ground = trial.ground
+    pid = ground.pid("postgres")
+    children = psutil.Process(pid).children(recursive=True)
+    for process in (psutil.Process(pid), *children):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    seen, until = set(), time.monotonic() + 3
+    while time.monotonic() < until:
+        with suppress(httpx.TransportError):
+            answer = ground.client.get("/v1/runs")
+            seen.add((answer.status_code, answer.headers["content-type"]))
+        time.sleep(0.05)
+    if not seen <= {(200, "application/json"), (503, "application/problem+json")}:
+        trial.findings.say("books_wrong", f"the API answered {seen}")
+
+
+def _both_stores_away(trial: Trial) -> None:
+    trial.ground.kill("redis")
+    _postgres_away(trial)
+
+
+def _kill_at_the_export(trial: Trial) -> None:
+    """The exports worker dies while it writes; the snapshot is made all the same."""
+    ground = trial.ground
+    made = ground.post(
+        "/v1/snapshots",
+        {"dataset_id": ground.get(f"/v1/snapshots/{ground.snapshot[0]}")["dataset_id"]} | {"include_seeds": True},
+    )
+    time.sleep(trial.rng.uniform(0, 0.4))
+    ground.kill("exports")
+    ended = ground.wait(made, "snapshots")
+    if ended["status"] != "succeeded" or ended["digest"] != ground.snapshot[1]:
+        trial.findings.say("not_ended", f"snapshot {ended['status']}, {ended.get('digest')}")
+
+
+def _kill_at_the_training(trial: Trial) -> None:
+    """The fine-tuning worker dies, or its child does. No process is left, and the job ends or begins again."""
+    ground = trial.ground
+    asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny"}
+    made = ground.post("/v1/fine-tunes", asked | {"hyperparameters": {"epochs": 1}})
+    until = time.monotonic() + 60
+    while not (children := _trainings(ground)) and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(trial.rng.uniform(0, 8))
+    if trial.rng.random() < 0.5 and children:
+        with suppress(psutil.NoSuchProcess):
+            children[0].kill()
+    else:
+        ground.kill("finetuning")
+    ended = ground.wait(made, "fine-tunes")
+    if ended["status"] not in ENDED:
+        trial.findings.say("not_ended", f"fine-tune {ended['status']}")
+    if ended["status"] == "failed" and ended["stop_reason"] not in ("child_killed", "worker_lost"):
+        trial.findings.say("not_ended", f"fine-tune failed: {ended['stop_reason']} {ended['error']}")
+
+
+def _trainings(ground: Ground) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if "workers.recipes" in line and str(ground.stack.home.path) in line:
+            found.append(process)
+    return found
+
+
+def _no_place_for_files(trial: Trial) -> None:
+    """The directory of snapshots can't be written: the job says so, and the next one succeeds."""
+    ground = trial.ground
+    files = ground.stack.home.path / "files"
+    aside = files.with_name("files-aside")
+    files.rename(aside)
+    files.write_text("not a directory")
+    dataset = ground.get(f"/v1/snapshots/{ground.snapshot[0]}")["dataset_id"]
+    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots", 60)
+    files.unlink()
+    aside.rename(files)
+    if made["status"] != "failed" or not made["error"]:
+        trial.findings.say("not_ended", f"a snapshot without a place: {made['status']}")
+    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots", 60)
+    if made.get("digest") != ground.snapshot[1]:
+        trial.findings.say("snapshots_changed", f"{made['status']}: {made.get('digest')}")
+
+
+def _pause_and_resume(trial: Trial) -> None:
+    """Pause, a kill while it is paused, and resume: it goes on exactly there."""
+    ground, path = trial.ground, f"/v1/runs/{trial.run['id']}"
+    with suppress(RuntimeError):
+        ground.client.post(f"{path}/pause")
+        time.sleep(trial.rng.uniform(0.5, 2))
+        ground.kill("generation")
+        time.sleep(1)
+        ground.client.post(f"{path}/resume")
+    until = time.monotonic() + 30
+    while ground.get(path)["status"] in ("pausing", "paused") and time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            ground.client.post(f"{path}/resume")
+        time.sleep(0.5)
+
+
+FAULTS: dict[str, Callable[[Trial], None]] = {
+    "nothing": _nothing,
+    "kill_api": _kill("api"),
+    "kill_generation": _kill("generation"),
+    "kill_one_of_two": _kill_one_of_two,
+    "kill_both_generations": lambda trial: (_kill_one_of_two(trial), trial.ground.kill("generation"))[0],
+    "kill_generation_thrice": _kill_many_times,
+    "kill_sweeper": _kill("sweeper"),
+    "kill_teacher": _kill("simulator"),
+    "kill_all_workers": _kill("generation", "exports", "sweeper", "api"),
+    "kill_at_the_export": _kill_at_the_export,
+    "kill_at_the_training": _kill_at_the_training,
+    "flush_redis": _flush_redis,
+    "kill_redis": _kill("redis"),
+    "flush_and_kill_redis": _flush_and_kill_redis,
+    "stop_redis": _stop("redis"),
+    "stop_teacher": _stop("simulator"),
+    "postgres_away": _postgres_away,
+    "both_stores_away": _both_stores_away,
+    "sleep_past_the_lease": _sleep_past_the_lease,
+    "ring_twice": _ring_twice,
+    "two_sweepers": _two_sweepers,
+    "late_clock": _late_clock,
+    "no_place_for_files": _no_place_for_files,
+    "pause_and_resume": _pause_and_resume,
+}

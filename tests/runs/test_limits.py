@@ -1,0 +1,208 @@
+"""How fast a teacher is asked, by all workers together: on a real Redis."""
+
+import asyncio
+import time
+import uuid
+
+import pytest
+from redis import Redis
+
+from app import config
+from app.providers.prices import Prices
+from app.providers.teacher import Endpoint
+from app.runs import limits
+from app.runs.limits import Limits, TeacherAway
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def endpoint(**more) -> Endpoint:
+    return Endpoint(f"t-{uuid.uuid4().hex[:8]}", "http://x/v1", "m", "none", Prices(0, 0, 0), **more)
+
+
+async def call(of: Limits, outcome: str = "ok", after: float = 0.0, used: int = 10, seconds: float = 0.0) -> None:
+    async with of.permit(100) as permit:
+        await asyncio.sleep(seconds)
+        permit.outcome, permit.after, permit.used = outcome, after, used
+
+
+def state(of: Limits) -> dict[str, float]:
+    found = Redis.from_url(config.redis_url(), decode_responses=True).hgetall(of._keys[0])
+    return {name: float(value) for name, value in found.items()}
+
+
+def run(work):
+    async def closed():
+        opened = []
+
+        def open_one(where: Endpoint) -> Limits:
+            opened.append(Limits(where))
+            return opened[-1]
+
+        try:
+            return await work(open_one)
+        finally:
+            for one in opened:
+                await one.close()
+
+    return asyncio.run(closed())
+
+
+async def most_at_once(workers: list[Limits], calls: int, seconds: float) -> int:
+    now = most = 0
+
+    async def one(of: Limits) -> None:
+        nonlocal now, most
+        async with of.permit(10) as permit:
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(seconds)
+            now -= 1
+            permit.outcome, permit.used = "ok", 10
+
+    await asyncio.gather(*(one(workers[n % len(workers)]) for n in range(calls)))
+    return most
+
+
+def test_calls_in_flight_grow_while_all_goes_well_and_never_pass_the_ceiling():
+    async def work(open_one):
+        where = endpoint(in_flight=24)
+        workers = [open_one(where), open_one(where)]
+        first = await most_at_once(workers, 12, 0.05)
+        assert first < 24
+        assert await most_at_once(workers, 120, 0.05) <= 24
+        assert state(workers[0])["limit"] == 24
+        assert await most_at_once(workers, 60, 0.05) > 12
+
+    run(work)
+
+
+def test_a_teacher_that_asks_to_slow_down_halves_them_once_in_a_while():
+    async def work(open_one):
+        one = open_one(endpoint(in_flight=64))
+        await most_at_once([one], 200, 0.02)
+        before = state(one)["limit"]
+        await asyncio.gather(*(call(one, "slow") for _ in range(5)))
+        assert state(one)["limit"] == pytest.approx(before / 2, rel=0.05)
+        # Carefully from now on: one more for a whole round.
+        await asyncio.gather(*(call(one) for _ in range(10)))
+        assert state(one)["limit"] < before / 2 + 2
+
+    run(work)
+
+
+def test_retry_after_is_kept_by_all_workers():
+    async def work(open_one):
+        where = endpoint()
+        one, other = open_one(where), open_one(where)
+        await call(one, "slow", after=0.6)
+        began = time.monotonic()
+        await call(other)
+        assert 0.4 < time.monotonic() - began < 3
+
+    run(work)
+
+
+def test_requests_and_tokens_per_minute():
+    async def work(open_one):
+        # A sixth of a minute's is there at once; then 5 a second.
+        one = open_one(endpoint(in_flight=50, requests_per_minute=300))
+        began = time.monotonic()
+        await asyncio.gather(*(call(one) for _ in range(60)))
+        assert 1.5 < time.monotonic() - began < 6
+        # Calls reserve 100 tokens and use 10: what they don't use comes back.
+        sparing = open_one(endpoint(in_flight=50, tokens_per_minute=6000))
+        began = time.monotonic()
+        await asyncio.gather(*(call(sparing) for _ in range(60)))
+        assert time.monotonic() - began < 5
+        greedy = open_one(endpoint(in_flight=50, tokens_per_minute=6000))
+        began = time.monotonic()
+        await asyncio.gather(*(call(greedy, used=100) for _ in range(15)))
+        assert 3 < time.monotonic() - began < 10
+
+    run(work)
+
+
+def test_the_breaker_opens_rests_asks_once_and_closes(monkeypatch):
+    monkeypatch.setattr(limits, "FIRST_REST_MS", 400)
+
+    async def work(open_one):
+        where = endpoint(in_flight=30)
+        one, other = open_one(where), open_one(where)
+        for _ in range(limits.NEWEST):
+            await call(one, "failed")
+        with pytest.raises(TeacherAway) as away:
+            await call(other)
+        assert 0 < away.value.seconds <= 0.4
+        await asyncio.sleep(0.5)
+        # One goes ahead; the others wait for what it finds.
+        probe = asyncio.create_task(call(one, "failed", seconds=0.3))
+        await asyncio.sleep(0.1)
+        with pytest.raises(TeacherAway):
+            await call(other)
+        await probe
+        # It failed: twice the rest.
+        assert state(one)["open_for"] == 800
+        await asyncio.sleep(0.9)
+        await call(other)
+        assert state(one)["open_for"] == 0
+        await asyncio.gather(*(call(one) for _ in range(5)))
+
+    run(work)
+
+
+def test_half_of_the_calls_must_fail_and_slow_is_no_failure():
+    async def work(open_one):
+        one = open_one(endpoint())
+        for n in range(60):
+            await call(one, "failed" if n % 3 == 0 else "ok")
+        for _ in range(60):
+            await call(one, "slow")
+        assert state(one).get("open_for", 0) == 0
+
+    run(work)
+
+
+def test_a_call_that_was_not_made_costs_nothing_and_one_of_a_dead_worker_is_lost_in_time():
+    async def work(open_one):
+        where = endpoint(in_flight=2, tokens_per_minute=6000, timeout_seconds=0.3)
+        one = open_one(where)
+        async with one.permit(1000):
+            pass
+        assert state(one)["tokens"] == pytest.approx(1000, abs=30)
+        redis = Redis.from_url(config.redis_url())
+        redis.zadd(one._keys[1], {"dead-1": 0, "dead-2": time.time() * 1000 + 700})
+        began = time.monotonic()
+        await asyncio.gather(call(one), call(one))
+        assert time.monotonic() - began < 2
+
+    run(work)
+
+
+def test_without_redis_each_worker_keeps_to_a_safe_share(monkeypatch):
+    monkeypatch.setattr(config, "redis_url", lambda: "redis://127.0.0.1:1/0")
+
+    async def work(open_one):
+        one = open_one(endpoint(in_flight=16))
+        assert await most_at_once([one], 30, 0.01) == 4
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "20s"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, None),
+        ({"retry-after": "3", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}, 3),
+        ({"retry-after-ms": "250"}, 0.25),
+    ],
+)
+def test_what_the_headers_of_a_429_ask_for(headers, seconds):
+    from types import SimpleNamespace
+
+    from app.providers.teacher import _retry_after
+
+    assert _retry_after(SimpleNamespace(response=SimpleNamespace(headers=headers))) == seconds
