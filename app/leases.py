@@ -8,10 +8,11 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -65,6 +66,23 @@ def extend(claim: Claim) -> None:
         )
     if found.rowcount == 0:
         raise LeaseLost(claim.id)
+
+
+def extend_all(claims: Sequence[Claim]) -> set[str]:
+    """Extend claims of one table together; the ids of those that are still ours."""
+    if not claims:
+        return set()
+    table = claims[0].table
+    mine = tuple_(table.id, table.lease_token).in_([(claim.id, claim.token) for claim in claims])
+    with transaction() as session:
+        extended = (
+            update(table)
+            .where(mine, table.lease_owner.is_not(None))
+            .values(lease_expires_at=in_seconds(config.settings().lease_seconds))
+            .returning(table.id)
+            .execution_options(synchronize_session=False)
+        )
+        return set(session.scalars(extended))
 
 
 def fenced(session: Session, claim: Claim):

@@ -5,7 +5,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +18,7 @@ from app.providers.teacher import Endpoint, Teacher, TryAgain
 from app.runs import ledger
 from app.runs.limits import Limits, Permit
 from app.synth.reply_forms import ReplyForm
-from app.synth.types import Prompt, Reply
+from app.synth.types import CallsEnded, Prompt, Reply
 
 MOST_TRIES, MOST_THROTTLED = 6, 60
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
@@ -79,7 +79,7 @@ class Books:
             for (_, future), one in zip(some, found, strict=True):
                 _answer(future, one)
             given_back = sum(not isinstance(entry, ledger.Begin) for entry, _ in some)
-            over = any(isinstance(one, ledger.Stopped | ledger.CeilingReached) for one in found)
+            over = any(isinstance(one, ledger.Stopped | CallsEnded) for one in found)
             self._wake(len(self._crowded) if over else 2 * given_back)
 
     def _wake(self, count: int) -> None:
@@ -122,8 +122,17 @@ class Asking:
     limits: Mapping[str, Limits]
     books: Books
     deferred: bool = False
+    # Why calls have ended for good, if they have.
+    ended: list[CallsEnded] = field(default_factory=list)
 
     async def __call__(self, prompt: Prompt) -> Reply:
+        try:
+            return await self._ask(prompt)
+        except CallsEnded as error:
+            self.ended.append(error)
+            raise
+
+    async def _ask(self, prompt: Prompt) -> Reply:
         call = self._call(prompt)
         if self.deferred:
             return await self._register(call)

@@ -21,7 +21,7 @@ from app.runs.encoding import Encoding
 from app.runs.limits import Limits, TeacherAway
 from app.synth.methods import METHODS
 from app.synth.pool import compared
-from app.synth.types import Batch, Candidate, Rejection
+from app.synth.types import Batch, CallsEnded, Candidate, Rejection
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
@@ -49,15 +49,20 @@ async def work(claim: Claim, tools: Work) -> None:
     run_id = tools.run.id
     looking = Looking(claim.id, tools)
     try:
-        candidates = await _propose(claim, tools, looking)
+        ask = Asking(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
+        candidates = await _propose(claim, tools, looking, ask)
         vectors = await _encode(candidates, tools)
         await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
+        for ceiling in ask.ended:
+            # The rows that were whole by then are in; now the run ends by its ceiling.
+            await asyncio.to_thread(_stop, run_id, ceiling)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)
     except ledger.Stopped:
         await asyncio.to_thread(_give_back, claim)
-    except ledger.CeilingReached as error:
-        await asyncio.to_thread(_stop, claim, run_id, error.name)
+    except CallsEnded as error:
+        await asyncio.to_thread(_stop, run_id, error)
+        await asyncio.to_thread(_give_back, claim)
     except TeacherRefused as error:
         await asyncio.to_thread(_fail_run, run_id, error.stop_reason, str(error))
     except ledger.Deferred:
@@ -99,9 +104,8 @@ class Looking:
         return f"{self._batch_id}/{name}"
 
 
-async def _propose(claim: Claim, tools: Work, looking: Looking) -> list[Candidate]:
+async def _propose(claim: Claim, tools: Work, looking: Looking, ask: Asking) -> list[Candidate]:
     batch = await asyncio.to_thread(_load, claim, tools)
-    ask = Asking(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
     proposal = await METHODS[tools.run.method].propose(batch, ask, looking)
     return list(proposal.candidates)
 
@@ -191,10 +195,10 @@ def _give_back(claim: Claim, wait: float = 0, words: str | None = None, failed: 
         log.warning("%s has another owner now; this worker lets go", claim.id)
 
 
-def _stop(claim: Claim, run_id: str, reason: str) -> None:
-    with transaction() as session:
-        service.stop(session, run_id, reason)
-    _give_back(claim)
+def _stop(run_id: str, ended: CallsEnded) -> None:
+    if isinstance(ended, ledger.CeilingReached):
+        with transaction() as session:
+            service.stop(session, run_id, ended.name)
 
 
 def _fail_run(run_id: str, reason: str, words: str) -> None:

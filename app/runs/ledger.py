@@ -19,17 +19,21 @@ from app.db import transaction
 from app.leases import Claim, LeaseLost
 from app.runs import store
 from app.synth.text import storable
-from app.synth.types import Reply, Usage
+from app.synth.types import CallsEnded, Reply, Usage
 from app.tables.runs import Batch, Completion, Run
 
 KEY_VERSION = 1
 
 
 class Stopped(Exception):
-    """The run takes no new calls: it was paused, cancelled, or is about to end."""
+    """The run takes no new calls now: it was paused or cancelled."""
 
 
-class CeilingReached(Exception):
+class Ending(CallsEnded):
+    """The run is about to end, and makes no further call."""
+
+
+class CeilingReached(CallsEnded):
     """The next call could overrun a ceiling of the run. `name` is the ceiling."""
 
     def __init__(self, name: str):
@@ -107,7 +111,7 @@ def key_of(run_id: str, batch_id: str, position: str, base_url: str, request: di
 def begin(call: Call, claim: Claim) -> Reply | int:
     """The stored reply, or the number of the try for which the worst case is now reserved.
 
-    Raises LeaseLost, Stopped, Crowded, CeilingReached or Deferred.
+    Raises LeaseLost, Stopped, Ending, Crowded, CeilingReached or Deferred.
     """
     (found,) = book(call.run_id, [Begin(call, claim)])
     if isinstance(found, Exception):
@@ -206,7 +210,9 @@ class _Booking:
     def _refusal(self, call: Call) -> Exception | None:
         """Why the call can't be made, or None. Crowded while reservations, not payments, stand in its way."""
         run = self.run
-        if run.status != "running" or run.stopping is not None:
+        if run.status == "running" and run.stopping is not None:
+            return Ending(run.id)
+        if run.status != "running":
             return Stopped(run.id)
         tokens = run.prompt_tokens + run.completion_tokens + run.unknown_tokens
         spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": tokens}

@@ -1,14 +1,24 @@
 -- How fast one teacher may be asked, by all workers together. All times in ms, by the clock of Redis.
+-- One call gives back the calls that are over and takes leave for as many of those that wait as there is room for.
 -- KEYS: 1 state (hash), 2 calls in flight (sorted set: id -> when it counts as lost), 3 newest outcomes (list).
--- ARGV: 1 what to do, then its arguments.
+-- ARGV: 1 calls at once, at most  2 requests a minute  3 tokens a minute (0: no limit)  4 ms until a call is lost
+--       5 newest calls of which half must have failed, and 6 the ms in which they were  7 first, 8 longest ms of rest
+--       9 number of calls that are over, for each of them: id, outcome (ok, slow, failed, none), ms that the teacher
+--       wants to be left alone, tokens not used; then for each that waits: id, tokens.
+-- Answer: how many of those that wait may go, and for the next one: go, wait or away; in how many ms; away since.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local state = {}
+local ceiling, rpm, tpm, lost_after = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local newest, within, first, longest = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+
+local state, changed = {}, {}
 local flat = redis.call('HGETALL', KEYS[1])
 for n = 1, #flat, 2 do state[flat[n]] = tonumber(flat[n + 1]) end
 local function get(name) return state[name] or 0 end
-local function set(name, value) redis.call('HSET', KEYS[1], name, tostring(value)) state[name] = value end
+local function set(name, value) state[name] = value changed[name] = true end
+
+if state['limit'] == nil then set('limit', math.min(4, ceiling)) set('climbing', 1) end
 
 -- A bucket of `per_minute` units: what is in it now. A new one starts with a sixth of its minute, not with all of it:
 -- after Redis was emptied nobody knows what was spent just before.
@@ -18,74 +28,7 @@ local function filled(name, per_minute)
   return math.min(per_minute, before + (now - get(name .. '_at')) * per_minute / 60000)
 end
 
-local function keep()
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 3600000) end
-end
-
-if ARGV[1] == 'acquire' then
-  local id, ceiling, rpm, tpm = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-  local tokens, lost_after = tonumber(ARGV[6]), tonumber(ARGV[7])
-  local half_open = false
-  if get('open_for') > 0 then
-    if now < get('open_until') then return {'away', get('open_until') - now, now - get('open_since')} end
-    if now < get('probe_until') then return {'away', get('probe_until') - now, now - get('open_since')} end
-    half_open = true
-  end
-  if now < get('blocked_until') then return {'wait', get('blocked_until') - now, 0} end
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-  local limit = state['limit']
-  if limit == nil then limit = math.min(4, ceiling) set('limit', limit) set('climbing', 1) end
-  if redis.call('ZCARD', KEYS[2]) >= math.min(ceiling, math.max(1, math.floor(limit))) then return {'wait', 50, 0} end
-  if rpm > 0 then
-    local has = filled('requests', rpm)
-    if has < 1 then return {'wait', math.ceil((1 - has) * 60000 / rpm), 0} end
-  end
-  if tpm > 0 then
-    -- A call that is larger than the bucket goes when the bucket is full.
-    local has, wanted = filled('tokens', tpm), math.min(tokens, tpm)
-    if has < wanted then return {'wait', math.ceil((wanted - has) * 60000 / tpm), 0} end
-  end
-  if rpm > 0 then set('requests', filled('requests', rpm) - 1) set('requests_at', now) end
-  if tpm > 0 then set('tokens', filled('tokens', tpm) - tokens) set('tokens_at', now) end
-  if half_open then set('probe_until', now + lost_after) end
-  redis.call('ZADD', KEYS[2], now + lost_after, id)
-  keep()
-  return {'go', 0, 0}
-end
-
--- release: id, outcome (ok, slow, failed, none), ms that the teacher wants to be left alone, tokens not used, ceiling,
--- tokens per minute, newest calls of which half must have failed, ms in which they were, first and longest ms of rest
-local id, outcome, after, unused = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local ceiling, tpm = tonumber(ARGV[6]), tonumber(ARGV[7])
-local newest, within, first, longest = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-redis.call('ZREM', KEYS[2], id)
-if tpm > 0 and unused ~= 0 and state['tokens'] then set('tokens', math.min(tpm, get('tokens') + unused)) end
-if after > 0 then set('blocked_until', math.max(get('blocked_until'), now + after)) end
-if outcome == 'none' then
-  -- It was not asked after all: another one may be the probe.
-  if get('open_for') > 0 then set('probe_until', 0) end
-  return {'done', 0, 0}
-end
-
-local limit = state['limit'] or math.min(4, ceiling)
-if outcome == 'ok' then
-  -- Doubling with every round at first; one more for each full round once it has been too much.
-  if get('climbing') == 1 then limit = limit + 1 else limit = limit + 1 / math.max(1, limit) end
-  set('limit', math.min(ceiling, limit))
-elseif now - get('halved_at') > 1000 then
-  set('limit', math.max(1, limit / 2)) set('climbing', 0) set('halved_at', now)
-end
-
-if outcome ~= 'failed' and get('open_for') > 0 then
-  -- It answers again, if only to say that it has much to do.
-  for _, name in ipairs({'open_for', 'open_until', 'open_since', 'probe_until'}) do set(name, 0) end
-  redis.call('DEL', KEYS[3])
-end
-if outcome ~= 'slow' then
-  redis.call('LPUSH', KEYS[3], (outcome == 'ok' and '0:' or '1:') .. now)
-  redis.call('LTRIM', KEYS[3], 0, newest - 1)
-end
-if outcome == 'failed' then
+local function rest()
   local failed, seen = 0, 0
   for _, one in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
     if now - tonumber(string.sub(one, 3)) <= within then
@@ -101,10 +44,82 @@ if outcome == 'failed' then
     open_for = first
     set('open_since', now)
   else
-    keep()
-    return {'done', 0, 0}
+    return
   end
   set('open_for', open_for) set('open_until', now + open_for) set('probe_until', 0)
 end
-keep()
-return {'done', 0, 0}
+
+local function over(id, outcome, after, unused)
+  redis.call('ZREM', KEYS[2], id)
+  if tpm > 0 and unused ~= 0 and state['tokens'] then set('tokens', math.min(tpm, get('tokens') + unused)) end
+  if after > 0 then set('blocked_until', math.max(get('blocked_until'), now + after)) end
+  if outcome == 'none' then
+    -- It was not asked after all: another one may be the probe.
+    if get('open_for') > 0 then set('probe_until', 0) end
+    return
+  end
+  local limit = get('limit')
+  if outcome == 'ok' then
+    -- Doubling with every round at first; one more for each full round once it has been too much.
+    if get('climbing') == 1 then limit = limit + 1 else limit = limit + 1 / math.max(1, limit) end
+    set('limit', math.min(ceiling, limit))
+  elseif now - get('halved_at') > 1000 then
+    set('limit', math.max(1, limit / 2)) set('climbing', 0) set('halved_at', now)
+  end
+  if outcome ~= 'failed' and get('open_for') > 0 then
+    -- It answers again, if only to say that it has much to do.
+    for _, name in ipairs({'open_for', 'open_until', 'open_since', 'probe_until'}) do set(name, 0) end
+    redis.call('DEL', KEYS[3])
+  end
+  if outcome ~= 'slow' then
+    redis.call('LPUSH', KEYS[3], (outcome == 'ok' and '0:' or '1:') .. now)
+    redis.call('LTRIM', KEYS[3], 0, newest - 1)
+  end
+  if outcome == 'failed' then rest() end
+end
+
+local in_flight
+
+local function leave(id, tokens)
+  local half_open = false
+  if get('open_for') > 0 then
+    if now < get('open_until') then return {'away', get('open_until') - now, now - get('open_since')} end
+    if now < get('probe_until') then return {'away', get('probe_until') - now, now - get('open_since')} end
+    half_open = true
+  end
+  if now < get('blocked_until') then return {'wait', get('blocked_until') - now, 0} end
+  if in_flight >= math.min(ceiling, math.max(1, math.floor(get('limit')))) then return {'wait', 20, 0} end
+  if rpm > 0 then
+    local has = filled('requests', rpm)
+    if has < 1 then return {'wait', math.ceil((1 - has) * 60000 / rpm), 0} end
+  end
+  if tpm > 0 then
+    -- A call that is larger than the bucket goes when the bucket is full.
+    local has, wanted = filled('tokens', tpm), math.min(tokens, tpm)
+    if has < wanted then return {'wait', math.ceil((wanted - has) * 60000 / tpm), 0} end
+  end
+  if rpm > 0 then set('requests', filled('requests', rpm) - 1) set('requests_at', now) end
+  if tpm > 0 then set('tokens', filled('tokens', tpm) - tokens) set('tokens_at', now) end
+  if half_open then set('probe_until', now + lost_after) end
+  redis.call('ZADD', KEYS[2], now + lost_after, id)
+  in_flight = in_flight + 1
+  return nil
+end
+
+local place = 10
+for _ = 1, tonumber(ARGV[9]) do
+  over(ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2]), tonumber(ARGV[place + 3]))
+  place = place + 4
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+in_flight = redis.call('ZCARD', KEYS[2])
+local granted, verdict = 0, {'go', 0, 0}
+while place < #ARGV do
+  local refused = leave(ARGV[place], tonumber(ARGV[place + 1]))
+  if refused then verdict = refused break end
+  granted = granted + 1
+  place = place + 2
+end
+for name in pairs(changed) do redis.call('HSET', KEYS[1], name, tostring(state[name])) end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 3600000) end
+return {granted, verdict[1], verdict[2], verdict[3]}

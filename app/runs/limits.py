@@ -13,9 +13,10 @@ import random
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import redis.asyncio
@@ -34,7 +35,8 @@ LOST_AFTER_SECONDS = 15
 # Without Redis nobody knows how many workers there are: a quarter of the limits for each.
 SAFE_SHARE = 4
 ASK_REDIS_AGAIN_SECONDS = 5.0
-LONGEST_WAIT = 1.0
+LONGEST_WAIT, WAIT_ALONE = 1.0, 0.05
+AT_ONCE = 64
 
 
 class TeacherAway(Exception):
@@ -54,10 +56,18 @@ class Permit:
     outcome: str = "none"
     after: float = 0.0
     used: int | None = None
+    alone: bool = False
+
+    @property
+    def unused(self) -> int:
+        """Tokens to give back: all of a call that was not made, none of one whose usage is not known."""
+        if self.outcome == "none":
+            return self.tokens
+        return 0 if self.used is None else self.tokens - self.used
 
 
 class Limits:
-    """The limits of one teacher, for one event loop."""
+    """The limits of one teacher, for one event loop. One task asks Redis for all who wait here."""
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
@@ -71,74 +81,106 @@ class Limits:
         self._script = self._redis.register_script(SCRIPT)
         self._alone = _Alone(endpoint)
         self._without_redis_until = 0.0
+        self._waiting: deque[tuple[Permit, asyncio.Future]] = deque()
+        self._over: list[Permit] = []
+        self._news = asyncio.Event()
+        self._working: asyncio.Task | None = None
 
     async def close(self) -> None:
+        """Give back what is over, and let go."""
+        if self._over:
+            await self._exchange([])
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
         await self._redis.aclose()
 
     @asynccontextmanager
     async def permit(self, tokens: int) -> AsyncIterator[Permit]:
         """Wait until one more call of up to `tokens` may be made. Raises TeacherAway."""
         one = Permit(uuid.uuid4().hex, tokens)
-        alone = await self._acquire(one)
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((one, future))
+        self._wake()
         try:
+            await future
             yield one
         finally:
-            if alone:
-                self._alone.release()
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._give_back(one)
             else:
-                await asyncio.shield(self._release(one))
+                future.cancel()
 
-    async def _acquire(self, one: Permit) -> bool:
-        """True when it was given without Redis."""
-        while True:
-            answer = await self._ask("acquire", one.id, *self._ceilings(), one.tokens, self._lost_after())
-            if answer is None:
-                if self._alone.acquire(one.tokens):
-                    return True
-                answer = ("wait", 100, 0)
-            verdict, milliseconds, away_for = answer
-            if verdict == "go":
-                return False
+    def _wake(self) -> None:
+        self._news.set()
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+
+    def _give_back(self, one: Permit) -> None:
+        if one.alone:
+            self._alone.release()
+        else:
+            self._over.append(one)
+        self._wake()
+
+    async def _work(self) -> None:
+        while self._waiting or self._over:
+            self._news.clear()
+            some = self._first_of_those_who_wait()
+            granted, verdict, wait, away_for = await self._exchange([one for one, _ in some])
+            for one, future in some[:granted]:
+                self._waiting.popleft()
+                if future.done():
+                    # Who waited has gone.
+                    self._give_back(one)
+                else:
+                    future.set_result(None)
             if verdict == "away":
-                raise TeacherAway(int(milliseconds) / 1000, int(away_for) / 1000)
-            wait = min(LONGEST_WAIT, int(milliseconds) / 1000)
-            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+                self._turn_all_away(TeacherAway(wait, away_for))
+            elif self._waiting and granted < len(some):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), min(LONGEST_WAIT, wait) * random.uniform(0.5, 1.5))
 
-    async def _release(self, one: Permit) -> None:
-        unused = 0 if one.used is None else one.tokens - one.used
-        unused = one.tokens if one.outcome == "none" else unused
-        await self._ask(
-            "release",
-            one.id,
-            one.outcome,
-            int(1000 * one.after),
-            unused,
-            self._endpoint.in_flight,
-            self._endpoint.tokens_per_minute,
-            NEWEST,
-            WITHIN_MS,
-            FIRST_REST_MS,
-            LONGEST_REST_MS,
-        )
+    def _first_of_those_who_wait(self) -> list[tuple[Permit, asyncio.Future]]:
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+        return list(islice(self._waiting, AT_ONCE))
 
-    async def _ask(self, *arguments) -> tuple | None:
-        """The script's answer; None while Redis is away."""
+    def _turn_all_away(self, error: TeacherAway) -> None:
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+    async def _exchange(self, waiting: Sequence[Permit]) -> tuple[int, str, float, float]:
+        """Give back, and take leave: how many of `waiting` may go, and what the next one is told."""
+        over, self._over = self._over, []
+        answer = await self._ask(over, waiting)
+        if answer is not None:
+            granted, verdict, wait, away_for = answer
+            return int(granted), verdict, int(wait) / 1000, int(away_for) / 1000
+        granted = 0
+        while granted < len(waiting) and self._alone.acquire(waiting[granted].tokens):
+            waiting[granted].alone = True
+            granted += 1
+        return granted, "wait", WAIT_ALONE, 0.0
+
+    async def _ask(self, over: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
+        """The script's answer; None while Redis is away. What was in flight there is forgotten in its time."""
         if time.monotonic() < self._without_redis_until:
             return None
+        endpoint = self._endpoint
+        lost_after = int(1000 * (endpoint.timeout_seconds + LOST_AFTER_SECONDS))
+        limits = (endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute, lost_after)
+        breaker = (NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS)
+        ended = [part for one in over for part in (one.id, one.outcome, int(1000 * one.after), one.unused)]
+        asked = [part for one in waiting for part in (one.id, one.tokens)]
         try:
-            return tuple(await self._script(keys=self._keys, args=arguments))
+            return await self._script(keys=self._keys, args=[*limits, *breaker, len(over), *ended, *asked])
         except (RedisError, OSError) as error:
             log.warning("no limits from Redis (%s): this worker keeps to a share of its own", error)
             self._without_redis_until = time.monotonic() + ASK_REDIS_AGAIN_SECONDS
             return None
-
-    def _ceilings(self) -> tuple[int, int, int]:
-        endpoint = self._endpoint
-        return endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute
-
-    def _lost_after(self) -> int:
-        """When a call counts as lost with its worker: it can't last longer than its timeout."""
-        return int(1000 * (self._endpoint.timeout_seconds + LOST_AFTER_SECONDS))
 
 
 class _Alone:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app import config, queue
 from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
-from app.leases import Claim, LeaseLost, extend
+from app.leases import Claim, extend_all
 from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
 from app.runs.asking import Books
@@ -28,6 +28,8 @@ LOOK_SECONDS = 1.0
 GRACE = {"stopping": 15.0, "cancelling": 1.0}
 THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
+# Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third.
+BATCHES_FOR_A_CALL = 4
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class _Slice:
         return True
 
     def _room(self) -> int:
-        """Batches at once: as many as keep the teacher's calls in flight, and half as many again."""
+        """Batches at once, so that calls always wait for leave: a batch has one call under way at its beginning, and
+        at its end waits for its slowest chain."""
         if self.run.mode == "batch":
             # Batches only register their calls: all that the run may need go on at once.
             return planning.MOST_AT_ONCE
@@ -132,7 +135,7 @@ class _Slice:
         if asked is None:
             return BATCHES_WITHOUT_TEACHER
         per_batch = METHODS[self.run.method].batch_size(drawing.options_of(self.run))
-        return max(2, -(-asked.endpoint.in_flight * 3 // (2 * per_batch)))
+        return max(2, -(-asked.endpoint.in_flight * BATCHES_FOR_A_CALL // per_batch))
 
     async def _hand_on(self) -> None:
         """Ring at the end of the slice's time, while its last batches come home: nobody waits for them."""
@@ -159,10 +162,13 @@ class _Slice:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(config.settings().lease_seconds / 4)
-            for task, claim in list(self.tasks.items()):
-                try:
-                    await asyncio.to_thread(extend, claim)
-                except LeaseLost:
+            held = dict(self.tasks)
+            try:
+                ours = await asyncio.to_thread(extend_all, list(held.values()))
+            except Exception as error:
+                log.warning("the leases of %d batches were not extended: %s", len(held), error)
+                continue
+            for task, claim in held.items():
+                if claim.id not in ours:
+                    # Done, or another's. Cancelling what is done does nothing.
                     task.cancel()
-                except Exception as error:
-                    log.warning("the lease of %s was not extended: %s", claim.id, error)

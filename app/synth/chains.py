@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
+from app.synth.types import CallsEnded
+
 Result = TypeVar("Result")
 
 
@@ -14,3 +16,19 @@ async def together(chains: Iterable[Awaitable[Result]]) -> list[Result]:
         if isinstance(chain, BaseException):
             raise chain
     return grown
+
+
+async def as_far_as_paid(chains: Iterable[Awaitable[Result]]) -> list[Result]:
+    """The same; but when calls have ended for good, the results of the chains that were whole by then.
+
+    Raises CallsEnded when none was.
+    """
+    grown = await asyncio.gather(*chains, return_exceptions=True)
+    broken = [chain for chain in grown if isinstance(chain, BaseException)]
+    for error in broken:
+        if not isinstance(error, CallsEnded):
+            raise error
+    whole = [chain for chain in grown if not isinstance(chain, BaseException)]
+    if broken and not whole:
+        raise broken[0]
+    return whole

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictStr
 
 from app.synth.answering import answer
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid, together
 from app.synth.filters import PRESETS, Rule, check_instruction
 from app.synth.judging import finish, judge_question, rule_mean
 from app.synth.operations import BREADTH, OPERATIONS, WEIGHTS, leaks, wording
@@ -23,7 +23,7 @@ from app.synth.prompts import language_name
 from app.synth.replies import read_object
 from app.synth.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
-from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
+from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
 
 _SORRY = ("sorry", "죄송", "미안하지만", "유감이지만")
 
@@ -89,7 +89,7 @@ class _Node:
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One lineage for each parent of the batch, all at the same time."""
-    grown = await together(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
+    grown = await as_far_as_paid(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
     return Proposal(tuple(row for lineage in grown for row in lineage))
 
 
@@ -98,7 +98,13 @@ async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, screen: S
     node = _Node(parent.id, parent.instruction, parent.input, parent.output, parent.ancestors, parent.round)
     rows: list[Candidate] = []
     for round in range(1, batch.options.rounds + 1):
-        children = await _round(batch, node, f"{place}-{round}", rng, ask, screen)
+        try:
+            children = await _round(batch, node, f"{place}-{round}", rng, ask, screen)
+        except CallsEnded:
+            # The rounds before this one are whole.
+            if not rows:
+                raise
+            break
         rows += children
         survivor = next((row for row in children if row.rejection is None), None)
         if survivor is not None:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.synth.answering import answer
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid, together
 from app.synth.judging import compare, gate, judge_answer, judge_question
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
@@ -41,7 +41,7 @@ class Options(MethodOptions):
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The answers to each parent of the batch; at most one of a parent has no rejection."""
-    rows = await together(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+    rows = await as_far_as_paid(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
     return Proposal(tuple(row for answers in rows for row in answers))
 
 

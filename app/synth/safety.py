@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, StrictStr
 
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid
 from app.synth.drafts import tidy
 from app.synth.filters import Rule, check_instruction
 from app.synth.judging import finish
@@ -119,7 +119,8 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     items, faults = read_items(reply, "requests", Request)
     rows = [replace(origin, rejection=fault) for fault in faults]
     drafts = [replace(origin, instruction=tidy(item.root)) for item in items[: batch.size]]
-    return Proposal((*rows, *await together(_declined(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))))
+    chains = (_declined(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))
+    return Proposal((*rows, *await as_far_as_paid(chains)))
 
 
 async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
 
 from app.synth import self_instruct_one_call
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid, together
 from app.synth.drafts import checked, tidy
 from app.synth.filters import check_instance
 from app.synth.focus import Focus, positive_shares, tagged
@@ -115,7 +115,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     fresh = [draft for draft in drafts if draft.rejection is None]
-    grown = await together(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
+    grown = await as_far_as_paid(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
     return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
 
 

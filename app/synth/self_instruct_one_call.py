@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, StrictStr
 
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid
 from app.synth.drafts import checked, tidy
 from app.synth.filters import check_instance
 from app.synth.focus import Focus, tagged
@@ -37,7 +37,8 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     ]
     drafts = checked(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
-    return Proposal((*rejected, *await together(_checked(batch, row, n, ask, screen) for n, row in enumerate(drafts))))
+    chains = (_checked(batch, row, n, ask, screen) for n, row in enumerate(drafts))
+    return Proposal((*rejected, *await as_far_as_paid(chains)))
 
 
 def _prompt(batch: Batch) -> Prompt:

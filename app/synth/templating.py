@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from app.synth import templates
-from app.synth.chains import together
+from app.synth.chains import as_far_as_paid
 from app.synth.filters import check_instance
 from app.synth.judging import finish
 from app.synth.options import MethodOptions, MinimumScores
@@ -66,8 +66,8 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One row for each source of the batch; a judge is asked only where the options say so."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     fresh = [row for row in rows if row.rejection is None]
-    finished = iter(await together(finish(batch, row, str(n), ask) for n, row in enumerate(fresh)))
-    return Proposal(tuple(row if row.rejection is not None else next(finished) for row in rows))
+    finished = await as_far_as_paid(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))
+    return Proposal((*(row for row in rows if row.rejection is not None), *finished))
 
 
 def _row(batch: Batch, source: Source, place: int) -> Candidate:

@@ -201,6 +201,10 @@ class Candidate:
         )
 
 
+class CallsEnded(Exception):
+    """No further call will ever be made for this batch: what is whole by now is all there will be of it."""
+
+
 Ask = Callable[[Prompt], Awaitable[Reply]]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts in, float32 of shape (texts, dimensions) out, each row of unit length."""

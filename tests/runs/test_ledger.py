@@ -169,7 +169,7 @@ def test_a_run_that_is_about_to_rest_takes_no_calls(run_id, change):
             service.stop(session, run_id, "max_seconds")
         else:
             run.move(change)
-    with pytest.raises(ledger.Stopped):
+    with pytest.raises(ledger.Ending if change == "stopping" else ledger.Stopped):
         ledger.begin(call_of(run_id, held), held)
 
 

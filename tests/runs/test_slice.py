@@ -401,3 +401,13 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
     with transaction() as session:
         outputs = session.scalars(select(Record.output).where(Record.run_id == id, Record.seq.is_not(None))).all()
     assert set(outputs) == {"An answer"}
+
+
+def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
+    # One call for 8 instructions, 8 to classify them; of the instances 3 can be paid for.
+    id, tools = start(Scripted(), target=8, max_requests=12)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.requests) == ("succeeded", "max_requests", 12)
+    assert run.accepted == 3
+    books_balance(run)
