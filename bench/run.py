@@ -130,7 +130,7 @@ def _another(one: Stack, config: Path) -> subprocess.Popen:
 
 
 def start_run(client: Seedbed, target: int, **more) -> dict:
-    """Answers to many instructions: one call a row, so that the teacher is what limits."""
+    """A run that will not end by itself while it is measured."""
     dataset = client.create_dataset(f"bench {time.time_ns()}", seeds={"bundled": "english"})
     return client.start_run(
         dataset_id=dataset["id"], teacher="bench", target=target, max_candidates=10 * target, saturation_share=0, **more

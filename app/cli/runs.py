@@ -21,6 +21,9 @@ FIELDS = (
     "dataset_id",
     "method",
     "teacher",
+    "mode",
+    "paused_for",
+    "resume_at",
     "target",
     "counts.accepted",
     "counts.rejected",
@@ -46,6 +49,7 @@ def start(
     judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
+    mode: Annotated[str, typer.Option(help="direct, or batch: cheaper, and within a day.")] = "direct",
     max_requests: Annotated[int | None, typer.Option(help="Stop before more teacher calls than this.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Stop before more tokens than this.")] = None,
     max_usd: Annotated[float | None, typer.Option(help="Stop before it costs more dollars than this.")] = None,
@@ -68,6 +72,7 @@ def start(
         teacher = choose_teacher(session.client, teacher)
     given = {"target": target, "teacher": teacher, "judge": judge, **ceilings}
     body = {"dataset_id": dataset, "method": method, "seed": seed, "options": parse_json(options, "options")}
+    body["mode"] = mode
     run = session.client.start_run(**body, **{name: value for name, value in given.items() if value is not None})
     started(session, run, wait, "run", of_run, FIELDS)
 

@@ -29,6 +29,16 @@ class EncoderMismatch(Exception):
     """The vectors of this encoder can't be compared with those of the dataset."""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A text that may be paid for. `excluding`: ids of records, and tickets, that it may be near to."""
+
+    ticket: str
+    text: str
+    vector: np.ndarray
+    excluding: Collection[str] = ()
+
+
 class CachedPool:
     """One dataset's pool as of `last_seq` and `version`. Use it only while holding its lock."""
 
@@ -193,18 +203,21 @@ class Pools:
                     del self._cached[id]
                     total -= size
 
-    def screen(
-        self, dataset_id: str, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
-    ) -> Rejection | None:
-        """The look before paying: at the pool, and at what is in flight. It may miss the newest rows; admission won't.
+    def screen(self, dataset_id: str, drafts: Sequence[Draft]) -> list[Rejection | None]:
+        """The look before paying: at the pool, and at what is in flight, each draft after those before it.
 
-        `excluding`: ids of records, and tickets, that the text may be near to.
+        It may miss the newest rows; admission won't.
         """
         with self.locked(dataset_id) as cached:
             if cached.pool is None:
-                return None
-            found = cached.pool.check(text, vector, excluding)
-            return found or cached.in_flight.check(cached.pool, ticket, text, vector, excluding)
+                return [None] * len(drafts)
+            found = cached.pool.check_all(
+                [one.text for one in drafts], [one.vector for one in drafts], [one.excluding for one in drafts]
+            )
+            return [
+                known or cached.in_flight.check(cached.pool, one.ticket, one.text, one.vector, one.excluding)
+                for known, one in zip(found, drafts, strict=True)
+            ]
 
     def release(self, dataset_id: str, tickets: Collection[str]) -> None:
         """These are decided, or given up."""

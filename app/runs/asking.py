@@ -5,6 +5,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -44,6 +45,8 @@ class Books:
         self._waiting: list[tuple[ledger.Entry, asyncio.Future]] = []
         self._working: asyncio.Task | None = None
         self._crowded: deque[asyncio.Future] = deque()
+        # Its own: what waits for the pool's lock must not hold up what is paid for.
+        self._thread = ThreadPoolExecutor(1, "ledger")
 
     async def room(self) -> None:
         """Wait until a reservation may have been given back: in the order of asking, and never long."""
@@ -66,13 +69,15 @@ class Books:
         """Until all is booked."""
         while self._working is not None and not self._working.done():
             await self._working
+        self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
         while self._waiting:
             await asyncio.sleep(GATHER_SECONDS)
             some, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             try:
-                found = await asyncio.to_thread(ledger.book, self.run_id, [entry for entry, _ in some])
+                booking = (ledger.book, self.run_id, [entry for entry, _ in some])
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, *booking)
             except SQLAlchemyError as error:
                 await self._later(some, error)
                 continue

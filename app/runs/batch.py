@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 
 from app import events
 from app.datasets import admission
-from app.datasets.pools import Pools
+from app.datasets.pools import Draft, Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
 from app.runs import drawing, ledger, service, store
 from app.runs.asking import Asking, Books, TeacherUnavailable
 from app.runs.encoding import Encoding
+from app.runs.gathering import Gathering
 from app.runs.limits import Limits, TeacherAway
 from app.synth.methods import METHODS
 from app.synth.pool import compared
@@ -42,6 +43,9 @@ class Work:
     books: Books
     pools: Pools
     encoding: Encoding
+    screens: Gathering[Draft, Rejection | None]
+    # One admission after another: more would wait for the pool's lock, and hold a thread each.
+    admitting: asyncio.Lock
 
 
 async def work(claim: Claim, tools: Work) -> None:
@@ -52,7 +56,8 @@ async def work(claim: Claim, tools: Work) -> None:
         ask = Asking(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
         candidates = await _propose(claim, tools, looking, ask)
         vectors = await _encode(candidates, tools)
-        await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
+        async with tools.admitting:
+            await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
         for ceiling in ask.ended:
             # The rows that were whole by then are in; now the run ends by its ceiling.
             await asyncio.to_thread(_stop, run_id, ceiling)
@@ -98,7 +103,7 @@ class Looking:
         ticket = self._ticket(draft.name or str(len(self.tickets)))
         self.tickets.append(ticket)
         excluding = (*draft.resembles, *map(self._ticket, draft.resembles))
-        return await asyncio.to_thread(self._tools.pools.screen, dataset.id, ticket, text, vector, excluding)
+        return await self._tools.screens.ask(Draft(ticket, text, vector, excluding))
 
     def _ticket(self, name: str) -> str:
         return f"{self._batch_id}/{name}"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from app import config, queue
 from app.datasets.pools import EncoderMismatch, Pools
@@ -16,6 +17,7 @@ from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
 from app.runs.asking import Books
 from app.runs.encoding import Encoding
+from app.runs.gathering import Gathering
 from app.runs.limits import Limits
 from app.synth.methods import METHODS
 from app.synth.types import Encoder
@@ -85,7 +87,10 @@ class _Slice:
         limits = {role: opened[teacher] for role, teacher in teachers.items()}
         beating = asyncio.create_task(self._heartbeat())
         encoding = Encoding(self.encoder.encode)
-        self.batch = batch.Work(self.run, self.dataset, teachers, limits, books, self.tools.pools, encoding)
+        screens = Gathering(partial(self.tools.pools.screen, self.dataset.id))
+        self.batch = batch.Work(
+            self.run, self.dataset, teachers, limits, books, self.tools.pools, encoding, screens, asyncio.Lock()
+        )
         try:
             while await self._turn():
                 pass

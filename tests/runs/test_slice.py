@@ -6,6 +6,7 @@ import time
 import zlib
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from redis import Redis
@@ -23,6 +24,7 @@ from app.leases import in_seconds
 from app.runs import batch, planning, service, slice, store
 from app.runs.asking import Books
 from app.runs.encoding import Encoding
+from app.runs.gathering import Gathering
 from app.runs.limits import Limits
 from app.runs.schemas import RunCreate
 from app.tables.datasets import Record
@@ -211,7 +213,9 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
         asked = teacher("t")
         who = {"teacher": asked, "judge": asked}
         limits = dict.fromkeys(who, Limits(asked.endpoint))
-        work_tools = batch.Work(run, dataset, who, limits, Books(run.id), tools.pools, Encoding(hash_encoder))
+        screens = Gathering(partial(tools.pools.screen, dataset.id))
+        shared = (Books(run.id), tools.pools, Encoding(hash_encoder), screens, asyncio.Lock())
+        work_tools = batch.Work(run, dataset, who, limits, *shared)
         original, batch._admit = batch._admit, admit
         try:
             await batch.work(claim, work_tools)

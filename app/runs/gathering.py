@@ -1,0 +1,38 @@
+"""Work of a thread for many who ask at about the same time: done for all of them together, one round after another."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+class Gathering(Generic[Asked, Answer]):
+    """`work` takes what was asked and gives the answers in the same order. Use it in one event loop."""
+
+    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]]):
+        self._work = work
+        self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
+        self._working: asyncio.Task | None = None
+
+    async def ask(self, asked: Asked) -> Answer:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, future))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        while self._waiting:
+            some, self._waiting = self._waiting, []
+            try:
+                answers = await asyncio.to_thread(self._work, [asked for asked, _ in some])
+            except Exception as error:
+                for _, future in some:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(some, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
