@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
@@ -53,9 +54,16 @@ class TryAgain(Exception):
     `paid` is None when the request may have been served and billed without our seeing the answer.
     """
 
-    def __init__(self, words: str, after: float | None = None, paid: bool | None = False, throttled: bool = False):
+    def __init__(
+        self,
+        words: str,
+        after: float | None = None,
+        paid: bool | None = False,
+        throttled: bool = False,
+        timeout: bool = False,
+    ):
         super().__init__(words)
-        self.after, self.paid, self.throttled = after, paid, throttled
+        self.after, self.paid, self.throttled, self.timeout = after, paid, throttled, timeout
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,11 @@ class Teacher:
             api_key=endpoint.api_key,
             max_retries=0,
             timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
-            http_client=DefaultAioHttpClient(),
+            # Servers close idle connections, uvicorn after 5 s: one that is about to be closed must not be used again,
+            # since a call on it may have been served or not.
+            http_client=DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3)
+            ),
         )
 
     async def close(self) -> None:
@@ -111,7 +123,7 @@ class Teacher:
                 async with asyncio.timeout(self.endpoint.timeout_seconds):
                     answer = await self._client.chat.completions.create(**self.request(prompt))
             except TimeoutError as error:
-                raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None) from error
+                raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None, timeout=True) from error
             except openai.APIError as error:
                 found = meaning(error)
                 if isinstance(found, Served):

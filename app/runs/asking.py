@@ -191,7 +191,8 @@ class Asking:
         try:
             served = await self.teachers[prompt.by].complete(prompt)
         except TryAgain as error:
-            permit.outcome, permit.after = ("slow" if error.throttled else "failed"), error.after or 0.0
+            permit.outcome = "slow" if error.throttled else "timeout" if error.timeout else "failed"
+            permit.after = error.after or 0.0
             await self.books.book(ledger.GiveUp(call.key, tries, error.paid is None))
             raise
         except BaseException as error:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -198,6 +198,12 @@ def _give_back(claim: Claim, wait: float = 0, words: str | None = None, failed: 
             release(batch)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)
+
+
+def give_back_all(claims: Sequence[Claim]) -> None:
+    """Give back what is still held of these. Nothing went wrong with them."""
+    with transaction() as session:
+        store.give_back(session, [(claim.id, claim.token) for claim in claims])
 
 
 def _stop(run_id: str, ended: CallsEnded) -> None:

@@ -3,7 +3,7 @@
 -- KEYS: 1 state (hash), 2 calls in flight (sorted set: id -> when it counts as lost), 3 newest outcomes (list).
 -- ARGV: 1 calls at once, at most  2 requests a minute  3 tokens a minute (0: no limit)  4 ms until a call is lost
 --       5 newest calls of which half must have failed, and 6 the ms in which they were  7 first, 8 longest ms of rest
---       9 number of calls that are over, for each of them: id, outcome (ok, slow, failed, none), ms that the teacher
+--       9 number of calls that are over, for each of them: id, outcome (ok, slow, failed, timeout, none), ms that the teacher
 --       wants to be left alone, tokens not used; then for each that waits: id, tokens.
 -- Answer: how many of those that wait may go, and for the next one: go, wait or away; in how many ms; away since.
 
@@ -63,10 +63,10 @@ local function over(id, outcome, after, unused)
     -- Doubling with every round at first; one more for each full round once it has been too much.
     if get('climbing') == 1 then limit = limit + 1 else limit = limit + 1 / math.max(1, limit) end
     set('limit', math.min(ceiling, limit))
-  elseif now - get('halved_at') > 1000 then
+  elseif outcome ~= 'failed' and now - get('halved_at') > 1000 then
     set('limit', math.max(1, limit / 2)) set('climbing', 0) set('halved_at', now)
   end
-  if outcome ~= 'failed' and get('open_for') > 0 then
+  if (outcome == 'ok' or outcome == 'slow') and get('open_for') > 0 then
     -- It answers again, if only to say that it has much to do.
     for _, name in ipairs({'open_for', 'open_until', 'open_since', 'probe_until'}) do set(name, 0) end
     redis.call('DEL', KEYS[3])
@@ -75,7 +75,7 @@ local function over(id, outcome, after, unused)
     redis.call('LPUSH', KEYS[3], (outcome == 'ok' and '0:' or '1:') .. now)
     redis.call('LTRIM', KEYS[3], 0, newest - 1)
   end
-  if outcome == 'failed' then rest() end
+  if outcome == 'failed' or outcome == 'timeout' then rest() end
 end
 
 local in_flight

@@ -49,7 +49,10 @@ class TeacherAway(Exception):
 
 @dataclass
 class Permit:
-    """Leave for one call. Say before the end how it went: ok, slow (asked to slow down), failed, none (not made)."""
+    """Leave for one call. Say before the end how it went.
+
+    ok; slow: it asked to slow down; failed: an error or a broken connection; timeout; none: the call was not made.
+    """
 
     id: str
     tokens: int

@@ -32,8 +32,12 @@ class Look:
         return self.status == "running" and self.stopping is None
 
 
-def look(run_id: str, room: int) -> Look:
-    """Look at the run, and claim up to `room` batches if it goes on. New ones are planned as needed."""
+def look(run_id: str, room: int, at_most: int = 2**31) -> Look:
+    """Look at the run, and claim up to `room` batches if it goes on. New ones are planned as needed.
+
+    With those that others hold there are `at_most` in all: a slice that follows another one takes over as its
+    batches end, and not all at once.
+    """
     with transaction() as session:
         run = store.locked_run(session, run_id)
         if run is None or run.ended:
@@ -46,6 +50,8 @@ def look(run_id: str, room: int) -> Look:
         if run.status == "running" and run.stopping is None:
             run.stopping = _ceiling(session, run)
         found = Look(run.status, run.stopping)
+        if room > 0 and at_most < 2**31:
+            room = min(room, at_most - store.live_batches(session, run.id))
         if room > 0 and found.takes_calls:
             found.claims.extend(_claim(session, run, room))
         return found

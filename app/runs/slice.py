@@ -32,6 +32,8 @@ THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
 # Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third.
 BATCHES_FOR_A_CALL = 4
+# So that not all are at the same step: a hundred replies at once would all wait for the encoder.
+CLAIMS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,12 @@ class _Slice:
 
     async def _turn(self) -> bool:
         """Look, take on new batches, wait a little. False when there is nothing left to do."""
-        room = self._room() - len(self.tasks)
+        most = self._room()
+        room = min(most - len(self.tasks), CLAIMS_AT_ONCE)
         if self._over():
             room = 0
             await self._hand_on()
-        seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room))
+        seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room), most)
         for claim in seen.claims:
             self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
         if not self.tasks:
@@ -163,6 +166,8 @@ class _Slice:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        # A task that is cancelled before its first step never gave its batch back.
+        await asyncio.to_thread(batch.give_back_all, list(self.tasks.values()))
 
     async def _heartbeat(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
@@ -184,6 +184,18 @@ def outcomes_over_time(session: Session, run_id: str) -> list[tuple[int, int]]:
 
 def _done(run_id: str) -> Select:
     return select(Batch.accepted, Batch.rejected).where(Batch.run_id == run_id, Batch.status == "done")
+
+
+def give_back(session: Session, claims: Sequence[tuple[str, int]]) -> None:
+    """Batches that are leased under these tokens wait again, and the attempt does not count."""
+    if not claims:
+        return
+    session.execute(
+        update(Batch)
+        .where(tuple_(Batch.id, Batch.lease_token).in_(claims), Batch.status == "leased")
+        .values(status="pending", lease_owner=None, lease_expires_at=None, attempt=Batch.attempt - 1)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def drop_open_batches(session: Session, run_id: str) -> None:
