@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai.types.chat import ChatCompletion
 
 from app.providers.prices import Prices, estimate
 from app.synth.reply_forms import ReplyForm
@@ -121,7 +122,10 @@ class Teacher:
         async with self._room:
             try:
                 async with asyncio.timeout(self.endpoint.timeout_seconds):
-                    answer = await self._client.chat.completions.create(**self.request(prompt))
+                    # The body is whole as it is: the typed method would walk through all of it once more.
+                    answer = await self._client.post(
+                        "/chat/completions", body=self.request(prompt), cast_to=ChatCompletion
+                    )
             except TimeoutError as error:
                 raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None, timeout=True) from error
             except openai.APIError as error:

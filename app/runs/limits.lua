@@ -84,7 +84,8 @@ local function leave(id, tokens)
   local half_open = false
   if get('open_for') > 0 then
     if now < get('open_until') then return {'away', get('open_until') - now, now - get('open_since')} end
-    if now < get('probe_until') then return {'away', get('probe_until') - now, now - get('open_since')} end
+    -- One goes ahead; what it finds is soon known.
+    if now < get('probe_until') then return {'wait', 200, 0} end
     half_open = true
   end
   if now < get('blocked_until') then return {'wait', get('blocked_until') - now, 0} end

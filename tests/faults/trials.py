@@ -78,7 +78,9 @@ class Ground:
         self.client = httpx.Client(
             base_url=self.stack.url, headers={"Authorization": f"Bearer {self.stack.api_key}"}, timeout=30
         )
-        self.engine = create_engine(f"postgresql+psycopg://{self.stack.database_url.partition('://')[2]}")
+        self.engine = create_engine(
+            f"postgresql+psycopg://{self.stack.database_url.partition('://')[2]}", pool_pre_ping=True
+        )
         self.start_second()
         self.snapshot = self._first_snapshot()
         return self

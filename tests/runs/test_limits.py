@@ -140,8 +140,10 @@ def test_the_breaker_opens_rests_asks_once_and_closes(monkeypatch):
         # One goes ahead; the others wait for what it finds.
         probe = asyncio.create_task(call(one, "failed", seconds=0.3))
         await asyncio.sleep(0.1)
+        began = time.monotonic()
         with pytest.raises(TeacherAway):
             await call(other)
+        assert time.monotonic() - began > 0.1
         await probe
         # It failed: twice the rest.
         assert state(one)["open_for"] == 800
