@@ -22,6 +22,7 @@ import psutil
 from app.client import Seedbed
 from app.stack import Stack
 from app.stack.plan import environment, worker
+from bench import economy
 
 IN_FLIGHT = 200
 LATENCY, TAIL = "2.0", "0.6"
@@ -185,10 +186,20 @@ def memory(completions: int) -> dict:
     }
 
 
+def calls_by_method(rows: int) -> dict[str, float]:
+    """Teacher calls for an accepted record, method by method; `make bench-economy` has the whole of it."""
+    home = tempfile.mkdtemp(prefix="seedbed-bench-")
+    one = Stack(home, durable=False, simulator_options=("--latency", "0.02"))
+    with one, Seedbed(one.url, one.api_key) as client:
+        plans = economy._plans(client, rows)
+        return {plan[0]: economy._measured(client, *plan)["calls_per_accepted"] for plan in plans}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--completions", type=int, default=20_000, help="over which the memory is watched")
     options.add_argument("--skip-memory", action="store_true")
+    options.add_argument("--skip-methods", action="store_true")
     given = options.parse_args()
     os.environ.pop("SEEDBED_CONFIG", None)
     latency = ("--latency", LATENCY, "--latency-tail", TAIL)
@@ -215,6 +226,9 @@ def main() -> None:
         "share_of_bare_loop": round(one["requests_per_s"] / bare, 3),
         "two_workers_times_one": round(two["requests_per_s"] / one["requests_per_s"], 3),
     }
+    if not given.skip_methods:
+        say("calls by method …")
+        found["calls_per_accepted"] = calls_by_method(40)
     if not given.skip_memory:
         say("memory …")
         found |= memory(given.completions)
