@@ -8,10 +8,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import regex
-
 from app.synth.text import count_words, normalise
 from app.synth.types import Rejection
+from app.synth.words import contains_word
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,8 @@ def too_long(text: str, most: int) -> Rejection | None:
 
 def blocked_word(text: str, words: Sequence[str]) -> Rejection | None:
     """Whole words, any case. In Hangul a particle may follow the word, so only its beginning is bounded."""
-    for word in words:
-        end = "" if regex.search(r"\p{Hangul}", word) else r"(?!\w)"
-        if regex.search(rf"(?<!\w){regex.escape(word)}{end}", text, regex.IGNORECASE):
-            return Rejection("blocked_word", word)
-    return None
+    found = next((word for word in words if contains_word(text, word)), None)
+    return None if found is None else Rejection("blocked_word", found)
 
 
 def blocked_opening(text: str, openings: Sequence[str]) -> Rejection | None:

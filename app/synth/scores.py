@@ -212,7 +212,7 @@ def language_match(row: Row, language: str) -> float:
     if len(letters) < 12 or _OTHER_LANGUAGE.search(row.instruction) or _looks_like_code(row.output):
         return 1.0
     script = _SCRIPTS.get(primary(language), r"\p{Latin}")
-    own = sum(1 for letter in letters if regex.match(script, letter))
+    own = len(regex.findall(script, "".join(letters)))
     # Names and terms in other letters belong to every language: a half is enough.
     return min(1.0, 2 * own / len(letters))
 

@@ -1,5 +1,7 @@
 """Word lists of the rules, our own, per language. A language without a list is judged by the neutral rules alone."""
 
+from functools import cache
+
 import regex
 
 REFUSALS = {
@@ -138,5 +140,10 @@ def of_language(lists: dict[str, tuple[str, ...]], language: str) -> tuple[str, 
 
 def contains_word(text: str, word: str) -> bool:
     """As a whole word in any case. Behind a word in Hangul a particle may follow: only its beginning is bounded."""
+    return _whole(word).search(text) is not None
+
+
+@cache
+def _whole(word: str) -> regex.Pattern:
     end = "" if regex.search(r"\p{Hangul}", word) else r"(?!\w)"
-    return regex.search(rf"(?<!\w){regex.escape(word)}{end}", text, regex.IGNORECASE) is not None
+    return regex.compile(rf"(?<!\w){regex.escape(word)}{end}", regex.IGNORECASE)
