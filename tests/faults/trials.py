@@ -70,7 +70,8 @@ class Ground:
 
     def __init__(self, home: Path, faults: tuple[str, ...] = ()):
         options = (*LATENCY, *(part for fault in faults for part in ("--fault", fault)))
-        self.stack = Stack(home, durable=False, environment=FAST, simulator_options=options)
+        # Durable, as in the field: without synchronous commits a killed PostgreSQL forgets what it had promised.
+        self.stack = Stack(home, environment=FAST, simulator_options=options)
         self.second: subprocess.Popen | None = None
 
     def __enter__(self) -> "Ground":
