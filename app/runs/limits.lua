@@ -1,20 +1,24 @@
 -- How fast one teacher may be asked, by all workers together. All times in ms, by the clock of Redis.
 -- One call gives back the calls that are over and takes leave for as many of those that wait as there is room for.
--- KEYS: 1 state (hash), 2 calls in flight (sorted set: id -> when it counts as lost), 3 newest outcomes (list).
--- ARGV: 1 calls at once, at most  2 requests a minute  3 tokens a minute (0: no limit)  4 ms until a call is lost
+-- KEYS: 1 state (hash), 2 calls in flight (hash: worker -> how many), 3 newest outcomes (list),
+--       4 workers with calls in flight (sorted set: worker -> when it counts as gone).
+-- ARGV: 1 calls at once, at most  2 requests a minute  3 tokens a minute (0: no limit)  4 ms until a probe is lost
 --       5 newest calls of which half must have failed, and 6 the ms in which they were  7 first, 8 longest ms of rest
---       9 number of calls that are over, for each of them: id, outcome (ok, slow, failed, timeout, none), ms that the teacher
---       wants to be left alone, tokens not used; then for each that waits: id, tokens.
+--       9 the worker that speaks, 10 ms until it counts as gone if it is silent from now on, 11 its calls in flight
+--       12 number of calls that are over, for each of them: outcome (ok, slow, failed, timeout, none), ms that the
+--       teacher wants to be left alone, tokens not used; then for each that waits: its tokens.
 -- Answer: how many of those that wait may go, and for the next one: go, wait or away; in how many ms; away since.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ceiling, rpm, tpm, lost_after = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local newest, within, first, longest = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local worker, gone_after, own = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 
 local state, changed = {}, {}
 local flat = redis.call('HGETALL', KEYS[1])
 for n = 1, #flat, 2 do state[flat[n]] = tonumber(flat[n + 1]) end
+local prober = redis.call('HGET', KEYS[1], 'prober')
 local function get(name) return state[name] or 0 end
 local function set(name, value) state[name] = value changed[name] = true end
 
@@ -49,8 +53,7 @@ local function rest()
   set('open_for', open_for) set('open_until', now + open_for) set('probe_until', 0)
 end
 
-local function over(id, outcome, after, unused)
-  redis.call('ZREM', KEYS[2], id)
+local function over(outcome, after, unused)
   if tpm > 0 and unused ~= 0 and state['tokens'] then set('tokens', math.min(tpm, get('tokens') + unused)) end
   if after > 0 then set('blocked_until', math.max(get('blocked_until'), now + after)) end
   if outcome == 'none' then
@@ -80,7 +83,7 @@ end
 
 local in_flight
 
-local function leave(id, tokens)
+local function leave(tokens)
   local half_open = false
   if get('open_for') > 0 then
     if now < get('open_until') then return {'away', get('open_until') - now, now - get('open_since')} end
@@ -101,25 +104,40 @@ local function leave(id, tokens)
   end
   if rpm > 0 then set('requests', filled('requests', rpm) - 1) set('requests_at', now) end
   if tpm > 0 then set('tokens', filled('tokens', tpm) - tokens) set('tokens_at', now) end
-  if half_open then set('probe_until', now + lost_after) end
-  redis.call('ZADD', KEYS[2], now + lost_after, id)
+  if half_open then
+    set('probe_until', now + lost_after)
+    redis.call('HSET', KEYS[1], 'prober', worker)
+  end
   in_flight = in_flight + 1
   return nil
 end
 
-local place = 10
-for _ = 1, tonumber(ARGV[9]) do
-  over(ARGV[place], ARGV[place + 1], tonumber(ARGV[place + 2]), tonumber(ARGV[place + 3]))
-  place = place + 4
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
+  redis.call('HDEL', KEYS[2], gone)
+  redis.call('ZREM', KEYS[4], gone)
+  if gone == prober then set('probe_until', 0) end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-in_flight = redis.call('ZCARD', KEYS[2])
+local place = 13
+for _ = 1, tonumber(ARGV[12]) do
+  over(ARGV[place], tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2]))
+  place = place + 3
+end
+redis.call('HSET', KEYS[2], worker, own)
+in_flight = 0
+for _, count in ipairs(redis.call('HVALS', KEYS[2])) do in_flight = in_flight + count end
 local granted, verdict = 0, {'go', 0, 0}
-while place < #ARGV do
-  local refused = leave(ARGV[place], tonumber(ARGV[place + 1]))
+while place <= #ARGV do
+  local refused = leave(tonumber(ARGV[place]))
   if refused then verdict = refused break end
   granted = granted + 1
-  place = place + 2
+  place = place + 1
+end
+if own + granted > 0 then
+  redis.call('HSET', KEYS[2], worker, own + granted)
+  redis.call('ZADD', KEYS[4], now + gone_after, worker)
+else
+  redis.call('HDEL', KEYS[2], worker)
+  redis.call('ZREM', KEYS[4], worker)
 end
 for name in pairs(changed) do redis.call('HSET', KEYS[1], name, tostring(state[name])) end
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 3600000) end

@@ -32,6 +32,8 @@ PREFIX = "seedbed:limits:"
 # Of the newest 20 calls within 30 s half have failed: rest 15 s, then twice as long each time, up to 5 minutes.
 NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS = 20, 30_000, 15_000, 300_000
 LOST_AFTER_SECONDS = 15
+# A worker speaks so often while it has calls in flight; one that is silent so long is gone, and its calls with it.
+SPEAK_SECONDS, GONE_MS = 3.0, 10_000
 # Without Redis nobody knows how many workers there are: a quarter of the limits for each.
 SAFE_SHARE = 4
 ASK_REDIS_AGAIN_SECONDS = 5.0
@@ -54,7 +56,6 @@ class Permit:
     ok; slow: it asked to slow down; failed: an error or a broken connection; timeout; none: the call was not made.
     """
 
-    id: str
     tokens: int
     outcome: str = "none"
     after: float = 0.0
@@ -77,7 +78,8 @@ class Limits:
         # Another address or model under the same name is another teacher.
         whole = "\n".join((endpoint.base_url, endpoint.model))
         name = f"{endpoint.name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
-        self._keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "flight", "outcomes")]
+        self._keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "flight", "outcomes", "workers")]
+        self._worker, self._in_flight = uuid.uuid4().hex, 0
         self._redis = redis.asyncio.from_url(
             config.redis_url(), socket_connect_timeout=1, socket_timeout=2, decode_responses=True
         )
@@ -101,7 +103,7 @@ class Limits:
     @asynccontextmanager
     async def permit(self, tokens: int) -> AsyncIterator[Permit]:
         """Wait until one more call of up to `tokens` may be made. Raises TeacherAway."""
-        one = Permit(uuid.uuid4().hex, tokens)
+        one = Permit(tokens)
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((one, future))
         self._wake()
@@ -123,11 +125,12 @@ class Limits:
         if one.alone:
             self._alone.release()
         else:
+            self._in_flight -= 1
             self._over.append(one)
         self._wake()
 
     async def _work(self) -> None:
-        while self._waiting or self._over:
+        while self._waiting or self._over or self._in_flight:
             self._news.clear()
             some = self._first_of_those_who_wait()
             granted, verdict, wait, away_for = await self._exchange([one for one, _ in some])
@@ -141,8 +144,14 @@ class Limits:
             if verdict == "away":
                 self._turn_all_away(TeacherAway(wait, away_for))
             elif self._waiting and granted < len(some):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(LONGEST_WAIT, wait) * random.uniform(0.5, 1.5))
+                await self._hear(min(LONGEST_WAIT, wait) * random.uniform(0.5, 1.5))
+            if self._in_flight and not self._waiting:
+                await self._hear(SPEAK_SECONDS)
+
+    async def _hear(self, seconds: float) -> None:
+        """Until a call ends or another one wants to go, or for so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
 
     def _first_of_those_who_wait(self) -> list[tuple[Permit, asyncio.Future]]:
         while self._waiting and self._waiting[0][1].done():
@@ -161,6 +170,7 @@ class Limits:
         answer = await self._ask(over, waiting)
         if answer is not None:
             granted, verdict, wait, away_for = answer
+            self._in_flight += int(granted)
             return int(granted), verdict, int(wait) / 1000, int(away_for) / 1000
         granted = 0
         while granted < len(waiting) and self._alone.acquire(waiting[granted].tokens):
@@ -169,17 +179,18 @@ class Limits:
         return granted, "wait", WAIT_ALONE, 0.0
 
     async def _ask(self, over: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
-        """The script's answer; None while Redis is away. What was in flight there is forgotten in its time."""
+        """The script's answer; None while Redis is away."""
         if time.monotonic() < self._without_redis_until:
             return None
         endpoint = self._endpoint
         lost_after = int(1000 * (endpoint.timeout_seconds + LOST_AFTER_SECONDS))
         limits = (endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute, lost_after)
+        worker = (self._worker, GONE_MS, self._in_flight)
         breaker = (NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS)
-        ended = [part for one in over for part in (one.id, one.outcome, int(1000 * one.after), one.unused)]
-        asked = [part for one in waiting for part in (one.id, one.tokens)]
+        ended = [part for one in over for part in (one.outcome, int(1000 * one.after), one.unused)]
+        asked = [one.tokens for one in waiting]
         try:
-            return await self._script(keys=self._keys, args=[*limits, *breaker, len(over), *ended, *asked])
+            return await self._script(keys=self._keys, args=[*limits, *breaker, *worker, len(over), *ended, *asked])
         except (RedisError, OSError) as error:
             log.warning("no limits from Redis (%s): this worker keeps to a share of its own", error)
             self._without_redis_until = time.monotonic() + ASK_REDIS_AGAIN_SECONDS

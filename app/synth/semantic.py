@@ -15,6 +15,8 @@ _BLOCK = 8192
 # Above any rounding of a float32 product of unit vectors: hits this close to the best are scored again in float64.
 _ROUNDING = 1e-5
 _HITS, _EXPANSION = 24, 96
+# Rows added by several threads to a graph that is still small can end up where no search comes to.
+_ALONE = 4096
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class SemanticIndex:
 
         graph = Index(ndim=self.dimensions, metric="ip", dtype="bf16", expansion_search=_EXPANSION)
         for start, block in self._filled():
-            graph.add(np.arange(start, start + len(block)), block)
+            graph.add(np.arange(start, start + len(block)), block, threads=1 if start < _ALONE else 0)
         self._graph = graph
 
     def _exact(self, vectors: np.ndarray, without: Sequence[Collection[int]], first: int) -> list[Neighbour | None]:

@@ -30,7 +30,7 @@ async def call(of: Limits, outcome: str = "ok", after: float = 0.0, used: int = 
 
 def state(of: Limits) -> dict[str, float]:
     found = Redis.from_url(config.redis_url(), decode_responses=True).hgetall(of._keys[0])
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in found.items() if name != "prober"}
 
 
 def run(work):
@@ -167,19 +167,66 @@ def test_half_of_the_calls_must_fail_and_slow_is_no_failure():
     run(work)
 
 
-def test_a_call_that_was_not_made_costs_nothing_and_one_of_a_dead_worker_is_lost_in_time():
+def test_a_call_that_was_not_made_costs_nothing():
     async def work(open_one):
-        where = endpoint(in_flight=2, tokens_per_minute=6000, timeout_seconds=0.3)
-        one = open_one(where)
+        one = open_one(endpoint(tokens_per_minute=6000))
         async with one.permit(1000):
             pass
         await one._working
         assert state(one)["tokens"] == pytest.approx(1000, abs=30)
-        redis = Redis.from_url(config.redis_url())
-        redis.zadd(one._keys[1], {"dead-1": 0, "dead-2": time.time() * 1000 + 700})
+
+    run(work)
+
+
+async def killed(of: Limits) -> None:
+    """The worker is no more, with all its calls in flight."""
+    of._working.cancel()
+    await asyncio.gather(of._working, return_exceptions=True)
+    of._wake = lambda: None
+
+
+def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_one_count(monkeypatch):
+    monkeypatch.setattr(limits, "GONE_MS", 600)
+    monkeypatch.setattr(limits, "SPEAK_SECONDS", 0.1)
+
+    async def work(open_one):
+        where = endpoint(in_flight=2, timeout_seconds=600)
+        slow, dead, other = open_one(where), open_one(where), open_one(where)
+        calls = [asyncio.create_task(call(one, seconds=1.5)) for one in (slow, dead)]
+        await asyncio.sleep(0.1)
+        await killed(dead)
         began = time.monotonic()
-        await asyncio.gather(call(one), call(one))
-        assert time.monotonic() - began < 2
+        await call(other)
+        assert 0.4 < time.monotonic() - began < 1
+        # The slow one is alive: it has its call in flight as long as that takes.
+        await asyncio.gather(*(call(other, seconds=0.05) for _ in range(4)))
+        assert not calls[0].done()
+        assert await most_at_once([other], 4, 0.02) == 1
+        await calls[0]
+        assert await most_at_once([other], 4, 0.02) == 2
+        calls[1].cancel()
+        dead._over.clear()
+
+    run(work)
+
+
+def test_a_probe_that_dies_with_its_worker_is_followed_by_another(monkeypatch):
+    monkeypatch.setattr(limits, "FIRST_REST_MS", 200)
+    monkeypatch.setattr(limits, "GONE_MS", 400)
+
+    async def work(open_one):
+        where = endpoint(timeout_seconds=600)
+        one, other = open_one(where), open_one(where)
+        for _ in range(limits.NEWEST):
+            await call(one, "failed")
+        await asyncio.sleep(0.25)
+        probe = asyncio.create_task(call(one, seconds=60))
+        await asyncio.sleep(0.05)
+        await killed(one)
+        await asyncio.wait_for(call(other), 3)
+        assert state(other)["open_for"] == 0
+        probe.cancel()
+        one._over.clear()
 
     run(work)
 
