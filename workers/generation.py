@@ -1,10 +1,12 @@
 """The generation worker: runs, imports and reviews. It holds the encoder and the pools for its process."""
 
+import gc
 import logging
 import threading
 from functools import cache
 
 from celery.signals import worker_init, worker_ready, worker_shutting_down
+from threadpoolctl import threadpool_limits
 
 from app import config, queue
 from app.datasets import imports
@@ -22,6 +24,8 @@ from app.runs.teachers import reply_form
 from app.synth.types import Encoder
 from workers.polling import Poller
 
+# Products with a pool come often and are short: further threads would mostly spin in wait for the next one.
+threadpool_limits(1, user_api="blas")
 SHUTDOWN = threading.Event()
 _loading = threading.Lock()
 
@@ -59,7 +63,14 @@ def encode(dataset_id: str) -> None:
 def _warm(**_) -> None:
     """Load the default encoder while nobody waits for it: it takes seconds."""
     name = config.settings().encoder
-    threading.Thread(target=lambda: tools().pools.any_encoder(name), name="warming", daemon=True).start()
+    threading.Thread(target=_load, args=(name,), name="warming", daemon=True).start()
+
+
+def _load(name: str) -> None:
+    tools().pools.any_encoder(name)
+    # What is here now stays: the collector need not look through all of torch again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @worker_init.connect

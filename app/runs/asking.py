@@ -25,7 +25,7 @@ MOST_TRIES, MOST_THROTTLED = 6, 60
 FIRST_DELAY, LONGEST_DELAY = 0.5, 60.0
 CROWDED_SECONDS = 1.0
 # Entries wait so long for each other, which is nothing beside a teacher's call; and so long for the database.
-GATHER_SECONDS, MOST_AT_ONCE, AGAIN_SECONDS = 0.01, 200, 1.0
+GATHER_SECONDS, MOST_AT_ONCE, AGAIN_SECONDS = 0.03, 200, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -202,6 +202,8 @@ class Asking:
             raise
         usage = served.reply.usage
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion
+        # Another call may go while this one is booked.
+        self.limits[prompt.by].give_back(permit)
         cost = self.teachers[prompt.by].endpoint.prices.cost(usage)
         paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost)
         await asyncio.shield(self.books.book(ledger.Settle(call.key, tries, paid)))

@@ -8,7 +8,7 @@ import numpy as np
 from app.synth.types import Encode
 
 # A reply's instructions are looked up at once: waiting this long for each other costs nothing beside a teacher's call.
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.03
 
 
 class Encoding:

@@ -61,6 +61,7 @@ class Permit:
     after: float = 0.0
     used: int | None = None
     alone: bool = False
+    given_back: bool = False
 
     @property
     def unused(self) -> int:
@@ -112,7 +113,7 @@ class Limits:
             yield one
         finally:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._give_back(one)
+                self.give_back(one)
             else:
                 future.cancel()
 
@@ -121,7 +122,11 @@ class Limits:
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
 
-    def _give_back(self, one: Permit) -> None:
+    def give_back(self, one: Permit) -> None:
+        """The call is over, and it is said how it went. The end of `permit` does the same for who has not."""
+        if one.given_back:
+            return
+        one.given_back = True
         if one.alone:
             self._alone.release()
         else:
@@ -138,7 +143,7 @@ class Limits:
                 self._waiting.popleft()
                 if future.done():
                     # Who waited has gone.
-                    self._give_back(one)
+                    self.give_back(one)
                 else:
                     future.set_result(None)
             if verdict == "away":

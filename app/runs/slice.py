@@ -26,7 +26,8 @@ from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+# After a batch has ended the next ones have so long to end, too, before all of them are followed by new ones.
+LOOK_SECONDS, MORE_SECONDS = 1.0, 0.2
 GRACE = {"stopping": 15.0, "cancelling": 1.0}
 THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
@@ -126,7 +127,8 @@ class _Slice:
             return False
         if not seen.takes_calls and await self._lost_patience(seen):
             return False
-        done, _ = await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(self.tasks, timeout=MORE_SECONDS)
         for task in done:
             del self.tasks[task]
             if not task.cancelled() and task.exception():
