@@ -1,5 +1,6 @@
 """Snapshots and artifacts as files: a local directory by default, any fsspec address by configuration."""
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -12,6 +13,9 @@ import fsspec
 from app import config
 
 CHUNK = 1 << 20
+# What the system says (errno) when no more can be written, and when nothing can.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """How fast a run asks its teacher: `make bench-run`. The last line printed is one JSON object.
 
 The simulated teacher answers with a long-tailed latency (median 2 s) and has no limit. Compared with a bare asyncio
-loop of the same client in the same run: one generation worker at 200 in flight, two workers at 200 each. Then the
-memory of a worker over 20,000 completions.
+loop of the same client in the same run: one generation worker at 200 in flight. Two workers are compared with one at
+100 in flight for each, where the teacher's latency is what they wait for, and at 200 for each, where on two cores it is
+the processor. Then calls by method, and the memory of a worker over 20,000 completions.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from app.stack import Stack
 from app.stack.plan import environment, worker
 from bench import economy
 
-IN_FLIGHT = 200
+IN_FLIGHT, FEWER = 200, 100
 LATENCY, TAIL = "2.0", "0.6"
 WARM_SECONDS, MEASURED_SECONDS = 25, 40
 WANTED = {"share_of_bare_loop": 0.9, "two_workers_times_one": 1.8, "memory_growth_20k": 1.1}
@@ -195,6 +196,14 @@ def calls_by_method(rows: int) -> dict[str, float]:
         return {plan[0]: economy._measured(client, *plan)["calls_per_accepted"] for plan in plans}
 
 
+def _said(latency: tuple[str, ...], workers: int, each: int) -> dict:
+    with simulator(*latency) as url:
+        say(f"workers: {workers}, in flight for each: {each} …")
+        found = rate_of_runs(url, workers * each, workers)
+        say(f"  {json.dumps(found)}")
+    return found
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--completions", type=int, default=20_000, help="over which the memory is watched")
@@ -207,23 +216,16 @@ def main() -> None:
         say("a bare loop …")
         bare = asyncio.run(bare_loop(url))
         say(f"  {bare:.1f} requests/s")
-    with simulator(*latency) as url:
-        say("one worker …")
-        one = rate_of_runs(url, IN_FLIGHT, 1)
-        say(f"  {json.dumps(one)}")
-    with simulator(*latency) as url:
-        say("two workers …")
-        two = rate_of_runs(url, 2 * IN_FLIGHT, 2)
-        say(f"  {json.dumps(two)}")
+    rates = {(workers, each): _said(latency, workers, each) for each in (IN_FLIGHT, FEWER) for workers in (1, 2)}
+    one, two = rates[1, FEWER], rates[2, FEWER]
     found = {
         "bench": "run",
         "latency_median_s": float(LATENCY),
         "latency_tail_sigma": float(TAIL),
         "cores": psutil.cpu_count(),
         "bare_loop_requests_per_s": round(bare, 1),
-        "one_worker": one,
-        "two_workers": two,
-        "share_of_bare_loop": round(one["requests_per_s"] / bare, 3),
+        "rates": [{"workers": workers, "in_flight_each": each} | rate for (workers, each), rate in rates.items()],
+        "share_of_bare_loop": round(rates[1, IN_FLIGHT]["requests_per_s"] / bare, 3),
         "two_workers_times_one": round(two["requests_per_s"] / one["requests_per_s"], 3),
     }
     if not given.skip_methods:

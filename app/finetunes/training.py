@@ -1,6 +1,5 @@
 """One fine-tune from claim to artifacts: fetch the snapshot, run the recipe in a child, keep what it reports."""
 
-import errno
 import json
 import logging
 import shutil
@@ -227,9 +226,9 @@ def _keep(taken: Claim, artifacts: Path) -> list[dict]:
 def explain(error: Exception) -> tuple[str, str]:
     """(stop_reason, words) for a fault of ours. What the error says of paths and addresses stays in the log."""
     code = getattr(error, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT):
+    if code in storage.FULL:
         return "storage_full", "The disk is full. Make room, then start the fine-tune again."
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if code in storage.UNWRITABLE:
         return "storage_unwritable", "A directory can't be written; check the rights of SEEDBED_HOME and the storage."
     return "training_failed", f"The training failed ({type(error).__name__}). The log of the worker says more."
 

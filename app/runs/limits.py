@@ -101,6 +101,11 @@ class Limits:
             await asyncio.gather(self._working, return_exceptions=True)
         await self._redis.aclose()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait here for leave."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def permit(self, tokens: int) -> AsyncIterator[Permit]:
         """Wait until one more call of up to `tokens` may be made. Raises TeacherAway."""

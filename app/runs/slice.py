@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from app import config, queue
@@ -31,26 +32,36 @@ LOOK_SECONDS, MORE_SECONDS = 1.0, 0.2
 GRACE = {"stopping": 15.0, "cancelling": 1.0}
 THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
-# Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third.
-BATCHES_FOR_A_CALL = 4
+# Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third, and
+# fewer when much is turned away early. While nobody waits for leave there is room for more.
+BATCHES_FOR_A_CALL, MORE_FOR_A_CALL, MOST_FOR_A_CALL = 4, 0.25, 16
 # So that not all are at the same step: a hundred replies at once would all wait for the encoder.
 CLAIMS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker process brings: the pools with their encoder, teachers by name, and its own end."""
+    """What a worker process brings: the pools with their encoder, teachers by name, and its own end.
+
+    `at_work`: the runs that have a slice here which takes on new batches. `for_a_call`: by run, the calls that batches
+    could have under way for each that the teacher takes at once.
+    """
 
     pools: Pools
     teacher: Callable[[str], Teacher]
     shutdown: threading.Event
+    at_work: dict[str, "_Slice"] = field(default_factory=dict)
+    for_a_call: dict[str, float] = field(default_factory=dict)
 
 
 def work(run_id: str, tools: Tools) -> None:
     """Work on a run for a slice of time, and hand it on by another ring. A ring for nothing returns at once.
 
-    A slice that finds nothing to claim does not ring: others are at work, or the sweeper will know when.
+    A slice that finds nothing to claim does not ring: others are at work, or the sweeper will know when. A second
+    slice of the run in this process would only be in the way of the first.
     """
+    if run_id in tools.at_work:
+        return
     with transaction() as session:
         run = session.get(Run, run_id)
         if run is None or run.ended:
@@ -59,7 +70,13 @@ def work(run_id: str, tools: Tools) -> None:
     if planning.look(run_id, 0).takes_calls:
         encoder = _prepare(run_id, dataset, tools.pools)
         if encoder is not None:
-            asyncio.run(_Slice(run, dataset, tools, encoder).work())
+            one = _Slice(run, dataset, tools, encoder)
+            if tools.at_work.setdefault(run_id, one) is not one:
+                return
+            try:
+                asyncio.run(one.work())
+            finally:
+                one.leave()
     with transaction() as session:
         service.settle(session, store.locked_run(session, run_id))
 
@@ -121,6 +138,8 @@ class _Slice:
         seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room), most)
         for claim in seen.claims:
             self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
+        if self.tasks and len(seen.claims) < max(1, room) and not self._over():
+            self._make_room()
         if not self.tasks:
             if self.run.mode == "batch":
                 await asyncio.to_thread(queue.ring, queue.REMOTE, self.run.id)
@@ -145,10 +164,23 @@ class _Slice:
         if asked is None:
             return BATCHES_WITHOUT_TEACHER
         per_batch = METHODS[self.run.method].batch_size(drawing.options_of(self.run))
-        return max(2, -(-asked.endpoint.in_flight * BATCHES_FOR_A_CALL // per_batch))
+        for_a_call = self.tools.for_a_call.get(self.run.id, BATCHES_FOR_A_CALL)
+        return max(2, math.ceil(asked.endpoint.in_flight * for_a_call / per_batch))
+
+    def _make_room(self) -> None:
+        """All batches that there is room for are under way: if nobody waits for leave all the same, take more."""
+        if not any(one.waiting for one in self.batch.limits.values()):
+            before = self.tools.for_a_call.get(self.run.id, BATCHES_FOR_A_CALL)
+            self.tools.for_a_call[self.run.id] = min(MOST_FOR_A_CALL, before + MORE_FOR_A_CALL)
+
+    def leave(self) -> None:
+        """This slice takes on no new batches: another one may."""
+        if self.tools.at_work.get(self.run.id) is self:
+            del self.tools.at_work[self.run.id]
 
     async def _hand_on(self) -> None:
         """Ring at the end of the slice's time, while its last batches come home: nobody waits for them."""
+        self.leave()
         if not self.handed_on and not self.tools.shutdown.is_set():
             self.handed_on = True
             await asyncio.to_thread(queue.ring, queue.RUN, self.run.id)

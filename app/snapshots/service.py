@@ -1,11 +1,10 @@
 """Snapshots: ordered, written once, then only read."""
 
-import errno
 import logging
 
 from sqlalchemy.orm import Session
 
-from app import events, queue
+from app import events, queue, storage
 from app.access.service import Caller
 from app.db import transaction
 from app.errors import conflict, invalid, not_found
@@ -160,8 +159,8 @@ def _failed(taken: Claim, error: Exception) -> None:
 def explain(error: Exception) -> tuple[str, str]:
     """(stop_reason, words) for a failed export. What the error says of paths and addresses stays in the log."""
     code = getattr(error, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT):
+    if code in storage.FULL:
         return "storage_full", "The storage is full. Make room, then order the snapshot again."
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if code in storage.UNWRITABLE:
         return "storage_unwritable", "The storage can't be written. Check the rights of SEEDBED_STORAGE_URL."
     return "export_failed", f"The export failed ({type(error).__name__}). The log of the worker says more."

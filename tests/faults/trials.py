@@ -457,6 +457,63 @@ def _kill_at_the_training(trial: Trial) -> None:
         trial.findings.say("not_ended", f"fine-tune failed: {ended['stop_reason']} {ended['error']}")
 
 
+def _training_that_breaks(trial: Trial, breaks: Callable[[psutil.Process], None] | None, reasons: set[str]) -> None:
+    """A fine-tune in whose way something is put ends as failed, with a reason and words for it."""
+    ground = trial.ground
+    asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny", "hyperparameters": {"epochs": 1}}
+    made = ground.post("/v1/fine-tunes", asked)
+    until = time.monotonic() + 60
+    while breaks is not None and time.monotonic() < until:
+        if children := _trainings(ground):
+            time.sleep(trial.rng.uniform(0, 3))
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                breaks(children[0])
+            break
+        time.sleep(0.05)
+    ended = ground.wait(made, "fine-tunes")
+    if ended["status"] != "failed" or ended["stop_reason"] not in reasons or not ended["error"]:
+        words = f"{ended['status']}: {ended['stop_reason']}, {ended['error']}"
+        trial.findings.say("not_ended", f"a fine-tune that could not succeed {words}")
+    if _trainings(ground):
+        trial.findings.say("orphans", "a training that has ended has left a process")
+
+
+def _no_place_for_the_training(trial: Trial) -> None:
+    """The working directory can't be made."""
+    work = trial.ground.stack.home.path / "work"
+    aside = work.with_name("work-aside")
+    if there := work.exists():
+        work.rename(aside)
+    work.write_text("not a directory")
+    try:
+        _training_that_breaks(trial, None, {"storage_unwritable"})
+    finally:
+        work.unlink()
+        if there:
+            aside.rename(work)
+
+
+def _full_disk_at_the_training(trial: Trial) -> None:
+    """The model can't be written: a limit on the size of files stands in for a full disk, which needs a disk."""
+
+    def fill(child: psutil.Process) -> None:
+        child.rlimit(psutil.RLIMIT_FSIZE, (20_000, 20_000))
+
+    _training_that_breaks(trial, fill, {"storage_full"})
+
+
+def _no_memory_for_the_training(trial: Trial) -> None:
+    """The child gets no further memory, or is killed by whoever shares it out."""
+
+    def starve(child: psutil.Process) -> None:
+        if trial.rng.random() < 0.3:
+            child.kill()
+        else:
+            child.rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))
+
+    _training_that_breaks(trial, starve, {"not_enough_memory", "child_killed"})
+
+
 def _trainings(ground: Ground) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -524,5 +581,8 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
     "two_sweepers": _two_sweepers,
     "late_clock": _late_clock,
     "no_place_for_files": _no_place_for_files,
+    "no_place_for_the_training": _no_place_for_the_training,
+    "full_disk_at_the_training": _full_disk_at_the_training,
+    "no_memory_for_the_training": _no_memory_for_the_training,
     "pause_and_resume": _pause_and_resume,
 }

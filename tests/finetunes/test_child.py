@@ -135,6 +135,8 @@ def test_the_child_is_in_a_group_of_its_own(start):
         (OSError(errno.ENOSPC, "full", "/srv/secret"), "storage_full"),
         (OSError(errno.EDQUOT, "quota", "/srv/secret"), "storage_full"),
         (PermissionError(errno.EACCES, "denied", "/srv/secret"), "storage_unwritable"),
+        (OSError(errno.EFBIG, "a limit", "/srv/secret"), "storage_full"),
+        (NotADirectoryError(errno.ENOTDIR, "a file", "/srv/secret"), "storage_unwritable"),
         (OSError(errno.EIO, "broken", "/srv/secret"), "training_failed"),
         (RuntimeError("postgresql://user:secret@host"), "training_failed"),
     ],

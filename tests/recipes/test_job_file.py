@@ -67,6 +67,8 @@ def test_bad_job_is_refused_by_the_name_of_its_field(change, field):
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "not_enough_memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not_enough_memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage_full"),
+        (OSError(errno.EFBIG, "File too large"), "storage_full"),
+        (RuntimeError("can't start new thread"), "not_enough_memory"),
         (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "storage_full"),
         (Failure("diverged", "…"), "diverged"),
     ],

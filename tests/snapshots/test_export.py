@@ -56,6 +56,7 @@ def test_the_digest_is_over_the_sorted_names_and_digests_of_the_files():
         (OSError(errno.EDQUOT, "quota", "/srv/secret"), "storage_full"),
         (OSError(errno.EROFS, "read-only", "/srv/secret"), "storage_unwritable"),
         (PermissionError(errno.EACCES, "denied", "/srv/secret"), "storage_unwritable"),
+        (NotADirectoryError(errno.ENOTDIR, "a file", "/srv/secret"), "storage_unwritable"),
         (OSError(errno.EIO, "broken", "/srv/secret"), "export_failed"),
         (RuntimeError("postgresql://user:secret@host"), "export_failed"),
     ],

@@ -2,8 +2,15 @@
 
 import errno
 
-MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
-STORAGE_SIGNS = ("no space left on device", "disk quota exceeded")
+MEMORY_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "bad_alloc",
+    "can't start new thread",
+)
+STORAGE_SIGNS = ("no space left on device", "disk quota exceeded", "file too large")
 
 
 class Failure(Exception):
@@ -28,9 +35,12 @@ def classify(error: BaseException) -> Failure | None:
     if isinstance(error, Failure):
         return error
     text = str(error).lower()
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(s in text for s in STORAGE_SIGNS):
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        s in text for s in STORAGE_SIGNS
+    ):
         return Failure(
-            "storage_full", "The disk ran full while writing the artifacts. Free some space and start again."
+            "storage_full",
+            "The disk ran full while writing the artifacts, or a limit on files was met. Make room and start again.",
         )
     if isinstance(error, MemoryError) or any(s in text for s in MEMORY_SIGNS):
         return Failure(
