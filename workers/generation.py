@@ -13,7 +13,7 @@ from app.datasets import imports
 from app.datasets.pools import Pools
 from app.db import transaction
 from app.providers.batches import Batches
-from app.providers.encoder import EncoderError, Wanted, load
+from app.providers.encoder import EncoderError, Wanted, dtype_of, load
 from app.providers.teacher import Endpoint, Teacher
 from app.reviews import service as reviews
 from app.reviews import work as reviewing
@@ -63,10 +63,10 @@ def encode(dataset_id: str) -> None:
 def _warm(**_) -> None:
     """Load the default encoder while nobody waits for it: it takes seconds."""
     name = config.settings().encoder
-    threading.Thread(target=_load, args=(name,), name="warming", daemon=True).start()
+    threading.Thread(target=_warm_up, args=(name,), name="warming", daemon=True).start()
 
 
-def _load(name: str) -> None:
+def _warm_up(name: str) -> None:
     tools().pools.any_encoder(name)
     # What is here now stays: the collector need not look through all of torch again and again.
     gc.collect()
@@ -100,13 +100,21 @@ def _tools() -> slice.Tools:
     return slice.Tools(Pools(encoder), teacher, SHUTDOWN)
 
 
-@cache
 def encoder(name: str, dtype: str | None) -> Encoder:
     """A configured encoder, loaded once in each dtype that datasets were encoded in."""
+    return _loaded(name, dtype or dtype_of(_wanted(name, None)))
+
+
+@cache
+def _loaded(name: str, dtype: str) -> Encoder:
+    return load(_wanted(name, dtype), config.settings().encoder_threads)
+
+
+def _wanted(name: str, dtype: str | None) -> Wanted:
     found = config.encoders().get(name)
     if found is None:
         raise EncoderError(f"no encoder {name!r} is configured here; it was when the dataset was made")
-    wanted = Wanted(
+    return Wanted(
         name=name,
         backend=found.backend,
         source=found.base_url or found.path or found.hub,
@@ -117,7 +125,6 @@ def encoder(name: str, dtype: str | None) -> Encoder:
         dimensions=found.dimensions,
         timeout_seconds=found.timeout_seconds,
     )
-    return load(wanted, config.settings().encoder_threads)
 
 
 def teacher(name: str) -> Teacher:

@@ -48,7 +48,7 @@ def load(wanted: Wanted, threads: int = 0) -> Encoder:
     if wanted.backend == "endpoint":
         return _endpoint(wanted)
     path = str(_bundled()) if wanted.source == BUNDLED else wanted.source
-    dtype = _dtype(wanted.dtype)
+    dtype = dtype_of(wanted)
     model = _model(wanted, path, dtype, threads)
     identity = {
         "name": wanted.name,
@@ -106,9 +106,12 @@ def _on_openvino(wanted: Wanted, model, dtype: str) -> Encode:
         raise EncoderError(f"{words} ({error})") from error
 
 
-def _dtype(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
+def dtype_of(wanted: Wanted) -> str:
+    """What the model is computed in, with `auto` decided for this processor."""
+    if wanted.backend == "endpoint":
+        return "provider"
+    if wanted.dtype != "auto":
+        return wanted.dtype
     import torch
 
     # Without these instructions bfloat16 is emulated, and slower than float32.
@@ -152,7 +155,7 @@ def _endpoint(wanted: Wanted) -> Encoder:
         "name": wanted.name,
         "backend": "endpoint",
         "revision": wanted.model,
-        "dtype": "provider",
+        "dtype": dtype_of(wanted),
         "pooling": "provider",
         "dimensions": wanted.dimensions,
     }

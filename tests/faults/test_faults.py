@@ -11,6 +11,7 @@ from tests.faults.trials import Ground, Trial
 SHORT = (
     *("kill_generation", "kill_one_of_two", "kill_teacher", "kill_at_the_export", "flush_and_kill_redis"),
     *("both_stores_away", "sleep_past_the_lease", "ring_twice", "late_clock", "no_place_for_files"),
+    "no_memory_for_the_training",
 )
 
 

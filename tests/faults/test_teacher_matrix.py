@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -70,8 +71,6 @@ def _start(client: httpx.Client, teacher: str) -> str:
 
 
 def _ended(client: httpx.Client, port: int, place: str) -> dict:
-    import time
-
     until = time.monotonic() + 240
     while (run := client.get(place).json())["status"] not in ENDED and time.monotonic() < until:
         time.sleep(0.3)

@@ -5,6 +5,7 @@ the witness, and our own ledger is what it is asked about.
 """
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from sqlalchemy import create_engine, text
 from app.stack import Stack
 from app.stack.plan import environment, worker
 from app.synth.pool import Pool
+from app.tables.jobs import Lease, Table
 
 FAST = {
     "SEEDBED_LEASE_SECONDS": "5",
@@ -36,6 +38,7 @@ FAST = {
 LATENCY = ("--latency", "0.15", "--latency-tail", "0.5")
 PATIENCE_SECONDS = 180
 CLOCK = Path(__file__).parent / "clock"
+UNDER_WAY = "'running', 'cancelling', 'leased', 'preparing'"
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -148,12 +151,14 @@ class Ground:
                     raise
             time.sleep(0.1)
 
-    def post(self, path: str, body: dict | None = None) -> dict:
-        """A POST that a key makes repeatable."""
+    def post(self, path: str, body: dict | None = None, content: str | None = None) -> dict:
+        """A POST that a key makes repeatable. `content`: rows, a JSON object a line."""
         key, until = {"Idempotency-Key": uuid.uuid4().hex}, time.monotonic() + 60
+        if content is not None:
+            key["Content-Type"] = "application/jsonl"
         while True:
             try:
-                answer = self.client.post(path, json=body, headers=key)
+                answer = self.client.post(path, json=body, content=content, headers=key)
                 if answer.status_code < 300:
                     return answer.json()
                 if answer.status_code not in (409, 503) or time.monotonic() > until:
@@ -301,7 +306,25 @@ class Trial:
         if more > 0:
             self.findings.say("paid_twice", f"{twice}, {run['usage']['unknown_requests']} unknown", more)
 
+    def _check_owners(self) -> None:
+        """What is being worked on has somebody who does, or gets somebody within a lease's time."""
+        until = time.monotonic() + 3 * float(FAST["SEEDBED_LEASE_SECONDS"])
+        while (left := self._without_owner()) and time.monotonic() < until:
+            time.sleep(0.5)
+        for name in left:
+            self.findings.say("not_ended", f"{name} is nobody's")
+
+    def _without_owner(self) -> list[str]:
+        found = []
+        for mapper in Table.registry.mappers:
+            if issubclass(mapper.class_, Lease):
+                query = f"SELECT id, status FROM {mapper.local_table.name} WHERE status IN ({UNDER_WAY})"
+                query += " AND (lease_expires_at IS NULL OR lease_expires_at < clock_timestamp())"
+                found += [f"{mapper.local_table.name} {id}, {status}," for id, status in self.ground.sql(query)]
+        return found
+
     def _check_rest(self) -> None:
+        self._check_owners()
         ground = self.ground
         id, digest, files = ground.snapshot
         if ground.get(f"/v1/snapshots/{id}")["digest"] != digest or ground._files(id) != files:
@@ -366,15 +389,37 @@ def _sleep_past_the_lease(trial: Trial) -> None:
 
 
 def _ring_twice(trial: Trial) -> None:
-    """Every message comes again, several times."""
+    """Every message comes again, several times: of the run, of an import, of a snapshot."""
+    ground = trial.ground
+    rows = [{"instruction": f"Name {number} of {trial.run['id']}.", "output": "One."} for number in range(20)]
+    lines = "\n".join(json.dumps(row) for row in rows)
+    imports = f"datasets/{trial.dataset['id']}/imports"
+    imported = ground.post(f"/v1/{imports}", content=lines)
+    exported = ground.post("/v1/snapshots", {"dataset_id": _fixed_dataset(ground), "include_seeds": True})
+    for _ in range(8):
+        _ring(ground, "generation.run", trial.run["id"])
+        _ring(ground, "generation.import", imported["id"])
+        _ring(ground, "exports.snapshot", exported["id"])
+        time.sleep(trial.rng.uniform(0, 0.3))
+    ended = ground.wait(exported, "snapshots")
+    if ended.get("digest") != ground.snapshot[1]:
+        trial.findings.say("snapshots_changed", f"{ended['status']}: {ended.get('digest')}")
+    ended = ground.wait(imported, imports)
+    if ended["status"] != "succeeded" or ended["accepted"] + ended["rejected"] != len(rows):
+        trial.findings.say("books_wrong", f"an import of {len(rows)} rows: {ended}")
+
+
+def _ring(ground: Ground, task: str, id: str) -> None:
     from celery import Celery
 
-    bell = Celery(broker=trial.ground.stack.redis_url)
-    bell.conf.broker_transport_options = {"global_keyprefix": "seedbed:"}
-    for _ in range(8):
-        bell.send_task("generation.run", args=[trial.run["id"]], queue="generation")
-        time.sleep(trial.rng.uniform(0, 0.3))
-    bell.close()
+    with Celery(broker=ground.stack.redis_url) as bell:
+        bell.conf.broker_transport_options = {"global_keyprefix": "seedbed:"}
+        bell.send_task(task, args=[id], queue=task.partition(".")[0])
+
+
+def _fixed_dataset(ground: Ground) -> str:
+    """The dataset of the snapshot that must never change."""
+    return ground.get(f"/v1/snapshots/{ground.snapshot[0]}")["dataset_id"]
 
 
 def _two_sweepers(trial: Trial) -> None:
@@ -425,10 +470,7 @@ def _both_stores_away(trial: Trial) -> None:
 def _kill_at_the_export(trial: Trial) -> None:
     """The exports worker dies while it writes; the snapshot is made all the same."""
     ground = trial.ground
-    made = ground.post(
-        "/v1/snapshots",
-        {"dataset_id": ground.get(f"/v1/snapshots/{ground.snapshot[0]}")["dataset_id"]} | {"include_seeds": True},
-    )
+    made = ground.post("/v1/snapshots", {"dataset_id": _fixed_dataset(ground), "include_seeds": True})
     time.sleep(trial.rng.uniform(0, 0.4))
     ground.kill("exports")
     ended = ground.wait(made, "snapshots")
@@ -441,6 +483,7 @@ def _kill_at_the_training(trial: Trial) -> None:
     ground = trial.ground
     asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny"}
     made = ground.post("/v1/fine-tunes", asked | {"hyperparameters": {"epochs": 1}})
+    _ring(ground, "finetuning.finetune", made["id"])
     until = time.monotonic() + 60
     while not (children := _trainings(ground)) and time.monotonic() < until:
         time.sleep(0.2)
@@ -530,7 +573,7 @@ def _no_place_for_files(trial: Trial) -> None:
     aside = files.with_name("files-aside")
     files.rename(aside)
     files.write_text("not a directory")
-    dataset = ground.get(f"/v1/snapshots/{ground.snapshot[0]}")["dataset_id"]
+    dataset = _fixed_dataset(ground)
     made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots", 60)
     files.unlink()
     aside.rename(files)

@@ -18,7 +18,7 @@ FAULTS = ("--fault", "server_error=0.05", "--fault", "invalid_json=0.03", "--bat
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
-    options = ("--batch-seconds", "1.5", *FAULTS)
+    options = ("--batch-seconds", "0.5", *FAULTS)
     only = ("postgres", "redis", "simulator", "api", "generation", "sweeper")
     home = tmp_path_factory.mktemp("batches")
     with Stack(home, only=only, durable=False, environment=FAST, simulator_options=options) as one:
@@ -40,7 +40,7 @@ def start(client: httpx.Client, **body) -> str:
             "dataset_id": made["id"],
             "teacher": "simulated",
             "mode": "batch",
-            "target": 25,
+            "target": 15,
             "seed": time.time_ns() % 10**6,
             **body,
         },
@@ -72,7 +72,7 @@ def stats(stack: Stack) -> dict:
 
 def check(run: dict, before: dict, after: dict) -> None:
     """The counts are exact, the price is half, and the teacher, who is the witness, billed nothing twice."""
-    assert (run["status"], run["stop_reason"], run["counts"]["accepted"]) == ("succeeded", "target_reached", 25), run
+    assert (run["status"], run["stop_reason"], run["counts"]["accepted"]) == ("succeeded", "target_reached", 15), run
     assert run["usage"]["in_flight"] == run["counts"]["in_flight"] == 0
     assert run["usage"]["unknown_requests"] == 0
     spent = (
