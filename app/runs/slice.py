@@ -144,7 +144,7 @@ class _Slice:
             if self.run.mode == "batch":
                 await asyncio.to_thread(queue.ring, queue.REMOTE, self.run.id)
             return False
-        if not seen.takes_calls and await self._lost_patience(seen):
+        if self._lost_patience(seen):
             return False
         await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         done, _ = await asyncio.wait(self.tasks, timeout=MORE_SECONDS)
@@ -188,12 +188,14 @@ class _Slice:
     def _over(self) -> bool:
         return self.tools.shutdown.is_set() or time.monotonic() - self.started > config.settings().slice_seconds
 
-    async def _lost_patience(self, seen: planning.Look) -> bool:
+    def _lost_patience(self, seen: planning.Look) -> bool:
         """Calls in flight may come home, for a while that depends on why we wait; a pause waits for all."""
+        if seen.takes_calls or seen.status == "pausing":
+            # A run that was paused and goes on is no longer about to end.
+            self.closing_since = None
+            return False
         self.closing_since = self.closing_since or time.monotonic()
         why = "cancelling" if seen.status == "cancelling" else "stopping"
-        if seen.status == "pausing":
-            return False
         return time.monotonic() - self.closing_since > GRACE[why]
 
     async def _cancel_all(self) -> None:
