@@ -17,6 +17,7 @@ from app.synth.types import Encode, Encoder
 BUNDLED = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH, ENDPOINT_BATCH = 32, 128
+WIDTH = 16
 ENDPOINT_TRIES, FIRST_DELAY = 5, 0.5
 
 
@@ -89,11 +90,30 @@ def _model(wanted: Wanted, path: str, dtype: str, threads: int):
 
 
 def _on_torch(model) -> Encode:
+    tokenise = model.preprocess
+    model.preprocess = lambda texts, **options: _widened(tokenise(texts, **options), model)
+
     def compute(texts: Sequence[str]) -> np.ndarray:
         found = model.encode(texts, batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
         return found.float().cpu().numpy()
 
     return compute
+
+
+def _widened(features: dict, model) -> dict:
+    """Token ids (texts, tokens) and their masks with padding up to a multiple of WIDTH tokens.
+
+    For every shape that it meets torch keeps compiled code: with few shapes a worker's memory stays as it is.
+    """
+    from torch.nn.functional import pad
+
+    width = features["input_ids"].shape[1]
+    more = -width % WIDTH
+    if width + more > (model.max_seq_length or width):
+        return features
+    fill = {"input_ids": model.tokenizer.pad_token_id or 0}
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in features]
+    return features | {name: pad(features[name], (0, more), value=fill.get(name, 0)) for name in names}
 
 
 def _on_openvino(wanted: Wanted, model, dtype: str) -> Encode:

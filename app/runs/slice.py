@@ -34,7 +34,7 @@ THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
 # Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third, and
 # fewer when much is turned away early. While nobody waits for leave there is room for more.
-BATCHES_FOR_A_CALL, MORE_FOR_A_CALL, MOST_FOR_A_CALL = 4, 0.25, 16
+BATCHES_FOR_A_CALL, MORE_FOR_A_CALL, MOST_FOR_A_CALL = 4, 0.25, 8
 # So that not all are at the same step: a hundred replies at once would all wait for the encoder.
 CLAIMS_AT_ONCE = 16
 

@@ -1,9 +1,12 @@
 """The bundled encoder: its digest, its vectors, and what is said when it can't be used."""
 
 import json
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
 from app.providers import encoder
 from tests.fakes import ScriptedServer, hash_encoder
@@ -64,6 +67,30 @@ def test_backends_and_dtypes_agree_and_say_how_they_were_made(encode, backend, d
     vectors = made.encode(TEXTS)
     assert vectors.dtype == np.float32 and made.encode([]).shape == (0, 384)
     assert (1 - (vectors * reference).sum(axis=1)).max() < close
+
+
+def test_texts_are_padded_to_few_widths_which_changes_nothing():
+    made = encoder.load(encoder.Wanted(encoder.BUNDLED, dtype="float32"))
+    lengths = range(1, 300, 13)
+    together = made.encode([" ".join(["tide"] * n) for n in lengths])
+    with patch.object(encoder, "WIDTH", 1):
+        for n, vector in zip(lengths, together, strict=True):
+            alone = made.encode([" ".join(["tide"] * n)])[0]
+            assert 1 - float(alone @ vector) < 1e-5
+
+
+def test_padding_goes_to_the_next_width_and_never_beyond_what_the_model_takes():
+    model = SimpleNamespace(max_seq_length=40, tokenizer=SimpleNamespace(pad_token_id=7))
+
+    def widths(tokens: int) -> dict:
+        ones = torch.ones(2, tokens, dtype=torch.int64)
+        return encoder._widened({"input_ids": ones, "attention_mask": ones, "prompt_length": 3}, model)
+
+    found = widths(17)
+    assert found["input_ids"].shape == found["attention_mask"].shape == (2, 32) and found["prompt_length"] == 3
+    assert found["input_ids"][0].tolist() == [1] * 17 + [7] * 15
+    assert found["attention_mask"].sum() == 34
+    assert [widths(n)["input_ids"].shape[1] for n in (16, 33, 40)] == [16, 33, 40]
 
 
 def endpoint(answer, dimensions=32):
