@@ -79,7 +79,7 @@ class Limits:
         # Another address or model under the same name is another teacher.
         whole = "\n".join((endpoint.base_url, endpoint.model))
         name = f"{endpoint.name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
-        self._keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "flight", "outcomes", "workers")]
+        self._keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "calls", "outcomes", "workers")]
         self._worker, self._in_flight = uuid.uuid4().hex, 0
         self._redis = redis.asyncio.from_url(
             config.redis_url(), socket_connect_timeout=1, socket_timeout=2, decode_responses=True
