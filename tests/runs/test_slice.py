@@ -415,3 +415,25 @@ def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
     assert (run.status, run.stop_reason, run.requests) == ("succeeded", "max_requests", 12)
     assert run.accepted == 3
     books_balance(run)
+
+
+def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(monkeypatch):
+    monkeypatch.setattr(slice, "transaction", lambda: pytest.fail("it looked at the run"))
+    tools = slice.Tools(None, None, threading.Event())
+    first = slice._Slice(None, None, tools, None)
+    tools.at_work["run_1"] = first
+    slice.work("run_1", tools)
+    # The first one takes on no new batches: the next ring finds the place free.
+    first.run = Run(id="run_1")
+    first.leave()
+    assert tools.at_work == {}
+
+
+def test_a_run_that_goes_on_after_a_pause_has_its_whole_time_to_end_later():
+    one = slice._Slice(None, None, None, None)
+    assert not one._lost_patience(planning.Look("running", "target_reached"))
+    one.closing_since -= 2 * slice.GRACE["stopping"]
+    assert one._lost_patience(planning.Look("running", "target_reached"))
+    for going_on in (planning.Look("pausing"), planning.Look("running")):
+        assert not one._lost_patience(going_on)
+        assert not one._lost_patience(planning.Look("running", "target_reached"))
