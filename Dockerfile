@@ -3,8 +3,7 @@ ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    SEEDBED_HOME=/srv/seedbed HF_HOME=/tmp/hf OMP_WAIT_POLICY=PASSIVE \
-    MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=262144
+    SEEDBED_HOME=/srv/seedbed HF_HOME=/tmp/hf OMP_WAIT_POLICY=PASSIVE
 RUN useradd --uid 10001 --create-home --home-dir /srv/seedbed seedbed \
     && install --directory --owner seedbed --group seedbed /srv/seedbed/files
 WORKDIR /build

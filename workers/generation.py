@@ -1,6 +1,5 @@
 """The generation worker: runs, imports and reviews. It holds the encoder and the pools for its process."""
 
-import ctypes
 import gc
 import logging
 import threading
@@ -38,7 +37,6 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 @queue.app.task(name=queue.RUN)
 def run(id: str) -> None:
     slice.work(id, tools())
-    _trim()
 
 
 @queue.app.task(name=queue.REMOTE)
@@ -90,13 +88,6 @@ def _poll(**_) -> None:
 @worker_shutting_down.connect
 def _stop(**_) -> None:
     SHUTDOWN.set()
-
-
-def _trim() -> None:
-    """Give free memory back to the system, where the C library can: it keeps what a slice's replies have left."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def tools() -> slice.Tools:

@@ -5,40 +5,41 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.runs.gathering import Gathering
 from app.synth.types import Encode
 
 # A reply's instructions are looked up at once: waiting this long for each other costs nothing beside a teacher's call.
-GATHER_SECONDS = 0.03
+GATHER_SECONDS, MOST_AT_ONCE = 0.03, 64
+# About a minute of a fast run: a text is asked for again when its batch is admitted. One forgotten is encoded again.
+MOST_KNOWN = 4096
 
 
 class Encoding:
-    """Use it in one event loop. Forgets nothing: it lives as long as a slice."""
+    """Use it in one event loop. One round after another: several at once would hold a thread each, and wait for the
+    encoder all the same."""
 
     def __init__(self, encode: Encode):
-        self._encode = encode
-        self._known: dict[str, asyncio.Future[np.ndarray]] = {}
-        self._waiting: list[str] = []
+        self._rounds: Gathering[str, np.ndarray] = Gathering(encode, GATHER_SECONDS, MOST_AT_ONCE)
+        self._known: dict[str, asyncio.Task[np.ndarray]] = {}
 
     async def one(self, text: str) -> np.ndarray:
         if text not in self._known:
-            self._known[text] = asyncio.get_running_loop().create_future()
-            self._waiting.append(text)
-            if len(self._waiting) == 1:
-                asyncio.create_task(self._work())  # noqa: RUF006 - the futures that it fills are awaited
+            self._forget_the_oldest()
+            self._known[text] = asyncio.create_task(self._encoded(text))
         # Shielded: one chain that is cancelled must not take the vector from the others.
         return await asyncio.shield(self._known[text])
 
     async def many(self, texts: Sequence[str]) -> list[np.ndarray]:
         return await asyncio.gather(*(self.one(text) for text in texts))
 
-    async def _work(self) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
-        texts, self._waiting = self._waiting, []
+    async def _encoded(self, text: str) -> np.ndarray:
         try:
-            vectors = await asyncio.to_thread(self._encode, texts)
-        except Exception as error:
-            for text in texts:
-                self._known.pop(text).set_exception(error)
-            return
-        for text, vector in zip(texts, vectors, strict=True):
-            self._known[text].set_result(vector)
+            return await self._rounds.ask(text)
+        except BaseException:
+            # Who asks next has another try.
+            self._known.pop(text, None)
+            raise
+
+    def _forget_the_oldest(self) -> None:
+        while len(self._known) >= MOST_KNOWN:
+            del self._known[next(iter(self._known))]

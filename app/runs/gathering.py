@@ -9,10 +9,14 @@ Answer = TypeVar("Answer")
 
 
 class Gathering(Generic[Asked, Answer]):
-    """`work` takes what was asked and gives the answers in the same order. Use it in one event loop."""
+    """`work` takes what was asked and gives the answers in the same order. Use it in one event loop.
 
-    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]]):
-        self._work = work
+    `seconds`: how long a round waits for more before it begins. `most`: how many it takes, so that the first need not
+    wait for all.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Answer]], seconds: float = 0.0, most: int = 2**31):
+        self._work, self._seconds, self._most = work, seconds, most
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._working: asyncio.Task | None = None
 
@@ -25,7 +29,8 @@ class Gathering(Generic[Asked, Answer]):
 
     async def _run(self) -> None:
         while self._waiting:
-            some, self._waiting = self._waiting, []
+            await asyncio.sleep(self._seconds)
+            some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 answers = await asyncio.to_thread(self._work, [asked for asked, _ in some])
             except Exception as error:

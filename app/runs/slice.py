@@ -34,9 +34,12 @@ THREADS = 16
 BATCHES_WITHOUT_TEACHER = 4
 # Calls that batches could have under way, for each that the teacher takes at once: in fact they have a third, and
 # fewer when much is turned away early. While nobody waits for leave there is room for more.
-BATCHES_FOR_A_CALL, MORE_FOR_A_CALL, MOST_FOR_A_CALL = 4, 0.25, 8
+BATCHES_FOR_A_CALL, MORE_FOR_A_CALL, MOST_FOR_A_CALL = 5, 0.5, 10
 # So that not all are at the same step: a hundred replies at once would all wait for the encoder.
 CLAIMS_AT_ONCE = 16
+# A new slice takes seconds until it has as many calls in flight as the one before: with no other run here to let pass,
+# one goes on for this many times its time.
+ALONE_TIMES = 10
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class _Slice:
     def __init__(self, run: Run, dataset: Dataset, tools: Tools, encoder: Encoder):
         self.run, self.dataset, self.tools, self.encoder = run, dataset, tools, encoder
         self.tasks: dict[asyncio.Task, Claim] = {}
-        self.started = time.monotonic()
+        self.started = self.made_room_at = time.monotonic()
         self.closing_since: float | None = None
         self.handed_on = False
 
@@ -138,7 +141,7 @@ class _Slice:
         seen = await asyncio.to_thread(planning.look, self.run.id, max(0, room), most)
         for claim in seen.claims:
             self.tasks[asyncio.create_task(batch.work(claim, self.batch))] = claim
-        if self.tasks and len(seen.claims) < max(1, room) and not self._over():
+        if len(self.tasks) >= most and not self._over():
             self._make_room()
         if not self.tasks:
             if self.run.mode == "batch":
@@ -146,7 +149,9 @@ class _Slice:
             return False
         if self._lost_patience(seen):
             return False
-        await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        # While batches only come home, nothing new depends on the first of them.
+        first = asyncio.ALL_COMPLETED if self._over() else asyncio.FIRST_COMPLETED
+        await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=first)
         done, _ = await asyncio.wait(self.tasks, timeout=MORE_SECONDS)
         for task in done:
             del self.tasks[task]
@@ -169,7 +174,11 @@ class _Slice:
 
     def _make_room(self) -> None:
         """All batches that there is room for are under way: if nobody waits for leave all the same, take more."""
-        if not any(one.waiting for one in self.batch.limits.values()):
+        if any(one.waiting for one in self.batch.limits.values()):
+            return
+        # Not again before it is seen what the last ones do.
+        if time.monotonic() - self.made_room_at > LOOK_SECONDS:
+            self.made_room_at = time.monotonic()
             before = self.tools.for_a_call.get(self.run.id, BATCHES_FOR_A_CALL)
             self.tools.for_a_call[self.run.id] = min(MOST_FOR_A_CALL, before + MORE_FOR_A_CALL)
 
@@ -186,7 +195,10 @@ class _Slice:
             await asyncio.to_thread(queue.ring, queue.RUN, self.run.id)
 
     def _over(self) -> bool:
-        return self.tools.shutdown.is_set() or time.monotonic() - self.started > config.settings().slice_seconds
+        if self.tools.shutdown.is_set() or self.handed_on:
+            return True
+        alone = len(self.tools.at_work) <= 1
+        return time.monotonic() - self.started > config.settings().slice_seconds * (ALONE_TIMES if alone else 1)
 
     def _lost_patience(self, seen: planning.Look) -> bool:
         """Calls in flight may come home, for a while that depends on why we wait; a pause waits for all."""

@@ -16,7 +16,7 @@ from app.tables.runs import Batch, Completion, RemoteBatch, Run
 
 OPEN = ("pending", "leased", "waiting")
 ACTIVE = ("queued", "running", "pausing", "cancelling")
-LIST_WHOLE_BELOW = 5000
+LIST_WHOLE_BELOW = 500
 
 
 def run(session: Session, project_id: str, id: str) -> Run:

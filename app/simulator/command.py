@@ -83,5 +83,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         typer.echo(f"Can't listen on {host}:{port}: {error.strerror}", err=True)
         raise typer.Exit(1) from error
+    # From the start line on a connection waits for the server instead of being refused.
+    listening.listen(2048)
     listening.set_inheritable(True)
     return listening

@@ -48,17 +48,12 @@ def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> tup
     return (*app, *pool, *quiet, *settings)
 
 
-# glibc keeps what large arrays and many threads leave behind. A worker grew 1.34 times over 18,000 calls with this, and
-# 1.62 times without; what was left was mostly torch's, for the shapes of the texts (app/providers/encoder.py).
-MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144"}
-
-
 def environment(changes: dict[str, str]) -> dict[str, str]:
     """What every process of the stack gets: the caller's environment with `changes`."""
     cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     # PASSIVE: threads that wait actively take the cores from the other processes of a full machine, and from each
     # other; a training of the demo beside two busy processes on two cores took 203 s with, and 43 s without.
-    defaults = {"OMP_NUM_THREADS": cores, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"} | MEMORY
+    defaults = {"OMP_NUM_THREADS": cores, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
     # SAFEPATH: a folder called `app` where the stack is started from must not stand in for ours.
     fixed = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     inherited = {name: value for name, value in os.environ.items() if name != "SEEDBED_API_KEY"}

@@ -79,6 +79,17 @@ def test_texts_are_padded_to_few_widths_which_changes_nothing():
             assert 1 - float(alone @ vector) < 1e-5
 
 
+def test_batches_come_in_few_heights_and_each_text_gets_its_own_vector():
+    made = encoder.load(encoder.Wanted(encoder.BUNDLED, dtype="float32"))
+    texts = [f"{'a very ' * (n % 5)}short text about the number {n}" for n in range(40)]
+    alone = np.concatenate([made.encode([text]) for text in texts])
+    for count in (1, 2, 7, 31, 32, 33, 40):
+        assert (1 - (made.encode(texts[:count]) * alone[:count]).sum(axis=1)).max() < 1e-5
+    heights = {count: encoder._height(count) for count in range(200)}
+    assert all(count <= height < count + 8 for count, height in heights.items())
+    assert {height % encoder.BATCH for height in heights.values()} == {0, 1, 4, 8, 16, 24}
+
+
 def test_padding_goes_to_the_next_width_and_never_beyond_what_the_model_takes():
     model = SimpleNamespace(max_seq_length=40, tokenizer=SimpleNamespace(pad_token_id=7))
 

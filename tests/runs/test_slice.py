@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from decimal import Decimal
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -427,6 +428,44 @@ def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(monkeypa
     first.run = Run(id="run_1")
     first.leave()
     assert tools.at_work == {}
+
+
+def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_none():
+    tools = slice.Tools(None, None, threading.Event())
+    one, another = (slice._Slice(None, None, tools, None) for _ in range(2))
+    tools.at_work["run_1"] = one
+    assert not one._over()
+    one.started -= config.settings().slice_seconds + 1
+    assert not one._over()
+    tools.at_work["run_2"] = another
+    assert one._over() and not another._over()
+    del tools.at_work["run_2"]
+    one.started -= config.settings().slice_seconds * slice.ALONE_TIMES
+    assert one._over()
+
+
+def test_one_that_has_handed_on_takes_no_batches_again():
+    tools = slice.Tools(None, None, threading.Event())
+    one = slice._Slice(None, None, tools, None)
+    one.handed_on = True
+    assert one._over()
+
+
+def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_once():
+    one = slice._Slice(Run(id="run_1"), None, slice.Tools(None, None, threading.Event()), None)
+    limit = SimpleNamespace(waiting=1)
+    one.batch = SimpleNamespace(limits={"teacher": limit})
+    one.made_room_at -= 2 * slice.LOOK_SECONDS
+    one._make_room()
+    assert one.tools.for_a_call == {}
+    limit.waiting = 0
+    one._make_room(), one._make_room()
+    grown = slice.BATCHES_FOR_A_CALL + slice.MORE_FOR_A_CALL
+    assert one.tools.for_a_call == {"run_1": grown}
+    for _ in range(100):
+        one.made_room_at -= 2 * slice.LOOK_SECONDS
+        one._make_room()
+    assert one.tools.for_a_call == {"run_1": slice.MOST_FOR_A_CALL}
 
 
 def test_a_run_that_goes_on_after_a_pause_has_its_whole_time_to_end_later():
