@@ -33,7 +33,7 @@ FAST = {
     "SEEDBED_LEASE_SECONDS": "5",
     "SEEDBED_SWEEP_SECONDS": "0.5",
     "SEEDBED_POLL_SECONDS": "3",
-    "SEEDBED_SLICE_SECONDS": "10",
+    "SEEDBED_SLICE_SECONDS": "1",
 }
 LATENCY = ("--latency", "0.15", "--latency-tail", "0.5")
 PATIENCE_SECONDS = 180
