@@ -5,9 +5,11 @@ the time until the sweeper rings again, and a second one finds nothing left to c
 """
 
 import logging
+import time
+from functools import cache
 
 from celery import Celery
-from kombu import Queue
+from kombu import Connection, Queue, pools
 from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
@@ -68,12 +70,26 @@ def _make_app() -> Celery:
 
 app = _make_app()
 
+# Workers wait long for a message. Who rings does not wait for a Redis that hangs, and leaves it alone for a while then.
+RING_TIMEOUT_SECONDS, QUIET_SECONDS = 2, 5
+_quiet_until = 0.0
+
+
+@cache
+def _bells(broker_url: str) -> Connection:
+    return app.connection_for_write(broker_url, transport_options={"socket_timeout": RING_TIMEOUT_SECONDS})
+
 
 def ring(task: str, id: str) -> bool:
-    """Send one doorbell. A Redis that is down is logged: the sweeper rings again from the row."""
+    """Send one doorbell. A Redis that is down or hangs is logged: the sweeper rings again from the row."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return False
     try:
-        app.send_task(task, args=[id], ignore_result=True)
+        with pools.producers[_bells(app.conf.broker_url)].acquire(block=True) as producer:
+            app.send_task(task, args=[id], ignore_result=True, producer=producer)
     except (OperationalError, OSError) as error:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
         log.warning("the doorbell %s for %s was not sent (%s); the sweeper will ring", task, id, error)
         return False
     return True

@@ -109,3 +109,19 @@ def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
     while (left := [pid for pid in everyone if psutil.pid_exists(pid)]) and time.monotonic() < until:
         time.sleep(0.2)
     assert left == []
+
+
+def test_the_api_takes_work_while_redis_hangs_and_the_work_is_done(slow, client):
+    dataset = client.post("/v1/datasets", json={"name": f"hung {uuid.uuid4()}", "seeds": {"bundled": "english"}}).json()
+    pid = slow.processes["redis"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        body = {"dataset_id": dataset["id"], "teacher": "simulated", "target": 5}
+        answers = [client.post("/v1/runs", json=body, timeout=10) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 202]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for answer in answers:
+        wait_until(client, answer.json()["id"], ended)
