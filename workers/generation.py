@@ -77,7 +77,7 @@ def _warm_up(name: str) -> None:
 def _poll(**_) -> None:
     """From the start: with Redis away the worker is never ready."""
     kinds = {
-        runs.waiting: run,
+        runs.waiting: lambda id: slice.work(id, tools(), in_turn=True),
         remote.waiting: remote_batches,
         imports.waiting: import_rows,
         reviews.waiting: review,

@@ -1,4 +1,4 @@
-"""A slice of a run: what one ring of the doorbell does, for about half a minute."""
+"""A slice of a run: what one ring of the doorbell does, for half a minute, or some minutes where no other run waits."""
 
 import asyncio
 import logging
@@ -57,8 +57,10 @@ class Tools:
     for_a_call: dict[str, float] = field(default_factory=dict)
 
 
-def work(run_id: str, tools: Tools) -> None:
+def work(run_id: str, tools: Tools, in_turn: bool = False) -> None:
     """Work on a run for a slice of time, and hand it on by another ring. A ring for nothing returns at once.
+
+    `in_turn`: the caller works on one run after another, so that others may wait for this one unseen.
 
     A slice that finds nothing to claim does not ring: others are at work, or the sweeper will know when. A second
     slice of the run in this process would only be in the way of the first.
@@ -73,7 +75,7 @@ def work(run_id: str, tools: Tools) -> None:
     if planning.look(run_id, 0).takes_calls:
         encoder = _prepare(run_id, dataset, tools.pools)
         if encoder is not None:
-            one = _Slice(run, dataset, tools, encoder)
+            one = _Slice(run, dataset, tools, encoder, in_turn)
             if tools.at_work.setdefault(run_id, one) is not one:
                 return
             try:
@@ -95,8 +97,8 @@ def _prepare(run_id: str, dataset: Dataset, pools: Pools) -> Encoder | None:
 
 
 class _Slice:
-    def __init__(self, run: Run, dataset: Dataset, tools: Tools, encoder: Encoder):
-        self.run, self.dataset, self.tools, self.encoder = run, dataset, tools, encoder
+    def __init__(self, run: Run, dataset: Dataset, tools: Tools, encoder: Encoder, in_turn: bool = False):
+        self.run, self.dataset, self.tools, self.encoder, self.in_turn = run, dataset, tools, encoder, in_turn
         self.tasks: dict[asyncio.Task, Claim] = {}
         self.started = self.made_room_at = time.monotonic()
         self.closing_since: float | None = None
@@ -197,7 +199,7 @@ class _Slice:
     def _over(self) -> bool:
         if self.tools.shutdown.is_set() or self.handed_on:
             return True
-        alone = len(self.tools.at_work) <= 1
+        alone = not self.in_turn and len(self.tools.at_work) <= 1
         return time.monotonic() - self.started > config.settings().slice_seconds * (ALONE_TIMES if alone else 1)
 
     def _lost_patience(self, seen: planning.Look) -> bool:

@@ -444,6 +444,12 @@ def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_non
     assert one._over()
 
 
+def test_a_slice_of_runs_in_turn_gives_way_after_its_time():
+    one = slice._Slice(None, None, slice.Tools(None, None, threading.Event()), None, in_turn=True)
+    one.started -= config.settings().slice_seconds + 1
+    assert one._over()
+
+
 def test_one_that_has_handed_on_takes_no_batches_again():
     tools = slice.Tools(None, None, threading.Event())
     one = slice._Slice(None, None, tools, None)
