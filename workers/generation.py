@@ -9,6 +9,7 @@ from celery.signals import worker_init, worker_ready, worker_shutting_down
 from threadpoolctl import threadpool_limits
 
 from app import config, queue
+from app.calls.caller import endpoint
 from app.datasets import imports
 from app.datasets.pools import Pools
 from app.db import transaction
@@ -19,7 +20,6 @@ from app.reviews import service as reviews
 from app.reviews import work as reviewing
 from app.runs import remote, slice
 from app.runs import service as runs
-from app.runs.asking import endpoint
 from app.runs.teachers import reply_form
 from app.synth.types import Encoder
 from workers.polling import Poller

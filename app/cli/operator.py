@@ -71,8 +71,8 @@ def _checked(teacher: "TeacherConfig") -> bool:
     import asyncio
 
     from app import db
+    from app.calls.caller import endpoint
     from app.providers.checking import check
-    from app.runs.asking import endpoint
     from app.runs.teachers import UNCHECKED, keep
 
     found = asyncio.run(check(endpoint(teacher, UNCHECKED)))

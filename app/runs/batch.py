@@ -10,16 +10,18 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app import events
+from app.calls import ledger
+from app.calls.caller import TeacherCaller, TeacherUnavailable
+from app.calls.ledger_writer import LedgerWriter
+from app.calls.rate_limiter import RateLimiter, TeacherAway
 from app.datasets import admission
 from app.datasets.pools import Draft, Pools
 from app.db import transaction
 from app.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
-from app.runs import drawing, ledger, service, store
-from app.runs.asking import Asking, Books, TeacherUnavailable
+from app.runs import drawing, service, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
-from app.runs.limits import Limits, TeacherAway
 from app.synth.methods import METHODS
 from app.synth.pool import compared
 from app.synth.types import Batch, CallsEnded, Candidate, Rejection
@@ -39,8 +41,8 @@ class Work:
     run: Run
     dataset: Dataset
     teachers: Mapping[str, Teacher]
-    limits: Mapping[str, Limits]
-    books: Books
+    limits: Mapping[str, RateLimiter]
+    books: LedgerWriter
     pools: Pools
     encoding: Encoding
     screens: Gathering[Draft, Rejection | None]
@@ -53,7 +55,7 @@ async def work(claim: Claim, tools: Work) -> None:
     run_id = tools.run.id
     looking = Looking(claim.id, tools)
     try:
-        ask = Asking(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
+        ask = TeacherCaller(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
         candidates = await _propose(claim, tools, looking, ask)
         vectors = await _encode(candidates, tools)
         async with tools.admitting:
@@ -109,7 +111,7 @@ class Looking:
         return f"{self._batch_id}/{name}"
 
 
-async def _propose(claim: Claim, tools: Work, looking: Looking, ask: Asking) -> list[Candidate]:
+async def _propose(claim: Claim, tools: Work, looking: Looking, ask: TeacherCaller) -> list[Candidate]:
     batch = await asyncio.to_thread(_load, claim, tools)
     proposal = await METHODS[tools.run.method].propose(batch, ask, looking)
     return list(proposal.candidates)

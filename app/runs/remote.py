@@ -14,12 +14,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import config, events, queue
+from app.calls import ledger
 from app.db import transaction
 from app.ids import new_id
 from app.leases import Claim, LeaseLost, claim, fenced, free, heartbeat, release
 from app.providers.batches import Batches, Line
 from app.providers.teacher import TeacherRefused, TryAgain
-from app.runs import ledger, service, store
+from app.runs import service, store
 from app.synth.types import Reply
 from app.tables.runs import Completion, RemoteBatch, Run
 

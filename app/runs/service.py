@@ -7,11 +7,12 @@ from sqlalchemy.orm import Session
 
 from app import config, events, queue
 from app.access.service import Caller
+from app.calls import ledger
 from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.ids import new_id
 from app.leases import in_seconds
-from app.runs import checks, ledger, store
+from app.runs import checks, store
 from app.runs.schemas import MethodView, PreviewCreate, RunCreate, TeacherView, money
 from app.runs.teachers import reply_form
 from app.synth.methods import METHODS

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from app import config, queue
+from app.calls.ledger_writer import LedgerWriter
+from app.calls.rate_limiter import RateLimiter
 from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
 from app.leases import Claim, extend_all
 from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
-from app.runs.asking import Books
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
-from app.runs.limits import Limits
 from app.synth.methods import METHODS
 from app.synth.types import Encoder
 from app.tables.datasets import Dataset
@@ -107,8 +107,8 @@ class _Slice:
     async def work(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
-        books = Books(self.run.id)
-        opened = {teacher: Limits(teacher.endpoint) for teacher in set(teachers.values())}
+        books = LedgerWriter(self.run.id)
+        opened = {teacher: RateLimiter(teacher.endpoint) for teacher in set(teachers.values())}
         limits = {role: opened[teacher] for role, teacher in teachers.items()}
         beating = asyncio.create_task(self._heartbeat())
         encoding = Encoding(self.encoder.encode)

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.calls.store import locked_run as locked_run
 from app.errors import not_found
 from app.leases import free
 from app.synth.forecast import Sample
@@ -31,12 +32,6 @@ def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, 
     if dataset_id:
         query = query.where(Run.dataset_id == dataset_id)
     return session.scalars(query.where(Run.id < after) if after else query).all()
-
-
-def locked_run(session: Session, id: str) -> Run | None:
-    """The run as it is now, held until this transaction ends. Take it before its batches and completions."""
-    query = select(Run).where(Run.id == id).with_for_update(key_share=True)
-    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
@@ -204,17 +199,6 @@ def drop_open_batches(session: Session, run_id: str) -> None:
         .where(Batch.run_id == run_id, Batch.status.in_(OPEN))
         .values(status="dropped", lease_owner=None, lease_expires_at=None, lease_token=Batch.lease_token + 1)
     )
-
-
-def completions_locked(session: Session, keys: Sequence[str]) -> dict[str, Completion]:
-    query = select(Completion).where(Completion.key.in_(keys)).order_by(Completion.key).with_for_update()
-    return {row.key: row for row in session.scalars(query.execution_options(populate_existing=True))}
-
-
-def open_completions(session: Session, run_id: str) -> Sequence[Completion]:
-    """Those that hold a reservation."""
-    query = select(Completion).where(Completion.run_id == run_id, Completion.status.in_(("waiting", "sent")))
-    return session.scalars(query.with_for_update()).all()
 
 
 def waiting_calls(session: Session, run_id: str, most: int) -> Sequence[Completion]:

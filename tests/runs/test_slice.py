@@ -16,6 +16,8 @@ from sqlalchemy import func, select
 from app import config, queue
 from app.access import service as access
 from app.access.service import Caller
+from app.calls.ledger_writer import LedgerWriter
+from app.calls.rate_limiter import RateLimiter
 from app.datasets import service as datasets
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
@@ -23,10 +25,8 @@ from app.db import transaction
 from app.errors import AppError
 from app.leases import in_seconds
 from app.runs import batch, planning, service, slice, store
-from app.runs.asking import Books
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
-from app.runs.limits import Limits
 from app.runs.schemas import RunCreate
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Completion, Run
@@ -213,9 +213,9 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
     async def work(claim, admit):
         asked = teacher("t")
         who = {"teacher": asked, "judge": asked}
-        limits = dict.fromkeys(who, Limits(asked.endpoint))
+        limits = dict.fromkeys(who, RateLimiter(asked.endpoint))
         screens = Gathering(partial(tools.pools.screen, dataset.id))
-        shared = (Books(run.id), tools.pools, Encoding(hash_encoder), screens, asyncio.Lock())
+        shared = (LedgerWriter(run.id), tools.pools, Encoding(hash_encoder), screens, asyncio.Lock())
         work_tools = batch.Work(run, dataset, who, limits, *shared)
         original, batch._admit = batch._admit, admit
         try:
@@ -290,9 +290,9 @@ def test_cancel_takes_effect_soon_and_keeps_what_was_accepted(start):
 
 
 def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start, monkeypatch):
-    from app.runs import asking
+    from app.calls import caller as teacher_caller
 
-    monkeypatch.setattr(asking, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(teacher_caller, "FIRST_DELAY", 0.001)
     away = threading.Event()
     away.set()
     script = Scripted(lambda body, count: (500, {}, error("x", "out of order")) if away.is_set() else None)
@@ -316,9 +316,9 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start, mon
 
 
 def test_a_teacher_that_is_away_too_long_fails_the_run(start, monkeypatch):
-    from app.runs import asking
+    from app.calls import caller as teacher_caller
 
-    monkeypatch.setattr(asking, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(teacher_caller, "FIRST_DELAY", 0.001)
     id, tools = start(Scripted(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
     slice.work(id, tools)
     with transaction() as session:

@@ -1,6 +1,6 @@
 """How fast each teacher may be asked, by all workers together: its limits, its mood, and whether it is there at all.
 
-The state lies in Redis, in one script (limits.lua): calls in flight under a limit that grows while the teacher is
+The state lies in Redis, in one script (rate_limiter.lua): calls in flight under a limit that grows while the teacher is
 healthy and halves when it asks to slow down (additive increase, multiplicative decrease: Chiu and Jain 1989),
 requests and tokens per minute in buckets, and a circuit breaker. With Redis away each worker keeps to a share of its
 own that several of them can have at once.
@@ -27,7 +27,7 @@ from app.providers.teacher import Endpoint
 
 log = logging.getLogger(__name__)
 
-SCRIPT = (Path(__file__).parent / "limits.lua").read_text("utf-8")
+SCRIPT = (Path(__file__).parent / "rate_limiter.lua").read_text("utf-8")
 PREFIX = "seedbed:limits:"
 # Of the newest 20 calls within 30 s half have failed: rest 15 s, then twice as long each time, up to 5 minutes.
 NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS = 20, 30_000, 15_000, 300_000
@@ -71,7 +71,7 @@ class Permit:
         return 0 if self.used is None else self.tokens - self.used
 
 
-class Limits:
+class RateLimiter:
     """The limits of one teacher, for one event loop. One task asks Redis for all who wait here."""
 
     def __init__(self, endpoint: Endpoint):

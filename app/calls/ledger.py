@@ -15,9 +15,9 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.calls import store
 from app.db import transaction
 from app.leases import Claim, LeaseLost
-from app.runs import store
 from app.synth.text import storable
 from app.synth.types import CallsEnded, Reply, Usage
 from app.tables.runs import Batch, Completion, Run
@@ -41,7 +41,7 @@ class CeilingReached(CallsEnded):
         self.name = name
 
 
-class Crowded(Exception):
+class BudgetContention(Exception):
     """The reservations of calls in flight leave no room; some may be given back soon."""
 
 
@@ -111,7 +111,7 @@ def key_of(run_id: str, batch_id: str, position: str, base_url: str, request: di
 def begin(call: Call, claim: Claim) -> Reply | int:
     """The stored reply, or the number of the try for which the worst case is now reserved.
 
-    Raises LeaseLost, Stopped, Ending, Crowded, CeilingReached or Deferred.
+    Raises LeaseLost, Stopped, Ending, BudgetContention, CeilingReached or Deferred.
     """
     (found,) = book(call.run_id, [Begin(call, claim)])
     if isinstance(found, Exception):
@@ -208,7 +208,7 @@ class _Booking:
         row.cost_usd = Decimal(0)
 
     def _refusal(self, call: Call) -> Exception | None:
-        """Why the call can't be made, or None. Crowded while reservations, not payments, stand in its way."""
+        """Why the call can't be made, or None. BudgetContention while reservations, not payments, stand in its way."""
         run = self.run
         if run.status == "running" and run.stopping is not None:
             return Ending(run.id)
@@ -225,7 +225,7 @@ class _Booking:
         for name, used in spent.items():
             most = getattr(run, name)
             if most is not None and used + reserved[name] + wanted[name] > most:
-                return Crowded(run.id) if run.reserved_requests else CeilingReached(name)
+                return BudgetContention(run.id) if run.reserved_requests else CeilingReached(name)
         return None
 
     def settle(self, entry: Settle) -> None:

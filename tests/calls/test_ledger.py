@@ -10,12 +10,13 @@ from sqlalchemy import func, select
 
 from app.access import service as access
 from app.access.service import Caller
+from app.calls import ledger
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.ids import new_id
 from app.leases import Claim, LeaseLost, claim
-from app.runs import ledger, service, store
+from app.runs import service, store
 from app.synth.types import Reply, Usage
 from app.tables.runs import Batch, Completion, Run
 
@@ -150,14 +151,14 @@ def test_many_workers_at_once_stay_under_the_ceiling(database):
     def worker(n: int):
         try:
             begun.append(ledger.begin(call_of(run_id, held, str(n)), held))
-        except (ledger.Crowded, ledger.CeilingReached) as error:
+        except (ledger.BudgetContention, ledger.CeilingReached) as error:
             refused.append(error)
 
     threads = [threading.Thread(target=worker, args=(n,)) for n in range(24)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert (len(begun), len(refused)) == (10, 14)
-    assert all(isinstance(error, ledger.Crowded) for error in refused)
+    assert all(isinstance(error, ledger.BudgetContention) for error in refused)
 
 
 @pytest.mark.parametrize("change", ["pausing", "cancelling", "stopping"])

@@ -8,10 +8,10 @@ import pytest
 from redis import Redis
 
 from app import config
+from app.calls import rate_limiter
+from app.calls.rate_limiter import RateLimiter, TeacherAway
 from app.providers.prices import Prices
 from app.providers.teacher import Endpoint
-from app.runs import limits
-from app.runs.limits import Limits, TeacherAway
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -20,7 +20,7 @@ def endpoint(**more) -> Endpoint:
     return Endpoint(f"t-{uuid.uuid4().hex[:8]}", "http://x/v1", "m", "none", Prices(0, 0, 0), **more)
 
 
-async def call(of: Limits, outcome: str = "ok", after: float = 0.0, used: int = 10, seconds: float = 0.0) -> None:
+async def call(of: RateLimiter, outcome: str = "ok", after: float = 0.0, used: int = 10, seconds: float = 0.0) -> None:
     async with of.permit(100) as permit:
         await asyncio.sleep(seconds)
         permit.outcome, permit.after, permit.used = outcome, after, used
@@ -28,7 +28,7 @@ async def call(of: Limits, outcome: str = "ok", after: float = 0.0, used: int = 
     await of._working
 
 
-def state(of: Limits) -> dict[str, float]:
+def state(of: RateLimiter) -> dict[str, float]:
     found = Redis.from_url(config.redis_url(), decode_responses=True).hgetall(of._keys[0])
     return {name: float(value) for name, value in found.items() if name != "prober"}
 
@@ -37,8 +37,8 @@ def run(work):
     async def closed():
         opened = []
 
-        def open_one(where: Endpoint) -> Limits:
-            opened.append(Limits(where))
+        def open_one(where: Endpoint) -> RateLimiter:
+            opened.append(RateLimiter(where))
             return opened[-1]
 
         try:
@@ -50,10 +50,10 @@ def run(work):
     return asyncio.run(closed())
 
 
-async def most_at_once(workers: list[Limits], calls: int, seconds: float) -> int:
+async def most_at_once(workers: list[RateLimiter], calls: int, seconds: float) -> int:
     now = most = 0
 
-    async def one(of: Limits) -> None:
+    async def one(of: RateLimiter) -> None:
         nonlocal now, most
         async with of.permit(10) as permit:
             now += 1
@@ -126,12 +126,12 @@ def test_requests_and_tokens_per_minute():
 
 
 def test_the_breaker_opens_rests_asks_once_and_closes(monkeypatch):
-    monkeypatch.setattr(limits, "FIRST_REST_MS", 400)
+    monkeypatch.setattr(rate_limiter, "FIRST_REST_MS", 400)
 
     async def work(open_one):
         where = endpoint(in_flight=30)
         one, other = open_one(where), open_one(where)
-        for _ in range(limits.NEWEST):
+        for _ in range(rate_limiter.NEWEST):
             await call(one, "failed")
         with pytest.raises(TeacherAway) as away:
             await call(other)
@@ -178,7 +178,7 @@ def test_a_call_that_was_not_made_costs_nothing():
     run(work)
 
 
-async def killed(of: Limits) -> None:
+async def killed(of: RateLimiter) -> None:
     """The worker is no more, with all its calls in flight."""
     of._working.cancel()
     await asyncio.gather(of._working, return_exceptions=True)
@@ -186,8 +186,8 @@ async def killed(of: Limits) -> None:
 
 
 def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_one_count(monkeypatch):
-    monkeypatch.setattr(limits, "GONE_MS", 600)
-    monkeypatch.setattr(limits, "SPEAK_SECONDS", 0.1)
+    monkeypatch.setattr(rate_limiter, "GONE_MS", 600)
+    monkeypatch.setattr(rate_limiter, "SPEAK_SECONDS", 0.1)
 
     async def work(open_one):
         where = endpoint(in_flight=2, timeout_seconds=600)
@@ -211,13 +211,13 @@ def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_
 
 
 def test_a_probe_that_dies_with_its_worker_is_followed_by_another(monkeypatch):
-    monkeypatch.setattr(limits, "FIRST_REST_MS", 200)
-    monkeypatch.setattr(limits, "GONE_MS", 400)
+    monkeypatch.setattr(rate_limiter, "FIRST_REST_MS", 200)
+    monkeypatch.setattr(rate_limiter, "GONE_MS", 400)
 
     async def work(open_one):
         where = endpoint(timeout_seconds=600)
         one, other = open_one(where), open_one(where)
-        for _ in range(limits.NEWEST):
+        for _ in range(rate_limiter.NEWEST):
             await call(one, "failed")
         await asyncio.sleep(0.25)
         probe = asyncio.create_task(call(one, seconds=60))
