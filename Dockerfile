@@ -26,7 +26,7 @@ COPY . .
 RUN pip install -c constraints.txt --no-deps --force-reinstall .
 WORKDIR /srv/seedbed
 USER seedbed
-CMD ["celery", "-A", "app.queue:app", "worker", "-Q", "generation", "-I", "workers.generation", "--pool", "threads", \
+CMD ["celery", "-A", "app.jobs.queue:app", "worker", "-Q", "generation", "-I", "workers.generation", "--pool", "threads", \
      "-c", "4", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO"]
 
 FROM base AS training
@@ -35,6 +35,6 @@ COPY . .
 RUN pip install -c constraints.txt --no-deps --force-reinstall .
 WORKDIR /srv/seedbed
 USER seedbed
-CMD ["celery", "-A", "app.queue:app", "worker", "-Q", "finetuning", "-I", "workers.finetuning", "--pool", "prefork", \
+CMD ["celery", "-A", "app.jobs.queue:app", "worker", "-Q", "finetuning", "-I", "workers.finetuning", "--pool", "prefork", \
      "-c", "1", "--max-tasks-per-child", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", \
      "-l", "INFO", "--", "worker.pool_start_method=spawn"]

@@ -1,11 +1,9 @@
-"""The engine, transactions, and the session a request works in."""
+"""The engine and transactions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Annotated
 
-from fastapi import Depends
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -38,13 +36,3 @@ def transaction() -> Iterator[Session]:
 def after_commit(session: Session, action) -> None:
     """Run `action()` once this session's transaction is committed; never if it rolls back."""
     event.listen(session, "after_commit", lambda _: action(), once=True)
-
-
-def _request_session() -> Iterator[Session]:
-    with transaction() as session:
-        yield session
-
-
-# scope="function": the commit happens before the answer leaves, so that a client
-# which follows the Location at once finds the row.
-Db = Annotated[Session, Depends(_request_session, scope="function")]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from app import config, db, queue
+from app import config, db
+from app.jobs import queue
 from app.stack import Stack
 
 # Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.

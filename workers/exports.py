@@ -5,9 +5,9 @@ import threading
 
 from celery.signals import worker_init, worker_shutting_down
 
-from app import queue
+from app.jobs import queue
+from app.jobs.poller import Poller
 from app.snapshots import service
-from workers.polling import Poller
 
 SHUTDOWN = threading.Event()
 

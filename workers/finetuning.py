@@ -2,8 +2,8 @@
 
 import logging
 
-from app import queue
 from app.finetunes import training
+from app.jobs import queue
 from app.scorings import scoring
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

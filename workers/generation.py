@@ -8,11 +8,13 @@ from functools import cache
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 from threadpoolctl import threadpool_limits
 
-from app import config, queue
+from app import config
 from app.calls.caller import endpoint
 from app.datasets import imports
 from app.datasets.pools import Pools
 from app.db import transaction
+from app.jobs import queue
+from app.jobs.poller import Poller
 from app.providers.batches import Batches
 from app.providers.encoder import EncoderError, Wanted, dtype_of, load
 from app.providers.teacher import Endpoint, Teacher
@@ -22,7 +24,6 @@ from app.runs import remote, slice
 from app.runs import service as runs
 from app.runs.teachers import reply_form
 from app.synth.types import Encoder
-from workers.polling import Poller
 
 # Products with a pool come often and are short: further threads would mostly spin in wait for the next one.
 threadpool_limits(1, user_api="blas")

@@ -13,11 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import config, queue
+from app import config
 from app.access import store as access
 from app.datasets import imports
 from app.db import engine, transaction
 from app.finetunes import service as finetunes
+from app.jobs import queue
 from app.reviews import service as reviews
 from app.runs import service as runs
 from app.runs import store as run_store

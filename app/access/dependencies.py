@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.access import service
 from app.access.service import Caller
-from app.db import Db
+from app.api.session import Db
 from app.errors import AppError, invalid
 from app.tables.access import IdempotencyKey
 

@@ -11,7 +11,7 @@ from app.calls import ledger
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.config import TeacherConfig
-from app.leases import Claim
+from app.jobs.leases import Claim
 from app.providers.prices import Prices
 from app.providers.teacher import Endpoint, Teacher, TryAgain
 from app.synth.reply_forms import ReplyForm

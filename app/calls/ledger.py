@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.calls import store
 from app.db import transaction
-from app.leases import Claim, LeaseLost
+from app.jobs.leases import Claim, LeaseLost
 from app.synth.text import storable
 from app.synth.types import CallsEnded, Reply, Usage
 from app.tables.runs import Batch, Completion, Run

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app import config, events
+from app import config
 from app.access.dependencies import Authorized, OncePerKey
+from app.api import events_stream
+from app.api.session import Db
 from app.datasets import imports, neighbours, service, store
 from app.datasets.schemas import (
     DatasetCreate,
@@ -26,7 +28,6 @@ from app.datasets.schemas import (
     record_view,
     source_view,
 )
-from app.db import Db
 from app.errors import AppError
 from app.paging import After, Limit, Page, page
 from app.tables.datasets import Import
@@ -168,7 +169,7 @@ def import_events(
     after: Annotated[int, Query(ge=0)] = 0,
 ):
     store.import_of(session, caller.project_id, id, import_id)
-    return events.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
+    return events_stream.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
 
 
 @router.get("/datasets/{id}/sources", operation_id="listSources", response_model=Page[SourceView], tags=["imports"])

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy.orm import Session
 
-from app import config, events, queue, storage, working
+from app import config, storage
 from app.access.service import Caller
 from app.datasets import store
 from app.datasets.admission import Origin, admit
@@ -23,7 +23,8 @@ from app.datasets.service import seed_rows
 from app.db import transaction
 from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
-from app.leases import Claim, LeaseLost, fenced
+from app.jobs import event_log, queue, runner
+from app.jobs.leases import Claim, LeaseLost, fenced
 from app.synth import templates
 from app.synth.filters import check_instance
 from app.synth.pool import compared
@@ -214,7 +215,7 @@ def start(
     session.add(row)
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     queue.ring_after_commit(session, queue.IMPORT, id)
     return row
 
@@ -237,11 +238,11 @@ def temporary_file() -> IO[bytes]:
 
 def work(id: str, pools: Pools) -> None:
     """Admit the rows of an import, from where it stands, and end it. A second call finds nothing to claim."""
-    working.work(Import, id, lambda taken, beat: _admit_rows(taken, pools, beat), "import_failed")
+    runner.work(Import, id, lambda taken, beat: _admit_rows(taken, pools, beat), "import_failed")
 
 
 def waiting(session: Session) -> list[str]:
-    return working.waiting(session, Import)
+    return runner.waiting(session, Import)
 
 
 def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
@@ -251,7 +252,7 @@ def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
     try:
         encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
     except EncoderMismatch as error:
-        raise working.CannotGoOn("encoder_mismatch", str(error)) from error
+        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
     with storage.opened(row.file) as source:
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
@@ -263,7 +264,7 @@ def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
             else:
                 _admit_chunk(taken, row.kind, values, pools, dataset, encoder)
     with transaction() as session:
-        working.succeed(session, fenced(session, taken))
+        runner.succeed(session, fenced(session, taken))
     storage.delete(row.file)
 
 
@@ -282,7 +283,7 @@ def _count(session: Session, row: Import, done: int, accepted: int, rejected: Co
     row.accepted += accepted
     row.rejected += rejected.total()
     row.rejected_by_reason = dict(Counter(row.rejected_by_reason) + rejected)
-    events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
+    event_log.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
 
 
 def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools, dataset: Dataset, encoder: Encoder) -> None:
@@ -306,7 +307,7 @@ def _vectors(
     wrong = next((len(one) for one in given if one is not None and len(one) != encoder.identity["dimensions"]), None)
     if wrong is not None:
         words = f"Its embeddings have {wrong} dimensions; those of {dataset.encoder} have"
-        raise working.CannotGoOn("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
+        raise runner.CannotGoOn("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
     texts = [compared(dataset.scope, candidate) for candidate in candidates]
     distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, given, strict=True) if one is None) if t]
     known = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app import config, queue
+from app import config
 from app.access.service import Caller
 from app.datasets import store
 from app.datasets.admission import Origin, admit
@@ -22,6 +22,7 @@ from app.datasets.schemas import (
 )
 from app.errors import conflict, invalid
 from app.ids import new_id
+from app.jobs import queue
 from app.synth import templates
 from app.synth.seeds import SeedTask, bundled_tasks
 from app.synth.types import Candidate

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app import downloads, events
+from app import downloads
 from app.access.dependencies import Authorized, OncePerKey
-from app.db import Db
+from app.api import events_stream
+from app.api.session import Db
 from app.finetunes import service, store
 from app.finetunes.schemas import (
     ArtifactList,
@@ -66,7 +67,7 @@ def fine_tune_events(
 ):
     """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.fine_tune(session, caller.project_id, id)
-    return events.respond(request, id, after, limit, lambda s: s.get(FineTune, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(FineTune, id).ended)
 
 
 @router.get(

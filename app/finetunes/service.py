@@ -2,12 +2,13 @@
 
 from sqlalchemy.orm import Session
 
-from app import config, events, queue
+from app import config
 from app.access.service import Caller
 from app.errors import conflict, invalid, not_found
 from app.finetunes import store
 from app.finetunes.schemas import BaseModelView, FineTuneCreate
 from app.ids import new_id
+from app.jobs import event_log, queue
 from app.tables.finetunes import FineTune
 from app.tables.snapshots import Snapshot
 
@@ -32,7 +33,7 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
     session.add(row)
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     queue.ring_after_commit(session, queue.FINETUNE, row.id)
     return row
 
@@ -63,7 +64,7 @@ def cancel(session: Session, caller: Caller, id: str) -> FineTune:
         row.move("cancelling")
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     return row
 
 
@@ -72,7 +73,7 @@ def settle(session: Session) -> None:
     for row in store.cancelling_without_owner(session):
         row.move("cancelled", "cancelled")
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
 
 
 def artifact(session: Session, caller: Caller, id: str, name: str) -> dict:

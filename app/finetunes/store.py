@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.leases import free
+from app.jobs.leases import free
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
 

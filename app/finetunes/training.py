@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from app import config, events, storage
+from app import config, storage
 from app.db import transaction
 from app.finetunes import store
-from app.finetunes.child import Child
-from app.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
+from app.jobs import event_log
+from app.jobs.child import Child
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
 from app.snapshots import export
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
@@ -81,7 +82,7 @@ def _claim(id: str) -> Claim | None:
             if row.status == "queued":
                 row.move("running")
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
         return None if row.ended else claim(session, row)
 
 
@@ -209,7 +210,7 @@ def _note(taken: Claim, event: dict) -> None:
             values = {name: event[name] for name in METRICS if name in event}
             session.add(Metric(finetune_id=row.id, attempt=taken.attempt, step=event["step"], values=values))
         if kind in ("stage", "progress", "metrics", "base_model", "evaluation"):
-            events.emit(session, row, kind, **{name: value for name, value in event.items() if name != "event"})
+            event_log.emit(session, row, kind, **{name: value for name, value in event.items() if name != "event"})
 
 
 def _keep(taken: Claim, artifacts: Path) -> list[dict]:
@@ -243,7 +244,7 @@ def _close(taken: Claim, status: str, reason: str, words: str | None = None, **l
         # A cancellation that came while the training failed by itself is still a failure to tell.
         row.move(status, reason, words)
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
 
 
 def _end(taken: Claim, status: str, reason: str, words: str | None = None) -> None:

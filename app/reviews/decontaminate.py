@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app import events, working
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
-from app.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs import event_log, runner
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
 from app.reviews import store
 from app.synth.decontaminate import NgramIndex
 from app.synth.types import Encoder, Rejection
@@ -74,7 +74,7 @@ def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
     try:
         encoder = pools.prepare(dataset)
     except EncoderMismatch as error:
-        raise working.CannotGoOn("encoder_mismatch", str(error)) from error
+        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
     evaluation = Evaluation(items, asked["ngram"], asked["semantic_threshold"], encoder)
     seq = 0
     while True:
@@ -104,7 +104,7 @@ def _look_at_some(
         review = fenced(session, taken)
         store.insert_matches(session, [{"review_id": review.id} | match for match in found])
         review.done_rows += len(rows)
-        events.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
+        event_log.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
     return rows[-1].seq, len(rows)
 
 
@@ -135,7 +135,7 @@ def _end(session: Session, dataset: Dataset, review: Review, evaluation: Evaluat
         "items_too_short_for_ngrams": evaluation.grams.too_short if evaluation.grams is not None else 0,
         "action": action,
     }
-    working.succeed(session, review)
+    runner.succeed(session, review)
 
 
 def _still_in(session: Session, moves: Sequence[Move]) -> list[Move]:

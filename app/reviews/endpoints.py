@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app import events
 from app.access.dependencies import Authorized, OncePerKey
-from app.db import Db
+from app.api import events_stream
+from app.api.session import Db
 from app.paging import After, Limit, Page, page
 from app.reviews import service, store
 from app.reviews.evaluation import uploaded
@@ -98,7 +98,7 @@ def review_events(
 ):
     """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.review(session, caller.project_id, id)
-    return events.respond(request, id, after, limit, lambda s: s.get(Review, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Review, id).ended)
 
 
 @router.post(

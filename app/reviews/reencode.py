@@ -2,11 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from app import events, working
 from app.datasets import store as dataset_store
 from app.datasets.pools import ENCODE_AT_ONCE, Pools
 from app.db import transaction
-from app.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs import event_log, runner
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
 from app.reviews import store
 from app.synth.types import Encoder
 from app.tables.datasets import Dataset
@@ -34,7 +34,7 @@ def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
         dataset.encoder, dataset.encoding = review.settings["encoder"], encoder.identity
         dataset.pool_version += 1
         review.result = {"before": before, "after": encoder.identity}
-        working.succeed(session, review)
+        runner.succeed(session, review)
 
 
 def _encode_some(taken: Claim, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
@@ -49,7 +49,7 @@ def _encode_some(taken: Claim, dataset: Dataset, encoder: Encoder, after: str) -
         _keep(session, review, [row.id for row in rows], vectors)
         review.rows = store.count_encoded(session, dataset.id)
         review.done_rows += len(rows)
-        events.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
+        event_log.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
     return rows[-1].id, len(rows)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app import events, working
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import EncoderMismatch, Pools, look
 from app.db import transaction
-from app.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs import event_log, runner
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
 from app.reviews import store
 from app.synth.filters import PRESETS
 from app.synth.methods import METHODS
@@ -58,7 +58,7 @@ def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
     try:
         encoder = pools.prepare(dataset)
     except EncoderMismatch as error:
-        raise working.CannotGoOn("encoder_mismatch", str(error)) from error
+        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
     with transaction() as session:
         found = _Redeciding(session, session.get(Dataset, dataset.id), run, review, encoder, beat).decide(taken)
     with transaction() as session:
@@ -74,7 +74,7 @@ def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
         else:
             result = found.result(run, False)
         review.result = result
-        working.succeed(session, review)
+        runner.succeed(session, review)
 
 
 class _Redeciding:
@@ -207,4 +207,4 @@ def _progress(taken: Claim, done: int, rows: int) -> None:
     with transaction() as session:
         review = fenced(session, taken)
         review.done_rows, review.rows = done, rows
-        events.emit(session, review, "progress", done_rows=done, rows=rows)
+        event_log.emit(session, review, "progress", done_rows=done, rows=rows)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app import config, events, queue, working
+from app import config
 from app.access.service import Caller
 from app.datasets import service as datasets
 from app.datasets import store as dataset_store
 from app.errors import conflict, invalid
 from app.ids import new_id
+from app.jobs import event_log, queue, runner
 from app.reviews import store
 from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
 from app.runs import store as run_store
@@ -18,7 +19,7 @@ from app.tables.reviews import EvaluationSet, Review
 
 
 def waiting(session: Session) -> list[str]:
-    return working.waiting(session, Review)
+    return runner.waiting(session, Review)
 
 
 def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate) -> Review:
@@ -68,7 +69,7 @@ def _order(
     session.add(row)
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     queue.ring_after_commit(session, queue.REVIEW, row.id)
     return row
 

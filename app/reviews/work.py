@@ -1,8 +1,8 @@
 """One review from claim to end, by its kind."""
 
-from app import working
 from app.datasets.pools import Pools
 from app.db import transaction
+from app.jobs import runner
 from app.reviews import decontaminate, reencode, refilter
 from app.tables.reviews import Review
 
@@ -19,4 +19,4 @@ def work(id: str, pools: Pools) -> None:
         review = session.get(Review, id)
     if review is not None:
         do = _KINDS[review.kind]
-        working.work(Review, id, lambda taken, beat: do(taken, beat, pools), "review_failed")
+        runner.work(Review, id, lambda taken, beat: do(taken, beat, pools), "review_failed")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app import events
 from app.calls import ledger
 from app.calls.caller import TeacherCaller, TeacherUnavailable
 from app.calls.ledger_writer import LedgerWriter
@@ -17,7 +16,8 @@ from app.calls.rate_limiter import RateLimiter, TeacherAway
 from app.datasets import admission
 from app.datasets.pools import Draft, Pools
 from app.db import transaction
-from app.leases import Claim, LeaseLost, fenced, in_seconds, release
+from app.jobs import event_log
+from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
 from app.runs import drawing, service, store
 from app.runs.encoding import Encoding
@@ -162,7 +162,7 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         if run.stopping is None:
             run.stopping = _enough(session, run)
         session.flush()
-        events.emit(
+        event_log.emit(
             session,
             run,
             "progress",

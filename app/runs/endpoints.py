@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from app import events
 from app.access.dependencies import Authorized, OncePerKey
-from app.db import Db
+from app.api import events_stream
+from app.api.session import Db
 from app.paging import After, Limit, Page, page
 from app.runs import forecast, report, service, store
 from app.runs.schemas import (
@@ -108,7 +108,7 @@ def run_events(
 ):
     """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.run(session, caller.project_id, id)
-    return events.respond(request, id, after, limit, lambda s: s.get(Run, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Run, id).ended)
 
 
 @router.get("/runs/{id}/report", operation_id="getRunReport", response_model=ReportView, tags=["runs"])

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from app import events
 from app.db import transaction
 from app.ids import new_id
-from app.leases import Claim, claim
+from app.jobs import event_log
+from app.jobs.leases import Claim, claim
 from app.runs import drawing, store
 from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
@@ -46,7 +46,7 @@ def look(run_id: str, room: int, at_most: int = 2**31) -> Look:
             run.move("running")
             session.flush()
             session.refresh(run)
-            events.emit_status(session, run)
+            event_log.emit_status(session, run)
         if run.status == "running" and run.stopping is None:
             run.stopping = _ceiling(session, run)
         found = Look(run.status, run.stopping)

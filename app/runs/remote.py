@@ -13,11 +13,12 @@ from decimal import Decimal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import config, events, queue
+from app import config
 from app.calls import ledger
 from app.db import transaction
 from app.ids import new_id
-from app.leases import Claim, LeaseLost, claim, fenced, free, heartbeat, release
+from app.jobs import event_log, queue
+from app.jobs.leases import Claim, LeaseLost, claim, fenced, free, heartbeat, release
 from app.providers.batches import Batches, Line
 from app.providers.teacher import TeacherRefused, TryAgain
 from app.runs import service, store
@@ -58,7 +59,7 @@ def _gather(run_id: str) -> None:
             session.add(made)
             for row in rows:
                 row.remote_batch_id = made.id
-            events.emit(session, run, "remote_batch", id=made.id, requests=len(rows), status="preparing")
+            event_log.emit(session, run, "remote_batch", id=made.id, requests=len(rows), status="preparing")
 
 
 def _by_teacher(rows: Sequence[Completion]) -> Iterator[tuple[str, list[Completion]]]:
@@ -127,7 +128,7 @@ def _submit(taken: Claim, run: Run, batches: Batches) -> None:
         row.status, row.remote_id = "submitted", remote_id
         for call in store.calls_of_remote(session, taken.id):
             call.status = "sent"
-        events.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
+        event_log.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
 
 
 def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
@@ -184,7 +185,7 @@ def _finish(taken: Claim, answered: int, failed: int, words: str) -> None:
         ledger.book_in(session, run.id, left)
         row.status, row.answered, row.failed = "ended", answered, failed + len(left)
         row.error, row.finished_at = words or None, func.clock_timestamp()
-        events.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
+        event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
         store.wake_batches(session, run.id)
         service.settle(session, run)
         if not run.ended:

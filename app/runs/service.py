@@ -5,13 +5,14 @@ from decimal import Decimal
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app import config, events, queue
+from app import config
 from app.access.service import Caller
 from app.calls import ledger
 from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.ids import new_id
-from app.leases import in_seconds
+from app.jobs import event_log, queue
+from app.jobs.leases import in_seconds
 from app.runs import checks, store
 from app.runs.schemas import MethodView, PreviewCreate, RunCreate, TeacherView, money
 from app.runs.teachers import reply_form
@@ -70,7 +71,7 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     session.add(run)
     session.flush()
     session.refresh(run)
-    events.emit_status(session, run)
+    event_log.emit_status(session, run)
     queue.ring_after_commit(session, queue.RUN, run.id)
     return run
 
@@ -130,7 +131,7 @@ def pause_for_teacher(session: Session, run_id: str, words: str, seconds: float)
         return
     run.paused_for, run.resume_at = "teacher_unavailable", in_seconds(max(1.0, seconds))
     _move(session, run, "pausing")
-    events.emit(session, run, "waiting", reason="teacher_unavailable", words=words, seconds=round(seconds, 1))
+    event_log.emit(session, run, "waiting", reason="teacher_unavailable", words=words, seconds=round(seconds, 1))
     settle(session, run)
 
 
@@ -153,7 +154,7 @@ def stop(session: Session, run_id: str, reason: str) -> None:
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended and run.stopping is None:
         run.stopping = reason
-        events.emit(session, run, "stopping", reason=reason)
+        event_log.emit(session, run, "stopping", reason=reason)
 
 
 def fail(session: Session, run_id: str, reason: str, words: str) -> None:
@@ -187,7 +188,7 @@ def end(session: Session, run: Run, status: str, reason: str, words: str | None 
     run.in_flight, run.paused_for, run.resume_at = 0, None, None
     run.move(status, reason, words)
     session.flush()
-    events.emit_status(session, run)
+    event_log.emit_status(session, run)
 
 
 def waiting(session: Session) -> list[str]:
@@ -239,4 +240,4 @@ def _locked(session: Session, caller: Caller, id: str) -> Run:
 def _move(session: Session, run: Run, to: str) -> None:
     run.move(to)
     session.flush()
-    events.emit_status(session, run)
+    event_log.emit_status(session, run)

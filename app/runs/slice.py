@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from app import config, queue
+from app import config
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
-from app.leases import Claim, extend_all
+from app.jobs import queue
+from app.jobs.leases import Claim, extend_all
 from app.providers.teacher import Teacher
 from app.runs import batch, drawing, planning, service, store
 from app.runs.encoding import Encoding

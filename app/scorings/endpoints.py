@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app import events
 from app.access.dependencies import Authorized, OncePerKey
-from app.db import Db
+from app.api import events_stream
+from app.api.session import Db
 from app.paging import After, Limit, Page, page
 from app.scorings import service, store
 from app.scorings.schemas import ScoringCreate, ScoringView, scoring_view
@@ -56,4 +56,4 @@ def scoring_events(
 ):
     """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.scoring(session, caller.project_id, id)
-    return events.respond(request, id, after, limit, lambda s: s.get(Scoring, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Scoring, id).ended)

@@ -5,11 +5,12 @@ import logging
 import shutil
 from pathlib import Path
 
-from app import config, events
+from app import config
 from app.db import transaction
-from app.finetunes.child import Child
 from app.finetunes.training import Cancelled, TrainingFailed, explain, follow_to_end, patiently
-from app.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
+from app.jobs import event_log
+from app.jobs.child import Child
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
 from app.scorings import store
 from app.synth.formats import to_messages
 from app.tables.scorings import Scoring
@@ -59,7 +60,7 @@ def _claim(id: str) -> Claim | None:
             if row.status == "queued":
                 row.move("running")
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
         return None if row.ended else claim(session, row)
 
 
@@ -115,10 +116,10 @@ def _note(taken: Claim, beat: Heartbeat, event: dict) -> None:
             scores = event["scores"]
             store.add_scores(session, row.dataset_id, {one["id"]: _named(one) for one in scores})
             row.done_rows += len(scores)
-            events.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows)
+            event_log.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows)
         elif event.get("event") in ("stage", "base_model"):
             told = {name: value for name, value in event.items() if name != "event"}
-            events.emit(session, row, event["event"], **told)
+            event_log.emit(session, row, event["event"], **told)
 
 
 def _named(one: dict) -> dict[str, float]:
@@ -132,7 +133,7 @@ def _close(taken: Claim, status: str, reason: str, words: str | None = None, sum
         release(row)
         row.move(status, reason, words)
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
 
 
 def _end(taken: Claim, status: str, reason: str, words: str | None = None) -> None:

@@ -2,10 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from app import config, events, queue
+from app import config
 from app.access.service import Caller
 from app.errors import invalid
 from app.ids import new_id
+from app.jobs import event_log, queue
 from app.scorings import store
 from app.scorings.schemas import ScoringCreate
 from app.tables.scorings import Scoring
@@ -39,7 +40,7 @@ def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
     session.add(row)
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     queue.ring_after_commit(session, queue.SCORING, row.id)
     return row
 
@@ -56,7 +57,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Scoring:
         row.move("cancelling")
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     return row
 
 
@@ -65,4 +66,4 @@ def settle(session: Session) -> None:
     for row in store.cancelling_without_owner(session):
         row.move("cancelled", "cancelled")
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.leases import free
+from app.jobs.leases import free
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run
 from app.tables.scorings import Scoring

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app import downloads, events
+from app import downloads
 from app.access.dependencies import Authorized, OncePerKey
-from app.db import Db
+from app.api import events_stream
+from app.api.session import Db
 from app.paging import After, Limit, Page, page
 from app.snapshots import export, service, store
 from app.snapshots.schemas import SnapshotCreate, SnapshotView, snapshot_view
@@ -62,4 +63,4 @@ def snapshot_events(
     after: Annotated[int, Query(ge=0)] = 0,
 ):
     store.snapshot(session, caller.project_id, id)
-    return events.respond(request, id, after, limit, lambda s: s.get(Snapshot, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Snapshot, id).ended)

@@ -4,12 +4,13 @@ import logging
 
 from sqlalchemy.orm import Session
 
-from app import events, queue, storage
+from app import storage
 from app.access.service import Caller
 from app.db import transaction
 from app.errors import conflict, invalid, not_found
 from app.ids import new_id
-from app.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
+from app.jobs import event_log, queue
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
 from app.snapshots import choosing, export, store
 from app.snapshots.schemas import SnapshotCreate
 from app.tables.datasets import Dataset
@@ -41,7 +42,7 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     session.add(row)
     session.flush()
     session.refresh(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
     queue.ring_after_commit(session, queue.SNAPSHOT, row.id)
     return row
 
@@ -110,7 +111,7 @@ def _claim(id: str) -> Claim | None:
         else:
             return claim(session, row)
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
         return None if row.ended else claim(session, row)
 
 
@@ -131,14 +132,14 @@ def _write(taken: Claim, beat: Heartbeat) -> None:
         release(row)
         row.move("succeeded", "completed")
         session.flush()
-        events.emit_status(session, row)
+        event_log.emit_status(session, row)
 
 
 def _progress(taken: Claim, beat: Heartbeat, rows: int) -> None:
     if beat.lost.is_set():
         raise LeaseLost(taken.id)
     with transaction() as session:
-        events.emit(session, fenced(session, taken), "progress", rows=rows)
+        event_log.emit(session, fenced(session, taken), "progress", rows=rows)
 
 
 def _failed(taken: Claim, error: Exception) -> None:
@@ -151,7 +152,7 @@ def _failed(taken: Claim, error: Exception) -> None:
             if reason != "export_failed" or taken.attempt >= MOST_ATTEMPTS:
                 row.move("failed", reason, words)
                 session.flush()
-                events.emit_status(session, row)
+                event_log.emit_status(session, row)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", taken.id)
 

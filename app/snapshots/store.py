@@ -6,7 +6,7 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.leases import free
+from app.jobs.leases import free
 from app.tables.datasets import Dataset, Preference, Record
 from app.tables.runs import Run
 from app.tables.snapshots import Snapshot

@@ -43,7 +43,7 @@ def worker(name: str) -> Spec:
 
 
 def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> tuple[str, ...]:
-    app = (sys.executable, "-m", "celery", "-A", "app.queue:app", "worker", "-Q", queue, "-I", f"workers.{queue}")
+    app = (sys.executable, "-m", "celery", "-A", "app.jobs.queue:app", "worker", "-Q", queue, "-I", f"workers.{queue}")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", "-n", f"{queue}@%h")
     return (*app, *pool, *quiet, *settings)
 

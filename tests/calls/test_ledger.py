@@ -15,7 +15,7 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.ids import new_id
-from app.leases import Claim, LeaseLost, claim
+from app.jobs.leases import Claim, LeaseLost, claim
 from app.runs import service, store
 from app.synth.types import Reply, Usage
 from app.tables.runs import Batch, Completion, Run

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import func, select
 
-from app import config, queue
+from app import config
 from app.access import service as access
 from app.access.service import Caller
 from app.calls.ledger_writer import LedgerWriter
@@ -23,7 +23,8 @@ from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.errors import AppError
-from app.leases import in_seconds
+from app.jobs import queue
+from app.jobs.leases import in_seconds
 from app.runs import batch, planning, service, slice, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering

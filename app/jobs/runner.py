@@ -6,9 +6,9 @@ from collections.abc import Callable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import events
 from app.db import transaction
-from app.leases import Claim, Heartbeat, LeaseLost, claim, fenced, free, heartbeat, release
+from app.jobs import event_log
+from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, fenced, free, heartbeat, release
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def succeed(session: Session, row) -> None:
     """End a row that the caller has fenced."""
     row.move("succeeded", "completed")
     release(row)
-    events.emit_status(session, row)
+    event_log.emit_status(session, row)
 
 
 def waiting(session: Session, table: type) -> list[str]:
@@ -65,11 +65,11 @@ def _claim(table: type, id: str) -> Claim | None:
         if row.attempt >= MOST_ATTEMPTS:
             release(row)
             row.move("failed", "worker_lost", f"{row.attempt} workers were lost at it; see their logs.")
-            events.emit_status(session, row)
+            event_log.emit_status(session, row)
             return None
         if row.status == "queued":
             row.move("running")
-            events.emit_status(session, row)
+            event_log.emit_status(session, row)
         return claim(session, row)
 
 
@@ -80,6 +80,6 @@ def _fail(taken: Claim, reason: str, words: str, at_once: bool) -> None:
             release(row)
             if at_once or taken.attempt >= MOST_ATTEMPTS:
                 row.move("failed", reason, words)
-                events.emit_status(session, row)
+                event_log.emit_status(session, row)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", taken.id)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from app.finetunes.child import STDERR_BYTES, Child, environment
 from app.finetunes.training import explain
+from app.jobs.child import STDERR_BYTES, Child, environment
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 from redis import Redis
 
-from app import queue
+from app.jobs import queue
 
 
 def waiting(url: str) -> int:

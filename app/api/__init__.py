@@ -1,0 +1,1 @@
+"""What only HTTP needs and all slices share."""

@@ -1,0 +1,64 @@
+"""The log of a job over HTTP: a JSON list, or server-sent events that resume from `Last-Event-ID`.
+
+FastAPI streams server-sent events by itself from endpoints that are generators. These endpoints answer in two forms,
+so they use its response class and its encoder.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from sqlalchemy.orm import Session
+
+from app.db import transaction
+from app.jobs import event_log
+
+POLL_SECONDS, COMMENT_SECONDS = 0.5, 15
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def respond(request: Request, subject_id: str, after: int, limit: int, ended: Callable[[Session], bool]):
+    """The list, or with `Accept: text/event-stream` a stream from `Last-Event-ID` until the job has ended."""
+    if "text/event-stream" in request.headers.get("accept", ""):
+        last = request.headers.get("last-event-id", "")
+        start = int(last) if last.isdigit() else after
+        return EventSourceResponse(_stream(subject_id, start, ended), headers=HEADERS)
+    with transaction() as session:
+        events = event_log.read(session, subject_id, after, limit + 1)
+    data = events[:limit]
+    return JSONResponse({"data": data, "has_more": len(events) > limit, "next": str(data[-1]["seq"]) if data else None})
+
+
+async def _stream(subject_id: str, after: int, ended: Callable[[Session], bool]) -> AsyncIterator[bytes]:
+    silent = 0.0
+    while True:
+        events, over = await run_in_threadpool(_read_new, subject_id, after, ended)
+        for event in events:
+            after, silent = event["seq"], 0.0
+            yield _encode(event)
+        if over and len(events) < event_log.PAGE:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+        silent += POLL_SECONDS
+        if silent >= COMMENT_SECONDS:
+            silent = 0.0
+            yield KEEPALIVE_COMMENT
+
+
+def _read_new(subject_id: str, after: int, ended: Callable[[Session], bool]) -> tuple[list[dict], bool]:
+    """The events after this one, and whether the job has ended.
+
+    The end is read first, in a transaction of its own: what was written before it is then surely in the list.
+    """
+    with transaction() as session:
+        over = ended(session)
+    with transaction() as session:
+        return event_log.read(session, subject_id, after), over
+
+
+def _encode(event: dict) -> bytes:
+    return format_sse_event(id=str(event["seq"]), event=event["type"], data_str=json.dumps(event, ensure_ascii=False))

@@ -1,0 +1,19 @@
+"""The session that a request works in."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.orm import Session
+
+from app.db import transaction
+
+
+def _request_session() -> Iterator[Session]:
+    with transaction() as session:
+        yield session
+
+
+# scope="function": the commit happens before the answer leaves, so that a client
+# which follows the Location at once finds the row.
+Db = Annotated[Session, Depends(_request_session, scope="function")]
