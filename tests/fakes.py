@@ -1,5 +1,6 @@
 """Small stand-ins for the outside world."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -55,6 +56,23 @@ def encoders(encode=hash_encoder, **identity):
     facts = {"name": "fake", "backend": "fake", "revision": "1", "dtype": "float32", "pooling": "", "dimensions": 32}
     encoder = Encoder(encode, facts | identity)
     return lambda name, dtype: encoder
+
+
+class FakeClock:
+    """Seconds that pass only when a test says so: `clock()` reads them; `sleep` advances them and gives way."""
+
+    def __init__(self, now: float = 1000.0):
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
 
 
 class ScriptedServer:

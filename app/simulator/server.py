@@ -3,6 +3,8 @@
 import asyncio
 import hmac
 import json
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -19,6 +21,7 @@ from app.simulator.replies import Composer
 from app.simulator.tally import Tally
 
 LONGEST_HANG_SECONDS = 600
+Sleep = Callable[[float], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ class Settings:
     faults: FaultPlan = field(default_factory=FaultPlan)
 
 
-def build_server(settings: Settings) -> Starlette:
-    desk = Desk(settings)
+def build_server(
+    settings: Settings, clock: Callable[[], float] = time.monotonic, sleep: Sleep = asyncio.sleep
+) -> Starlette:
+    """`clock` gives seconds for the rate limits; `sleep` waits for the seconds of an answer."""
+    desk = Desk(settings, clock, sleep)
     batches = BatchDesk(desk.answer_in_batch, desk._check_key, settings.batch_seconds, settings.batch_expire)
     return Starlette(
         routes=[
@@ -60,13 +66,13 @@ def build_server(settings: Settings) -> Starlette:
 class Desk:
     """The state of one running teacher: its buckets, its prompt cache and its tally."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, clock: Callable[[], float], sleep: Sleep):
+        self.settings, self._sleep = settings, sleep
         self.composer = Composer(settings.seed, settings.near_duplicates)
         self.tally = Tally()
         self.cache = tokens.PromptCache()
-        self.requests = limits.Bucket(settings.requests_per_minute)
-        self.tokens = limits.Bucket(settings.tokens_per_minute)
+        self.requests = limits.Bucket(settings.requests_per_minute, clock)
+        self.tokens = limits.Bucket(settings.tokens_per_minute, clock)
 
     async def complete(self, request: Request) -> Response:
         self._check_key(request)
@@ -81,7 +87,7 @@ class Desk:
         if fault == "hang":
             return await self._hang(request)
         waited = faults.delay(self.settings.seed, digest, sight, self.settings.latency, self.settings.latency_tail)
-        await asyncio.sleep(waited)
+        await self._sleep(waited)
         if fault == "server_error":
             words = "The server had an error (a planned fault)."
             raise ApiError(500, words, "server_error", "server_error", outcome=fault)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.stack.guard import stop_groups
@@ -16,15 +17,43 @@ from app.stack.home import Home, StackError
 from app.stack.processes import Child, Spec, rotate, spawn
 
 GUARD = Path(__file__).with_name("guard.py")
-MAX_STARTS = 6
-# A process that lived this long has started well: its count begins again.
-SETTLED_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a process that ended by itself is started again, and when no more."""
+
+    max_starts: int = 6
+    first_delay_seconds: float = 0.5
+    longest_delay_seconds: float = 8.0
+    # A process that lived this long has started well: its count begins again.
+    settled_seconds: float = 60.0
+
+    def delay(self, starts: int) -> float:
+        """Seconds to wait before the next start of a process that was started `starts` times."""
+        return min(self.first_delay_seconds * 2 ** (starts - 1), self.longest_delay_seconds)
+
+    def next_start(self, starts: int, lived_seconds: float) -> int | None:
+        """The number of the next start; None where the process was started often enough."""
+        number = 1 if lived_seconds > self.settled_seconds else starts + 1
+        return number if number <= self.max_starts else None
 
 
 class Children:
-    """`lock` is the home's lock: the guard holds it too, so the home is free when the last process is gone."""
+    """`lock` is the home's lock: the guard holds it too, so the home is free when the last process is gone.
 
-    def __init__(self, home: Home, lock: int, say: Callable[[str], object]) -> None:
+    `clock` gives seconds, as time.monotonic does.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        lock: int,
+        say: Callable[[str], object],
+        restarts: RestartPolicy = RestartPolicy(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._restarts, self._clock = restarts, clock
         self.processes: dict[str, Child] = {}
         self.failure: StackError | None = None
         self.ended = threading.Event()
@@ -56,17 +85,17 @@ class Children:
             self._due.pop(name, None)
             self._tell("-", child.pid)
             _kill_group(child.pid)
-            starts = 1 if time.monotonic() - child.started > SETTLED_SECONDS else child.starts + 1
-            if starts > MAX_STARTS:
-                raise StackError(f"gave up after {MAX_STARTS} starts: {child.ending()}")
-            self._spawn(child.spec, starts)
+            number = self._restarts.next_start(child.starts, self._clock() - child.started)
+            if number is None:
+                raise StackError(f"gave up after {child.starts} starts: {child.ending()}")
+            self._spawn(child.spec, number)
 
     def _spawn(self, spec: Spec, starts: int) -> None:
         with self._mutex:
             if self.ended.is_set():
                 return
             child = self._starter.submit(spawn, spec, self._home.log(spec.name)).result()
-            child.starts = starts
+            child.starts, child.started = starts, self._clock()
             self.processes[spec.name] = child
             self._tell("+", *child.group)
 
@@ -74,20 +103,21 @@ class Children:
         """Until the stack ends: what ends by itself is started again, a little later each time."""
         while not self.ended.wait(0.25):
             try:
-                self._look()
+                self.watch_once()
             except StackError as error:
                 self.failure = error
                 self.stop()
 
-    def _look(self) -> None:
+    def watch_once(self) -> None:
+        """Start again what has ended and whose delay is over. Raises StackError when the stack has to end."""
         if self._guard.poll() is not None:
             raise StackError("the stack's guard process was ended from outside")
-        now = time.monotonic()
+        now = self._clock()
         for name, child in list(self.processes.items()):
             if child.alive:
                 continue
             if name not in self._due:
-                delay = min(0.5 * 2 ** (child.starts - 1), 8)
+                delay = self._restarts.delay(child.starts)
                 self._due[name] = now + delay
                 self._say(f"{child.ending().partition(chr(10))[0]} starting it again in {delay:g} s")
             elif now >= self._due[name]:
@@ -116,7 +146,7 @@ class Children:
             child.popen.poll()
 
     def _tell(self, sign: str, *numbers: int) -> None:
-        # A broken pipe: `_look` finds the guard gone and ends the stack.
+        # A broken pipe: `watch_once` finds the guard gone and ends the stack.
         with suppress(BrokenPipeError):
             print(sign, *map(int, numbers), file=self._guard.stdin, flush=True)
 

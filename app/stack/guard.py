@@ -13,9 +13,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-# By phase. A worker that is asked to end lets the calls in flight come home and gives its work back.
-POLITE_SECONDS = (6.5, 3.0)
-URGENT_SECONDS = 1.0
+
+class Patience(NamedTuple):
+    """How many seconds a process has after each signal; after the first one by phase.
+
+    A worker that is asked to end lets the calls in flight come home and gives its work back.
+    """
+
+    polite: tuple[float, float] = (6.5, 3.0)
+    urgent: float = 1.0
+    killed: float = 1.0
 
 
 class Group(NamedTuple):
@@ -27,11 +34,14 @@ class Group(NamedTuple):
     quit: int
 
 
-def stop_groups(groups: Iterable[Group], reap: Callable[[], object] = lambda: None) -> None:
+def stop_groups(
+    groups: Iterable[Group], reap: Callable[[], object] = lambda: None, patience: Patience = Patience()
+) -> None:
     """End the groups, phase by phase: asked, urged, killed. `reap` collects children that ended."""
     for phase in (0, 1):
         left = [group for group in groups if group.phase == phase]
-        for number, seconds in (("stop", POLITE_SECONDS[phase]), ("quit", URGENT_SECONDS), (None, 1.0)):
+        waits = (("stop", patience.polite[phase]), ("quit", patience.urgent), (None, patience.killed))
+        for number, seconds in waits:
             left = [group for group in left if alive(group.pgid, reap)]
             for group in left:
                 send(group, getattr(group, number) if number else signal.SIGKILL)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +27,12 @@ class Spec:
 
 @dataclass
 class Child:
-    """A started process. `starts` counts how often it was started in this stack."""
+    """A started process. `starts` counts how often it was started in this stack, `started` is the last time."""
 
     spec: Spec
     log: Path
     popen: subprocess.Popen
-    started: float = field(default_factory=time.monotonic)
+    started: float = 0.0
     starts: int = 1
 
     @property

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.stack import plan, postgres, redis, teacher
-from app.stack.children import Children
+from app.stack.children import Children, RestartPolicy
 from app.stack.home import Home, StackError, free_port, port_is_free
 from app.stack.processes import Child, launched, rotate, tail
 
 PREFERRED_PORT = 8000
-READY_SECONDS = 60.0
+# A loaded machine needs minutes. A process that ends meanwhile is noticed at once.
+READY_SECONDS = 300.0
+HOME_SECONDS = 12.0
 
 
 class Stack:
@@ -24,6 +26,7 @@ class Stack:
 
     `only` names the processes to start (see plan.ALL). A database_url, redis_url or config switches
     that part to a real one. `environment` goes to every process, `simulator_options` to the teacher.
+    `clock` and `sleep` are those of the time module.
     """
 
     def __init__(
@@ -40,6 +43,9 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         simulator_options: Sequence[str] = (),
         say: Callable[[str], object] = lambda line: None,
+        restarts: RestartPolicy = RestartPolicy(),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.home = Home(Path(home).resolve())
         self.only = frozenset(only)
@@ -50,6 +56,7 @@ class Stack:
         self.teacher_url: str | None = None
         self.durable, self.simulator_options, self.say = durable, tuple(simulator_options), say
         self.environment = dict(environment or {})
+        self._restarts, self._clock, self._sleep = restarts, clock, sleep
         self._children: Children | None = None
         self._lock: int | None = None
 
@@ -113,17 +120,17 @@ class Stack:
 
     def _take_home(self) -> None:
         self.home.path.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + 12
+        until = self._clock() + HOME_SECONDS
         while (lock := self.home.lock()) is None:
             state = self.home.read_state()
             # Without a living stack the lock is held by a guard that still clears up, or by one that starts.
-            if state or time.monotonic() > until:
+            if state or self._clock() > until:
                 where = f" at {state['url']}" if state else ""
                 raise StackError(f"A stack already runs on {self.home.path}{where}.")
-            time.sleep(0.1)
+            self._sleep(0.1)
         self._lock = lock
         self.home.prepare()
-        self._children = Children(self.home, lock, self.say)
+        self._children = Children(self.home, lock, self.say, self._restarts, self._clock)
 
     def _start_servers(self) -> None:
         env = plan.environment({})
@@ -191,12 +198,12 @@ class Stack:
         self.home.write_state(state | {"database_url": self.database_url, "redis_url": self.redis_url})
 
     def _until(self, name: str, probe: Callable[[], bool]) -> None:
-        until = time.monotonic() + READY_SECONDS
+        until = self._clock() + READY_SECONDS
         while not probe():
             self._children.check()
-            if time.monotonic() > until:
+            if self._clock() > until:
                 raise StackError(f"{name} was not ready after {READY_SECONDS:g} s. The logs are in {self.home.logs}.")
-            time.sleep(0.05)
+            self._sleep(0.05)
 
 
 def _ready(url: str) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PROCESS_SECONDS
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -26,4 +28,4 @@ def serve() -> Iterator[Callable[..., str]]:
     for process in running:
         process.terminate()
     for process in running:
-        assert process.wait(10) is not None
+        assert process.wait(PROCESS_SECONDS) is not None

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
 from app.stack import guard
 from app.stack.processes import LAUNCH, Spec, launched, spawn
+from tests.waiting import PROCESS_SECONDS, until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="uses the kernel's parent-death signal")
 root = pytest.mark.skipif(os.geteuid() != 0, reason="gives root away")
@@ -20,19 +21,17 @@ NOBODY = 65534
 def test_a_process_dies_with_the_parent_that_was_killed():
     code = (
         "import subprocess, sys, os, time\n"
-        f"argv = [sys.executable, {str(LAUNCH)!r}, str(os.getpid()), '15', '-', '--', '/bin/sleep', '60']\n"
+        f"argv = [sys.executable, {str(LAUNCH)!r}, str(os.getpid()), '15', '-', '--', '/bin/sleep', '600']\n"
         "child = subprocess.Popen(argv, start_new_session=True)\n"
-        "time.sleep(0.3); print(child.pid, flush=True); time.sleep(60)\n"
+        "print(child.pid, flush=True); time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
+    until(lambda: _program(child) == "sleep", message="launch.py has not become the program")
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 5
-    while _runs(child) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not _runs(child)
+    until(lambda: not _runs(child))
 
 
 def test_a_process_whose_parent_is_gone_already_does_not_begin():
@@ -62,10 +61,14 @@ def test_a_started_process_leads_a_group_and_writes_to_its_log(tmp_path):
     log = tmp_path / "one.log"
     spec = Spec("one", ("/bin/sh", "-c", "echo $WORD; exit 3"), env={**os.environ, "WORD": "hello"})
     child = spawn(spec, log)
-    assert child.popen.wait(5) == 3
+    assert child.popen.wait(PROCESS_SECONDS) == 3
     assert "ended with status 3" in child.ending()
     assert "hello" in child.ending()
     assert not guard.alive(child.pid, lambda: None)
+
+
+def _program(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def _runs(pid: int) -> bool:
