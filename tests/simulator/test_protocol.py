@@ -90,6 +90,11 @@ def test_a_key_that_is_asked_for(serve):
     assert found.value.code == "invalid_api_key"
 
 
+def test_an_answer_is_not_there_before_its_latency_is_over(serve):
+    with pytest.raises(openai.APITimeoutError):
+        ask(serve("--latency", "600"), DEMONSTRATIONS, timeout=1)
+
+
 def test_the_options_of_rate_reach_the_server(serve):
     url = serve("--requests-per-minute", "60", "--tokens-per-minute", "9000")
     headers = httpx.get(f"{url}/models", timeout=HTTP_SECONDS).headers
