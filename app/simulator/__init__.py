@@ -1,4 +1,4 @@
-"""A teacher that costs nothing: an OpenAI-protocol server of its own that composes its replies from parts.
+"""The simulated teacher: a server of its own that speaks the OpenAI protocol and composes its replies from parts.
 
-What it writes is plausible and consistent, and teaches a model nothing.
+The replies cost nothing. They are plausible and consistent, but a model learns nothing from them.
 """

@@ -1,4 +1,4 @@
-"""The command line of the simulated teacher; the main command mounts the same function."""
+"""The command line of the simulated teacher. The `seedbed` command mounts the same function."""
 
 import socket
 from typing import Annotated, Literal
@@ -6,41 +6,51 @@ from typing import Annotated, Literal
 import typer
 import uvicorn
 
-from app.simulator.faults import KINDS, FaultPlan, parse_faults
+from app.simulator.faults import FAULT_TYPES, FaultPlan, parse_faults
 from app.simulator.server import Settings, build_server
 
 
 def simulate_teacher(
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8099,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option(help="Replies and faults follow from it and the request alone.")] = 0,
-    latency: Annotated[float, typer.Option(min=0, help="Median seconds of an answer.")] = 0.05,
-    latency_tail: Annotated[float, typer.Option(min=0, help="Sigma of a log-normal tail; 0 answers evenly.")] = 0.0,
-    requests_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 above this rate; 0 is no limit.")] = 0,
-    tokens_per_minute: Annotated[int, typer.Option(min=0, help="The same for tokens.")] = 0,
-    api_key: Annotated[str | None, typer.Option(help="Refuse every other key.", envvar="SIMULATOR_API_KEY")] = None,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 chooses a free port.")] = 8099,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    seed: Annotated[
+        int, typer.Option(help="The seed of replies and faults; both depend on the seed and the request alone.")
+    ] = 0,
+    latency: Annotated[float, typer.Option(min=0, help="The median response time in seconds.")] = 0.05,
+    latency_tail: Annotated[
+        float, typer.Option(min=0, help="Sigma of log-normal response times; 0 makes all times equal.")
+    ] = 0.0,
+    requests_per_minute: Annotated[
+        int, typer.Option(min=0, help="The server answers 429 above this rate; 0 sets no limit.")
+    ] = 0,
+    tokens_per_minute: Annotated[
+        int, typer.Option(min=0, help="The server answers 429 above this rate of tokens; 0 sets no limit.")
+    ] = 0,
+    api_key: Annotated[
+        str | None, typer.Option(help="The server refuses every other API key.", envvar="SIMULATOR_API_KEY")
+    ] = None,
     near_duplicates: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of new instructions that repeat a known one, slightly changed.")
+        float, typer.Option(min=0, max=1, help="The share of new instructions that are near-duplicates of others.")
     ] = 0.1,
     replies: Annotated[
         Literal["json_schema", "json_object", "text"],
-        typer.Option(help="The most that it understands of response_format; more is a 400."),
+        typer.Option(help="The strictest response_format that the server supports; it answers 400 to others."),
     ] = "json_schema",
-    batch_seconds: Annotated[float, typer.Option(min=0, help="Seconds that a batch takes.")] = 1.0,
+    batch_seconds: Annotated[float, typer.Option(min=0, help="The seconds that a batch takes.")] = 1.0,
     batch_expire: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of a batch's requests that are not reached in its time.")
+        float, typer.Option(min=0, max=1, help="The share of a batch's requests that expire.")
     ] = 0.0,
     fault: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND=RATE",
-            help=f"One of {', '.join(KINDS)}. Repeatable.",
+            help=f"A type of fault and its share of requests. Types: {', '.join(FAULT_TYPES)}. Repeatable.",
         ),
     ] = None,
 ) -> None:
     """Serve the simulated teacher, an OpenAI-compatible endpoint whose replies are composed from parts."""
     try:
-        plan = FaultPlan(seed, parse_faults(fault or []))
+        fault_plan = FaultPlan(seed, parse_faults(fault or []))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fault") from error
     settings = Settings(
@@ -54,36 +64,41 @@ def simulate_teacher(
         replies=replies,
         batch_seconds=batch_seconds,
         batch_expire=batch_expire,
-        faults=plan,
+        faults=fault_plan,
     )
     serve(settings, host, port)
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Until SIGTERM or SIGINT. The socket is bound first, so that the start line names the real port."""
+    """Serve until SIGTERM or SIGINT.
+
+    The socket is bound before the server starts, so that the first line of output names the real port.
+    """
     config = uvicorn.Config(
         build_server(settings),
         log_level="warning",
         access_log=False,
         server_header=False,
-        # A client may be waiting in a hang that was asked for; leaving can't depend on it.
+        # A client may be waiting in a simulated hang, and the shutdown must not wait for that client.
         timeout_graceful_shutdown=1,
     )
-    listening = _bind(host, port)
-    typer.echo(f"Simulated teacher at http://{host}:{listening.getsockname()[1]}/v1 (seed {settings.seed})")
-    uvicorn.Server(config).run(sockets=[listening])
+    listener = _bind(host, port)
+    typer.echo(f"The simulated teacher listens at http://{host}:{listener.getsockname()[1]}/v1 (seed {settings.seed})")
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        typer.echo(f"Can't listen on {host}:{port}: {error.strerror}", err=True)
+        typer.echo(
+            f"The simulated teacher can't listen on {host}:{port}: {error.strerror}. Choose another --port.", err=True
+        )
         raise typer.Exit(1) from error
-    # From the start line on a connection waits for the server instead of being refused.
-    listening.listen(2048)
-    listening.set_inheritable(True)
-    return listening
+    # From here on a connection waits for the server instead of being refused.
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener

@@ -1,10 +1,10 @@
-"""Templates with slots, and their inverse: a text read back into the values that made it.
+"""Templates with slots, and the inverse: parsing a text into the values of the slots.
 
-{topic}      a filler of the pool `topic`; the same filler wherever it stands again
+{topic}      a filler of the pool `topic`; the slot has the same filler wherever it appears in a text
 {topic#2}    another filler of that pool
 {topic.1}    the filler's first attribute (pools hold lines `filler | attribute | attribute`)
-{topic^}     with a capital
-을/를        after a Korean filler: the particle that its last sound asks for
+{topic^}     the filler with a capital letter
+을/를        after a Korean filler: the form of the particle that its last syllable requires
 """
 
 import random
@@ -12,19 +12,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from app.simulator import particles
+from app.simulator import korean_particles
 
 Entry = tuple[str, ...]
 Values = dict[str, Entry]
 Pools = Mapping[str, tuple[Entry, ...]]
 
 _SLOT = r"\{([a-z_]+(?:#\d)?)(?:\.(\d))?(\^)?\}"
-_PIECE = re.compile(rf"{_SLOT}|({'|'.join(map(re.escape, particles.PAIRS))})")
+_PIECE = re.compile(rf"{_SLOT}|({'|'.join(map(re.escape, korean_particles.PAIRS))})")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:/(\d+))?")
 
 
 def read_pool(lines: Sequence[str] | str) -> tuple[Entry, ...]:
-    """Lines of `filler | attribute`, or a range of numbers such as `20..400/20`."""
+    """Return the entries of lines `filler | attribute`, or of a range of numbers such as `20..400/20`."""
+    # Ranges keep the files of parts short: 20..400/20 stands for twenty lines.
     if isinstance(lines, str):
         low, high, step = _RANGE.fullmatch(lines).groups()
         return tuple((str(n),) for n in range(int(low), int(high) + 1, int(step or 1)))
@@ -32,21 +33,26 @@ def read_pool(lines: Sequence[str] | str) -> tuple[Entry, ...]:
 
 
 class Slot:
+    """A place for a filler in a template. Slots with the same key have the same filler."""
+
     def __init__(self, key: str, attribute: int, capital: bool):
         self.key, self.pool, self.attribute, self.capital = key, key.partition("#")[0], attribute, capital
 
-    def show(self, entry: Entry) -> str:
+    def format(self, entry: Entry) -> str:
+        """Return the text of an entry in this slot: the filler or one of its attributes, with a capital if required."""
         text = entry[self.attribute]
         return text[:1].upper() + text[1:] if self.capital else text
 
 
 class Particle:
+    """A Korean particle in a template, as its pair of forms."""
+
     def __init__(self, pair: str):
         self.pair = pair
 
 
 class Template:
-    """One text with slots over `pools`."""
+    """A text with slots whose fillers come from `pools`."""
 
     def __init__(self, text: str, pools: Pools):
         self.text, self.pools = text, pools
@@ -54,89 +60,98 @@ class Template:
         self.slots = tuple(piece for piece in self.pieces if isinstance(piece, Slot))
 
     @property
-    def head(self) -> str:
-        """The letters that every text of it begins with."""
+    def literal_prefix(self) -> str:
+        """Return the text before the first slot, with which every rendered text begins."""
         return self.pieces[0] if isinstance(self.pieces[0], str) else ""
 
     def draw(self, rng: random.Random, values: Values) -> Values:
-        """`values` with a filler for every slot that has none; two slots of one pool get different ones."""
-        drawn = dict(values)
+        """Return `values` with a random filler for each empty slot; two slots of one pool get different fillers."""
+        filled_values = dict(values)
         for slot in self.slots:
-            if slot.key not in drawn:
+            if slot.key not in filled_values:
                 pool = self.pools[slot.pool]
-                taken = {entry[0] for key, entry in drawn.items() if key.partition("#")[0] == slot.pool}
+                used_texts = {entry[0] for key, entry in filled_values.items() if key.partition("#")[0] == slot.pool}
                 entry = pool[int(rng.random() * len(pool))]
-                while entry[0] in taken and len(taken) < len(pool):
+                while entry[0] in used_texts and len(used_texts) < len(pool):
                     entry = pool[int(rng.random() * len(pool))]
-                drawn[slot.key] = entry
-        return drawn
+                filled_values[slot.key] = entry
+        return filled_values
 
     def render(self, values: Values) -> str:
+        """Return the text with the fillers of `values` in its slots."""
         parts: list[str] = []
         for piece in self.pieces:
             if isinstance(piece, Slot):
-                parts.append(piece.show(values[piece.key]))
+                parts.append(piece.format(values[piece.key]))
             elif isinstance(piece, Particle):
-                parts.append(particles.choose(piece.pair, "".join(parts[-2:])))
+                parts.append(korean_particles.choose_particle(piece.pair, "".join(parts[-2:])))
             else:
                 parts.append(piece)
         return "".join(parts)
 
     def count(self) -> int:
-        """How many different texts it has."""
-        total, used = 1, {}
+        """Return the number of different texts that the template can render."""
+        total, used_count = 1, {}
+        # A slot that repeats a key adds no choice, and a second slot of a pool has one filler fewer.
         for key in dict.fromkeys(slot.key for slot in self.slots):
             pool = key.partition("#")[0]
-            total *= len(self.pools[pool]) - used.get(pool, 0)
-            used[pool] = used.get(pool, 0) + 1
+            total *= len(self.pools[pool]) - used_count.get(pool, 0)
+            used_count[pool] = used_count.get(pool, 0) + 1
         return total
 
     def parse(self, text: str) -> tuple[Values, int] | None:
-        """The values of the text that `text` begins with, and its length; None if it begins with none."""
-        return next(self._match(text, 0, 0, {}), None)
+        """Return the values and the length of the rendered text that `text` begins with, or None.
 
-    def _match(self, text: str, place: int, number: int, values: Values) -> Iterator[tuple[Values, int]]:
-        if number == len(self.pieces):
-            yield values, place
+        Backtracks over the pieces, since a filler may be the beginning of another filler.
+        """
+        return next(self._match_from(text, 0, 0, {}), None)
+
+    def _match_from(self, text: str, position: int, piece_index: int, values: Values) -> Iterator[tuple[Values, int]]:
+        if piece_index == len(self.pieces):
+            yield values, position
             return
-        piece = self.pieces[number]
+        piece = self.pieces[piece_index]
         if isinstance(piece, Slot):
-            for entry, end in self._fillers(piece, text, place, values):
-                yield from self._match(text, end, number + 1, {**values, piece.key: entry})
+            for entry, end in self._match_slot(piece, text, position, values):
+                yield from self._match_from(text, end, piece_index + 1, {**values, piece.key: entry})
             return
-        literal = particles.choose(piece.pair, text[:place]) if isinstance(piece, Particle) else piece
-        if text.startswith(literal, place):
-            yield from self._match(text, place + len(literal), number + 1, values)
+        literal = (
+            korean_particles.choose_particle(piece.pair, text[:position]) if isinstance(piece, Particle) else piece
+        )
+        if text.startswith(literal, position):
+            yield from self._match_from(text, position + len(literal), piece_index + 1, values)
 
-    def _fillers(self, slot: Slot, text: str, place: int, values: Values) -> Iterator[tuple[Entry, int]]:
+    def _match_slot(self, slot: Slot, text: str, position: int, values: Values) -> Iterator[tuple[Entry, int]]:
         if slot.key in values:
-            shown = slot.show(values[slot.key])
-            if text.startswith(shown, place):
-                yield values[slot.key], place + len(shown)
+            shown_text = slot.format(values[slot.key])
+            if text.startswith(shown_text, position):
+                yield values[slot.key], position + len(shown_text)
             return
-        by_letter = _index(self.pools[slot.pool], slot.attribute, slot.capital)
-        for shown, entry in by_letter.get(text[place : place + 1], ()):
-            if text.startswith(shown, place):
-                yield entry, place + len(shown)
+        by_letter = _index_by_first_letter(self.pools[slot.pool], slot.attribute, slot.capital)
+        for shown_text, entry in by_letter.get(text[position : position + 1], ()):
+            if text.startswith(shown_text, position):
+                yield entry, position + len(shown_text)
 
 
 @cache
-def _index(pool: tuple[Entry, ...], attribute: int, capital: bool) -> dict[str, list[tuple[str, Entry]]]:
-    """Fillers by their first letter, the longest first: "12" is tried after "120"."""
-    slot, found = Slot("", attribute, capital), {}
+def _index_by_first_letter(
+    pool: tuple[Entry, ...], attribute: int, capital: bool
+) -> dict[str, list[tuple[str, Entry]]]:
+    """Return the fillers by their first letter, the longest first: "120" is tried before "12"."""
+    slot, by_letter = Slot("", attribute, capital), {}
     for entry in sorted(pool, key=lambda entry: -len(entry[attribute])):
-        shown = slot.show(entry)
-        found.setdefault(shown[:1], []).append((shown, entry))
-    return found
+        text = slot.format(entry)
+        by_letter.setdefault(text[:1], []).append((text, entry))
+    return by_letter
 
 
 def _split(text: str) -> Iterator[str | Slot | Particle]:
-    place = 0
-    for found in _PIECE.finditer(text):
-        if found.start() > place:
-            yield text[place : found.start()]
-        key, attribute, capital, pair = found.groups()
+    position = 0
+    for match in _PIECE.finditer(text):
+        if match.start() > position:
+            yield text[position : match.start()]
+        key, attribute, capital, pair = match.groups()
         yield Particle(pair) if pair else Slot(key, int(attribute or 0), bool(capital))
-        place = found.end()
-    if place < len(text):
-        yield text[place:]
+        position = match.end()
+    if position < len(text):
+        yield text[position:]

@@ -1,49 +1,53 @@
-"""Judgements that depend on the texts alone: the same answer earns the same score in either place."""
+"""Judgements that depend on the texts alone, so that an answer gets the same score wherever it stands in a prompt."""
 
 import re
 
-from app.simulator import chance
-from app.simulator.reading import Reading
+from app.simulator import seeded_random
+from app.simulator.prompt_parser import PromptParser
 
 _ANSWER_TAGS = ("output", "response", "answer", "completion", "reply")
 _WORD = re.compile(r"\w+")
 _REFUSES = re.compile(r"^(I'm sorry|I am sorry|I can't|I cannot|As an AI|죄송)", re.IGNORECASE)
-# How often each quality is found: most answers are decent.
+# The distribution of quality scores: most answers of a real teacher are decent.
 _QUALITIES = (2, 3, 3, 4, 4, 4, 4, 5, 5, 5)
 
 
-def score(reading: Reading, aspect: str, low: int, high: int) -> int:
-    """The judged answer's quality, one up or down by aspect, stretched over low..high."""
-    text = reading.section(*_ANSWER_TAGS) or reading.user
-    grade = quality(text) + (-1, 0, 0, 0, 1)[chance.number("aspect", aspect, text) % 5]
+def score_answer(prompt: PromptParser, aspect: str, low: int, high: int) -> int:
+    """Return a score from `low` to `high`: the answer's quality, shifted by up to 1 for the aspect."""
+    text = prompt.last_section(*_ANSWER_TAGS) or prompt.user_message
+    # The shift depends on aspect and text alone, so that a repeated judgement agrees with itself.
+    grade = answer_quality(text) + (-1, 0, 0, 0, 1)[seeded_random.draw_integer("aspect", aspect, text) % 5]
     return round(low + (high - low) * (min(5, max(1, grade)) - 1) / 4)
 
 
-def quality(text: str) -> int:
-    """1 to 5. Nothing and refusals are 1."""
+def answer_quality(text: str) -> int:
+    """Return a quality from 1 to 5. An empty answer and a refusal get 1."""
     if not text.strip() or _REFUSES.match(text.strip()):
         return 1
-    return _QUALITIES[chance.number("quality", text.strip()) % len(_QUALITIES)]
+    return _QUALITIES[seeded_random.draw_integer("quality", text.strip()) % len(_QUALITIES)]
 
 
-def equal(reading: Reading) -> bool:
-    """Whether the last two sections say the same: nearly all of their words are shared."""
-    texts = [content for _, content in reading.sections[-2:]]
-    one, two = ({word.lower() for word in _WORD.findall(text)} for text in [*texts, "", ""][:2])
-    return bool(one) and len(one & two) / len(one | two) >= 0.8
+def are_equal(prompt: PromptParser) -> bool:
+    """Return whether the last two sections share nearly all of their words (Jaccard index of at least 0.8)."""
+    texts = [content for _, content in prompt.sections[-2:]]
+    first_words, second_words = ({word.lower() for word in _WORD.findall(text)} for text in [*texts, "", ""][:2])
+    return bool(first_words) and len(first_words & second_words) / len(first_words | second_words) >= 0.8
 
 
-def better(reading: Reading, choices: list) -> object:
-    """The choice whose text is of higher quality, wherever it stands; the longer one among equals."""
+def choose_better(prompt: PromptParser, choices: list) -> object:
+    """Return the choice whose text has the higher quality; of two equal ones, the longer text.
+
+    The order of the texts in the prompt has no effect, since a judge without position bias is easier to test against.
+    """
     ranked = []
-    for place, choice in enumerate(choices):
+    for index, choice in enumerate(choices):
         name = str(choice).lower()
-        ordinal = ("first", "second", "third")[place : place + 1]
+        ordinal = ("first", "second", "third")[index : index + 1]
         endings = f"_{name}", f"-{name}"
-        tagged = (t for tag, t in reading.sections if tag == name or tag.endswith(endings) or tag in ordinal)
+        tagged = (content for tag, content in prompt.sections if tag == name or tag.endswith(endings) or tag in ordinal)
         text = next(tagged, None)
         if text is not None:
-            ranked.append((quality(text), len(text), text, place))
+            ranked.append((answer_quality(text), len(text), text, index))
     if not ranked:
-        return choices[chance.number("better", reading.user) % len(choices)]
+        return choices[seeded_random.draw_integer("better", prompt.user_message) % len(choices)]
     return choices[max(ranked)[3]]

@@ -1,4 +1,4 @@
-"""The bodies of the OpenAI protocol: the request we read, the completion and the errors we write."""
+"""The bodies of the OpenAI protocol: requests that the server reads, completions and errors that it writes."""
 
 import hashlib
 import json
@@ -12,34 +12,43 @@ MODEL = "seedbed-simulated"
 _STARTED = int(time.time())
 
 
-class Content(BaseModel):
+class ContentPart(BaseModel):
+    """A part of a message's content. Parts other than text count as empty."""
+
     type: str
     text: str = ""
 
 
 class Message(BaseModel):
+    """One message of a chat. Its content is a text or a list of parts."""
+
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Content] | None = None
+    content: str | list[ContentPart] | None = None
 
     @property
     def text(self) -> str:
+        """Return the content as plain text, whichever of the two forms of the protocol it has."""
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
 
 
 class NamedSchema(BaseModel):
+    """A JSON schema with the name that the client gave it."""
+
     name: str
     schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
 
 
 class ResponseFormat(BaseModel):
+    """The form in which a client requests the reply."""
+
     type: Literal["text", "json_object", "json_schema"]
     json_schema: NamedSchema | None = None
 
 
 class ChatRequest(BaseModel):
-    """The fields that shape a reply; others are taken and change the reply only through the request's hash."""
+    """The fields that shape a reply. The server accepts all others; they change the reply through the hash alone."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -56,21 +65,23 @@ class ChatRequest(BaseModel):
 
     @property
     def token_limit(self) -> int | None:
+        """Return the most tokens that a reply may have. The older field applies where the newer one is missing."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
     def prompt(self) -> str:
+        """Return all messages as one text, with their roles, for token counts and the prompt cache."""
         return "\n".join(f"{message.role}\n{message.text}" for message in self.messages)
 
 
 class ApiError(Exception):
-    """An answer other than a completion. `kind` is its `type`, `outcome` the name under which it is counted."""
+    """An error response. `error_type` is its `type` field; `outcome` is the name under which GET /stats counts it."""
 
     def __init__(
         self,
         status: int,
         message: str,
-        kind: str = "invalid_request_error",
+        error_type: str = "invalid_request_error",
         code: str | None = None,
         param: str | None = None,
         headers: dict[str, str] | None = None,
@@ -78,58 +89,69 @@ class ApiError(Exception):
     ):
         super().__init__(message)
         self.status, self.headers, self.outcome = status, headers or {}, outcome
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.body = {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
-def read_request(raw: bytes) -> tuple[ChatRequest, str]:
-    """The request and the hash of its canonical body. Raises ApiError for what is not one."""
+def parse_chat_request(body_bytes: bytes) -> tuple[ChatRequest, str]:
+    """Return the chat request and the SHA-256 of its canonical body.
+
+    Raises:
+        ApiError: The body is not JSON, has a bad field, asks for a stream or names another model.
+    """
     try:
-        body = json.loads(raw)
+        body = json.loads(body_bytes)
+        # Canonical: the same request has the same hash whatever the order of its keys and its white space.
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"The body is not JSON: {error}") from error
     try:
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
-        raise ApiError(400, f"{param or 'body'}: {first['msg']}", param=param) from error
+        # The OpenAI API reports one error at a time, with the path of its field.
+        first_error = error.errors()[0]
+        param = ".".join(str(part) for part in first_error["loc"]) or None
+        raise ApiError(400, f"{param or 'body'}: {first_error['msg']}", param=param) from error
+    # Seedbed never streams, and a silent answer in one piece would confuse a client that expects chunks.
     if request.stream:
         message = "This server does not stream; send the request without `stream`."
         raise ApiError(400, message, code="unsupported_value", param="stream")
-    form = request.response_format
-    if form and form.type == "json_schema" and form.json_schema is None:
+    response_format = request.response_format
+    if response_format and response_format.type == "json_schema" and response_format.json_schema is None:
         message = "response_format.json_schema: is missing."
         raise ApiError(400, message, code="missing_required_parameter", param="response_format")
-    check_model(request.model)
+    validate_model(request.model)
     return request, hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def check_form(request: ChatRequest, most: str) -> None:
-    """Refuse a form of reply beyond what this server was told to understand."""
-    known = {"json_schema": ("text", "json_object", "json_schema"), "json_object": ("text", "json_object")}
-    asked = request.response_format.type if request.response_format else "text"
-    if asked not in known.get(most, ("text",)):
-        message = f"response_format: this server does not support `{asked}`."
+def check_response_format(request: ChatRequest, highest_format: str) -> None:
+    """Raise ApiError if the request asks for a response format beyond the one that the server is set to support."""
+    supported = {"json_schema": ("text", "json_object", "json_schema"), "json_object": ("text", "json_object")}
+    requested = request.response_format.type if request.response_format else "text"
+    if requested not in supported.get(highest_format, ("text",)):
+        message = f"response_format: this server does not support `{requested}`."
         raise ApiError(400, message, code="unsupported_value", param="response_format")
 
 
-def check_model(name: str) -> None:
+def validate_model(name: str) -> None:
+    """Raise ApiError (404) for any model but the simulated one."""
     if name != MODEL:
         message = f"The model `{name}` does not exist; this server has `{MODEL}`."
         raise ApiError(404, message, code="model_not_found", param="model")
 
 
 def model_card() -> dict:
+    """Return the entry of the simulated model in GET /v1/models."""
     return {"id": MODEL, "object": "model", "created": _STARTED, "owned_by": "seedbed"}
 
 
 def completion_body(id: str, choices: list[dict], prompt: int, completion: int, cached: int) -> dict:
+    """Return the body of a completion. `prompt`, `completion` and `cached` are numbers of tokens."""
     return {
         "id": id,
         "object": "chat.completion",
         "created": int(time.time()),
         "model": MODEL,
+        # Seedbed marks every row as simulated by this field, so that nobody trains on such rows unawares.
         "system_fingerprint": "simulated",
         "choices": choices,
         "usage": {
@@ -141,11 +163,14 @@ def completion_body(id: str, choices: list[dict], prompt: int, completion: int, 
     }
 
 
-def choice(index: int, content: str | None, finish_reason: str, refusal: str | None) -> dict:
+def choice_body(index: int, content: str | None, finish_reason: str, refusal: str | None) -> dict:
+    """Return one entry of a completion's `choices`."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     return {"index": index, "message": message, "finish_reason": finish_reason, "logprobs": None}
 
 
 def json_response(body: dict, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with a JSON body; Korean text stays readable in it."""
+    # A lone surrogate in a prompt must come back as "?" and not as a server error.
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
     return Response(content, status, headers=headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""The endpoints. What they say is composed in `replies`; how they fail is decided in `faults`."""
+"""The endpoints of the simulated teacher. `replies` composes what they answer, and `faults` decides how they fail."""
 
 import asyncio
 import hmac
@@ -14,18 +14,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.simulator import faults, limits, protocol, tokens
-from app.simulator.batches import BatchDesk
+from app.simulator.batch_endpoints import BatchEndpoints
 from app.simulator.faults import FaultPlan
 from app.simulator.protocol import ApiError, ChatRequest, json_response
 from app.simulator.replies import Composer
-from app.simulator.tally import Tally
+from app.simulator.usage_counter import UsageCounter
 
-LONGEST_HANG_SECONDS = 600
+MAX_HANG_SECONDS = 600
 Sleep = Callable[[float], Awaitable[object]]
 
 
 @dataclass(frozen=True)
 class Settings:
+    """The settings of one simulated teacher.
+
+    `latency` is a median in seconds and `latency_tail` the sigma of a log-normal distribution around it (0: none).
+    Rates of 0 mean no limit; `near_duplicates` and `batch_expire` are shares from 0 to 1.
+    """
+
     seed: int = 0
     latency: float = 0.0
     latency_tail: float = 0.0
@@ -42,110 +48,135 @@ class Settings:
 def build_server(
     settings: Settings, clock: Callable[[], float] = time.monotonic, sleep: Sleep = asyncio.sleep
 ) -> Starlette:
-    """`clock` gives seconds for the rate limits; `sleep` waits for the seconds of an answer."""
-    desk = Desk(settings, clock, sleep)
-    batches = BatchDesk(desk.answer_in_batch, desk._check_key, settings.batch_seconds, settings.batch_expire)
+    """Return the ASGI application of one simulated teacher.
+
+    Args:
+        settings: The options of the command line.
+        clock: Returns the time of the rate limits in seconds.
+        sleep: Waits for the latency of a response, given in seconds.
+    """
+    teacher_server = TeacherServer(settings, clock, sleep)
+    batches = BatchEndpoints(
+        teacher_server.complete_in_batch, teacher_server._check_key, settings.batch_seconds, settings.batch_expire
+    )
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", desk.complete, methods=["POST"]),
+            Route("/v1/chat/completions", teacher_server.complete, methods=["POST"]),
             Route("/v1/files", batches.upload, methods=["POST"]),
             Route("/v1/files/{id}/content", batches.content),
             Route("/v1/batches", batches.create, methods=["POST"]),
             Route("/v1/batches", batches.list_all),
             Route("/v1/batches/{id}", batches.show),
             Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
-            Route("/v1/models", desk.list_models),
-            Route("/v1/models/{model:path}", desk.show_model),
-            Route("/healthz", desk.health),
-            Route("/stats", desk.stats),
+            Route("/v1/models", teacher_server.list_models),
+            Route("/v1/models/{model:path}", teacher_server.show_model),
+            Route("/healthz", teacher_server.health),
+            Route("/stats", teacher_server.stats),
         ],
-        exception_handlers={ApiError: desk.say_error, HTTPException: desk.say_http_error},
+        exception_handlers={ApiError: teacher_server.error_response, HTTPException: teacher_server.http_error_response},
     )
 
 
-class Desk:
-    """The state of one running teacher: its buckets, its prompt cache and its tally."""
+class TeacherServer:
+    """The state of one simulated teacher: its rate limits, its prompt cache and its usage counter."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float], sleep: Sleep):
         self.settings, self._sleep = settings, sleep
         self.composer = Composer(settings.seed, settings.near_duplicates)
-        self.tally = Tally()
-        self.cache = tokens.PromptCache()
-        self.requests = limits.Bucket(settings.requests_per_minute, clock)
-        self.tokens = limits.Bucket(settings.tokens_per_minute, clock)
+        self.usage_counter = UsageCounter()
+        self.prompt_cache = tokens.PromptCache()
+        self.requests = limits.TokenBucket(settings.requests_per_minute, clock)
+        self.tokens = limits.TokenBucket(settings.tokens_per_minute, clock)
 
     async def complete(self, request: Request) -> Response:
+        """Answer POST /v1/chat/completions."""
         self._check_key(request)
-        asked, digest = protocol.read_request(await request.body())
-        protocol.check_form(asked, self.settings.replies)
-        prompt_tokens = tokens.count(asked.prompt)
+        chat_request, request_hash = protocol.parse_chat_request(await request.body())
+        protocol.check_response_format(chat_request, self.settings.replies)
+        prompt_tokens = tokens.estimate_tokens(chat_request.prompt)
         self._check_rates(prompt_tokens)
-        sight = self.tally.see(digest)
-        fault = self.settings.faults.draw(digest, sight)
+        # Refused requests are no attempts: otherwise the plan of faults would depend on the rate limits.
+        attempt = self.usage_counter.count_attempt(request_hash)
+        fault = self.settings.faults.choose_fault(request_hash, attempt)
         if fault == "rate_limit":
-            raise _too_many("Rate limit reached (a planned fault).", 1.0, "requests", fault)
+            raise _rate_limit_error("Rate limit reached (a simulated fault).", 1.0, "requests", fault)
         if fault == "hang":
             return await self._hang(request)
-        waited = faults.delay(self.settings.seed, digest, sight, self.settings.latency, self.settings.latency_tail)
-        await self._sleep(waited)
+        delay = faults.response_delay(
+            self.settings.seed, request_hash, attempt, self.settings.latency, self.settings.latency_tail
+        )
+        await self._sleep(delay)
         if fault == "server_error":
-            words = "The server had an error (a planned fault)."
-            raise ApiError(500, words, "server_error", "server_error", outcome=fault)
-        return self._answer(asked, digest, prompt_tokens, fault)
+            message = "The server had an error (a simulated fault)."
+            raise ApiError(500, message, "server_error", "server_error", outcome=fault)
+        return self._complete(chat_request, request_hash, prompt_tokens, fault)
 
-    async def answer_in_batch(self, body: dict) -> tuple[int, dict]:
-        """Status and body of one request of a batch: it fares as it would by itself, but for its time."""
+    async def complete_in_batch(self, body: dict) -> tuple[int, dict]:
+        """Return the status and the body of the response to one request of a batch.
+
+        The reply is that of a single call, but without latency and rate limits.
+        """
         try:
-            asked, digest = protocol.read_request(json.dumps(body).encode())
-            protocol.check_form(asked, self.settings.replies)
-            fault = self.settings.faults.draw(digest, self.tally.see(digest))
+            chat_request, request_hash = protocol.parse_chat_request(json.dumps(body).encode())
+            protocol.check_response_format(chat_request, self.settings.replies)
+            fault = self.settings.faults.choose_fault(request_hash, self.usage_counter.count_attempt(request_hash))
+            # Inside a file of answers the faults of a connection can only appear as a failed request.
             if fault in ("rate_limit", "server_error", "hang", "drip", "reset", "not_utf8"):
-                raise ApiError(500, "The server had an error (a planned fault).", "server_error", outcome=fault)
-            answer = self._answer(asked, digest, tokens.count(asked.prompt), fault)
+                raise ApiError(500, "The server had an error (a simulated fault).", "server_error", outcome=fault)
+            response = self._complete(chat_request, request_hash, tokens.estimate_tokens(chat_request.prompt), fault)
         except ApiError as error:
-            self.tally.outcomes[error.outcome] += 1
+            self.usage_counter.outcomes[error.outcome] += 1
             return error.status, {"error": {"message": str(error), "type": "server_error", "code": None}}
-        return 200, json.loads(answer.body)
+        return 200, json.loads(response.body)
 
-    def _answer(self, asked: ChatRequest, digest: str, prompt_tokens: int, fault: str | None) -> Response:
-        choices = [self._choice(asked, digest, n, fault) for n in range(asked.n or 1)]
-        said = [c["message"]["content"] or c["message"]["refusal"] or "" for c in choices]
-        completion_tokens = sum(tokens.count(text) for text in said)
-        cached = min(self.cache.visit(asked.prompt), prompt_tokens)
+    def _complete(
+        self, chat_request: ChatRequest, request_hash: str, prompt_tokens: int, fault: str | None
+    ) -> Response:
+        choices = [self._compose_choice(chat_request, request_hash, n, fault) for n in range(chat_request.n or 1)]
+        texts = [c["message"]["content"] or c["message"]["refusal"] or "" for c in choices]
+        completion_tokens = sum(tokens.estimate_tokens(text) for text in texts)
+        # Cached tokens are part of the prompt; both are estimates, and must not contradict each other.
+        cached = min(self.prompt_cache.lookup_and_store(chat_request.prompt), prompt_tokens)
         self.tokens.take(prompt_tokens + completion_tokens)
-        self.tally.bill(digest, prompt_tokens, completion_tokens, cached)
-        self.tally.outcomes[fault or "ok"] += 1
-        body = protocol.completion_body(f"chatcmpl-{digest[:24]}", choices, prompt_tokens, completion_tokens, cached)
+        self.usage_counter.record_billing(request_hash, prompt_tokens, completion_tokens, cached)
+        self.usage_counter.outcomes[fault or "ok"] += 1
+        body = protocol.completion_body(
+            f"chatcmpl-{request_hash[:24]}", choices, prompt_tokens, completion_tokens, cached
+        )
         if fault == "wrong_usage":
             body["usage"] = {"prompt_tokens": -5, "completion_tokens": "many", "total_tokens": None}
         if fault == "other_model":
             body["model"] = "some-other-model"
-        answer = json_response(body, headers=self._headers())
-        return faults.spoiled(answer, fault) if fault in ("drip", "reset", "not_utf8") else answer
+        response = json_response(body, headers=self._headers())
+        return faults.spoil_response(response, fault) if fault in ("drip", "reset", "not_utf8") else response
 
-    def _choice(self, asked: ChatRequest, digest: str, index: int, fault: str | None) -> dict:
+    def _compose_choice(self, chat_request: ChatRequest, request_hash: str, index: int, fault: str | None) -> dict:
         if fault == "empty":
-            return protocol.choice(index, "", "stop", None)
-        written = self.composer.compose(asked, (digest, index))
+            return protocol.choice_body(index, "", "stop", None)
+        reply = self.composer.compose(chat_request, (request_hash, index))
         if fault == "refusal":
-            words, structured = faults.refusal(written.language), asked.response_format is not None
-            return protocol.choice(index, None if structured else words, "stop", words if structured else None)
+            text, is_structured = faults.refusal_text(reply.language), chat_request.response_format is not None
+            return protocol.choice_body(index, None if is_structured else text, "stop", text if is_structured else None)
         if fault == "wrong_schema":
-            return protocol.choice(index, '{"unexpected": [1, 2, 3]}', "stop", None)
+            return protocol.choice_body(index, '{"unexpected": [1, 2, 3]}', "stop", None)
         if fault == "huge":
-            return protocol.choice(index, "x" * faults.HUGE_CHARACTERS, "stop", None)
+            return protocol.choice_body(index, "x" * faults.HUGE_CHARACTERS, "stop", None)
         if fault == "invalid_json":
-            return protocol.choice(index, faults.break_json(written.content), "stop", None)
-        content = faults.cut(written.content) if fault == "cut_off" else written.content
-        shown = tokens.shorten(content, asked.token_limit) if asked.token_limit else content
-        complete = shown == written.content
-        return protocol.choice(index, shown, "stop" if complete else "length", None)
+            return protocol.choice_body(index, faults.break_json(reply.content), "stop", None)
+        complete_content = faults.truncate(reply.content) if fault == "cut_off" else reply.content
+        content = (
+            tokens.truncate(complete_content, chat_request.token_limit)
+            if chat_request.token_limit
+            else complete_content
+        )
+        is_complete = content == reply.content
+        return protocol.choice_body(index, content, "stop" if is_complete else "length", None)
 
     async def _hang(self, request: Request) -> Response:
-        """Until the client has gone. The body is read already, so that the next message is its departure."""
-        self.tally.outcomes["hang"] += 1
+        """Wait until the client disconnects. The body has been read, so the next message is the disconnection."""
+        self.usage_counter.outcomes["hang"] += 1
         try:
-            async with asyncio.timeout(LONGEST_HANG_SECONDS):
+            async with asyncio.timeout(MAX_HANG_SECONDS):
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
         except TimeoutError:
@@ -153,25 +184,30 @@ class Desk:
         return Response(status_code=504)
 
     async def list_models(self, request: Request) -> Response:
+        """Answer GET /v1/models."""
         self._check_key(request)
         return json_response({"object": "list", "data": [protocol.model_card()]}, headers=self._headers())
 
     async def show_model(self, request: Request) -> Response:
+        """Answer GET /v1/models/{model}."""
         self._check_key(request)
-        protocol.check_model(request.path_params["model"])
+        protocol.validate_model(request.path_params["model"])
         return json_response(protocol.model_card(), headers=self._headers())
 
     async def health(self, _: Request) -> Response:
+        """Answer GET /healthz."""
         return json_response({"status": "ok", "simulated": True})
 
     async def stats(self, _: Request) -> Response:
-        return json_response({"seed": self.settings.seed, **self.tally.summary()})
+        """Answer GET /stats with what the teacher served and billed."""
+        return json_response({"seed": self.settings.seed, **self.usage_counter.summary()})
 
     def _check_key(self, request: Request) -> None:
         if self.settings.api_key is None:
             return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if not hmac.compare_digest(given.encode(), self.settings.api_key.encode()):
+        api_key = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        # A comparison in constant time: the duration must not reveal how much of the key is right.
+        if not hmac.compare_digest(api_key.encode(), self.settings.api_key.encode()):
             raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key", outcome="refused_key")
 
     def _check_rates(self, prompt_tokens: int) -> None:
@@ -179,22 +215,25 @@ class Desk:
             wait = bucket.wait(units)
             if wait > 0:
                 message = f"Rate limit reached: {bucket.per_minute} {name} per minute."
-                raise _too_many(message, wait, name, "over_limit")
+                raise _rate_limit_error(message, wait, name, "over_limit")
+        # Refused requests use up nothing. The tokens are taken when the reply is known.
         self.requests.take()
 
-    async def say_error(self, request: Request, error: ApiError) -> Response:
+    async def error_response(self, request: Request, error: ApiError) -> Response:
+        """Return the response to a request that failed, and count its outcome."""
         if request.url.path == "/v1/chat/completions":
-            self.tally.outcomes[error.outcome] += 1
+            self.usage_counter.outcomes[error.outcome] += 1
         return json_response(error.body, error.status, {**self._headers(), **error.headers})
 
-    async def say_http_error(self, request: Request, error: HTTPException) -> Response:
+    async def http_error_response(self, request: Request, error: HTTPException) -> Response:
+        """Return the response to a request for an unknown path or with a wrong method."""
         message = f"Invalid URL ({request.method} {request.url.path}): {error.detail}"
-        return await self.say_error(request, ApiError(error.status_code, message))
+        return await self.error_response(request, ApiError(error.status_code, message))
 
     def _headers(self) -> dict[str, str]:
-        return limits.headers(self.requests, self.tokens)
+        return limits.rate_limit_headers(self.requests, self.tokens)
 
 
-def _too_many(message: str, wait: float, kind: str, outcome: str) -> ApiError:
+def _rate_limit_error(message: str, wait: float, error_type: str, outcome: str) -> ApiError:
     headers = limits.retry_headers(wait)
-    return ApiError(429, message, kind, "rate_limit_exceeded", headers=headers, outcome=outcome)
+    return ApiError(429, message, error_type, "rate_limit_exceeded", headers=headers, outcome=outcome)

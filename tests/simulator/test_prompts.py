@@ -1,4 +1,4 @@
-"""Every kind of prompt is answered sensibly, and every schema with a value that fits it."""
+"""Every type of prompt gets a plausible reply, and every schema a value that is valid."""
 
 import json
 
@@ -7,7 +7,6 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 MODEL = "seedbed-simulated"
-OWN = "Sort the headline into politics, sport, business or science. Name the desk only."
 
 
 @pytest.fixture(scope="module")
@@ -15,19 +14,19 @@ def client(serve) -> openai.OpenAI:
     return openai.OpenAI(base_url=serve("--near-duplicates", "0"), api_key="any")
 
 
-def fill(client, prompt: str, schema: dict, **more) -> dict:
+def request_reply(client, prompt: str, schema: dict, **options) -> dict:
     form = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
     messages = [{"role": "system", "content": "You help."}, {"role": "user", "content": prompt}]
-    answer = client.chat.completions.create(model=MODEL, messages=messages, response_format=form, seed=1, **more)
+    answer = client.chat.completions.create(model=MODEL, messages=messages, response_format=form, seed=1, **options)
     return json.loads(answer.choices[0].message.content)
 
 
-def properties(**named) -> dict:
-    return {"type": "object", "properties": named, "required": list(named)}
+def properties(**schemas) -> dict:
+    return {"type": "object", "properties": schemas, "required": list(schemas)}
 
 
 @pytest.mark.parametrize(
-    ("instruction", "yes"),
+    ("instruction", "is_classification"),
     [
         ("Is the following review positive or negative?", True),
         ("다음 문장을 긍정 또는 부정으로 분류하세요.", True),
@@ -35,42 +34,44 @@ def properties(**named) -> dict:
         ("바다에 관한 짧은 시를 써 주세요.", False),
     ],
 )
-def test_classification(client, instruction, yes):
-    found = fill(client, f"<instruction>{instruction}</instruction>", properties(is_classification={"type": "boolean"}))
-    assert found == {"is_classification": yes}
+def test_classification(client, instruction, is_classification):
+    reply = request_reply(
+        client, f"<instruction>{instruction}</instruction>", properties(is_classification={"type": "boolean"})
+    )
+    assert reply == {"is_classification": is_classification}
 
 
-def test_instances_of_a_foreign_instruction_speak_of_it(client):
+def test_instances_of_an_unknown_instruction_mention_its_subject(client):
     item = properties(input={"type": "string"}, output={"type": "string"})
     schema = properties(instances={"type": "array", "items": item, "maxItems": 2})
-    found = fill(client, "<instruction>Describe the life of a lighthouse keeper.</instruction>", schema)
-    assert any("lighthouse" in one["output"].lower() for one in found["instances"])
+    reply = request_reply(client, "<instruction>Describe the life of a lighthouse keeper.</instruction>", schema)
+    assert any("lighthouse" in item["output"].lower() for item in reply["instances"])
 
 
 def test_an_answer_in_korean(client):
     prompt = "<instruction>등대지기의 하루를 설명하세요.</instruction>"
-    found = fill(client, prompt, properties(output={"type": "string"}))
-    assert any("가" <= c <= "힣" for c in found["output"])
+    reply = request_reply(client, prompt, properties(output={"type": "string"}))
+    assert any("가" <= c <= "힣" for c in reply["output"])
 
 
 @pytest.mark.parametrize("operation", ["add one more constraint", "increase the depth", "make it more concrete"])
 def test_evolution_gives_a_longer_instruction(client, operation):
     text = "Explain how a heat pump works."
     prompt = f"Rewrite the instruction: {operation}.\n<instruction>{text}</instruction>"
-    found = fill(client, prompt, properties(instruction={"type": "string"}))
-    assert len(found["instruction"]) > len(text)
-    assert found["instruction"] != text
+    reply = request_reply(client, prompt, properties(instruction={"type": "string"}))
+    assert len(reply["instruction"]) > len(text)
+    assert reply["instruction"] != text
 
 
 def test_judging_stays_inside_the_scale(client):
     score = {"type": "integer", "minimum": 1, "maximum": 5}
     schema = properties(scores=properties(correctness=score, clarity=score), rationale={"type": "string"})
     prompt = "Judge.\n<instruction>Name a fruit.</instruction>\n<output>An apple.</output>"
-    found = fill(client, prompt, schema)
-    assert all(1 <= value <= 5 for value in found["scores"].values())
-    assert found["rationale"]
-    assert fill(client, prompt, properties(equal={"type": "boolean"}))["equal"] in (True, False)
-    assert fill(client, prompt, properties(better={"enum": ["A", "B"]}))["better"] in ("A", "B")
+    reply = request_reply(client, prompt, schema)
+    assert all(1 <= value <= 5 for value in reply["scores"].values())
+    assert reply["rationale"]
+    assert request_reply(client, prompt, properties(equal={"type": "boolean"}))["equal"] in (True, False)
+    assert request_reply(client, prompt, properties(better={"enum": ["A", "B"]}))["better"] in ("A", "B")
 
 
 class Turn(BaseModel):
@@ -87,18 +88,18 @@ class Nested(BaseModel):
 
 @pytest.mark.parametrize("model", [Turn, Nested, create_model("One", one=(Nested, ...), other=(Turn | None, None))])
 def test_any_schema_is_filled_with_a_value_that_fits(client, model):
-    found = fill(client, "Do as the schema says.", model.model_json_schema())
-    model.model_validate(found)
+    reply = request_reply(client, "Do as the schema says.", model.model_json_schema())
+    model.model_validate(reply)
 
 
-def test_plain_text_and_json_by_its_shown_keys(client):
-    def said(content, **more):
+def test_plain_text_and_json_by_the_keys_of_an_example(client):
+    def reply_text(content, **options):
         messages = [{"role": "user", "content": content}]
-        answer = client.chat.completions.create(model=MODEL, messages=messages, seed=1, **more)
+        answer = client.chat.completions.create(model=MODEL, messages=messages, seed=1, **options)
         return answer.choices[0].message.content
 
-    assert said("Why is the sea salty?")
+    assert reply_text("Why is the sea salty?")
     demonstrations = "<demonstrations>\n1. Name a fruit.\n</demonstrations>\nWrite 3 new tasks."
-    assert len([line for line in said(demonstrations).splitlines() if line.strip()]) >= 3
-    shown = f'{demonstrations}\nReply with JSON like {{"instructions": ["…"]}}.'
-    assert json.loads(said(shown, response_format={"type": "json_object"}))["instructions"]
+    assert len([line for line in reply_text(demonstrations).splitlines() if line.strip()]) >= 3
+    prompt_with_example = f'{demonstrations}\nReply with JSON like {{"instructions": ["…"]}}.'
+    assert json.loads(reply_text(prompt_with_example, response_format={"type": "json_object"}))["instructions"]

@@ -1,4 +1,4 @@
-"""The protocol, by the real client against a real process."""
+"""The OpenAI protocol, tested with the real client against a real process."""
 
 import json
 
@@ -20,12 +20,12 @@ def schema(name: str, properties: dict) -> dict:
 INSTRUCTIONS = schema("instructions", {"instructions": {"type": "array", "items": {"type": "string"}, "maxItems": 6}})
 
 
-def ask(url: str, content: str, form: dict | None = INSTRUCTIONS, **more):
-    key, timeout = more.pop("key", "any"), more.pop("timeout", HTTP_SECONDS)
+def ask(url: str, content: str, response_format: dict | None = INSTRUCTIONS, **options):
+    key, timeout = options.pop("key", "any"), options.pop("timeout", HTTP_SECONDS)
     client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout)
-    if form is not None:
-        more["response_format"] = form
-    return client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}], **more)
+    if response_format is not None:
+        options["response_format"] = response_format
+    return client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": content}], **options)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def test_a_chat_completion(url):
     assert (answer.model, answer.system_fingerprint) == (MODEL, "simulated")
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
-    made = json.loads(answer.choices[0].message.content)["instructions"]
-    assert len(made) == len(set(made)) == 6
+    instructions = json.loads(answer.choices[0].message.content)["instructions"]
+    assert len(instructions) == len(set(instructions)) == 6
 
 
 def test_models(url):
@@ -50,12 +50,12 @@ def test_models(url):
         client.models.retrieve("another")
 
 
-def test_the_same_request_gives_the_same_reply_and_a_seed_another(serve, url):
-    def said(place, seed):
-        return ask(place, DEMONSTRATIONS, seed=seed).choices[0].message.content
+def test_the_same_request_gets_the_same_reply_and_another_seed_another_reply(serve, url):
+    def reply_text(url, seed):
+        return ask(url, DEMONSTRATIONS, seed=seed).choices[0].message.content
 
-    assert said(url, 5) == said(url, 5) != said(url, 6)
-    assert said(serve("--seed", "1", "--near-duplicates", "0"), 5) != said(url, 5)
+    assert reply_text(url, 5) == reply_text(url, 5) != reply_text(url, 6)
+    assert reply_text(serve("--seed", "1", "--near-duplicates", "0"), 5) != reply_text(url, 5)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_a_reply_is_cut_at_max_tokens(url):
     assert answer.usage.completion_tokens <= 20
 
 
-def test_a_key_that_is_asked_for(serve):
-    place = serve("--api-key", "right")
-    assert ask(place, DEMONSTRATIONS, key="right").choices
-    with pytest.raises(openai.AuthenticationError) as found:
-        ask(place, DEMONSTRATIONS, key="wrong")
-    assert found.value.code == "invalid_api_key"
+def test_the_server_refuses_a_wrong_api_key(serve):
+    url = serve("--api-key", "right")
+    assert ask(url, DEMONSTRATIONS, key="right").choices
+    with pytest.raises(openai.AuthenticationError) as error_info:
+        ask(url, DEMONSTRATIONS, key="wrong")
+    assert error_info.value.code == "invalid_api_key"
 
 
-def test_an_answer_is_not_there_before_its_latency_is_over(serve):
+def test_an_answer_arrives_only_after_its_latency(serve):
     with pytest.raises(openai.APITimeoutError):
         ask(serve("--latency", "600"), DEMONSTRATIONS, timeout=1)
 
@@ -106,16 +106,16 @@ def test_the_options_of_rate_reach_the_server(serve):
     ("fault", "error"), [("rate_limit", openai.RateLimitError), ("server_error", openai.InternalServerError)]
 )
 def test_faults_that_are_errors(serve, fault, error):
-    place = serve("--fault", f"{fault}=1")
-    with pytest.raises(error) as found:
-        ask(place, DEMONSTRATIONS)
-    assert fault != "rate_limit" or found.value.response.headers["retry-after"]
+    url = serve("--fault", f"{fault}=1")
+    with pytest.raises(error) as error_info:
+        ask(url, DEMONSTRATIONS)
+    assert fault != "rate_limit" or error_info.value.response.headers["retry-after"]
 
 
-def test_a_hang_is_a_hang(serve):
-    place = serve("--fault", "hang=1")
+def test_a_hang_outlasts_the_timeout_of_the_client(serve):
+    url = serve("--fault", "hang=1")
     with pytest.raises(openai.APITimeoutError):
-        ask(place, DEMONSTRATIONS, timeout=1)
+        ask(url, DEMONSTRATIONS, timeout=1)
 
 
 @pytest.mark.parametrize("fault", ["cut_off", "invalid_json", "refusal", "empty"])
@@ -131,26 +131,26 @@ def test_faults_that_are_replies(serve, fault):
             json.loads(choice.message.content)
 
 
-def test_a_retry_of_a_fault_can_succeed_and_the_teacher_counts(serve):
-    place = serve("--fault", "server_error=0.5", "--seed", "4")
+def test_a_retry_of_a_fault_can_succeed_and_the_teacher_counts_its_calls(serve):
+    url = serve("--fault", "server_error=0.5", "--seed", "4")
     outcomes = []
     for _ in range(12):
         try:
-            outcomes.append(bool(ask(place, DEMONSTRATIONS, seed=2)))
+            outcomes.append(bool(ask(url, DEMONSTRATIONS, seed=2)))
         except openai.InternalServerError:
             outcomes.append(False)
     assert set(outcomes) == {True, False}
-    stats = httpx.get(place.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()
+    stats = httpx.get(url.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()
     assert stats["requests"] == 12
     assert stats["request_hashes"]["billed_more_than_once"] == 1
     assert stats["tokens"]["total"] > 0
 
 
-def test_a_bad_fault_is_refused_at_the_start():
+def test_the_command_refuses_an_unknown_fault():
     import subprocess
     import sys
 
     argv = [sys.executable, "-m", "app.simulator", "--port", "0", "--fault", "gremlins=1"]
-    found = subprocess.run(argv, capture_output=True, text=True, timeout=PROCESS_SECONDS)
-    assert found.returncode == 2
-    assert "gremlins" in found.stderr
+    process = subprocess.run(argv, capture_output=True, text=True, timeout=PROCESS_SECONDS)
+    assert process.returncode == 2
+    assert "gremlins" in process.stderr
