@@ -109,7 +109,7 @@ def follow(walk: Demo, target: int, language: str, teacher: str | None) -> None:
     teacher = choose_teacher(client, teacher)
     dataset = client.create_dataset(f"demo {walk.stamp}", language, {"bundled": BUNDLED[language]})
     print(f"Dataset {dataset['name']!r} with {dataset['counts']['seeds']} seed tasks: {dataset['id']}", flush=True)
-    run = {"dataset_id": dataset["id"], "method": "self_instruct", "teacher": teacher, "target": target}
+    run = {"dataset_id": dataset["id"], "teacher": teacher, "target": target}
     done = walk.stage("run", "Self-Instruct", lambda: client.start_run(**run), progress.of_run)
     if done["counts"]["accepted"] != target:
         raise CommandError(f"{done['id']} ended by {done['stop_reason']}, with fewer records than {target}.")

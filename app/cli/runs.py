@@ -45,7 +45,9 @@ def start(
     dataset: str,
     target: Annotated[int | None, typer.Option(help="How many accepted records to grow.")] = None,
     teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
-    method: Annotated[str, typer.Option(help="How to grow them: a name from `seedbed methods`.")] = "self_instruct",
+    method: Annotated[
+        str | None, typer.Option(help="How to grow them: a name from `seedbed methods`; self_instruct unless given.")
+    ] = None,
     judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
@@ -68,10 +70,10 @@ def start(
         "max_candidates": max_candidates,
         "max_seconds": max_seconds,
     }
-    if method != "templates":
+    if asks_teacher(session.client, method):
         teacher = choose_teacher(session.client, teacher)
-    given = {"target": target, "teacher": teacher, "judge": judge, **ceilings}
-    body = {"dataset_id": dataset, "method": method, "seed": seed, "options": parse_json(options, "options")}
+    given = {"method": method, "target": target, "teacher": teacher, "judge": judge, **ceilings}
+    body = {"dataset_id": dataset, "seed": seed, "options": parse_json(options, "options")}
     body["mode"] = mode
     run = session.client.start_run(**body, **{name: value for name, value in given.items() if value is not None})
     started(session, run, wait, "run", of_run, FIELDS)
@@ -89,15 +91,19 @@ def preview(
     rows: Annotated[int, typer.Option(min=1, max=100, help="How many of them to make now.")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make nothing: forecast from earlier runs.")] = False,
     teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
-    method: Annotated[str, typer.Option(help="A name from `seedbed methods`.")] = "self_instruct",
+    method: Annotated[
+        str | None, typer.Option(help="A name from `seedbed methods`; self_instruct unless given.")
+    ] = None,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
 ) -> None:
     """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
     from app.cli.jobs import finish
     from app.cli.progress import of_run
 
-    body = {"dataset_id": dataset, "target": target, "method": method, "options": parse_json(options, "options")}
-    if method != "templates":
+    body = {"dataset_id": dataset, "target": target, "options": parse_json(options, "options")}
+    if method is not None:
+        body["method"] = method
+    if asks_teacher(session.client, method):
         body["teacher"] = choose_teacher(session.client, teacher)
     answer = session.client.preview_run(**body, rows=rows, dry_run=dry_run)
     if not dry_run:
@@ -114,6 +120,11 @@ def _show_forecast(session: Session, found: dict | None) -> None:
         return
     names = ("yield", "requests", "tokens", "cost_usd", "seconds")
     session.table([{"of": name, **found[name]} for name in names if found[name]], ("of", "estimate", "low", "high"))
+
+
+def asks_teacher(client: "Seedbed", method: str | None) -> bool:
+    """Whether a run needs a teacher. An unknown method is for the service to refuse."""
+    return all(one["asks_teacher"] for one in client.methods() if one["name"] == method)
 
 
 def choose_teacher(client: "Seedbed", given: str | None) -> str:

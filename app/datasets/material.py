@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.datasets import store
 from app.ids import new_id
 from app.synth import templates
-from app.synth.documents import passages
+from app.synth.passages import passages
 from app.synth.text import clean, content_hash, normalise, storable
 
 

@@ -10,8 +10,7 @@ from app.access.service import Caller
 from app.errors import AppError, FieldError, invalid
 from app.runs import sources, store
 from app.runs.schemas import RunCreate
-from app.synth import dialogue, safety
-from app.synth.methods import METHODS, Draw
+from app.synth.methods import METHODS, Method
 from app.synth.options import MethodOptions
 from app.tables.datasets import Dataset
 
@@ -31,22 +30,22 @@ def checked(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset,
     options = _options(method.options, body.options)
     if options.judging.answer and not method.asks_teacher and body.judge is None:
         raise invalid("/judge", f"the method {body.method} asks no teacher; name the one that judges", "missing")
-    _material(session, dataset, method.draws(options), options)
+    _material(session, dataset, method, options)
     return dataset, options
 
 
 def target(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> int:
     """How many rows the run is to end with: as asked for, or as many as make up a share of the dataset."""
-    share = options.share if isinstance(options, safety.Options) else None
+    share = METHODS[body.method].share_of(options)
     if body.target is None and share is None:
         raise invalid("/target", "say how many rows the run is to end with", "missing")
     wanted = body.target
     if share is not None:
-        # r refusals among n others are the share r / (n + r).
-        others = dataset.accepted_count - store.accepted_rows(session, dataset.id, "safety")
+        # r rows of the method among n others are the share r / (n + r).
+        others = dataset.accepted_count - store.accepted_rows(session, dataset.id, body.method)
         missing = math.ceil(share * others / (1 - share)) - (dataset.accepted_count - others)
         if missing < 1:
-            words = f"the dataset's {dataset.accepted_count} accepted rows have that share of refusals already"
+            words = f"the dataset's {dataset.accepted_count} accepted rows have that share of {body.method} already"
             raise invalid("/options/share", words, "reached")
         wanted = missing if wanted is None else min(wanted, missing)
     most = config.limits().target
@@ -78,8 +77,9 @@ def _options(model: type[MethodOptions], given: dict) -> MethodOptions:
         raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
 
 
-def _material(session: Session, dataset: Dataset, draws: Draw, options: MethodOptions) -> None:
+def _material(session: Session, dataset: Dataset, method: Method, options: MethodOptions) -> None:
     """What the method starts from must be there."""
+    draws = method.draws_from(options)
     if draws == "seeds" and not store.has_seeds(session, dataset.id):
         raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
     if draws == "records":
@@ -87,7 +87,7 @@ def _material(session: Session, dataset: Dataset, draws: Draw, options: MethodOp
         if chosen.run_id is not None and not store.has_run(session, dataset.id, chosen.run_id):
             raise invalid("/options/parents/run_id", f"no run {chosen.run_id!r} on this dataset", "unknown")
         if sources.count_parents(session, dataset.id, chosen) == 0:
-            other = "; or give topics" if isinstance(options, dialogue.Options) else ""
+            other = f"; or give {method.other_material}" if method.other_material else ""
             raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
     if draws == "labelled" and not sources.task_sizes(session, dataset.id, options.tasks):
         words = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"

@@ -15,7 +15,7 @@ from app.datasets import store as dataset_store
 from app.runs import sources, store
 from app.synth import focus, self_instruct, templating
 from app.synth.coverage import sparse_sample
-from app.synth.methods import METHODS, focus_of
+from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
 from app.synth.types import Batch, Demonstration, Instance, Parent, Source
 from app.tables.datasets import Dataset, Record
@@ -35,7 +35,7 @@ def plan(session: Session, run: Run, dataset: Dataset, size: int, rng: random.Ra
     `run` is locked: its cursor moves on.
     """
     options = options_of(run)
-    drawn = _DRAWS[METHODS[run.method].draws(options)](session, run, dataset, options, size, rng)
+    drawn = _DRAWS[METHODS[run.method].draws_from(options)](session, run, dataset, options, size, rng)
     if drawn is None:
         return None
     found = len(drawn.get("parents", ()) or drawn.get("sources", ())) or size
@@ -134,7 +134,7 @@ def _examples(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> l
 
 def _draw_records(session: Session, run: Run, dataset: Dataset, options, size: int, rng: random.Random) -> dict | None:
     """The next records in the run's own order. Evolution and dialogues begin again; an answer is given once."""
-    once = run.method == "responses"
+    once = METHODS[run.method].answers_once
     passes = 1 if once else None
     ids = _next(run, "records", size, passes, partial(sources.parents, session, run, options.parents, once))
     return {"parents": ids} if ids else None
@@ -170,7 +170,7 @@ def _draw_labelled(
 
 
 def _draw_nothing(session: Session, run: Run, dataset: Dataset, options, size: int, rng: random.Random) -> dict:
-    return {"focus": focus_of(options, size, run.batches_planned)}
+    return {"focus": METHODS[run.method].conditioning(options, size, run.batches_planned)}
 
 
 _DRAWS = {

@@ -6,10 +6,8 @@ from app import config
 from app.runs import drawing, store
 from app.runs.schemas import Forecast, IntervalView
 from app.synth.forecast import Interval, forecast
+from app.synth.methods import METHODS
 from app.tables.runs import Run
-
-# Instructions, then what they need, one after another; a judge adds its stages.
-LEAST_STEPS = 2
 
 
 def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
@@ -19,7 +17,8 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     if not samples:
         return None
     run = runs[0]
-    steps = LEAST_STEPS + drawing.options_of(run).judging.question + drawing.options_of(run).judging.answer
+    options = drawing.options_of(run)
+    steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)
     found = forecast(samples, target, latency, teacher.in_flight if teacher else 1, steps)

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from app.datasets.schemas import SIMULATED_NOTE
 from app.schemas import Body, JobView, Time, View
+from app.synth.methods import DEFAULT_METHOD
 from app.tables.runs import Run
 
 
@@ -18,7 +19,7 @@ class RunCreate(Body):
             "examples": [
                 {
                     "dataset_id": "ds_…",
-                    "method": "self_instruct",
+                    "method": DEFAULT_METHOD,
                     "teacher": "simulated",
                     "target": 200,
                     "max_usd": 2.5,
@@ -28,7 +29,7 @@ class RunCreate(Body):
     }
 
     dataset_id: str = Field(max_length=100)
-    method: str = Field(default="self_instruct", max_length=100, description="A name from GET /v1/methods.")
+    method: str = Field(default=DEFAULT_METHOD, max_length=100, description="A name from GET /v1/methods.")
     teacher: str | None = Field(
         default=None, max_length=100, description="A name from GET /v1/teachers; not needed by a method that asks none."
     )

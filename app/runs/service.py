@@ -209,7 +209,7 @@ def methods() -> list[MethodView]:
         MethodView(
             name=one.name,
             summary=one.summary,
-            draws_from=one.draws(one.options()),
+            draws_from=one.draws_from(one.options()),
             asks_teacher=one.asks_teacher,
             options=one.options.model_json_schema(),
         )

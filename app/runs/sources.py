@@ -37,7 +37,7 @@ def parents(
     if unanswered:
         answer = aliased(Record)
         of_this_record = answer.lineage.contains(func.jsonb_build_object("parents", func.jsonb_build_array(Record.id)))
-        query = query.where(~exists().where(answer.method == "responses", answer.seq.is_not(None), of_this_record))
+        query = query.where(~exists().where(answer.method == run.method, answer.seq.is_not(None), of_this_record))
     return _in_order(session, query, Record.id, salt, after, count)
 
 

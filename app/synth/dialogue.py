@@ -13,6 +13,7 @@ from app.synth.chains import as_far_as_paid
 from app.synth.filters import PRESETS, Rule, check_instruction
 from app.synth.judging import finish, judge_question
 from app.synth.lexical import similarity
+from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
 from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
@@ -198,3 +199,22 @@ def _refuses(turn: Turn, language: str) -> bool:
 def transcript(said: list[Turn]) -> str:
     """The dialogue as it is shown to whoever plays the user."""
     return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in said)
+
+
+def _next_topics(options: Options, size: int, number: int) -> dict[str, list[str]]:
+    return {"topics": [options.topics[(number * size + n) % len(options.topics)] for n in range(size)]}
+
+
+METHOD = Method(
+    name="dialogue",
+    summary="Conversations of several turns, from records or topics.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "nothing" if options.topics else "records",
+    batch_size=lambda options: 4,
+    candidates=lambda options: 1,
+    # The first message may be a record's, with its answer.
+    min_steps=lambda options: 2 * options.min_turns if options.topics else 2 * options.min_turns - 2,
+    conditioning=_next_topics,
+    other_material="topics",
+)

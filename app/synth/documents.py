@@ -14,6 +14,7 @@ from rapidfuzz import fuzz
 from app.synth.chains import as_far_as_paid
 from app.synth.filters import PRESETS, Rule, check_instance, check_instruction
 from app.synth.judging import Score, finish
+from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
@@ -24,21 +25,6 @@ from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, 
 # A quotation may differ from its passage by a comma or an ending; below this it is another sentence.
 ALIKE = 90.0
 LEAST_QUOTE = 8
-
-
-# Characters of a passage: as much as fits between the two without cutting a sentence, or a paragraph, if it can be.
-PASSAGE = (600, 1200)
-
-
-def passages(text: str) -> list[tuple[int, str]]:
-    """(start, passage) of stretches of a text that follow each other, cut between paragraphs or sentences.
-
-    Any language: sentences end where Unicode (UAX #29) says they do.
-    """
-    # Not part of a service that only takes uploads: workers and notebooks have it.
-    from semantic_text_splitter import TextSplitter
-
-    return TextSplitter(PASSAGE).chunk_indices(text)
 
 
 class Options(MethodOptions):
@@ -185,3 +171,16 @@ def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     return start, end
+
+
+METHOD = Method(
+    name="documents",
+    summary="Questions and answers grounded in uploaded text, with the span they rest on.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "passages",
+    batch_size=lambda options: 4,
+    candidates=lambda options: options.questions,
+    min_steps=lambda options: 1 + options.judge_faithfulness,
+    sample_values=lambda batch: {"quote": batch.sources[0].fields["text"][:80]},
+)

@@ -15,6 +15,7 @@ from app.synth.answering import answer
 from app.synth.chains import as_far_as_paid, together
 from app.synth.filters import PRESETS, Rule, check_instruction
 from app.synth.judging import finish, judge_question, rule_mean
+from app.synth.method import Method
 from app.synth.operations import BREADTH, OPERATIONS, WEIGHTS, leaks, wording
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
@@ -264,3 +265,15 @@ def _with_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
     margin = round(rule_mean(row, batch.language) - worse, 4)
     pair = Pair("evolution", row.output, node.output, margin)
     return replace(row, pairs=(pair,)) if margin > 0 else row
+
+
+METHOD = Method(
+    name="evol_instruct",
+    summary="Instructions rewritten round after round, deeper or rarer, and answered.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "records",
+    batch_size=lambda options: 4,
+    candidates=lambda options: options.rounds * (options.children if options.survival == "selection" else 1),
+    min_steps=lambda options: 1 + options.judge_equal + options.answer,
+)

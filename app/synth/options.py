@@ -70,6 +70,10 @@ class MethodOptions(BaseModel):
             raise ValueError("judging.question: here answers come with their questions; set judging.answer")
         return self
 
+    def digests(self) -> tuple[str, ...]:
+        """Names with digests of what a caller brought in and what has a part in every row."""
+        return ()
+
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         if isinstance(self.rules, str):
             return PRESETS[self.rules]

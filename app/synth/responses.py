@@ -13,6 +13,7 @@ from pydantic import Field
 from app.synth.answering import answer
 from app.synth.chains import as_far_as_paid, together
 from app.synth.judging import compare, gate, judge_answer, judge_question
+from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
 from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Screen
@@ -132,3 +133,16 @@ async def _knock_out(batch: Batch, rows: list[Candidate], standing: list[int], p
 
 def _score(row: Candidate) -> float:
     return row.scores.get("judge.overall", 0.0)
+
+
+METHOD = Method(
+    name="responses",
+    summary="Answers to instructions that have none, or the best of several answers.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "records",
+    batch_size=lambda options: 8,
+    candidates=lambda options: options.answers,
+    min_steps=lambda options: 1 if options.answers == 1 else 2,
+    answers_once=True,
+)

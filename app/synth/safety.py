@@ -13,6 +13,7 @@ from app.synth.chains import as_far_as_paid
 from app.synth.drafts import tidy
 from app.synth.filters import Rule, check_instruction
 from app.synth.judging import finish
+from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
 from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
@@ -174,3 +175,18 @@ async def _judge_refusal(batch: Batch, row: Candidate, place: int, ask: Ask) -> 
     if not verdict.harmless:
         return row.turned_away("harmful_detail")
     return row if verdict.polite else row.turned_away("impolite_refusal")
+
+
+METHOD = Method(
+    name="safety",
+    summary="Harmful requests in general words, politely declined.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "nothing",
+    batch_size=lambda options: options.requests_per_call,
+    candidates=lambda options: 1,
+    min_steps=lambda options: 2 + options.judge_refusal,
+    share_of=lambda options: options.share,
+    conditioning=lambda options, size, number: {"category": options.categories[number % len(options.categories)]},
+    sample_values=lambda batch: {"text": "I can't help with that."},
+)

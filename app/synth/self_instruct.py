@@ -18,6 +18,7 @@ from app.synth.drafts import checked, tidy
 from app.synth.filters import check_instance
 from app.synth.focus import Focus, positive_shares, tagged
 from app.synth.judging import finish, judge_question
+from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.prompting import TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
@@ -249,3 +250,15 @@ def _worked(example: Demonstration, first: str) -> str:
     }
     second = "input" if first == "output" else "output"
     return f"<instruction>{normalise(example.instruction)}</instruction>\n{parts[first]}\n{parts[second]}"
+
+
+METHOD = Method(
+    name="self_instruct",
+    summary="New instructions from seeds and accepted records, then their inputs and outputs.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "seeds",
+    batch_size=lambda options: options.of_variant("instructions_per_call"),
+    candidates=lambda options: options.max_instances if options.variant == "two_stage" else 1,
+    min_steps=lambda options: 3 if options.variant == "two_stage" else 1,
+)

@@ -9,10 +9,10 @@ import numpy as np
 
 from app.synth import focus, self_instruct, templating
 from app.synth.coverage import sparse_sample
-from app.synth.documents import passages
-from app.synth.methods import METHODS, focus_of
+from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
+from app.synth.passages import passages
 from app.synth.types import Batch, Demonstration, Parent, Source
 
 
@@ -31,7 +31,7 @@ class Supply:
 
     def missing(self, method: str, options: MethodOptions) -> str | None:
         """What the method needs and is not there, in words."""
-        draws = METHODS[method].draws(options)
+        draws = METHODS[method].draws_from(options)
         have = {"seeds": self.seeds, "records": self.records, "labelled": self.labelled, "passages": self.passages}
         return f"{method} needs at least one of {draws}" if draws in have and not have[draws] else None
 
@@ -40,7 +40,7 @@ class Supply:
         rng = random.Random(f"{seed}-{number}")
         kind = METHODS[method]
         size = kind.batch_size(options)
-        drawn = getattr(self, f"_{kind.draws(options)}")(method, options, size, number, rng)
+        drawn = getattr(self, f"_{kind.draws_from(options)}")(method, options, size, number, rng)
         if drawn is None:
             return None
         size = len(drawn.get("parents", ()) or drawn.get("sources", ())) or size
@@ -59,7 +59,7 @@ class Supply:
 
     def _records(self, method, options, size, number, rng) -> dict | None:
         fitting = [one for one in self.records if _fits(one, options.parents)]
-        taken = self._next("records", fitting, size, rng, again=method != "responses")
+        taken = self._next("records", fitting, size, rng, again=not METHODS[method].answers_once)
         return {"parents": tuple(taken)} if taken else None
 
     def _passages(self, method, options, size, number, rng) -> dict | None:
@@ -80,7 +80,7 @@ class Supply:
         return {"sources": tuple(drawn), "focus": {"shown": tuple(wanted)}} if drawn else None
 
     def _nothing(self, method, options, size, number, rng) -> dict:
-        return {"focus": focus_of(options, size, number)}
+        return {"focus": METHODS[method].conditioning(options, size, number)}
 
     def _next(self, name: str, rows: Sequence, count: int, rng: random.Random, again: bool) -> list:
         """The next rows in a random order; from the beginning again where that is wanted."""

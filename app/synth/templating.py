@@ -13,6 +13,7 @@ from app.synth import templates
 from app.synth.chains import as_far_as_paid
 from app.synth.filters import check_instance
 from app.synth.judging import finish
+from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
 from app.synth.text import clean
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
@@ -111,3 +112,16 @@ def _fault(row: Candidate) -> Rejection | None:
     if not row.instruction:
         return Rejection("empty_instruction")
     return check_instance(row.input, row.output)
+
+
+METHOD = Method(
+    name="templates",
+    summary="Labelled data turned into instruction rows by phrasings of their task; asks no teacher.",
+    options=Options,
+    make=propose,
+    draws_from=lambda options: "labelled",
+    batch_size=lambda options: 50,
+    candidates=lambda options: 1,
+    min_steps=lambda options: 0,
+    asks_teacher=False,
+)
