@@ -1,6 +1,7 @@
 """What all bodies share: unknown fields are refused, times are RFC 3339 in UTC."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -17,9 +18,22 @@ class Body(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def storable(cls, value):
-        if isinstance(value, str) and UNSTORABLE.search(value):
+        if any(UNSTORABLE.search(text) for text in _texts(value)):
             raise ValueError("must not hold NUL characters or half characters (lone surrogates)")
         return value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts of a value of JSON, keys and all."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 class View(BaseModel):

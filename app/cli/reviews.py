@@ -33,7 +33,7 @@ def refilter(
     run: Annotated[str, typer.Argument(help="A run that has ended.")],
     lexical: Annotated[float | None, typer.Option(help="Another lexical threshold.")] = None,
     semantic: Annotated[float | None, typer.Option(help="Another semantic threshold.")] = None,
-    rules: Annotated[str | None, typer.Option(help="Another preset of rules.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Other rules: a preset, or a list as JSON.")] = None,
     minimum_scores: Annotated[str, typer.Option(help='As JSON, for example {"judge.overall": 4}.')] = "{}",
     target: Annotated[int | None, typer.Option(help="Most rows to accept, if not the run's own target.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Make it so. Otherwise only say what would move.")] = False,
@@ -43,7 +43,7 @@ def refilter(
     asked = {
         "lexical_threshold": lexical,
         "semantic_threshold": semantic,
-        "rules": rules,
+        "rules": parse_json(rules, "rules") if rules and rules.lstrip().startswith("[") else rules,
         "minimum_scores": parse_json(minimum_scores, "minimum-scores"),
         "target": target,
         "apply": apply,

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from app.datasets import decisions
@@ -14,16 +15,17 @@ from app.db import transaction
 from app.jobs import event_log, runner
 from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
 from app.reviews import store
-from app.synth.filters import PRESETS
+from app.synth.filters import RuleSet, rules_of
 from app.synth.methods import METHODS
 from app.synth.pool import Pool, Thresholds
-from app.synth.rechecking import REASONS, recheck
+from app.synth.rechecking import may_be_lifted, recheck
 from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset, Record
 from app.tables.reviews import Review
 from app.tables.runs import Run
 
 ROWS_AT_ONCE, EXAMPLES = 200, 20
+_RULES = TypeAdapter(RuleSet)
 
 
 @dataclass
@@ -84,7 +86,7 @@ class _Redeciding:
         self.session, self.dataset, self.run, self.encoder, self.beat = session, dataset, run, encoder, beat
         asked = review.settings
         self.options = METHODS[run.method].options.model_validate(run.options)
-        self.rules = None if asked["rules"] is None else PRESETS[asked["rules"]]
+        self.rules = None if asked["rules"] is None else rules_of(_RULES.validate_python(asked["rules"]))
         self.least = asked["minimum_scores"]
         self.room = asked["target"] or run.target
         lexical = asked["lexical_threshold"] or dataset.lexical_threshold
@@ -123,7 +125,7 @@ class _Redeciding:
         vectors = self._vectors(rows, texts)
         looked = look(self.pool, candidates, texts, vectors)
         for place, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
-            if row.reason is not None and row.reason not in REASONS:
+            if row.reason is not None and not may_be_lifted(row.reason):
                 continue
             found = self._decision(row, candidate, place, texts[place], vectors[place], looked)
             self._count(row, found)

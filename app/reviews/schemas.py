@@ -5,15 +5,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from app.schemas import Body, JobView, Time, View
-from app.synth.filters import PRESETS
+from app.synth.filters import RuleSet
 from app.synth.scores import RULE_SCORES
 from app.tables.reviews import EvaluationSet, Match, Review
-
-
-def _known_preset(name: str | None) -> str | None:
-    if name is not None and name not in PRESETS:
-        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return name
 
 
 def _known_scores(given: dict[str, float]) -> dict[str, float]:
@@ -31,8 +25,8 @@ class RefilterCreate(Body):
 
     lexical_threshold: float | None = Field(default=None, gt=0.5, le=1)
     semantic_threshold: float | None = Field(default=None, gt=0, le=1)
-    rules: Annotated[str | None, AfterValidator(_known_preset)] = Field(
-        default=None, description="A preset of rules for instructions."
+    rules: RuleSet | None = Field(
+        default=None, description="In the place of all rules of the run: a preset by name, or a list of rules."
     )
     minimum_scores: Annotated[dict[str, float], AfterValidator(_known_scores)] = Field(
         default={}, description='Least scores: rule scores by name, or stored ones such as "judge.overall".'

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
 from app.synth.chains import as_far_as_paid
-from app.synth.filters import PRESETS, Rule, check_instruction
+from app.synth.filters import PRESETS, check_instruction
 from app.synth.judging import finish, judge_question
 from app.synth.lexical import similarity
 from app.synth.method import Method
@@ -19,6 +19,7 @@ from app.synth.parents import ParentFilter
 from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_object, read_text
+from app.synth.rules import Rule
 from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
 from app.synth.types import Ask, Batch, Candidate, Parent, Proposal, Rejection, Screen, Turn
@@ -46,8 +47,8 @@ class Options(MethodOptions):
         return self
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """People open a conversation as they like: form alone is checked unless told otherwise."""
-        return PRESETS["form"] if self.rules is None else super().rules_for(language)
+        """People open a conversation as they like: form alone is checked, and nothing where a record is the opening."""
+        return PRESETS["form" if self.topics else "none"] if self.rules is None else super().rules_for(language)
 
 
 class Message(BaseModel):

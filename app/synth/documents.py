@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field, StrictBool, StrictStr
 from rapidfuzz import fuzz
 
 from app.synth.chains import as_far_as_paid
-from app.synth.filters import PRESETS, Rule, check_instance, check_instruction
+from app.synth.filters import PRESETS, check_instance, check_instruction, check_row
 from app.synth.judging import Score, finish
 from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
+from app.synth.rules import Rule
 from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
 
@@ -102,8 +103,8 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: Asked) -> Candida
     text = source.fields["text"]
     passage = clean(text) if batch.options.include_passage else ""
     row = replace(draft, instruction=clean(item.question), input=passage, output=clean(item.answer))
-    fault = check_instruction(row.instruction, batch.options.rules_for(batch.language))
-    fault = fault or check_instance(row.input, row.output)
+    rules = batch.options.rules_for(batch.language)
+    fault = check_instruction(row.instruction, rules) or check_instance(row.input, row.output) or check_row(row, rules)
     if fault is not None:
         return replace(row, rejection=fault)
     span = find_quote(text, item.quote)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from app.synth.filters import Rule, check_instruction
+from app.synth.filters import check_instruction
+from app.synth.rules import Rule
 from app.synth.text import clean, normalise
 from app.synth.types import Candidate, Rejection
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictStr
 
 from app.synth.answering import answer
 from app.synth.chains import as_far_as_paid, together
-from app.synth.filters import PRESETS, Rule, check_instruction
+from app.synth.filters import PRESETS, check_instruction, check_row
 from app.synth.judging import finish, judge_question, rule_mean
 from app.synth.method import Method
 from app.synth.operations import BREADTH, OPERATIONS, WEIGHTS, leaks, wording
@@ -22,6 +22,7 @@ from app.synth.parents import ParentFilter
 from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_object
+from app.synth.rules import Rule
 from app.synth.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
 from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
@@ -180,9 +181,10 @@ def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Pr
 
 
 def _fault_of_form(batch: Batch, node: _Node, child: Candidate) -> Rejection | None:
-    found = check_instruction(child.instruction, batch.options.rules_for(batch.language))
-    if found is not None:
-        return found
+    rules = batch.options.rules_for(batch.language)
+    broken = check_instruction(child.instruction, rules) or check_row(child, rules, ("input",))
+    if broken is not None:
+        return broken
     before, after = (normalise(f"{text}\n{input}").casefold() for text, input in _texts(node, child))
     if before == after:
         return Rejection("not_evolved", "a copy of its parent")

@@ -1,84 +1,30 @@
-"""Rules that need nothing but the row itself: named, with parameters, collected in presets per language.
+"""Rules collected in presets per language, and what they say of a row.
 
 The English preset follows Self-Instruct (section 2.2 and its published filters); what it forbids there by
 script ("the first character must be ASCII") is not a rule here: a language is never rejected for its script.
 """
 
-import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Annotated, Protocol, get_args
 
-from app.synth.text import count_words, normalise
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from app.synth.rules import (
+    RULES,
+    BlockedOpening,
+    BlockedWord,
+    EndsWithColon,
+    OpensWithPunctuation,
+    RowField,
+    Rule,
+    TooLong,
+    TooShort,
+    rule_type,
+)
+from app.synth.text import normalise
 from app.synth.types import Rejection
-from app.synth.words import contains_word
 
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule by its name in RULES, with what it takes beside the text: a number, words, or nothing."""
-
-    name: str
-    parameter: int | tuple[str, ...] | None = None
-
-    def fault(self) -> str | None:
-        """What is wrong with the parameter, or None."""
-        wanted = _PARAMETERS[self.name]
-        if wanted is int and not (isinstance(self.parameter, int) and self.parameter >= 1):
-            return "takes a number of words, 1 or more"
-        if wanted is tuple and not (isinstance(self.parameter, tuple) and all(self.parameter) and self.parameter):
-            return "takes a list of words"
-        return "takes no parameter" if wanted is None and self.parameter is not None else None
-
-
-def too_short(text: str, least: int) -> Rejection | None:
-    words = count_words(text)
-    return Rejection("too_short", words, least) if words < least else None
-
-
-def too_long(text: str, most: int) -> Rejection | None:
-    words = count_words(text)
-    return Rejection("too_long", words, most) if words > most else None
-
-
-def blocked_word(text: str, words: Sequence[str]) -> Rejection | None:
-    """Whole words, any case. In Hangul a particle may follow the word, so only its beginning is bounded."""
-    found = next((word for word in words if contains_word(text, word)), None)
-    return None if found is None else Rejection("blocked_word", found)
-
-
-def blocked_opening(text: str, openings: Sequence[str]) -> Rejection | None:
-    for opening in openings:
-        if text.casefold().startswith(opening.casefold()):
-            return Rejection("blocked_opening", opening)
-    return None
-
-
-def opens_with_punctuation(text: str, _) -> Rejection | None:
-    """The mark of a list, a stray full stop. Quotes may open a sentence, and so may brackets of titles (「, 〈)."""
-    first = text[:1]
-    category = unicodedata.category(first) if first else ""
-    opens = first in "\"'¿¡" or (category in ("Ps", "Pi") and not first.isascii())
-    return Rejection("opens_with_punctuation", first) if category.startswith("P") and not opens else None
-
-
-def ends_with_colon(text: str, _) -> Rejection | None:
-    return Rejection("ends_with_colon", text[-20:]) if text.rstrip().endswith((":", "：")) else None
-
-
-RULES: dict[str, Callable[..., Rejection | None]] = {
-    rule.__name__: rule
-    for rule in (too_short, too_long, blocked_word, blocked_opening, opens_with_punctuation, ends_with_colon)
-}
-
-_PARAMETERS: dict[str, type | None] = {
-    "too_short": int,
-    "too_long": int,
-    "blocked_word": tuple,
-    "blocked_opening": tuple,
-    "opens_with_punctuation": None,
-    "ends_with_colon": None,
-}
-
+MOST_RULES = 50
 _NOT_TEXT_ENGLISH = (
     *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files"),
     *("map", "maps", "draw", "plot", "go to"),
@@ -86,28 +32,40 @@ _NOT_TEXT_ENGLISH = (
 _NOT_TEXT_ALPACA = (*_NOT_TEXT_ENGLISH, "video", "audio", "music", "flowchart", "diagram")
 _NOT_TEXT_KOREAN = ("이미지", "사진", "그래프", "그림을 그", "지도를", "파일을", "동영상", "오디오")
 
-_FORM = (Rule("too_long", 150), Rule("opens_with_punctuation"))
+_FORM = (TooLong(parameter=150), OpensWithPunctuation())
+_OPENINGS = BlockedOpening(parameter=("Write a program",))
 PRESETS: dict[str, tuple[Rule, ...]] = {
     # Self-Instruct's own, less its ASCII rule; and Alpaca's, with five words more.
-    "english": (
-        Rule("too_short", 4),
-        Rule("blocked_word", _NOT_TEXT_ENGLISH),
-        Rule("blocked_opening", ("Write a program",)),
-        *_FORM,
-    ),
-    "english-alpaca": (
-        Rule("too_short", 4),
-        Rule("blocked_word", _NOT_TEXT_ALPACA),
-        Rule("blocked_opening", ("Write a program",)),
-        *_FORM,
-    ),
-    "korean": (Rule("too_short", 2), Rule("blocked_word", _NOT_TEXT_KOREAN), *_FORM),
+    "english": (TooShort(parameter=4), BlockedWord(parameter=_NOT_TEXT_ENGLISH), _OPENINGS, *_FORM),
+    "english-alpaca": (TooShort(parameter=4), BlockedWord(parameter=_NOT_TEXT_ALPACA), _OPENINGS, *_FORM),
+    "korean": (TooShort(parameter=2), BlockedWord(parameter=_NOT_TEXT_KOREAN), *_FORM),
     # For teachers and tuned models that can do what the lists above forbid: form alone.
-    "form": (Rule("too_short", 2), *_FORM),
-    "form-long": (Rule("too_short", 2), Rule("too_long", 600), Rule("opens_with_punctuation")),
+    "form": (TooShort(parameter=2), *_FORM),
+    "form-long": (TooShort(parameter=2), TooLong(parameter=600), OpensWithPunctuation()),
     "none": (),
 }
 _OF_LANGUAGE = {"en": "english", "ko": "korean"}
+_COLON = EndsWithColon()
+
+
+def _check_preset(name: str) -> str:
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return name
+
+
+RuleSet = Annotated[
+    Annotated[str, AfterValidator(_check_preset), Tag("preset")]
+    | Annotated[tuple[rule_type(RULES), ...], Field(max_length=MOST_RULES), Tag("list")],
+    Discriminator(lambda value: "preset" if isinstance(value, str) else "list"),
+]
+"""A preset by its name, or a list of rules."""
+
+
+class Row(Protocol):
+    instruction: str
+    input: str
+    output: str
 
 
 def instruction_rules(language: str) -> tuple[Rule, ...]:
@@ -115,11 +73,25 @@ def instruction_rules(language: str) -> tuple[Rule, ...]:
     return PRESETS[_OF_LANGUAGE.get(language.split("-")[0].lower(), "form")]
 
 
+def rules_of(rules: str | tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """The rules of a preset's name, or the list itself."""
+    return PRESETS[rules] if isinstance(rules, str) else rules
+
+
 def check_instruction(text: str, rules: Sequence[Rule]) -> Rejection | None:
-    """The first rule that the instruction breaks, or None."""
+    """The first rule on instructions that the text breaks, or None."""
     if not text.strip():
         return Rejection("empty_instruction")
-    return next((found for rule in rules if (found := RULES[rule.name](text, rule.parameter)) is not None), None)
+    return _first_broken((rule, text) for rule in rules if rule.on == "instruction")
+
+
+def check_row(row: Row, rules: Sequence[Rule], fields: Sequence[RowField] = get_args(RowField)) -> Rejection | None:
+    """The first rule that one of these fields of the row breaks, or None."""
+    return _first_broken((rule, getattr(row, rule.on)) for rule in rules if rule.on in fields)
+
+
+def _first_broken(checks) -> Rejection | None:
+    return next((fault for rule, text in checks if (fault := rule.check(text)) is not None), None)
 
 
 def check_instance(input: str, output: str) -> Rejection | None:
@@ -128,4 +100,4 @@ def check_instance(input: str, output: str) -> Rejection | None:
         return Rejection("empty_output")
     if normalise(input) == normalise(output):
         return Rejection("output_equals_input")
-    return ends_with_colon(output, None) or ends_with_colon(input, None)
+    return _COLON.check(output) or _COLON.check(input)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, create_model
 
+from app.synth.filters import check_row
 from app.synth.options import MethodOptions
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, object_schema, prompt_for
 from app.synth.prompts import language_name
@@ -35,8 +36,12 @@ class Comparison(BaseModel):
 
 
 def gate(row: Candidate, batch: Batch) -> Candidate:
-    """Score by rules; turned away when a score is under the least one that the options ask for."""
+    """Every row with its answer comes through here: the rules on all of its fields, then the rule scores.
+
+    It is turned away by a rule that it breaks, or when a score is under the least one that the options ask for.
+    """
     options: MethodOptions = batch.options
+    row = replace(row, rejection=row.rejection or check_row(row, options.rules_for(batch.language)))
     found = rule_scores(row, batch.language)
     row = replace(row, scores={**row.scores, **{f"rule.{name}": value for name, value in found.items()}})
     for name, least in options.minimum_scores.items():

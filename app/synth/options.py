@@ -4,23 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from app.synth.filters import PRESETS, RULES, Rule, instruction_rules
+from app.synth.filters import RuleSet, instruction_rules, rules_of
+from app.synth.rules import Rule, digest_of
 from app.synth.scores import RULE_SCORES
 
 Aspect = Literal["instruction_following", "correctness", "helpfulness", "clarity", "harmlessness"]
 ASPECTS: tuple[Aspect, ...] = ("instruction_following", "correctness", "helpfulness", "clarity", "harmlessness")
-
-
-def _known_rules(given: str | tuple[Rule, ...] | None) -> str | tuple[Rule, ...] | None:
-    if isinstance(given, str) and given not in PRESETS:
-        raise ValueError(f"no preset {given!r}; there are {', '.join(PRESETS)}")
-    for rule in given if isinstance(given, tuple) else ():
-        if rule.name not in RULES:
-            raise ValueError(f"no rule {rule.name!r}; there are {', '.join(RULES)}")
-        fault = rule.fault()
-        if fault:
-            raise ValueError(f"{rule.name}: {fault}")
-    return given
 
 
 def _known_scores(given: dict[str, float]) -> dict[str, float]:
@@ -55,8 +44,9 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     judges_questions: ClassVar[bool] = True
 
-    rules: Annotated[str | tuple[Rule, ...] | None, AfterValidator(_known_rules)] = Field(
-        default=None, description="Rules for instructions: a preset by name, or a list. Unset: the language's preset."
+    rules: RuleSet | None = Field(
+        default=None,
+        description="Rules of form: a preset by name, or a list, also on inputs and outputs. Unset: the method's own.",
     )
     minimum_scores: MinimumScores = Field(
         default={"no_refusal": 0.5, "no_repetition": 0.2},
@@ -72,9 +62,9 @@ class MethodOptions(BaseModel):
 
     def digests(self) -> tuple[str, ...]:
         """Names with digests of what a caller brought in and what has a part in every row."""
-        return ()
+        if self.rules is None or isinstance(self.rules, str):
+            return ()
+        return (f"rules@{digest_of([rule.model_dump(mode='json') for rule in self.rules])}",)
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        if isinstance(self.rules, str):
-            return PRESETS[self.rules]
-        return instruction_rules(language) if self.rules is None else self.rules
+        return instruction_rules(language) if self.rules is None else rules_of(self.rules)

@@ -1,16 +1,20 @@
 """What a finished row's form and scores say of it, asked again without any teacher: its texts and scores are stored."""
 
 from collections.abc import Mapping
+from typing import get_args
 
-from app.synth.filters import RULES, Rule, check_instruction
-from app.synth.options import ASPECTS, MethodOptions
-from app.synth.scores import RULE_SCORES
+from app.synth.filters import check_instruction, check_row
+from app.synth.options import MethodOptions
+from app.synth.rules import RowField, Rule, is_rule_reason
 from app.synth.types import Candidate, Rejection
 
 NOVELTY = ("duplicate_exact", "duplicate_lexical", "duplicate_semantic")
-_SCORES = (*RULE_SCORES, *ASPECTS, "judge_score")
-REASONS = frozenset({*NOVELTY, *RULES, *(f"low_{name}" for name in _SCORES), "surplus", "unanswered"})
-"""Reasons that other thresholds or rules may lift. The rest are faults of the reply itself, and stand."""
+_OTHER = (*NOVELTY, "surplus", "unanswered")
+
+
+def may_be_lifted(reason: str) -> bool:
+    """Whether other thresholds, rules or scores may lift it. The rest are faults of the reply itself, and stand."""
+    return reason in _OTHER or reason.startswith("low_") or is_rule_reason(reason)
 
 
 def recheck(
@@ -21,9 +25,12 @@ def recheck(
     `least` names rule scores (`no_refusal`) or any stored score (`judge.overall`). A score that the row doesn't
     have is not missed: it was not asked for when the row was made.
     """
-    found = check_instruction(row.instruction, options.rules_for(language) if rules is None else rules)
-    if found is not None:
-        return found
+    rules = options.rules_for(language) if rules is None else rules
+    # A row that was turned away before its answer was paid for has no other field yet.
+    fields = get_args(RowField) if row.output else ("instruction",)
+    broken = check_instruction(row.instruction, rules) or check_row(row, rules, fields)
+    if broken is not None:
+        return broken
     wanted = {**_of_options(options), **{_stored(name): value for name, value in least.items()}}
     for name, value in wanted.items():
         had = row.scores.get(name)

@@ -12,10 +12,12 @@ from pydantic import Field
 
 from app.synth.answering import answer
 from app.synth.chains import as_far_as_paid, together
+from app.synth.filters import PRESETS
 from app.synth.judging import compare, gate, judge_answer, judge_question
 from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
+from app.synth.rules import Rule
 from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Screen
 
 
@@ -32,6 +34,10 @@ class Options(MethodOptions):
     steps_share: float = Field(default=0.0, ge=0, le=1, description="Share worked out step by step; FLAN's is 0.1.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="0.7, or 1.0 for several answers.")
     answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
+
+    def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """The instructions are there already: none is checked unless told otherwise."""
+        return PRESETS["none"] if self.rules is None else super().rules_for(language)
 
     @property
     def heat(self) -> float:

@@ -11,13 +11,14 @@ from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, St
 
 from app.synth.chains import as_far_as_paid
 from app.synth.drafts import tidy
-from app.synth.filters import Rule, check_instruction
+from app.synth.filters import check_instruction, check_row
 from app.synth.judging import finish
 from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
 from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object, read_text
+from app.synth.rules import OpensWithPunctuation, Rule, TooLong, TooShort
 from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen
@@ -86,7 +87,7 @@ class Options(MethodOptions):
     answer_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a refusal.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        rules = (Rule("too_short", 2), Rule("too_long", self.most_words), Rule("opens_with_punctuation"))
+        rules = (TooShort(parameter=2), TooLong(parameter=self.most_words), OpensWithPunctuation())
         return rules if self.rules is None else super().rules_for(language)
 
 
@@ -148,6 +149,9 @@ async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen
     row = replace(row, output=clean(found))
     if count_words(row.output) == 0:
         return row.turned_away("empty_output")
+    broken = check_row(row, options.rules_for(batch.language))
+    if broken is not None:
+        return replace(row, rejection=broken)
     if options.judge_refusal:
         row = await _judge_refusal(batch, row, place, ask)
     elif RULE_SCORES["no_refusal"](row, batch.language) > 0:

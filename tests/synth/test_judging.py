@@ -15,7 +15,7 @@ GOOD = {"rationale": "Right.", **dict.fromkeys(ASPECTS, 4), "difficulty": 2, "to
 
 
 def batch(language="en", **judging) -> Batch:
-    return Batch(MethodOptions(judging=judging), language, 1)
+    return Batch(MethodOptions(rules="none", judging=judging), language, 1)
 
 
 def judged(step, reply, row=ROW, **judging) -> Candidate:

@@ -1,0 +1,249 @@
+"""Rules of form: each is a class with its parameters and its check, registered under its name.
+
+A rule needs nothing but the text. A caller may give rules of their own in a run's options: a regular expression, a
+list of words, a length, each on the instruction, the input or the output of a row.
+"""
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, TypeVar
+
+import regex
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.synth.text import count_words
+from app.synth.types import Rejection
+from app.synth.words import contains_word
+
+RowField = Literal["instruction", "input", "output"]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=40)]
+Must = Literal["match", "not_match"]
+Fault = tuple[int | float | str, int | float | str | None]
+
+LONGEST_PATTERN, MOST_REPETITIONS = 500, 100_000
+PATTERN_SECONDS = 0.2
+RULE_TIMEOUT = "rule_timeout"
+_LABELLED = "rule:"
+_REPETITION = regex.compile(r"\{(\d*)(?:,(\d*))?\}")
+_RECURSION = regex.compile(r"\(\?(?:R|[+-]?\d|&|P>)")
+
+
+class Rule(BaseModel):
+    """What all rules share: the field that a rule reads, and a name of the caller's own for the rejection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    on: RowField = Field(default="instruction", description="The field that is checked; an empty one, too.")
+    label: Name | None = Field(default=None, description="Rows that break the rule are rejected as `rule:LABEL`.")
+
+    @property
+    def reason(self) -> str:
+        """The reason of a rejection: the rule's name, or the label of the caller."""
+        if self.label is not None:
+            return _LABELLED + self.label
+        return self.name if self.on == "instruction" else f"{self.name}:{self.on}"
+
+    def fault(self, text: str) -> Fault | None:
+        """The value that breaks the rule and the rule's threshold, or None."""
+        raise NotImplementedError
+
+    def check(self, text: str) -> Rejection | None:
+        fault = self.fault(text)
+        return None if fault is None else Rejection(self.reason, *fault)
+
+
+RULES: dict[str, type[Rule]] = {}
+RuleClass = TypeVar("RuleClass", bound=type[Rule])
+
+
+def rule(cls: RuleClass) -> RuleClass:
+    """Register a rule under the one value that its `name` may take."""
+    RULES[cls.model_fields["name"].default] = cls
+    return cls
+
+
+@rule
+class TooShort(Rule):
+    """Fewer words than the parameter."""
+
+    name: Literal["too_short"] = "too_short"
+    parameter: int = Field(ge=1, description="Words.")
+
+    def fault(self, text: str) -> Fault | None:
+        words = count_words(text)
+        return (words, self.parameter) if words < self.parameter else None
+
+
+@rule
+class TooLong(Rule):
+    """More words than the parameter."""
+
+    name: Literal["too_long"] = "too_long"
+    parameter: int = Field(ge=1, description="Words.")
+
+    def fault(self, text: str) -> Fault | None:
+        words = count_words(text)
+        return (words, self.parameter) if words > self.parameter else None
+
+
+WordList = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=1, max_length=1000)
+]
+
+
+def first_word(text: str, words: Iterable[str]) -> str | None:
+    """The first of the words that stands in the text, in any case.
+
+    In Hangul a particle may follow the word, so only its beginning is bounded.
+    """
+    return next((word for word in words if contains_word(text, word)), None)
+
+
+@rule
+class BlockedWord(Rule):
+    """One of the words stands in the text."""
+
+    name: Literal["blocked_word"] = "blocked_word"
+    parameter: WordList
+
+    def fault(self, text: str) -> Fault | None:
+        word = first_word(text, self.parameter)
+        return None if word is None else (word, None)
+
+
+@rule
+class BlockedOpening(Rule):
+    """The text begins with one of these, in any case."""
+
+    name: Literal["blocked_opening"] = "blocked_opening"
+    parameter: WordList
+
+    def fault(self, text: str) -> Fault | None:
+        opening = next((one for one in self.parameter if text.casefold().startswith(one.casefold())), None)
+        return None if opening is None else (opening, None)
+
+
+@rule
+class OpensWithPunctuation(Rule):
+    """The mark of a list, a stray full stop. Quotes may open a sentence, and so may brackets of titles (「, 〈)."""
+
+    name: Literal["opens_with_punctuation"] = "opens_with_punctuation"
+    parameter: None = None
+
+    def fault(self, text: str) -> Fault | None:
+        first = text[:1]
+        category = unicodedata.category(first) if first else ""
+        opens = first in "\"'¿¡" or (category in ("Ps", "Pi") and not first.isascii())
+        return (first, None) if category.startswith("P") and not opens else None
+
+
+@rule
+class EndsWithColon(Rule):
+    """What should follow the colon is missing."""
+
+    name: Literal["ends_with_colon"] = "ends_with_colon"
+    parameter: None = None
+
+    def fault(self, text: str) -> Fault | None:
+        return (text[-20:], None) if text.rstrip().endswith((":", "：")) else None
+
+
+@lru_cache(maxsize=512)
+def compiled(pattern: str) -> regex.Pattern:
+    """Raises ValueError for what is no pattern, and for one whose compiling alone could take the memory."""
+    if _RECURSION.search(pattern):
+        raise ValueError("a pattern may not call itself or a group of its own")
+    counts = [int(number) for pair in _REPETITION.findall(pattern) for number in pair if number.isdigit()]
+    if math.prod(max(1, count) for count in counts) > MOST_REPETITIONS:
+        raise ValueError(f"its repetitions multiply to more than {MOST_REPETITIONS}")
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+
+
+def _compiling(pattern: str) -> str:
+    compiled(pattern)
+    return pattern
+
+
+@rule
+class Pattern(Rule):
+    """A regular expression (of Python's `regex` package) that has to occur in the text, or must not.
+
+    A search is given up after PATTERN_SECONDS; the row is then rejected as `rule_timeout`, since nobody knows.
+    """
+
+    name: Literal["pattern"] = "pattern"
+    pattern: Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN), AfterValidator(_compiling)]
+    must: Must = Field(default="not_match", description="match: it has to occur. not_match: it must not.")
+
+    def check(self, text: str) -> Rejection | None:
+        try:
+            match = compiled(self.pattern).search(text, timeout=PATTERN_SECONDS)
+        except TimeoutError:
+            return Rejection(RULE_TIMEOUT, self.reason, PATTERN_SECONDS)
+        if (match is None) == (self.must == "not_match"):
+            return None
+        return Rejection(self.reason, match.group()[:200] if match else "no match", self.pattern)
+
+
+@rule
+class Words(Rule):
+    """A list of words of which one has to stand in the text, or none may."""
+
+    name: Literal["words"] = "words"
+    words: WordList
+    must: Must = Field(default="not_match", description="match: one of them has to occur. not_match: none may.")
+
+    def fault(self, text: str) -> Fault | None:
+        word = first_word(text, self.words)
+        if self.must == "match":
+            return ("none of the words", None) if word is None else None
+        return None if word is None else (word, None)
+
+
+@rule
+class Length(Rule):
+    """A length between two bounds, in words or in characters."""
+
+    name: Literal["length"] = "length"
+    min: int | None = Field(default=None, ge=0)
+    max: int | None = Field(default=None, ge=0)
+    unit: Literal["words", "characters"] = "words"
+
+    @model_validator(mode="after")
+    def has_bounds(self) -> "Length":
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min}) is over max ({self.max})")
+        return self
+
+    def fault(self, text: str) -> Fault | None:
+        size = count_words(text) if self.unit == "words" else len(text)
+        if self.min is not None and size < self.min:
+            return size, self.min
+        return (size, self.max) if self.max is not None and size > self.max else None
+
+
+def rule_type(rules: Mapping[str, type[Rule]]) -> Any:
+    """The type of any of these rules, told apart by `name`: what an option or a body has as a field."""
+    return Annotated[reduce(or_, rules.values()), Field(discriminator="name")]
+
+
+def is_rule_reason(reason: str) -> bool:
+    """Whether rows are rejected for this reason by a rule."""
+    return reason == RULE_TIMEOUT or reason.startswith(_LABELLED) or reason.partition(":")[0] in RULES
+
+
+def digest_of(value: Any) -> str:
+    """16 hexadecimal digits that stand for a value of JSON, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
