@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import httpx
 
+from app.errors import UserFacingError
+
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 COLLECTIONS = {
     "ds": "datasets",
@@ -24,7 +26,7 @@ COLLECTIONS = {
 PATIENCE_SECONDS = 20.0
 
 
-class SeedbedError(Exception):
+class SeedbedError(UserFacingError):
     """The service said no, or can't be reached. `status` is None where no answer came."""
 
     def __init__(self, message: str, status: int | None = None, problem: dict | None = None) -> None:

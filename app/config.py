@@ -11,8 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.errors import UserFacingError
 
-class ConfigurationError(Exception):
+
+class ConfigurationError(UserFacingError):
     """The configuration can't be used. The message says which key, and what to do."""
 
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 TYPE_PREFIX = "urn:seedbed:problem:"
 
 
+class UserFacingError(Exception):
+    """A fault whose message is written for the person at the command line: what was wrong, and what to do."""
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One fault of the input. `pointer` is a JSON pointer into the body, or `query/…`, `header/…`, `path/…`."""

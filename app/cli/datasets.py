@@ -1,15 +1,18 @@
 """seedbed datasets, seedbed records."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli import reviews
+from app.cli.jobs import finish
+from app.cli.progress import of_import
 from app.cli.session import CommandError, Session, connected
 
-app = typer.Typer(no_args_is_help=True, help="Pools of records, and what goes into them.")
+app = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     *("id", "name", "language", "counts", "simulated", "scope", "encoder", "encoding"),
@@ -36,9 +39,9 @@ def create(
     """Make a dataset, with seeds if given."""
     if bundled and seeds:
         raise CommandError("Give either --bundled or --seeds.")
-    given = {"bundled": bundled} if bundled else {"tasks": _read_lines(seeds)} if seeds else None
+    source = {"bundled": bundled} if bundled else {"tasks": _read_lines(seeds)} if seeds else None
     rules = {"scope": scope, "lexical_threshold": lexical, "semantic_threshold": semantic, "encoder": encoder}
-    session.show(session.client.create_dataset(name, language, given, **rules), FIELDS)
+    session.show(session.client.create_dataset(name, language, source, **rules), FIELDS)
 
 
 @app.command("list")
@@ -74,9 +77,6 @@ def import_file(
     task: Annotated[str | None, typer.Option(help="Of labelled rows: a name from `seedbed tasks`.")] = None,
 ) -> None:
     """Upload seeds, rows, instructions, labelled rows or documents (JSONL; a document also as .txt), and wait."""
-    from app.cli.jobs import finish
-    from app.cli.progress import of_import
-
     started = session.client.import_file(id, file, kind, task)
     finish(session, started, "import", of_import, IMPORT_FIELDS)
 
@@ -84,7 +84,7 @@ def import_file(
 @connected
 def tasks(session: Session) -> None:
     """The tasks that labelled rows may be of, and the fields that their rows have."""
-    rows = ({**one, "fields": ", ".join(one["fields"])} for one in session.client.tasks())
+    rows = ({**task, "fields": ", ".join(task["fields"])} for task in session.client.tasks())
     session.table(rows, ("name", "fields", "phrasings", "summary"))
 
 
@@ -99,10 +99,8 @@ def records(
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
 ) -> None:
     """Records of a dataset, newest first, with the reason where they were rejected."""
-    from itertools import islice
-
-    found = session.client.records(id, status=status, reason=reason, origin=origin, run_id=run)
-    session.table(islice(found, limit), ("id", "origin", "status", "reason", "instruction", "output"))
+    matches = session.client.records(id, status=status, reason=reason, origin=origin, run_id=run)
+    session.table(islice(matches, limit), ("id", "origin", "status", "reason", "instruction", "output"))
 
 
 def _read_lines(file: Path) -> list[dict]:

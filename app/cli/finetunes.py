@@ -1,13 +1,15 @@
-"""seedbed finetunes, seedbed base-models."""
+"""seedbed finetunes."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.cli.jobs import finish, started
+from app.cli.progress import with_loss
 from app.cli.session import CommandError, Session, connected, parse_json
 
-app = typer.Typer(no_args_is_help=True, help="Fine-tunes of a causal language model on a snapshot.")
+app = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     "id",
@@ -39,9 +41,6 @@ def start(
     wait: Wait = False,
 ) -> None:
     """Start a fine-tune on a snapshot."""
-    from app.cli.jobs import started
-    from app.cli.progress import with_loss
-
     values = parse_json(hyperparameters, "hyperparameters")
     body = {"snapshot_id": snapshot, "base_model": base_model, "method": method}
     job = session.client.start_fine_tune(**body, hyperparameters=values, seed=seed)
@@ -70,9 +69,6 @@ def show(session: Session, id: str) -> None:
 @connected
 def wait_for(session: Session, id: str) -> None:
     """Follow a fine-tune until it has ended. Exits 1 unless it succeeded."""
-    from app.cli.jobs import finish
-    from app.cli.progress import with_loss
-
     finish(session, session.client.get(id), "fine-tune", with_loss(session.client), FIELDS)
 
 

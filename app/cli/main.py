@@ -1,16 +1,65 @@
-"""The command line, `seedbed`. Each command imports what it needs when it runs, so that the help is quick."""
+"""The command line, `seedbed`: the table of its commands. A new command is one line here and a module of its own.
+
+Nothing heavy is imported here, so that `seedbed --help` is quick.
+"""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from app.cli import datasets, finetunes, operator, reviews, runs, scorings, snapshots
-from app.cli.demo import demo
-from app.cli.session import CommandError
-from app.cli.up import up
+from app.cli.lazy import LazyCommand, LazyGroup
+from app.errors import UserFacingError
+
+
+class Commands(LazyGroup):
+    lazy_commands = {
+        "up": LazyCommand(
+            "app.cli.up:up", "Start everything here, print the address and a key, and end everything at Ctrl-C."
+        ),
+        "demo": LazyCommand(
+            "app.cli.demo:demo",
+            "Walk the whole way once: seeds, a Self-Instruct run, a snapshot, a LoRA fine-tune, the files.",
+        ),
+        "datasets": LazyCommand("app.cli.datasets:app", "Pools of records, and what goes into them."),
+        "records": LazyCommand(
+            "app.cli.datasets:records", "Records of a dataset, newest first, with the reason where they were rejected."
+        ),
+        "tasks": LazyCommand(
+            "app.cli.datasets:tasks", "The tasks that labelled rows may be of, and the fields that their rows have."
+        ),
+        "runs": LazyCommand("app.cli.runs:app", "Generation runs."),
+        "methods": LazyCommand(
+            "app.cli.runs:methods",
+            "The ways of making data; with a name, the options that `runs start --options` takes for it.",
+        ),
+        "reviews": LazyCommand(
+            "app.cli.reviews:app", "Decisions looked at again: refilter, decontamination, re-encoding."
+        ),
+        "evaluation-sets": LazyCommand("app.cli.reviews:evaluation_sets", "What a tuned model will be tested on."),
+        "encoders": LazyCommand("app.cli.reviews:encoders", "The embedding models that the operator configured."),
+        "neighbours": LazyCommand(
+            "app.cli.reviews:neighbours",
+            "The rows of the pool nearest to a record, accepted or rejected, with both scores.",
+        ),
+        "scorings": LazyCommand(
+            "app.cli.scorings:app", "Scores of rows by a causal language model: perplexity and IFD."
+        ),
+        "snapshots": LazyCommand("app.cli.snapshots:app", "Frozen exports of a dataset."),
+        "finetunes": LazyCommand("app.cli.finetunes:app", "Fine-tunes of a causal language model on a snapshot."),
+        "teachers": LazyCommand("app.cli.teachers:app", "The teachers that are configured."),
+        "base-models": LazyCommand("app.cli.base_models:app", "The base models that are configured."),
+        "keys": LazyCommand("app.cli.keys:app", "API keys (works on the database itself)."),
+        "migrate": LazyCommand("app.cli.migrate:migrate", "Bring the database to the newest schema."),
+        "simulate-teacher": LazyCommand(
+            "app.simulator.command:simulate_teacher",
+            "Serve the simulated teacher, an OpenAI-compatible endpoint whose replies are composed from parts.",
+        ),
+    }
+
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Instruction-tuning data from a handful of seed tasks, and a small model tuned on it.",
@@ -26,61 +75,11 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-app.command("up")(up)
-app.command("demo")(demo)
-app.add_typer(datasets.app, name="datasets")
-app.command("records")(datasets.records)
-app.command("tasks")(datasets.tasks)
-app.add_typer(runs.app, name="runs")
-app.command("methods")(runs.methods)
-app.add_typer(reviews.app, name="reviews")
-app.add_typer(reviews.evaluation_sets, name="evaluation-sets")
-app.command("encoders")(reviews.encoders)
-app.command("neighbours")(reviews.neighbours)
-app.add_typer(scorings.app, name="scorings")
-app.add_typer(snapshots.app, name="snapshots")
-app.add_typer(finetunes.app, name="finetunes")
-app.add_typer(operator.teachers, name="teachers")
-app.add_typer(operator.base_models, name="base-models")
-app.add_typer(operator.keys, name="keys")
-app.command("migrate")(operator.migrate)
-
-
-@app.command(
-    "simulate-teacher",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-)
-def simulate_teacher(context: typer.Context) -> None:
-    """A simulated teacher that speaks the OpenAI protocol (its options: seedbed simulate-teacher --help)."""
-    from app.simulator.__main__ import simulate_teacher as command
-
-    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    one.command()(command)
-    one(args=context.args, prog_name="seedbed simulate-teacher")
-
-
 def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        words = _words(error)
-        if words is None:
-            raise
-        print(f"seedbed: {words}", file=sys.stderr)
+    except UserFacingError as error:
+        print(f"seedbed: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _words(error: Exception) -> str | None:
-    """What to tell the person; None for a fault of ours, which shows its traceback."""
-    from sqlalchemy.exc import OperationalError
-
-    from app.client import SeedbedError
-    from app.config import ConfigurationError
-    from app.stack.home import StackError
-
-    if isinstance(error, OperationalError):
-        return f"The database can't be used: {error.orig}".strip()
-    return str(error) if isinstance(error, (CommandError, SeedbedError, ConfigurationError, StackError)) else None

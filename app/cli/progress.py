@@ -4,10 +4,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from app.client import Seedbed
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from app.client import Seedbed
 
 PLAIN_SECONDS = 5.0
 Update = Callable[[dict], None]
@@ -23,8 +23,6 @@ def stage(title: str, measure: Callable[[dict], tuple[int, int | None, str]]) ->
 
 @contextmanager
 def _bar(title: str, measure: Callable) -> Iterator[Update]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description:<16}"),
@@ -98,7 +96,7 @@ def of_fine_tune(job: dict, loss: float | None = None) -> tuple[int, int | None,
     return job.get("step") or 0, job.get("total_steps"), note
 
 
-def with_loss(client: "Seedbed") -> Callable[[dict], tuple[int, int | None, str]]:
+def with_loss(client: Seedbed) -> Callable[[dict], tuple[int, int | None, str]]:
     """`of_fine_tune` with the newest loss beside the steps."""
     after: str | None = None
 

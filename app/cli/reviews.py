@@ -1,14 +1,17 @@
 """seedbed reviews, evaluation-sets, and the commands that order a review or look at what was decided."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.cli.jobs import started
+from app.cli.progress import of_review
 from app.cli.session import Session, connected, parse_json
 
-app = typer.Typer(no_args_is_help=True, help="Decisions looked at again: refilter, decontamination, re-encoding.")
-evaluation_sets = typer.Typer(no_args_is_help=True, help="What a tuned model will be tested on.")
+app = typer.Typer(no_args_is_help=True)
+evaluation_sets = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     *("id", "kind", "status", "stop_reason", "error", "dataset_id", "run_id", "done_rows", "rows"),
@@ -20,9 +23,6 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress,
 
 
 def _followed(session: Session, review: dict, wait: bool) -> None:
-    from app.cli.jobs import started
-    from app.cli.progress import of_review
-
     shown = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
     started(session, review, wait, review["kind"], of_review, shown)
 
@@ -110,12 +110,10 @@ def show(session: Session, id: str) -> None:
 
 @app.command("matches")
 @connected
-def matches(session: Session, id: str, limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20) -> None:
+def list_matches(session: Session, id: str, limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20) -> None:
     """What a decontamination has found, with the matched spans."""
-    from itertools import islice
-
-    found = islice(session.client.matches(id), limit)
-    session.table(found, ("record_id", "kind", "score", "field", "span", "item_text"))
+    matches = islice(session.client.matches(id), limit)
+    session.table(matches, ("record_id", "kind", "score", "field", "span", "item_text"))
 
 
 @evaluation_sets.command("add")

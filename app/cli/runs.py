@@ -1,17 +1,18 @@
 """seedbed runs."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli import reviews
+from app.cli.jobs import finish, started
+from app.cli.progress import of_run
+from app.cli.quality import show_report
 from app.cli.session import CommandError, Session, connected, parse_json
+from app.client import Seedbed
 
-if TYPE_CHECKING:
-    from app.client import Seedbed
-
-app = typer.Typer(no_args_is_help=True, help="Generation runs.")
+app = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     "id",
@@ -60,9 +61,6 @@ def start(
     wait: Wait = False,
 ) -> None:
     """Start a run on a dataset."""
-    from app.cli.jobs import started
-    from app.cli.progress import of_run
-
     ceilings = {
         "max_requests": max_requests,
         "max_tokens": max_tokens,
@@ -97,9 +95,6 @@ def preview(
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
 ) -> None:
     """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
-    from app.cli.jobs import finish
-    from app.cli.progress import of_run
-
     body = {"dataset_id": dataset, "target": target, "options": parse_json(options, "options")}
     if method is not None:
         body["method"] = method
@@ -122,12 +117,12 @@ def _show_forecast(session: Session, found: dict | None) -> None:
     session.table([{"of": name, **found[name]} for name in names if found[name]], ("of", "estimate", "low", "high"))
 
 
-def asks_teacher(client: "Seedbed", method: str | None) -> bool:
+def asks_teacher(client: Seedbed, method: str | None) -> bool:
     """Whether a run needs a teacher. An unknown method is for the service to refuse."""
     return all(one["asks_teacher"] for one in client.methods() if one["name"] == method)
 
 
-def choose_teacher(client: "Seedbed", given: str | None) -> str:
+def choose_teacher(client: Seedbed, given: str | None) -> str:
     """The one that was named, else the only one there is: which of several to pay is not ours to guess."""
     names = [one["name"] for one in client.teachers()]
     if given is None and len(names) != 1:
@@ -154,9 +149,6 @@ def show(session: Session, id: str) -> None:
 @connected
 def wait_for(session: Session, id: str) -> None:
     """Follow a run until it has ended. Exits 1 unless it succeeded."""
-    from app.cli.jobs import finish
-    from app.cli.progress import of_run
-
     finish(session, session.client.get(id), "run", of_run, FIELDS)
 
 
@@ -185,8 +177,6 @@ def resume(session: Session, id: str) -> None:
 @connected
 def report(session: Session, id: str) -> None:
     """What a run is worth: cost by step, survival by operation, the quality of its rows in numbers."""
-    from app.cli.quality import show_report
-
     show_report(session, session.client.report(id))
 
 

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from app.cli.jobs import started
+from app.cli.progress import of_scoring
 from app.cli.session import Session, connected
 
-app = typer.Typer(no_args_is_help=True, help="Scores of rows by a causal language model: perplexity and IFD.")
+app = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     *("id", "status", "stop_reason", "error", "dataset_id", "run_id", "base_model", "rows", "done_rows", "summary"),
@@ -25,9 +27,6 @@ def start(
     wait: Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")] = False,
 ) -> None:
     """Score the accepted rows of a dataset; the scores local.perplexity and local.ifd are stored with them."""
-    from app.cli.jobs import started
-    from app.cli.progress import of_scoring
-
     body = {"dataset_id": dataset, "base_model": base_model, "run_id": run, "max_length": max_length}
     started(session, session.client.start_scoring(**body), wait, "scoring", of_scoring, FIELDS)
 

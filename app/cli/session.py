@@ -1,4 +1,4 @@
-"""What the commands share: whom they talk to, and how they print. Heavy imports wait until they are needed."""
+"""What the commands share: the service they talk to, and `--json`."""
 
 import functools
 import inspect
@@ -7,24 +7,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from app.client import Seedbed
+from app.cli.tables import label, plain, print_fields, print_table, value_at
+from app.client import Seedbed
+from app.errors import UserFacingError
+from app.stack.home import Home
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="SEEDBED_HOME", help="The folder of the local stack.", show_default=True)
 ]
 DEFAULT_HOME = Path(".seedbed")
-# Wide enough for a digest.
-CELL = 64
 
 
-class CommandError(Exception):
+class CommandError(UserFacingError):
     """A fault in how the command was called, or in what it found. Its text is for the person."""
 
 
@@ -38,9 +36,7 @@ class Session:
     json: bool = False
 
     @cached_property
-    def client(self) -> "Seedbed":
-        from app.client import Seedbed
-
+    def client(self) -> Seedbed:
         return Seedbed(*self.address())
 
     def address(self) -> tuple[str, str]:
@@ -49,8 +45,6 @@ class Session:
             if not self.key:
                 raise CommandError("--url needs a key: give --key or set SEEDBED_API_KEY.")
             return self.url, self.key
-        from app.stack.home import Home
-
         home = Home(self.home.resolve())
         state = home.read_state()
         if not state:
@@ -68,10 +62,8 @@ class Session:
         if self.json:
             print_json(resource)
             return
-        for name in fields:
-            value = _inside(resource, name)
-            if value not in (None, {}, []):
-                print(f"{name.replace('_', ' ').replace('.', ' '):<24} {plain(value)}")
+        values = ((name, value_at(resource, name)) for name in fields)
+        print_fields([(label(name), plain(value)) for name, value in values if value not in (None, {}, [])])
 
     def table(self, rows: Iterable[dict], fields: Iterable[str]) -> None:
         """Many resources: one JSON object a line with --json, else a table."""
@@ -79,20 +71,7 @@ class Session:
             for row in rows:
                 print(json.dumps(row, ensure_ascii=False))
             return
-        names = list(fields)
-        lines = [[name.replace("_", " ").replace(".", " ") for name in names]]
-        lines += [[_cell(_inside(row, name)) for name in names] for row in rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-        for line in lines:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def console() -> "Console":
-    """To a file or a pipe it writes plain lines, wide enough that no id is cut."""
-    from rich.console import Console
-
-    made = Console(highlight=False, markup=False)
-    return made if made.is_terminal else Console(highlight=False, markup=False, width=200, no_color=True)
+        print_table(rows, list(fields))
 
 
 def parse_json(text: str, option: str) -> object:
@@ -104,30 +83,6 @@ def parse_json(text: str, option: str) -> object:
 
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {plain(number)}" for name, number in value.items())
-    if isinstance(value, list):
-        return ", ".join(plain(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
-def _cell(value: object) -> str:
-    """One short line, however long the text and however many lines it has."""
-    text = " ".join(plain(value).split())
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def _inside(resource: dict, path: str) -> object:
-    """The value at `counts.accepted`."""
-    value: object = resource
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 SHARED = {

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from app.cli.jobs import finish
+from app.cli.progress import of_snapshot
 from app.cli.session import CommandError, Session, connected, parse_json
 
-app = typer.Typer(no_args_is_help=True, help="Frozen exports of a dataset.")
+app = typer.Typer(no_args_is_help=True)
 
 FIELDS = ("id", "status", "stop_reason", "error", "dataset_id", "rows", "splits", "digest", "simulated", "note")
 
@@ -28,9 +30,6 @@ def create(
     selection: Annotated[str, typer.Option(help='As JSON, for example {"method": "top_k", "k": 1000}.')] = "null",
 ) -> None:
     """Freeze what is accepted now, and wait until its files are written."""
-    from app.cli.jobs import finish
-    from app.cli.progress import of_snapshot
-
     given = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
     chosen = {name: parse_json(value, name) for name, value in given.items()} | {"reasoning": reasoning}
 

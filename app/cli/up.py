@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from app import config
 from app.cli.session import DEFAULT_HOME, HomeOption
-
-if TYPE_CHECKING:
-    from app.stack import Stack
+from app.stack import Stack
 
 
 def up(
@@ -37,7 +36,7 @@ def up(
     print("Every process has ended.")
 
 
-def describe(stack: "Stack") -> Iterator[tuple[str, str]]:
+def describe(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "address", stack.url
     yield "docs", f"{stack.url}/docs"
     yield "key", f"{stack.api_key}  (kept in {stack.home.key_file})"
@@ -49,9 +48,6 @@ def describe(stack: "Stack") -> Iterator[tuple[str, str]]:
 @contextmanager
 def local_stack(home: Path, host: str = "127.0.0.1", port: int | None = None, say=lambda line: None):
     """The whole stack on a home, with the parts that the operator's settings switch to real ones."""
-    from app import config
-    from app.stack import Stack
-
     settings = config.settings()
     stack = Stack(
         home,

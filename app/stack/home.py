@@ -9,11 +9,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.errors import UserFacingError
+
 # Below the range from which the kernel gives outgoing connections their ports.
 PORTS = range(20_000, 32_000)
 
 
-class StackError(Exception):
+class StackError(UserFacingError):
     """The stack can't start or go on. The message says why, and where to look."""
 
 

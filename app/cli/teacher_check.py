@@ -1,0 +1,45 @@
+"""seedbed teachers check."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from app import config, db
+from app.calls.caller import endpoint
+from app.cli.database import use_database
+from app.cli.session import DEFAULT_HOME, CommandError, HomeOption
+from app.config import TeacherConfig
+from app.providers.checking import check
+from app.runs.teachers import UNCHECKED, keep
+
+
+def check_teachers(
+    name: Annotated[str | None, typer.Argument(help="One teacher; all unless given.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Ask a teacher for small replies, find the form it can give, and store it (works on the database itself)."""
+    with use_database(home):
+        configured = config.teachers()
+        if name is not None and name not in configured:
+            raise CommandError(f"No teacher {name!r} is configured; there are: {', '.join(configured) or 'none'}.")
+        failed = [each for each in ([name] if name else configured) if not check_teacher(configured[each])]
+    if failed:
+        raise CommandError(f"No form of reply worked with {', '.join(failed)}; what it answered stands above.")
+
+
+def check_teacher(teacher: TeacherConfig) -> bool:
+    """Check one teacher, print what it did, and store the form of its replies; whether any form worked."""
+    result = asyncio.run(check(endpoint(teacher, UNCHECKED)))
+    print(f"{teacher.name}: {teacher.model} at {teacher.base_url}")
+    for attempt in result.tries:
+        tokens = f", {attempt.usage.prompt} + {attempt.usage.completion} tokens" if attempt.usage else ", no usage told"
+        outcome = f"{attempt.words} ({attempt.seconds:.1f} s{tokens if attempt.model else ''})"
+        print(f"  {'works' if attempt.works else 'fails':6} {attempt.form:12} {outcome}")
+    if result.replies is None:
+        return False
+    with db.transaction() as session:
+        keep(session, teacher, result.replies)
+    chosen = result.replies if teacher.replies == "auto" else teacher.replies
+    print(f"  used   {chosen:12} " + ("as found" if teacher.replies == "auto" else "as configured"))
+    return True
