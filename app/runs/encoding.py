@@ -18,7 +18,8 @@ class Encoding:
     """Use it in one event loop. One round after another: several at once would hold a thread each, and wait for the
     encoder all the same."""
 
-    def __init__(self, encode: Encode):
+    def __init__(self, encode: Encode, most_known: int = MOST_KNOWN):
+        self._most_known = most_known
         self._rounds: Gathering[str, np.ndarray] = Gathering(encode, GATHER_SECONDS, MOST_AT_ONCE)
         self._known: dict[str, asyncio.Task[np.ndarray]] = {}
 
@@ -41,5 +42,5 @@ class Encoding:
             raise
 
     def _forget_the_oldest(self) -> None:
-        while len(self._known) >= MOST_KNOWN:
+        while len(self._known) >= self._most_known:
             del self._known[next(iter(self._known))]

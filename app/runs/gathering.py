@@ -20,6 +20,11 @@ class Gathering(Generic[Asked, Answer]):
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._working: asyncio.Task | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the next round."""
+        return len(self._waiting)
+
     async def ask(self, asked: Asked) -> Answer:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, future))

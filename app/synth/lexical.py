@@ -51,10 +51,10 @@ class LexicalIndex:
     `threshold`: in (0.5, 1]. Memory: about 1 KB for a text of 40 tokens.
     """
 
-    def __init__(self, mode: str = "unicode", threshold: float = 0.7):
+    def __init__(self, mode: str = "unicode", threshold: float = 0.7, scan_up_to: int = _FEW):
         if not 0.5 < threshold <= 1:
             raise ValueError(f"a lexical threshold lies above 0.5 and at most at 1, not at {threshold}")
-        self.mode, self.threshold = mode, threshold
+        self.mode, self.threshold, self._scan_up_to = mode, threshold, scan_up_to
         self._least = threshold / (2 - threshold)
         self._symbols: dict[str, str | int] = {}
         self._next = _FIRST
@@ -89,7 +89,7 @@ class LexicalIndex:
         Places in `excluding`, and those before `since`, are passed over.
         """
         tokens = tokenise(text, self.mode)
-        if len(self) - since <= _FEW:
+        if len(self) - since <= self._scan_up_to:
             places = np.arange(since, len(self))
         else:
             self._catch_up()

@@ -30,8 +30,8 @@ class Neighbour:
 class SemanticIndex:
     """Unit vectors under growing places, float32: 1.5 KB a row at 384 dimensions, and half as much for the graph."""
 
-    def __init__(self, exact_up_to: int = EXACT_UP_TO):
-        self.exact_up_to = exact_up_to
+    def __init__(self, exact_up_to: int = EXACT_UP_TO, block: int = _BLOCK):
+        self.exact_up_to, self._block = exact_up_to, block
         self.dimensions: int | None = None
         self._blocks: list[np.ndarray] = []
         self._places = np.empty(64, dtype=np.int64)
@@ -49,12 +49,14 @@ class SemanticIndex:
     def add(self, place: int, vector: np.ndarray) -> None:
         """`vector`: float32 of shape (dimensions,). Raises ValueError for one of another size."""
         self._check(vector)
-        block, row = divmod(self._size, _BLOCK)
+        block, row = divmod(self._size, self._block)
         if block == len(self._blocks):
             # The first block starts small: most pools are.
-            self._blocks.append(np.empty((_BLOCK if block else min(64, _BLOCK), len(vector)), dtype=np.float32))
+            self._blocks.append(
+                np.empty((self._block if block else min(64, self._block), len(vector)), dtype=np.float32)
+            )
         elif row == len(self._blocks[block]):
-            more = np.empty((min(row, _BLOCK - row), len(vector)), dtype=np.float32)
+            more = np.empty((min(row, self._block - row), len(vector)), dtype=np.float32)
             self._blocks[block] = np.concatenate([self._blocks[block], more])
         self._blocks[block][row] = vector
         if self._size == len(self._places):
@@ -77,7 +79,7 @@ class SemanticIndex:
             return [None] * len(vectors)
         self._check(vectors[0])
         without = [self._rows(places) for places in excluding] or [()] * len(vectors)
-        if self._graph is not None and self._size - first > _BLOCK:
+        if self._graph is not None and self._size - first > self._block:
             return self._approximate(vectors, without, first)
         return self._exact(vectors, without, first)
 
@@ -146,12 +148,12 @@ class SemanticIndex:
 
     def _filled(self, first: int = 0):
         """(row, vectors) from the row `first` on, block by block."""
-        for start in range(first - first % _BLOCK, self._size, _BLOCK):
-            block = self._blocks[start // _BLOCK][: self._size - start]
+        for start in range(first - first % self._block, self._size, self._block):
+            block = self._blocks[start // self._block][: self._size - start]
             yield max(start, first), block[max(0, first - start) :]
 
     def _row(self, row: int) -> np.ndarray:
-        return self._blocks[row // _BLOCK][row % _BLOCK]
+        return self._blocks[row // self._block][row % self._block]
 
     def _rows(self, places: Collection[int]) -> list[int]:
         """The rows of these places; those that have none don't matter."""

@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app import client as module
 from app.client import Seedbed, SeedbedError
 
 CONTENT = bytes(range(256)) * 8
@@ -201,7 +200,9 @@ def test_a_refused_download_leaves_nothing(server, seedbed, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_gives_up_on_a_service_that_stays_away(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
-    with Seedbed("http://127.0.0.1:9", "key") as nowhere, pytest.raises(SeedbedError, match="can't be reached"):
+def test_a_download_gives_up_on_a_service_that_stays_away(tmp_path):
+    with (
+        Seedbed("http://127.0.0.1:9", "key", patience=0) as nowhere,
+        pytest.raises(SeedbedError, match="can't be reached"),
+    ):
         nowhere.download("/x", tmp_path / "f")

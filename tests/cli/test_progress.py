@@ -1,19 +1,25 @@
 """Progress where there is no terminal: plain lines, few of them, without control codes."""
 
 from app.cli import progress
+from tests.fakes import FakeClock
 
 
-def test_plain_lines_are_few_and_the_end_is_always_told(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 60)
+def test_plain_lines_are_few_and_the_end_is_always_told(capsys):
+    clock = FakeClock()
     counts, usage = {"rejected": 4}, {"requests": 7, "cost_usd": "0.01"}
-    with progress.stage("Self-Instruct", progress.of_run) as update:
-        for done in range(50):
-            update({"status": "running", "target": 50, "counts": {**counts, "accepted": done}, "usage": usage})
+    with progress.stage("Self-Instruct", progress.of_run, clock) as update:
+        for accepted in range(50):
+            clock.advance(0.125)
+            update({"status": "running", "target": 50, "counts": {**counts, "accepted": accepted}, "usage": usage})
         update({"status": "succeeded", "target": 50, "counts": {**counts, "accepted": 51}, "usage": usage})
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].endswith("Self-Instruct: running 0/50 4 rejected, 7 calls, $0.01")
-    assert lines[1].endswith("Self-Instruct: succeeded 51/50 4 rejected, 7 calls, $0.01")
+    # A line at once, one after five seconds, and one for the end, which waits for nothing.
+    assert [line.partition("] ")[2] for line in lines] == [
+        "Self-Instruct: running 0/50 4 rejected, 7 calls, $0.01",
+        "Self-Instruct: running 40/50 4 rejected, 7 calls, $0.01",
+        "Self-Instruct: succeeded 51/50 4 rejected, 7 calls, $0.01",
+    ]
+    assert lines[1].startswith("[  5.1 s]")
     assert not any("\x1b" in line for line in lines)
 
 

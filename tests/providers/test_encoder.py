@@ -2,7 +2,6 @@
 
 import json
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from app.providers import encoder
 from tests.fakes import ScriptedServer, hash_encoder
+from tests.waiting import HTTP_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def test_paraphrases_are_nearer_than_other_requests(encode):
     assert same @ again > 0.9 > 0.5 > same @ other
 
 
-def test_weights_with_another_digest_are_refused(monkeypatch):
-    monkeypatch.setattr(encoder, "BUNDLED_SHA256", "0" * 64)
+def test_weights_with_another_digest_are_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(encoder.EncoderError, match="reinstall"):
-        encoder.load(encoder.Wanted(encoder.BUNDLED))
+        encoder.verify_weights(tmp_path)
 
 
 def test_a_model_that_is_not_there_is_said_in_words(tmp_path):
@@ -73,10 +73,10 @@ def test_texts_are_padded_to_few_widths_which_changes_nothing():
     made = encoder.load(encoder.Wanted(encoder.BUNDLED, dtype="float32"))
     lengths = range(1, 300, 13)
     together = made.encode([" ".join(["tide"] * n) for n in lengths])
-    with patch.object(encoder, "WIDTH", 1):
-        for n, vector in zip(lengths, together, strict=True):
-            alone = made.encode([" ".join(["tide"] * n)])[0]
-            assert 1 - float(alone @ vector) < 1e-5
+    unpadded = encoder.load(encoder.Wanted(encoder.BUNDLED, dtype="float32"), width=1)
+    for n, vector in zip(lengths, together, strict=True):
+        alone = unpadded.encode([" ".join(["tide"] * n)])[0]
+        assert 1 - float(alone @ vector) < 1e-5
 
 
 def test_batches_come_in_few_heights_and_each_text_gets_its_own_vector():
@@ -104,10 +104,12 @@ def test_padding_goes_to_the_next_width_and_never_beyond_what_the_model_takes():
     assert [widths(n)["input_ids"].shape[1] for n in (16, 33, 40)] == [16, 33, 40]
 
 
-def endpoint(answer, dimensions=32):
+def endpoint(answer, dimensions=32, **more):
     server = ScriptedServer(answer).__enter__()
-    wanted = encoder.Wanted("remote", "endpoint", server.url, model="e-1", dimensions=dimensions, timeout_seconds=5)
-    return server, encoder.load(wanted)
+    wanted = encoder.Wanted(
+        "remote", "endpoint", server.url, model="e-1", dimensions=dimensions, timeout_seconds=HTTP_SECONDS
+    )
+    return server, encoder.load(wanted, **more)
 
 
 def vectors_of(body, scale=3.0, order=1):
@@ -128,11 +130,11 @@ def test_an_endpoint_is_asked_in_parts_and_its_vectors_come_out_in_order_and_of_
     assert made.encode([]).shape == (0, 32)
 
 
-def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_not(monkeypatch):
-    monkeypatch.setattr(encoder, "FIRST_DELAY", 0.001)
-    answers = iter([(429, {}, b"{}"), (503, {}, b"{}")])
-    server, made = endpoint(lambda body: next(answers, None) or vectors_of(body))
+def test_an_endpoint_that_is_busy_is_asked_again_and_one_that_refuses_is_not():
+    answers, delays = iter([(429, {}, b"{}"), (503, {}, b"{}")]), []
+    server, made = endpoint(lambda body: next(answers, None) or vectors_of(body), sleep=delays.append)
     assert made.encode(["a"]).shape == (1, 32) and len(server.bodies) == 3
+    assert delays == [1, 2]
     server, made = endpoint(lambda body: (401, {}, b'{"error": {"message": "no such key"}}'))
     with pytest.raises(encoder.EncoderError, match="no such key"):
         made.encode(["a"])

@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import pytest
 
-from app.runs import encoding
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
+from tests.waiting import PROCESS_SECONDS, until_in_loop
 
 
 class Rounds:
@@ -23,7 +23,7 @@ class Rounds:
         with self.guard:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-        self.go.wait(5)
+        self.go.wait(PROCESS_SECONDS)
         with self.guard:
             self.at_once -= 1
             self.seen.append(list(asked))
@@ -39,9 +39,9 @@ def test_what_is_asked_during_a_round_is_one_round_later():
         rounds = Gathering(work)
         work.go.clear()
         first = asyncio.create_task(rounds.ask("a"))
-        await asyncio.sleep(0.05)
+        await until_in_loop(lambda: work.at_once)
         later = [asyncio.create_task(rounds.ask("b" * n)) for n in (2, 3, 4)]
-        await asyncio.sleep(0.05)
+        await until_in_loop(lambda: rounds.waiting == 3)
         work.go.set()
         return [int(found[0]) for found in await asyncio.gather(first, *later)]
 
@@ -101,7 +101,7 @@ def test_who_is_cancelled_does_not_take_the_vector_from_the_others():
         one = Encoding(work)
         work.go.clear()
         cancelled, other = (asyncio.create_task(one.one("a")) for _ in range(2))
-        await asyncio.sleep(0.1)
+        await until_in_loop(lambda: work.at_once)
         cancelled.cancel()
         work.go.set()
         return await other
@@ -109,12 +109,11 @@ def test_who_is_cancelled_does_not_take_the_vector_from_the_others():
     assert int(asyncio.run(ask())[0]) == 1 and work.seen == [["a"]]
 
 
-def test_what_was_asked_for_long_ago_is_forgotten_and_encoded_again(monkeypatch):
-    monkeypatch.setattr(encoding, "MOST_KNOWN", 2)
+def test_what_was_asked_for_long_ago_is_forgotten_and_encoded_again():
     work = Rounds()
 
     async def ask():
-        one = Encoding(work)
+        one = Encoding(work, most_known=2)
         for text in ("a", "bb", "ccc", "bb", "a"):
             await one.one(text)
         return one

@@ -1,14 +1,12 @@
 """Both indexes against the plain quadratic definition, on random and on adversarial texts."""
 
 import random
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.synth import lexical, semantic
 from app.synth.lexical import LexicalIndex, similarity
 from app.synth.semantic import SemanticIndex
 from app.synth.text import tokenise
@@ -35,7 +33,7 @@ def plain_f1(one: str, other: str, mode: str) -> float:
 
 def indexed(texts, mode="unicode", threshold=0.7, ordered_at=None) -> LexicalIndex:
     """An index that never compares with all; its order renewed after `ordered_at` texts."""
-    index = LexicalIndex(mode, threshold)
+    index = LexicalIndex(mode, threshold, scan_up_to=0)
     for n, text in enumerate(texts):
         assert index.add(text) == n
         if n == ordered_at:
@@ -53,12 +51,6 @@ def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> Non
         return
     best = max(scores[n] for n in allowed)
     assert (found.score, found.place) == (best, next(n for n in allowed if scores[n] == best))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _always_by_the_index():
-    with patch.object(lexical, "_FEW", 0):
-        yield
 
 
 @settings(max_examples=400, deadline=None)
@@ -164,7 +156,7 @@ def test_paper_mode_decides_as_rouge_score_does():
 
 
 def test_more_distinct_tokens_than_unicode_has_characters():
-    index = LexicalIndex()
+    index = LexicalIndex(scan_up_to=0)
     index.add("the first words are characters")
     index._next = 0x10FFFE
     pool = [
@@ -212,20 +204,19 @@ def test_semantic_index_is_the_plain_definition(block):
     queries = np.concatenate([unit(rng.standard_normal((40, 8))), pool[[0, 100, 299]]])
     excluding = [[] for _ in queries]
     excluding[-1], excluding[0] = [3 * 299], [3 * n for n in range(300)]
-    with patch.object(semantic, "_BLOCK", block):
-        index = SemanticIndex()
-        for n, vector in enumerate(pool):
-            index.add(3 * n, vector)
-        for since in (0, 401, 897, 898):
-            for query, without, found in zip(queries, excluding, index.nearest(queries, excluding, since), strict=True):
-                cosines = plain_cosines(pool, query)
-                left = [n for n in range(300) if 3 * n >= since and 3 * n not in without]
-                if not left:
-                    assert found is None
-                    continue
-                best = max(left, key=lambda n: cosines[n])
-                assert found.place == 3 * best
-                assert found.score == pytest.approx(cosines[best], abs=1e-12)
+    index = SemanticIndex(block=block)
+    for n, vector in enumerate(pool):
+        index.add(3 * n, vector)
+    for since in (0, 401, 897, 898):
+        for query, without, found in zip(queries, excluding, index.nearest(queries, excluding, since), strict=True):
+            cosines = plain_cosines(pool, query)
+            left = [n for n in range(300) if 3 * n >= since and 3 * n not in without]
+            if not left:
+                assert found is None
+                continue
+            best = max(left, key=lambda n: cosines[n])
+            assert found.place == 3 * best
+            assert found.score == pytest.approx(cosines[best], abs=1e-12)
 
 
 def test_equal_vectors_have_a_cosine_of_one_and_the_oldest_is_named():
@@ -242,22 +233,21 @@ def test_above_its_size_the_graph_finds_nearly_all_and_its_scores_are_exact():
     rng = np.random.default_rng(3)
     pool = unit(rng.standard_normal((3000, 32)))
     queries = unit(pool[:200] + 0.05 * rng.standard_normal((200, 32)))
-    index = SemanticIndex(exact_up_to=2000)
-    with patch.object(semantic, "_BLOCK", 256):
-        for place, vector in enumerate(pool[:2500]):
-            index.add(place, vector)
-        assert index._graph is None
-        index.build()
-        assert index._graph is not None
-        for place, vector in enumerate(pool[2500:], 2500):
-            index.add(place, vector)
-        found = index.nearest(queries)
-        assert sum(one.place == n for n, one in enumerate(found)) >= 199
-        for n, one in enumerate(found):
-            assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.place], abs=1e-12)
-        late = index.nearest(pool[2999:], since=2900)
-        assert late[0].place == 2999
-        assert all(one is None or one.place != 0 for one in index.nearest(pool[:1], [[0]]))
+    index = SemanticIndex(exact_up_to=2000, block=256)
+    for place, vector in enumerate(pool[:2500]):
+        index.add(place, vector)
+    assert index._graph is None
+    index.build()
+    assert index._graph is not None
+    for place, vector in enumerate(pool[2500:], 2500):
+        index.add(place, vector)
+    found = index.nearest(queries)
+    assert sum(one.place == n for n, one in enumerate(found)) >= 199
+    for n, one in enumerate(found):
+        assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.place], abs=1e-12)
+    late = index.nearest(pool[2999:], since=2900)
+    assert late[0].place == 2999
+    assert all(one is None or one.place != 0 for one in index.nearest(pool[:1], [[0]]))
 
 
 def test_a_vector_of_another_size_is_refused():
