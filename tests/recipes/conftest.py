@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.waiting import PROCESS_SECONDS
+
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 ENGLISH = (
@@ -89,7 +91,7 @@ def run(start):
 
     def ran(job: dict) -> SimpleNamespace:
         child = start(job)
-        out, errors = child.communicate(timeout=120)
+        out, errors = child.communicate(timeout=PROCESS_SECONDS)
         events = [json.loads(line) for line in out.splitlines()]
         assert all(isinstance(event.get("event"), str) for event in events)
         return SimpleNamespace(

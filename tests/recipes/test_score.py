@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from tests.waiting import PROCESS_SECONDS
 from workers.recipes.chat_dataset import common_prefix, render
 from workers.recipes.failures import Failure
 from workers.recipes.job import BaseModel
@@ -77,19 +78,25 @@ def test_the_size_of_a_batch_does_not_show(scorer):
     assert many == pytest.approx(one_by_one, rel=1e-3)
 
 
-def test_memory_that_is_not_enough_halves_the_batch(scorer, monkeypatch):
-    measured, sizes = scorer._measured, []
+class SmallMemory:
+    """A model that has memory for four texts at once."""
 
-    def narrow(texts):
-        sizes.append(len(texts))
-        if len(texts) > 4:
+    def __init__(self, model: torch.nn.Module):
+        self.model, self.config, self.device = model, model.config, model.device
+        self.sizes: list[int] = []
+
+    def __call__(self, input_ids: torch.Tensor, **more):
+        self.sizes.append(len(input_ids))
+        if len(input_ids) > 4:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
-        return measured(texts)
+        return self.model(input_ids=input_ids, **more)
 
-    monkeypatch.setattr(scorer, "_measured", narrow)
-    monkeypatch.setattr(scorer, "tokens_at_once", 10**9)
-    assert len(list(scorer.scores())) == len(ROWS) + 1
-    assert max(sizes) > 4 and min(sizes) <= 4
+
+def test_memory_that_is_not_enough_halves_the_batch(tmp_path):
+    scorer = Scorer(job(tmp_path), ROWS, lambda *args, **fields: None)
+    scorer.model, scorer.tokens_at_once = SmallMemory(scorer.model), 10**9
+    assert len(list(scorer.scores())) == len(ROWS)
+    assert max(scorer.model.sizes) > 4 and min(scorer.model.sizes) <= 4
 
 
 def test_a_row_that_is_cut_says_so_and_one_without_an_answer_left_has_no_score(tmp_path):
@@ -143,4 +150,4 @@ def test_a_bad_job_is_refused_in_words(tmp_path, content, words):
 def run(path: Path) -> subprocess.CompletedProcess:
     root = Path(__file__).parent.parent.parent
     argv = [sys.executable, "-m", "workers.recipes.score", str(path)]
-    return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=120)
+    return subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=PROCESS_SECONDS)
