@@ -25,7 +25,7 @@ from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
 from app.jobs import event_log, queue, runner
 from app.jobs.leases import Claim, LeaseLost, fenced
-from app.synth import templates
+from app.synth import task_families
 from app.synth.filters import check_instance
 from app.synth.pool import compared
 from app.synth.seeds import SeedTask
@@ -99,8 +99,8 @@ class Upload:
 
 def check_task(kind: str, task: str | None) -> None:
     """Labelled rows are of one task of the template library; nothing else has a task. Raises a 422."""
-    if kind == "labelled" and task not in templates.FAMILIES:
-        known = ", ".join(templates.FAMILIES)
+    if kind == "labelled" and task not in task_families.FAMILIES:
+        known = ", ".join(task_families.FAMILIES)
         raise invalid("task", f"labelled rows need the task that they are of, one of: {known}", "unknown")
     if kind != "labelled" and task is not None:
         raise invalid("task", f"only labelled rows have a task, not {kind}", "not_allowed")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets import store
 from app.ids import new_id
-from app.synth import templates
+from app.synth import task_families
 from app.synth.passages import passages
 from app.synth.text import clean, content_hash, normalise, storable
 
@@ -53,7 +53,7 @@ class Stored:
 
 def check_labelled(task: str, row: dict) -> None:
     """Raises ValueError, in words, for a row that lacks a field of its task or has another one."""
-    templates.check_fields(task, row)
+    task_families.check_fields(task, row)
 
 
 def keep_labelled(session: Session, dataset_id: str, import_id: str, task: str, rows: list[dict]) -> Stored:

@@ -23,7 +23,7 @@ from app.datasets.schemas import (
 from app.errors import conflict, invalid
 from app.ids import new_id
 from app.jobs import queue
-from app.synth import templates
+from app.synth import task_families
 from app.synth.seeds import SeedTask, bundled_tasks
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset, Record
@@ -132,7 +132,7 @@ def stats(session: Session, caller: Caller, id: str) -> StatsView:
 
 
 def tasks() -> list[TaskView]:
-    found = [templates.family(name) for name in templates.FAMILIES]
+    found = [task_families.family(name) for name in task_families.FAMILIES]
     return [
         TaskView(
             name=one.name,

@@ -18,7 +18,7 @@ from app.reviews import store
 from app.synth.filters import RuleSet, rules_of
 from app.synth.methods import METHODS
 from app.synth.pool import Pool, Thresholds
-from app.synth.rechecking import may_be_lifted, recheck
+from app.synth.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset, Record
 from app.tables.reviews import Review
@@ -133,7 +133,7 @@ class _Redeciding:
                 self._enter(row, texts[place], vectors[place])
 
     def _decision(self, row, candidate, place, text, vector, looked) -> Rejection | None:
-        found = recheck(candidate, self.dataset.language, self.options, self.rules, self.least)
+        found = re_evaluate(candidate, self.dataset.language, self.options, self.rules, self.least)
         if found is None and row.content_hash in self.identities:
             found = _as_it_was(row, "duplicate_exact") or Rejection("duplicate_exact", 1.0, 1.0)
         if found is None:

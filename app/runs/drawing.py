@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets import store as dataset_store
 from app.runs import sources, store
-from app.synth import focus, self_instruct, templating
+from app.synth import conditioning, self_instruct, templates
 from app.synth.coverage import sparse_sample
 from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
@@ -111,7 +111,7 @@ def _draw_seeds(
     return {
         "demonstrations": [shown.id for shown in mixed],
         "examples": _examples(seeds, random.Random(run.seed)),
-        "focus": focus.choose(options.topics, options.task_types, made, rng),
+        "focus": conditioning.choose_conditioning(options.topics, options.task_types, made, rng),
     }
 
 
@@ -146,13 +146,13 @@ def _draw_passages(session: Session, run: Run, dataset: Dataset, options, size: 
 
 
 def _draw_labelled(
-    session: Session, run: Run, dataset: Dataset, options: templating.Options, size: int, rng: random.Random
+    session: Session, run: Run, dataset: Dataset, options: templates.Options, size: int, rng: random.Random
 ) -> dict | None:
     """Tasks by the mixture's shares, and the next rows of each."""
     sizes = sources.task_sizes(session, dataset.id, options.tasks)
     drawn: list[str] = []
     while sizes and len(drawn) < size:
-        shares = templating.mixture(sizes, options)
+        shares = templates.mixture(sizes, options)
         if not shares:
             break
         task = rng.choices(list(shares), list(shares.values()))[0]

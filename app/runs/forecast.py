@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from app import config
 from app.runs import drawing, store
 from app.runs.schemas import Forecast, IntervalView
-from app.synth.forecast import Interval, forecast
+from app.synth.cost_estimate import Interval, estimate_cost
 from app.synth.methods import METHODS
 from app.tables.runs import Run
 
@@ -21,7 +21,7 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)
-    found = forecast(samples, target, latency, teacher.in_flight if teacher else 1, steps)
+    found = estimate_cost(samples, target, latency, teacher.in_flight if teacher else 1, steps)
     if found is None:
         return None
     return Forecast(

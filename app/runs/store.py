@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.calls.store import locked_run as locked_run
 from app.errors import not_found
 from app.jobs.leases import free
-from app.synth.forecast import Sample
+from app.synth.cost_estimate import Sample
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Completion, RemoteBatch, Run
 

@@ -9,7 +9,7 @@ from app.synth.types import CallsEnded
 Result = TypeVar("Result")
 
 
-async def together(chains: Iterable[Awaitable[Result]]) -> list[Result]:
+async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
     """The chains' results in their order. When one can't go on, the others' calls in flight still come home."""
     grown = await asyncio.gather(*chains, return_exceptions=True)
     for chain in grown:
@@ -18,7 +18,7 @@ async def together(chains: Iterable[Awaitable[Result]]) -> list[Result]:
     return grown
 
 
-async def as_far_as_paid(chains: Iterable[Awaitable[Result]]) -> list[Result]:
+async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:
     """The same; but when calls have ended for good, the results of the chains that were whole by then.
 
     Raises CallsEnded when none was.

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
-from app.synth.chains import as_far_as_paid
+from app.synth.chains import gather_until_budget
 from app.synth.filters import PRESETS, check_instruction
 from app.synth.judging import finish, judge_question
 from app.synth.lexical import similarity
@@ -66,7 +66,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
         chains = (_from_topic(batch, topic, n, ask, screen) for n, topic in enumerate(batch.focus["topics"]))
     else:
         chains = (_from_record(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
-    return Proposal(tuple(await as_far_as_paid(chains)))
+    return Proposal(tuple(await gather_until_budget(chains)))
 
 
 async def _from_record(batch: Batch, parent: Parent, place: int, ask: Ask) -> Candidate:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import BaseModel, Field, StrictBool, StrictStr
 from rapidfuzz import fuzz
 
-from app.synth.chains import as_far_as_paid
+from app.synth.chains import gather_until_budget
 from app.synth.filters import PRESETS, check_instance, check_instruction, check_row
 from app.synth.judging import Score, finish
 from app.synth.method import Method
@@ -60,7 +60,7 @@ class Faithfulness(BaseModel):
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The questions on each passage of the batch."""
-    rows = await as_far_as_paid(_passage(batch, source, n, ask, screen) for n, source in enumerate(batch.sources))
+    rows = await gather_until_budget(_passage(batch, source, n, ask, screen) for n, source in enumerate(batch.sources))
     return Proposal(tuple(row for asked in rows for row in asked))
 
 
@@ -94,7 +94,7 @@ async def _passage(batch: Batch, source: Source, place: int, ask: Ask, screen: S
             row = row.turned_away("repeated_in_reply")
         seen.add(normalise(row.instruction).casefold())
         drafts.append(row)
-    return rows + await as_far_as_paid(
+    return rows + await gather_until_budget(
         _judged(batch, row, source, f"{place}-{n}", ask, screen) for n, row in enumerate(drafts)
     )
 

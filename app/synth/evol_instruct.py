@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictStr
 
 from app.synth.answering import answer
-from app.synth.chains import as_far_as_paid, together
+from app.synth.chains import gather_all, gather_until_budget
 from app.synth.filters import PRESETS, check_instruction, check_row
 from app.synth.judging import finish, judge_question, rule_mean
 from app.synth.method import Method
@@ -91,7 +91,7 @@ class _Node:
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One lineage for each parent of the batch, all at the same time."""
-    grown = await as_far_as_paid(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
+    grown = await gather_until_budget(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
     return Proposal(tuple(row for lineage in grown for row in lineage))
 
 
@@ -124,12 +124,12 @@ async def _round(
     options: Options = batch.options
     wanted = options.children if options.survival == "selection" else 1
     drawn = rng.choices(list(options.operations), list(options.operations.values()), k=wanted)
-    children = await together(
+    children = await gather_all(
         _child(batch, node, f"{place}-{n}", operation, ask, screen) for n, operation in enumerate(drawn)
     )
     if options.survival == "selection":
         children = _select(children)
-    return await together(_answered(batch, node, row, ask) for row in children)
+    return await gather_all(_answered(batch, node, row, ask) for row in children)
 
 
 async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:

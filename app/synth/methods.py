@@ -1,12 +1,12 @@
 """The ways of making data, by name. A method joins with its module: import it and add its METHOD."""
 
-from app.synth import dialogue, documents, evol_instruct, responses, safety, self_instruct, templating
+from app.synth import dialogue, documents, evol_instruct, responses, safety, self_instruct, templates
 from app.synth.method import Draw, Method
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Draw", "Method"]
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (self_instruct, evol_instruct, responses, dialogue, templating, documents, safety)
+    for module in (self_instruct, evol_instruct, responses, dialogue, templates, documents, safety)
 }
 DEFAULT_METHOD = self_instruct.METHOD.name

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.synth.answering import answer
-from app.synth.chains import as_far_as_paid, together
+from app.synth.chains import gather_all, gather_until_budget
 from app.synth.filters import PRESETS
 from app.synth.judging import compare, gate, judge_answer, judge_question
 from app.synth.method import Method
@@ -48,7 +48,7 @@ class Options(MethodOptions):
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The answers to each parent of the batch; at most one of a parent has no rejection."""
-    rows = await as_far_as_paid(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+    rows = await gather_until_budget(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
     return Proposal(tuple(row for answers in rows for row in answers))
 
 
@@ -66,7 +66,7 @@ async def _answers(batch: Batch, parent: Parent, place: int, ask: Ask) -> list[C
         draft = await judge_question(batch, draft, str(place), ask)
         if draft.rejection is not None:
             return [draft]
-    rows = await together(_one(batch, draft, f"{place}-{n}", n, steps, ask) for n in range(options.answers))
+    rows = await gather_all(_one(batch, draft, f"{place}-{n}", n, steps, ask) for n in range(options.answers))
     if options.answers == 1:
         return rows
     return await _choose(batch, _distinct(rows), place, ask)

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.synth.text import count_words
 from app.synth.types import Rejection
-from app.synth.words import contains_word
+from app.synth.word_lists import contains_word
 
 RowField = Literal["instruction", "input", "output"]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=40)]

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, StrictStr
 
-from app.synth.chains import as_far_as_paid
-from app.synth.drafts import tidy
+from app.synth.chains import gather_until_budget
 from app.synth.filters import check_instruction, check_row
 from app.synth.judging import finish
 from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
+from app.synth.postprocess import normalise_instruction
 from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object, read_text
@@ -120,9 +120,9 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     origin = Candidate("", operation=category, tags={"topic": category, "task_type": "refusal"}).after(prompt, reply)
     items, faults = read_items(reply, "requests", Request)
     rows = [replace(origin, rejection=fault) for fault in faults]
-    drafts = [replace(origin, instruction=tidy(item.root)) for item in items[: batch.size]]
+    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items[: batch.size]]
     chains = (_declined(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))
-    return Proposal((*rows, *await as_far_as_paid(chains)))
+    return Proposal((*rows, *await gather_until_budget(chains)))
 
 
 async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:

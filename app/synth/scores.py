@@ -10,9 +10,9 @@ from typing import Protocol
 
 import regex
 
+from app.synth.format_constraints import FormatConstraints, parse_format_constraints
 from app.synth.text import count_words, normalise, tokenise
-from app.synth.wishes import Wishes, wishes
-from app.synth.words import (
+from app.synth.word_lists import (
     BOILERPLATE_CLOSERS,
     BOILERPLATE_OPENERS,
     HARMFUL,
@@ -60,7 +60,7 @@ def length_fit(row: Row, language: str) -> float:
     words = count_words(row.output)
     if words == 0:
         return 0.0
-    asked = wishes(row.instruction)
+    asked = parse_format_constraints(row.instruction)
     if asked.words is not None:
         return _within(words, asked.words, asked.at_most)
     if asked.sentences is not None:
@@ -85,11 +85,15 @@ def _sentences(text: str) -> int:
 
 def format_consistency(row: Row, language: str) -> float:
     """Whether the output has the form that is asked for, closes what it opens, and does not break off."""
-    checks = [*_form_checks(wishes(row.instruction), row.output), _balanced(row.output), _ends(row.output)]
+    checks = [
+        *_form_checks(parse_format_constraints(row.instruction), row.output),
+        _balanced(row.output),
+        _ends(row.output),
+    ]
     return sum(checks) / len(checks) if row.output.strip() else 0.0
 
 
-def _form_checks(asked: Wishes, output: str) -> list[float]:
+def _form_checks(asked: FormatConstraints, output: str) -> list[float]:
     lines = [line for line in output.splitlines() if line.strip()]
     checks = []
     if asked.json:

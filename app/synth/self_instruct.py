@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
 
 from app.synth import self_instruct_one_call
-from app.synth.chains import as_far_as_paid, together
-from app.synth.drafts import checked, tidy
+from app.synth.chains import gather_all, gather_until_budget
+from app.synth.conditioning import Conditioning, check_shares, tag_row
 from app.synth.filters import check_instance
-from app.synth.focus import Focus, positive_shares, tagged
 from app.synth.judging import finish, judge_question
 from app.synth.method import Method
 from app.synth.options import MethodOptions
+from app.synth.postprocess import apply_filters, normalise_instruction
 from app.synth.prompting import TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
@@ -40,7 +40,7 @@ class Options(MethodOptions):
     )
     instructions_per_call: int | None = Field(default=None, ge=1, le=20, description="Asked for at once: 8, or 10.")
     topics: tuple[str, ...] = Field(default=(), max_length=1000, description="Each batch is told to turn to one.")
-    task_types: Annotated[dict[str, float], AfterValidator(positive_shares)] = Field(
+    task_types: Annotated[dict[str, float], AfterValidator(check_shares)] = Field(
         default={}, max_length=50, description="Quotas: shares of task types; `classification` is one that is checked."
     )
     max_instances: int = Field(default=1, ge=1, le=5, description="Instances kept of one instruction (two stages).")
@@ -116,7 +116,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     fresh = [draft for draft in drafts if draft.rejection is None]
-    grown = await as_far_as_paid(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
+    grown = await gather_until_budget(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
     return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
 
 
@@ -131,7 +131,7 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
             "demonstrations": "\n".join(numbered),
             "count": batch.size,
             "language": language_name(batch.language),
-            "focus": Focus.of(batch).words(batch.language),
+            "focus": Conditioning.of(batch).prompt_lines(batch.language),
         },
         list_schema("instructions", TEXT, batch.size),
         step="instructions",
@@ -142,9 +142,9 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
     reply = await ask(prompt)
     items, faults = read_items(reply, "instructions", InstructionText)
     origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
-    drafts = [replace(origin, instruction=tidy(item.root)) for item in items[: batch.size]]
+    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items[: batch.size]]
     rejected = [replace(origin, rejection=fault) for fault in faults]
-    return rejected + checked(drafts, options.rules_for(batch.language))
+    return rejected + apply_filters(drafts, options.rules_for(batch.language))
 
 
 async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
@@ -156,9 +156,9 @@ async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Sc
         if draft.rejection is not None:
             return [draft]
     judged = await _classify(batch, draft, place, ask)
-    rows = await _write_instances(batch, tagged(judged, Focus.of(batch)), place, ask)
+    rows = await _write_instances(batch, tag_row(judged, Conditioning.of(batch)), place, ask)
     fresh = iter(
-        await together(finish(batch, row, f"{place}-{n}", ask) for n, row in enumerate(rows) if row.rejection is None)
+        await gather_all(finish(batch, row, f"{place}-{n}", ask) for n, row in enumerate(rows) if row.rejection is None)
     )
     return [row if row.rejection is not None else next(fresh) for row in rows]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from pydantic import BaseModel, StrictStr
 
-from app.synth.chains import as_far_as_paid
-from app.synth.drafts import checked, tidy
+from app.synth.chains import gather_until_budget
+from app.synth.conditioning import Conditioning, tag_row
 from app.synth.filters import check_instance
-from app.synth.focus import Focus, tagged
 from app.synth.judging import finish
+from app.synth.postprocess import apply_filters, normalise_instruction
 from app.synth.prompting import TEXT, item_schema, list_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items
@@ -30,15 +30,20 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     reply = await ask(prompt)
     items, faults = read_items(reply, "items", Row)
     origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
-    origin = tagged(origin, Focus.of(batch))
+    origin = tag_row(origin, Conditioning.of(batch))
     drafts = [
-        replace(origin, instruction=tidy(item.instruction), input=_input(item.input), output=clean(item.output))
+        replace(
+            origin,
+            instruction=normalise_instruction(item.instruction),
+            input=_input(item.input),
+            output=clean(item.output),
+        )
         for item in items[: batch.size]
     ]
-    drafts = checked(drafts, batch.options.rules_for(batch.language))
+    drafts = apply_filters(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
     chains = (_checked(batch, row, n, ask, screen) for n, row in enumerate(drafts))
-    return Proposal((*rejected, *await as_far_as_paid(chains)))
+    return Proposal((*rejected, *await gather_until_budget(chains)))
 
 
 def _prompt(batch: Batch) -> Prompt:
@@ -52,7 +57,7 @@ def _prompt(batch: Batch) -> Prompt:
             "demonstrations": shown,
             "count": batch.size,
             "language": language_name(batch.language),
-            "focus": Focus.of(batch).words(batch.language),
+            "focus": Conditioning.of(batch).prompt_lines(batch.language),
         },
         list_schema("items", item_schema({"instruction": TEXT, "input": TEXT, "output": TEXT}), batch.size),
         step="items",

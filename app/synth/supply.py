@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.synth import focus, self_instruct, templating
+from app.synth import conditioning, self_instruct, templates
 from app.synth.coverage import sparse_sample
 from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
@@ -54,7 +54,7 @@ class Supply:
         return {
             "demonstrations": self_instruct.mix_demonstrations(self.seeds, pool, options, rng),
             "examples": tuple(self.seeds),
-            "focus": focus.choose(options.topics, options.task_types, self.task_types, rng),
+            "focus": conditioning.choose_conditioning(options.topics, options.task_types, self.task_types, rng),
         }
 
     def _records(self, method, options, size, number, rng) -> dict | None:
@@ -66,11 +66,11 @@ class Supply:
         taken = self._next("passages", self.passages, size, rng, again=False)
         return {"sources": tuple(taken)} if taken else None
 
-    def _labelled(self, method, options: templating.Options, size, number, rng: random.Random) -> dict | None:
+    def _labelled(self, method, options: templates.Options, size, number, rng: random.Random) -> dict | None:
         wanted = [one for one in self.labelled if not options.tasks or one.task in options.tasks]
         sizes = dict(Counter(one.task for one in wanted))
         drawn: list[Source] = []
-        while len(drawn) < size and (shares := templating.mixture(sizes, options)):
+        while len(drawn) < size and (shares := templates.mixture(sizes, options)):
             task = rng.choices(list(shares), list(shares.values()))[0]
             rows = [one for one in wanted if one.task == task for _ in range(options.uses)]
             taken = self._next(f"task {task}", rows, 1, rng, again=False)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.synth.conditioning import Conditioning, choose_conditioning, tag_row
 from app.synth.coverage import density, sparse_sample
-from app.synth.focus import Focus, choose, tagged
 from app.synth.types import Candidate
 
 
@@ -37,11 +37,11 @@ def test_a_sample_has_no_row_twice(n, count, seed):
 def test_the_type_that_is_behind_its_share_is_next():
     rng, made = random.Random(1), Counter()
     for _ in range(300):
-        made[choose((), {"a": 0.5, "b": 0.3, "c": 0.2}, made, rng)["task_type"]] += 1
+        made[choose_conditioning((), {"a": 0.5, "b": 0.3, "c": 0.2}, made, rng)["task_type"]] += 1
     assert made == {"a": 150, "b": 90, "c": 60}
-    topics = Counter(choose(("x", "y"), {}, {}, rng)["topic"] for _ in range(200))
+    topics = Counter(choose_conditioning(("x", "y"), {}, {}, rng)["topic"] for _ in range(200))
     assert set(topics) == {"x", "y"} and min(topics.values()) > 60
-    assert choose((), {}, {}, rng) == {}
+    assert choose_conditioning((), {}, {}, rng) == {}
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_the_type_that_is_behind_its_share_is_next():
     [(True, "rewriting", "classification"), (False, "classification", None), (False, "rewriting", "rewriting")],
 )
 def test_a_task_is_tagged_by_what_it_was_found_to_be(is_classification, asked, tag):
-    row = tagged(Candidate("x", is_classification=is_classification), Focus("t", asked))
+    row = tag_row(Candidate("x", is_classification=is_classification), Conditioning("t", asked))
     assert row.tags.get("task_type") == tag and row.tags["topic"] == "t"
 
 
 def test_the_words_of_a_focus_are_in_the_language():
-    assert Focus("tea", "rewriting").words("en").count("\n") == 2
-    assert "주제" in Focus("차").words("ko-KR")
-    assert Focus().words("en") == ""
+    assert Conditioning("tea", "rewriting").prompt_lines("en").count("\n") == 2
+    assert "주제" in Conditioning("차").prompt_lines("ko-KR")
+    assert Conditioning().prompt_lines("en") == ""

@@ -11,7 +11,7 @@ from app import synth
 from app.synth.filters import RuleSet, check_row, rules_of
 from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
-from app.synth.rechecking import may_be_lifted, recheck
+from app.synth.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.rules import PATTERN_SECONDS, RULES, Rule, compiled, rule_type
 from app.synth.types import Candidate
 from tests.synth.test_grow_methods import GIVEN, teacher
@@ -124,10 +124,10 @@ def test_the_same_rules_have_the_same_digest_and_others_another():
 
 def test_rules_on_all_fields_are_asked_again_without_a_teacher():
     options = MethodOptions(rules=[{"name": "length", "min": 50, "on": "output"}])
-    assert recheck(ROW, "en", options, None, {}).reason == "length:output"
-    assert recheck(ROW, "en", options, (), {}) is None
+    assert re_evaluate(ROW, "en", options, None, {}).reason == "length:output"
+    assert re_evaluate(ROW, "en", options, (), {}) is None
     unanswered = Candidate("Name the capital of Peru in one word")
-    assert recheck(unanswered, "en", options, None, {}) is None
+    assert re_evaluate(unanswered, "en", options, None, {}) is None
 
 
 def test_options_stored_before_there_were_rules_on_other_fields_are_read():

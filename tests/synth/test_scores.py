@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.synth.format_constraints import parse_format_constraints
 from app.synth.scores import RULE_SCORES, only_stop_words, rule_scores
 from app.synth.types import Candidate
-from app.synth.wishes import wishes
 
 LOW, HIGH = (0.0, 0.5), (0.75, 1.0)
 TIDES = "Tides work like this: the sea follows the moon, twice a day."
@@ -154,5 +154,5 @@ def test_only_stop_words(text, language, only):
     ],
 )
 def test_wishes(instruction, found):
-    said = wishes(instruction)
+    said = parse_format_constraints(instruction)
     assert {name: value for name, value in vars(said).items() if value not in (None, False)} == found

@@ -8,7 +8,7 @@ from itertools import takewhile
 import pytest
 
 from app.synth import self_instruct
-from app.synth.drafts import tidy
+from app.synth.postprocess import normalise_instruction
 from app.synth.types import Batch, Demonstration, Instance, Rejection, Reply
 from tests.fakes import FakeTeacher
 
@@ -169,7 +169,7 @@ def test_korean_prompts_are_korean():
     [("3. List it", "List it"), ("List  it :", "List it"), ("2024. was a year", "was a year"), ("a. b", "a. b")],
 )
 def test_tidy(raw, tidied):
-    assert tidy(raw) == tidied
+    assert normalise_instruction(raw) == tidied
 
 
 @pytest.mark.parametrize("step", ["classification", "instances"])

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth import templates, templating
-from app.synth.templates import FAMILIES, LANGUAGES, Phrasing, check_fields, choose, family, render, with_demonstrations
-from app.synth.templating import Options, mixture
+from app.synth import task_families, templates
+from app.synth.task_families import (
+    FAMILIES,
+    LANGUAGES,
+    Phrasing,
+    check_fields,
+    choose,
+    family,
+    render,
+    with_demonstrations,
+)
+from app.synth.templates import Options, mixture
 from app.synth.types import Batch, Source
 from tests.fakes import FakeTeacher, nothing_known
 
@@ -106,7 +115,7 @@ def test_inverse_phrasings_are_drawn_in_their_share():
 def rows_of(sources, language="en", **options):
     batch = Batch(Options(**options), language, 1, len(sources), sources=sources, focus={"shown": sources})
     teacher = FakeTeacher()
-    found = asyncio.run(templating.propose(batch, teacher, nothing_known)).candidates
+    found = asyncio.run(templates.propose(batch, teacher, nothing_known)).candidates
     assert teacher.prompts == []
     return found
 
@@ -140,4 +149,4 @@ def test_the_mixture_follows_size_weight_and_temperature():
 def test_options_are_checked():
     with pytest.raises(ValueError, match="no task 'nope'"):
         Options(tasks=("nope",))
-    assert tuple(sorted(templates.FAMILIES)) == templates.FAMILIES
+    assert tuple(sorted(task_families.FAMILIES)) == task_families.FAMILIES

@@ -9,14 +9,14 @@ from app.synth.text import clean, normalise
 from app.synth.types import Candidate, Rejection
 
 
-def tidy(text: str) -> str:
+def normalise_instruction(text: str) -> str:
     """White space collapsed, a list number in front and a colon at the end cut off."""
     text = normalise(clean(text))
     number, dot, rest = text.partition(". ")
     return (rest if dot and number.isdigit() else text).rstrip(":：").strip()
 
 
-def checked(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Candidate]:
+def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Candidate]:
     """Each row with the first rule that its instruction breaks, or as a copy of one before it in this reply."""
     seen: set[str] = set()
     kept = []

@@ -17,7 +17,7 @@ def may_be_lifted(reason: str) -> bool:
     return reason in _OTHER or reason.startswith("low_") or is_rule_reason(reason)
 
 
-def recheck(
+def re_evaluate(
     row: Candidate, language: str, options: MethodOptions, rules: tuple[Rule, ...] | None, least: Mapping[str, float]
 ) -> Rejection | None:
     """Form and scores, in the order of the methods. `rules` and `least` take the places of the method's own.

@@ -4,7 +4,7 @@ import pytest
 
 from app.synth.filters import PRESETS
 from app.synth.options import Judging, MethodOptions
-from app.synth.rechecking import may_be_lifted, recheck
+from app.synth.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate
 
 ROW = Candidate("Draw a picture of the sea", "", "~~~", scores={"rule.length_fit": 0.4, "judge.overall": 3.0})
@@ -27,10 +27,10 @@ ROW = Candidate("Draw a picture of the sea", "", "~~~", scores={"rule.length_fit
     ],
 )
 def test_what_is_given_takes_the_place_of_the_methods_own(rules, least, options, reason):
-    found = recheck(ROW, "en", options, rules, least)
+    found = re_evaluate(ROW, "en", options, rules, least)
     assert (found.reason if found else None) == reason
     assert reason is None or may_be_lifted(reason)
 
 
 def test_no_instruction_is_a_fault_whatever_the_rules():
-    assert recheck(Candidate(" "), "en", MethodOptions(), (), {}).reason == "empty_instruction"
+    assert re_evaluate(Candidate(" "), "en", MethodOptions(), (), {}).reason == "empty_instruction"

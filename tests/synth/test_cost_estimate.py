@@ -4,16 +4,16 @@ import random
 
 import pytest
 
-from app.synth.forecast import Sample, forecast, wilson
+from app.synth.cost_estimate import Sample, estimate_cost, wilson
 
 
 def test_nothing_good_gives_no_forecast():
-    assert forecast([Sample(0, 8, 10, 1000, 0.1)], 100, 1.0, 10, 2) is None
-    assert forecast([], 100, 1.0, 10, 2) is None
+    assert estimate_cost([Sample(0, 8, 10, 1000, 0.1)], 100, 1.0, 10, 2) is None
+    assert estimate_cost([], 100, 1.0, 10, 2) is None
 
 
 def test_the_estimate_is_the_ratio_and_lies_in_its_interval():
-    found = forecast([Sample(4, 8, 16, 1600, 0.08)], 100, 2.0, 10, 2)
+    found = estimate_cost([Sample(4, 8, 16, 1600, 0.08)], 100, 2.0, 10, 2)
     estimates = {name: round(one.estimate, 6) for name, one in found.items()}
     assert estimates == {"yield": 0.5, "requests": 400, "tokens": 40_000, "dollars": 2.0, "seconds": 80}
     assert all(one.low <= one.estimate <= one.high for one in found.values())
@@ -21,7 +21,7 @@ def test_the_estimate_is_the_ratio_and_lies_in_its_interval():
 
 
 def test_a_row_takes_at_least_its_steps():
-    found = forecast([Sample(8, 8, 8, 100, 0.0)], 1, 2.0, 100, 3)
+    found = estimate_cost([Sample(8, 8, 8, 100, 0.0)], 1, 2.0, 100, 3)
     assert found["seconds"].low == 6.0
 
 
@@ -40,6 +40,6 @@ def test_nine_of_ten_intervals_hold_the_truth():
         for _ in range(12):
             good = sum(rng.random() < 0.6 for _ in range(8))
             samples.append(Sample(good, 8, 16, sum(rng.randint(50, 150) for _ in range(16)), 0.01))
-        found = forecast(samples, 1000, 1.0, 10, 2)["tokens"]
+        found = estimate_cost(samples, 1000, 1.0, 10, 2)["tokens"]
         held += found.low <= 1000 / 0.6 * 2 * 100 <= found.high
     assert held >= 180

@@ -13,7 +13,7 @@ _WORDS = {
 }
 
 
-def positive_shares(given: dict[str, float]) -> dict[str, float]:
+def check_shares(given: dict[str, float]) -> dict[str, float]:
     for name, share in given.items():
         if not name.strip() or len(name) > 100:
             raise ValueError("a task type has a name of up to 100 characters")
@@ -23,22 +23,22 @@ def positive_shares(given: dict[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Focus:
+class Conditioning:
     topic: str | None = None
     task_type: str | None = None
 
     @classmethod
-    def of(cls, batch: Batch) -> "Focus":
+    def of(cls, batch: Batch) -> "Conditioning":
         return cls(batch.focus.get("topic"), batch.focus.get("task_type"))
 
-    def words(self, language: str) -> str:
+    def prompt_lines(self, language: str) -> str:
         """The lines that go to the end of a prompt; none without a focus."""
         wordings = _WORDS.get(language.split("-")[0].lower(), _WORDS["en"])
         given = zip(wordings, (self.topic, self.task_type), strict=True)
         return "".join(wording.format(value) for wording, value in given if value)
 
 
-def choose(
+def choose_conditioning(
     topics: Sequence[str], task_types: Mapping[str, float], made: Mapping[str, int], rng: random.Random
 ) -> dict[str, str]:
     """A topic at random, and the task type that is furthest behind its share of the rows made so far."""
@@ -51,13 +51,13 @@ def choose(
     return chosen
 
 
-def tagged(row: Candidate, focus: Focus) -> Candidate:
+def tag_row(row: Candidate, conditioning: Conditioning) -> Candidate:
     """The row with its topic and task type. What was asked as a classification is one only if it was found to be."""
     tags = dict(row.tags)
-    if focus.topic:
-        tags["topic"] = focus.topic
+    if conditioning.topic:
+        tags["topic"] = conditioning.topic
     if row.is_classification:
         tags["task_type"] = CLASSIFICATION
-    elif focus.task_type and (focus.task_type != CLASSIFICATION or row.is_classification is None):
-        tags["task_type"] = focus.task_type
+    elif conditioning.task_type and (conditioning.task_type != CLASSIFICATION or row.is_classification is None):
+        tags["task_type"] = conditioning.task_type
     return replace(row, tags=tags)

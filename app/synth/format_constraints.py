@@ -28,7 +28,7 @@ _ITEMS = regex.compile(
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FormatConstraints:
     """None and False where nothing is said."""
 
     words: int | None = None
@@ -42,13 +42,13 @@ class Wishes:
 
 
 @lru_cache(maxsize=4096)
-def wishes(instruction: str) -> Wishes:
+def parse_format_constraints(instruction: str) -> FormatConstraints:
     words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
     items = _ITEMS.search(instruction)
     if items and _number(items) == 1:
         # "Give a reason" asks for a form no more than "give reasons" does.
         items = None
-    return Wishes(
+    return FormatConstraints(
         words=_number(words),
         sentences=_number(sentences),
         at_most=_at_most(words) if words else _at_most(sentences),

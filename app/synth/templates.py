@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from app.synth import templates
-from app.synth.chains import as_far_as_paid
+from app.synth import task_families
+from app.synth.chains import gather_until_budget
 from app.synth.filters import PRESETS, check_instance
 from app.synth.judging import finish
 from app.synth.method import Method
@@ -21,9 +21,9 @@ from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, 
 
 
 def _known_tasks(given: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = [name for name in given if name not in templates.FAMILIES]
+    unknown = [name for name in given if name not in task_families.FAMILIES]
     if unknown:
-        raise ValueError(f"no task {unknown[0]!r}; there are {', '.join(templates.FAMILIES)}")
+        raise ValueError(f"no task {unknown[0]!r}; there are {', '.join(task_families.FAMILIES)}")
     return given
 
 
@@ -72,29 +72,29 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One row for each source of the batch; a judge is asked only where the options say so."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     fresh = [row for row in rows if row.rejection is None]
-    finished = await as_far_as_paid(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))
+    finished = await gather_until_budget(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))
     return Proposal((*(row for row in rows if row.rejection is not None), *finished))
 
 
 def _row(batch: Batch, source: Source, place: int) -> Candidate:
     options: Options = batch.options
     rng = random.Random(f"{batch.seed}/{place}")
-    phrasing = templates.choose(source.task, batch.language, rng, options.inverse_share)
+    phrasing = task_families.choose(source.task, batch.language, rng, options.inverse_share)
     draft = Candidate(
         "",
         scope="row",
         operation=phrasing.name,
         parents=(source.id,),
-        is_classification=templates.family(source.task).classification and not phrasing.inverse,
+        is_classification=task_families.family(source.task).classification and not phrasing.inverse,
         tags={"task_type": source.task, "phrasing": phrasing.name},
     )
     try:
-        filled = templates.render(phrasing, source.fields)
+        filled = task_families.render(phrasing, source.fields)
         shown = _shown(batch, source, rng)
-        solved = [templates.render(phrasing, one.fields) for one in shown]
+        solved = [task_families.render(phrasing, one.fields) for one in shown]
     except ValueError as error:
         return draft.turned_away("malformed_source", str(error)[:200])
-    filled = templates.with_demonstrations(filled, solved, batch.language) if solved else filled
+    filled = task_families.with_demonstrations(filled, solved, batch.language) if solved else filled
     row = Candidate(
         **{
             **vars(draft),

@@ -41,7 +41,7 @@ class Interval:
         return Interval(self.estimate / other.estimate, self.low / other.high, self.high / other.low)
 
 
-def forecast(samples: Sequence[Sample], target: int, latency: float, in_flight: int, steps: int) -> dict | None:
+def estimate_cost(samples: Sequence[Sample], target: int, latency: float, in_flight: int, steps: int) -> dict | None:
     """Yield, requests, tokens, dollars and seconds for `target` rows; None when nothing good is among the samples.
 
     `latency`: mean seconds of a call. `steps`: calls that a row waits for one after another, at least.
