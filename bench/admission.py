@@ -50,7 +50,7 @@ def rouge() -> dict:
         ours.append(index.nearest(text) is not None)
         if not ours[-1]:
             index.add(text)
-            index.order()
+            index.reorder()
     ours_seconds = time.perf_counter() - started
 
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
@@ -89,7 +89,7 @@ def lexical() -> dict:
         index.add(text)
         if n in (10_000, 100_000):
             # As a worker has it after loading the pool.
-            index.order()
+            index.reorder()
             started = time.perf_counter()
             found = [index.nearest(query) for query in queries]
             costs[n] = (time.perf_counter() - started) / len(queries) * 1e3
@@ -342,7 +342,7 @@ def _million(size: int) -> None:
     asked_vectors = np.concatenate([unit_vectors(1000, DIMENSIONS, 16), near])
     del texts, vectors
     started = time.perf_counter()
-    pool.settle()
+    pool.build_indexes()
     settled = time.perf_counter() - started
     say(f"  in order after {settled:.0f} s")
     found, seen, started = [], len(pool), time.perf_counter()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.datasets import store
 from app.datasets.pools import Looked
 from app.ids import new_id
-from app.synth.pool import compared, identity
+from app.synth.pool import comparison_text, identity
 from app.synth.text import storable
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset
@@ -137,7 +137,7 @@ class _Deciding:
         if judged is not None or (self.origin.kind == "imported" and candidate.instruction in self.heads):
             return None
         found = self.looked.found[place] or self.looked.pool.check(
-            compared(self.dataset.scope, candidate), vector, self._ids(candidate.resembles), self.looked.since
+            comparison_text(self.dataset.scope, candidate), vector, self._ids(candidate.resembles), self.looked.since
         )
         if found is not None and self.dataset.scope == "instruction":
             self.families[candidate.instruction] = found
@@ -151,7 +151,7 @@ class _Deciding:
         head = self.families.setdefault(text, self.heads.get(text, id))
         entry = head == id or self.dataset.scope != "instruction"
         if entry and self.looked is not None:
-            self.looked.pool.add(id, compared(self.dataset.scope, candidate), vector)
+            self.looked.pool.add(id, comparison_text(self.dataset.scope, candidate), vector)
         self.dataset.last_seq += 1
         self.outcome.accepted += 1
         self.outcome.families += head == id

@@ -27,7 +27,7 @@ from app.jobs import event_log, queue, runner
 from app.jobs.leases import Claim, LeaseLost, fenced
 from app.synth import task_families
 from app.synth.filters import check_instance
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.seeds import SeedTask
 from app.synth.text import clean
 from app.synth.types import Candidate, Encoder
@@ -308,7 +308,7 @@ def _vectors(
     if wrong is not None:
         words = f"Its embeddings have {wrong} dimensions; those of {dataset.encoder} have"
         raise runner.CannotGoOn("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
-    texts = [compared(dataset.scope, candidate) for candidate in candidates]
+    texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
     distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, given, strict=True) if one is None) if t]
     known = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
     return [

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from app.errors import conflict, not_found
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Turn
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
 from app.tables.reviews import Review
@@ -181,7 +181,7 @@ def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
 def compared_text(dataset: Dataset, row: Row | Record) -> str:
     """What the row is compared by."""
     turns = tuple(Turn(**turn) for turn in row.messages or ())
-    return compared(dataset.scope, Candidate(row.instruction, row.input, row.output, messages=turns))
+    return comparison_text(dataset.scope, Candidate(row.instruction, row.input, row.output, messages=turns))
 
 
 def fix_encoding(session: Session, dataset_id: str, identity: dict) -> dict:

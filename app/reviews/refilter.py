@@ -116,7 +116,7 @@ class _Redeciding:
         for entry in dataset_store.pool_entries(self.session, self.dataset, 0):
             if entry.id not in self.mine:
                 pool.add(entry.id, entry.text, entry.vector)
-        pool.settle()
+        pool.build_indexes()
         return pool
 
     def _decide_some(self, rows: list[Record]) -> None:

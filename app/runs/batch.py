@@ -23,7 +23,7 @@ from app.runs import drawing, service, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
 from app.synth.methods import METHODS
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Batch, CallsEnded, Candidate, Rejection
 from app.tables.datasets import Dataset
 from app.tables.runs import Run
@@ -100,7 +100,7 @@ class Looking:
         if dataset.scope != "instruction" and not draft.output:
             # Inputs and answers count here, and are not written yet.
             return None
-        text = compared(dataset.scope, draft)
+        text = comparison_text(dataset.scope, draft)
         vector = await self._tools.encoding.one(text)
         ticket = self._ticket(draft.name or str(len(self.tickets)))
         self.tickets.append(ticket)
@@ -125,7 +125,7 @@ def _load(claim: Claim, tools: Work) -> Batch:
 
 async def _encode(candidates: list[Candidate], tools: Work) -> list:
     """A vector for each that has a text; what is rejected is encoded, too: it has neighbours."""
-    texts = [compared(tools.dataset.scope, candidate) for candidate in candidates]
+    texts = [comparison_text(tools.dataset.scope, candidate) for candidate in candidates]
     encoded = iter(await tools.encoding.many([text for text in texts if text]))
     return [next(encoded) if text else None for text in texts]
 

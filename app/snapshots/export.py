@@ -16,7 +16,7 @@ from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
 from app.snapshots import choosing, store
 from app.synth.formats import json_line, lines_of
-from app.synth.splits import SPLITS, assign
+from app.synth.splits import SPLITS, assign_splits
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
@@ -56,7 +56,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
     export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
     chosen = choosing.choose(session, snapshot)
     families = [_family(text) for id, text in store.instructions(session, snapshot) if chosen is None or id in chosen]
-    split_of = assign(families, spec["splits"], spec["seed"])
+    split_of = assign_splits(families, spec["splits"], spec["seed"])
     names = [(split, form) for split in export.splits for form in spec["forms"]]
     lines: Counter[tuple[str, str]] = Counter()
     with ExitStack() as files:

@@ -1,16 +1,24 @@
-"""Drawing from the sparse regions of a pool, so that what is rare is shown more often than what is common."""
+"""Sampling from the sparse regions of a pool, so that a teacher sees rare rows more often than common ones."""
 
 import random
 
 import numpy as np
 
 NEIGHBOURS = 10
-# How much more often: the sparsest tenth of a pool is drawn about e^2 times as often as the densest.
+# How strongly sparse rows are preferred: with 4 the sparsest tenth is drawn about e^2 times as often as the densest.
 SHARPNESS = 4.0
 
 
 def density(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """Mean cosine of each unit vector with its nearest others; shape (n,). Zero for a single one."""
+    """The mean cosine of each unit vector with its nearest neighbours.
+
+    Args:
+        vectors: unit float32 of shape (n, dimensions).
+        neighbours: how many nearest rows are averaged.
+
+    Returns:
+        float32 of shape (n,); zero for a single row.
+    """
     n = len(vectors)
     if n < 2:
         return np.zeros(n, dtype=np.float32)
@@ -21,14 +29,20 @@ def density(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
 
 
 def sparse_sample(vectors: np.ndarray, count: int, rng: random.Random) -> list[int]:
-    """Indices of up to `count` rows without repetition, the sparser regions preferred.
+    """Sample rows without replacement; rows in sparse regions are preferred.
 
-    `vectors`: unit float32 of shape (n, dimensions). A row's weight falls with the rank of its density, which does
-    not depend on how an encoder spreads its similarities.
+    Args:
+        vectors: unit float32 of shape (n, dimensions).
+        count: the maximum of rows.
+        rng: the source of randomness.
+
+    Returns:
+        The indices of up to `count` rows.
     """
     n = len(vectors)
+    # By rank rather than by density, since encoders spread their cosines differently.
     ranks = np.argsort(np.argsort(density(vectors), kind="stable"), kind="stable")
     weights = np.exp(-SHARPNESS * ranks / max(1, n - 1))
-    # Efraimidis and Spirakis 2006: the largest u^(1/w) are a weighted sample without repetition.
+    # Efraimidis and Spirakis 2006: the rows with the largest u^(1/w) are a weighted sample without replacement.
     keys = [rng.random() ** (1 / weight) for weight in weights]
-    return sorted(range(n), key=lambda place: -keys[place])[:count]
+    return sorted(range(n), key=lambda index: -keys[index])[:count]

@@ -1,9 +1,9 @@
-"""Looking for texts of an evaluation set in training rows, by shared n-grams of words.
+"""Detection of evaluation items in training rows, by shared n-grams of words.
 
-A row is contaminated when it has 13 words in a row from an evaluation item (Brown et al. 2020, appendix C). Words
-are those of the `unicode` tokeniser; in scripts that it takes by the character or syllable, two of them count as
-one word, so that a Korean or Chinese span must be about as long as an English one. Shorter items are looked for
-whole, down to 8 words, the least n of that appendix; what is shorter still is left to the embeddings.
+A row is contaminated when it shares 13 consecutive words with an evaluation item (Brown et al. 2020, appendix C).
+Words are tokens of the `unicode` tokeniser. In scripts that it splits into characters or syllables two tokens count
+as one word, so that a Korean or Chinese span must be about as long as an English one. Items shorter than 13 words are
+matched whole, down to 8 words, the minimum n of that appendix. Still shorter items are matched by embeddings alone.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 from app.synth.text import clean, is_character_token, placed_tokens
 
-SHORTEST = 8
-_MOST_ITEMS = 20
+MIN_WORDS = 8
+_MAX_ITEMS = 20
 
 Token = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
 class Span:
-    """What a text has of an item: characters `start` to `end`, the longest stretch; and the share of its n-grams."""
+    """The longest stretch that a text shares with an item, characters `start` to `end`.
+
+    `score`: the share of the item's n-grams that the text contains, 0 to 1.
+    """
 
     item: Hashable
     start: int
@@ -28,87 +31,91 @@ class Span:
 
 
 class NgramIndex:
-    """Evaluation items under their keys. Memory: about 150 bytes an n-gram."""
+    """Evaluation items under their keys, matched by n-grams of `n` words. Memory: about 150 bytes an n-gram.
+
+    `too_short`: how many items were too short to be indexed.
+    """
 
     def __init__(self, n: int = 13):
         self.n = n
         self.too_short = 0
         self._grams: dict[int, list[Hashable]] = {}
-        # Of items shorter than n words, by their number of tokens.
+        # Items shorter than n words, by their number of tokens: each length needs a window of its own.
         self._short: dict[int, dict[int, list[Hashable]]] = {}
         self._sizes: dict[Hashable, int] = {}
 
     def add(self, item: Hashable, text: str) -> None:
+        """Index an item, or count it in `too_short`."""
         tokens = placed_tokens(clean(text))
-        grams = {_hash(tokens, *place) for place in _windows(tokens, self.n)}
+        grams = {_hash_tokens(tokens, *window) for window in _windows(tokens, self.n)}
         if grams:
             for gram in grams:
                 self._grams.setdefault(gram, []).append(item)
             self._sizes[item] = len(grams)
-        elif _words(tokens) >= min(SHORTEST, self.n):
-            found = self._short.setdefault(len(tokens), {})
-            found.setdefault(_hash(tokens, 0, len(tokens)), []).append(item)
+        elif _count_words(tokens) >= min(MIN_WORDS, self.n):
+            items_by_hash = self._short.setdefault(len(tokens), {})
+            items_by_hash.setdefault(_hash_tokens(tokens, 0, len(tokens)), []).append(item)
             self._sizes[item] = 1
         else:
             self.too_short += 1
 
     def find(self, text: str) -> list[Span]:
-        """The items of which the text has something, those with the greatest share first."""
+        """The matches of up to 20 items in a text, the highest score first."""
         tokens = placed_tokens(text)
         hits: dict[Hashable, list[tuple[int, int]]] = {}
         grams: dict[Hashable, set[int]] = {}
-        for (first, end), gram in self._grams_of(tokens):
-            for item in self._items(gram, end - first):
+        for (first, end), gram in self._iterate_grams(tokens):
+            for item in self._items_with(gram, end - first):
                 hits.setdefault(item, []).append((first, end))
                 grams.setdefault(item, set()).add(gram)
         spans = []
-        for item, places in hits.items():
-            first, end = _longest(places)
+        for item, windows in hits.items():
+            first, end = _longest_stretch(windows)
             score = len(grams[item]) / self._sizes[item]
             spans.append(Span(item, tokens[first][1], tokens[end - 1][2], min(1.0, score)))
-        return sorted(spans, key=lambda span: -span.score)[:_MOST_ITEMS]
+        return sorted(spans, key=lambda span: -span.score)[:_MAX_ITEMS]
 
-    def _grams_of(self, tokens: Sequence[Token]) -> Iterator[tuple[tuple[int, int], int]]:
-        for place in _windows(tokens, self.n):
-            yield place, _hash(tokens, *place)
+    def _iterate_grams(self, tokens: Sequence[Token]) -> Iterator[tuple[tuple[int, int], int]]:
+        for window in _windows(tokens, self.n):
+            yield window, _hash_tokens(tokens, *window)
         for length in self._short:
             for first in range(len(tokens) - length + 1):
-                yield (first, first + length), _hash(tokens, first, first + length)
+                yield (first, first + length), _hash_tokens(tokens, first, first + length)
 
-    def _items(self, gram: int, length: int) -> list[Hashable]:
+    def _items_with(self, gram: int, length: int) -> list[Hashable]:
         return [*self._grams.get(gram, ()), *self._short.get(length, {}).get(gram, ())]
 
 
 def _windows(tokens: Sequence[Token], n: int) -> Iterator[tuple[int, int]]:
-    """(first, end) of the shortest stretch of at least n words from each token on."""
-    # In halves, so that sums are exact.
-    end = halves = 0
+    """(first, end) of the shortest window of at least n words from each token on."""
+    # Counted in half words, since a syllable is half a word and integers add up exactly.
+    end = half_words = 0
     for first in range(len(tokens)):
-        while end < len(tokens) and halves < 2 * n:
-            halves += _halves(tokens[end])
+        while end < len(tokens) and half_words < 2 * n:
+            half_words += _half_words(tokens[end])
             end += 1
-        if halves < 2 * n:
+        if half_words < 2 * n:
             return
         yield first, end
-        halves -= _halves(tokens[first])
+        half_words -= _half_words(tokens[first])
 
 
-def _halves(token: Token) -> int:
+def _half_words(token: Token) -> int:
     return 1 if is_character_token(token[0]) else 2
 
 
-def _words(tokens: Sequence[Token]) -> float:
-    return sum(_halves(token) for token in tokens) / 2
+def _count_words(tokens: Sequence[Token]) -> float:
+    return sum(_half_words(token) for token in tokens) / 2
 
 
-def _hash(tokens: Sequence[Token], first: int, end: int) -> int:
+def _hash_tokens(tokens: Sequence[Token], first: int, end: int) -> int:
     return hash("\x1f".join(token for token, _, _ in tokens[first:end]))
 
 
-def _longest(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The longest stretch that the overlapping or touching places make together."""
-    best = current = places[0]
-    for first, end in sorted(places):
+def _longest_stretch(windows: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The longest stretch that overlapping or adjacent windows form."""
+    best = current = windows[0]
+    for first, end in sorted(windows):
         current = (current[0], max(current[1], end)) if first <= current[1] else (first, end)
         if current[1] - current[0] > best[1] - best[0]:
             best = current

@@ -143,7 +143,7 @@ class _Growing:
         return Reply(text or "", id=id)
 
     async def _screen(self, draft: Candidate) -> Rejection | None:
-        return self.pool.screen(draft.instruction, draft.resembles)
+        return self.pool.check_lexical(draft.instruction, draft.resembles)
 
     def _vectors(self, texts: Sequence[str]) -> list[np.ndarray | None]:
         return list(self.encode(texts)) if self.encode and texts else [None] * len(texts)

@@ -1,14 +1,14 @@
 """ROUGE-L F1 between a text and a pool (Lin 2004; threshold from Self-Instruct, section 2.2), exact and indexed.
 
 Each distinct token becomes one character, so that a token sequence is a `str` and rapidfuzz compares it
-in C. The score is computed from the length of the longest common subsequence by the very formula of
-rouge_score 0.1.2, floats included: at an exact tie with the threshold its decision is ours.
+in C. The score is computed from the length of the longest common subsequence by the formula of rouge_score 0.1.2,
+in the same order of float operations, so that both libraries decide alike at an exact tie with the threshold.
 
-Only what can pass the threshold t is compared. F1 > t needs a common subsequence, hence a multiset overlap, of
-at least a(n) = ceil(t n / (2 - t)) tokens with a text of n tokens. Under one fixed order of all elements, rarest
+The index compares only texts that can pass the threshold t. F1 > t needs a common subsequence,
+hence a multiset overlap, of at least a(n) = ceil(t n / (2 - t)) tokens with a text of n tokens. Under one fixed order of all elements, rarest
 first, two texts that overlap so much share min(L, a) of the first n - a(n) + L elements of each: the l-prefix
 scheme of set similarity joins (Bayardo et al. 2007; Wang et al. 2012), in its Dice form. An element is a token
-with its occurrence number, so that repeated tokens count as often as they stand.
+with its occurrence number, so that a repeated token counts once for each occurrence.
 """
 
 import math
@@ -23,49 +23,59 @@ from rapidfuzz.distance import Indel
 
 from app.synth.text import tokenise
 
+# Symbols are code points above Latin-1; surrogates are left out, being no characters.
 _FIRST, _SURROGATES, _AFTER, _LAST = 0x100, 0xD800, 0xE000, 0x10FFFF
-# Stands for every token that the pool doesn't have: it is equal to none of the pool's.
+# Every query token that the pool does not have maps to this symbol. No symbol of the pool equals it.
 _UNKNOWN = "\0"
 
-# How many elements of their prefixes two texts must share. Measured at a pool of 100k instructions: 3 takes
-# 0.49 ms a query, 4 0.31, 6 0.22; longer prefixes cost memory and no longer save comparisons.
-_SHARED = 6
-_FIRST_ORDER, _ORDER_GROWTH = 512, 4
-# Below this, comparing with all is faster than asking the index.
-_FEW = 128
+# The minimum of elements that the prefixes of two texts must share (the l of the l-prefix scheme). Measured at a
+# pool of 100k instructions: 3 takes 0.49 ms a query, 4 takes 0.31, 6 takes 0.22; above 6 the longer prefixes cost
+# memory and save no more comparisons.
+_MIN_SHARED = 6
+_FIRST_REORDER_AT, _REORDER_GROWTH = 512, 4
+# Up to this many texts, comparing with all of them is faster than a look-up in the postings.
+_EXHAUSTIVE_UP_TO = 128
 
 Symbols = str | list[int]
 
 
 @dataclass(frozen=True)
 class Match:
-    """A text of the pool, by its place in the order of adding, and its F1."""
+    """The position of a text in the order of adding, from 0, and its F1, 0 to 1."""
 
-    place: int
+    position: int
     score: float
 
 
 class LexicalIndex:
-    """Texts in the order in which they were added; finds the most similar one above the threshold, exactly.
+    """Finds the text with the highest ROUGE-L F1 above a threshold, exactly (Lin 2004).
 
-    `threshold`: in (0.5, 1]. Memory: about 1 KB for a text of 40 tokens.
+    Memory: about 1 KB for a text of 40 tokens.
+
+    Args:
+        mode: the tokeniser, `unicode` or `paper` (see app.synth.text).
+        threshold: F1 that a match exceeds, in (0.5, 1].
+
+    Raises:
+        ValueError: the threshold is outside (0.5, 1].
     """
 
-    def __init__(self, mode: str = "unicode", threshold: float = 0.7, scan_up_to: int = _FEW):
+    def __init__(self, mode: str = "unicode", threshold: float = 0.7, scan_up_to: int = _EXHAUSTIVE_UP_TO):
         if not 0.5 < threshold <= 1:
             raise ValueError(f"a lexical threshold lies above 0.5 and at most at 1, not at {threshold}")
         self.mode, self.threshold, self._scan_up_to = mode, threshold, scan_up_to
-        self._least = threshold / (2 - threshold)
+        self._min_overlap_share = threshold / (2 - threshold)
         self._symbols: dict[str, str | int] = {}
-        self._next = _FIRST
+        self._next_code = _FIRST
         self._sequences: list[Symbols] = []
         self._lengths = array("i")
-        # An element's number is its place in the fixed order: the higher, the rarer.
+        # The rank of an element in the fixed order: the higher, the rarer.
         self._numbers: dict = {}
         self._postings: list[array | None] = []
-        # Texts before this place are in the postings; the newer ones come in when they are next asked for.
+        # Texts before this position are in the postings. Newer texts are added there by the next query, so that a
+        # pool that only grows pays nothing for an index.
         self._indexed = 0
-        self._order_at = _FIRST_ORDER
+        self._reorder_at = _FIRST_REORDER_AT
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -73,159 +83,173 @@ class LexicalIndex:
 
     @property
     def nbytes(self) -> int:
-        """An estimate of the memory held."""
+        """An estimate of the memory in use, in bytes."""
         return self._bytes + 200 * len(self._numbers) + 120 * len(self._symbols)
 
     def add(self, text: str) -> int:
-        """The place of the text."""
-        place, sequence = len(self._sequences), self._learn(text)
+        """Add a text and return its position."""
+        position, sequence = len(self._sequences), self._encode_entry(text)
         self._sequences.append(sequence)
         self._lengths.append(len(sequence))
-        return place
+        return position
 
     def nearest(self, text: str, excluding: Collection[int] = (), since: int = 0) -> Match | None:
-        """The text with the highest F1 above the threshold, the oldest of equal ones; None if there is none.
+        """The text with the highest F1 above the threshold; the oldest wins a tie; None when no text passes.
 
-        Places in `excluding`, and those before `since`, are passed over.
+        Args:
+            text: the query.
+            excluding: positions that are not compared.
+            since: the first position that is compared.
         """
         tokens = tokenise(text, self.mode)
         if len(self) - since <= self._scan_up_to:
-            places = np.arange(since, len(self))
+            positions = np.arange(since, len(self))
         else:
-            self._catch_up()
-            places = self._candidates([self._symbols.get(token, _UNKNOWN) for token in tokens])
-            places = places[np.searchsorted(places, since) :]
+            self._index_new_entries()
+            positions = self._find_candidates([self._symbols.get(token, _UNKNOWN) for token in tokens])
+            positions = positions[np.searchsorted(positions, since) :]
         if excluding:
-            places = places[~np.isin(places, list(excluding))]
-        scores = self._scores(self._known(tokens), places)
+            positions = positions[~np.isin(positions, list(excluding))]
+        scores = self._score_positions(self._encode_query(tokens), positions)
+        # argmax returns the first maximum, and positions ascend: the oldest text wins.
         best = int(scores.argmax()) if len(scores) else 0
         if not len(scores) or scores[best] <= self.threshold:
             return None
-        return Match(int(places[best]), float(scores[best]))
+        return Match(int(positions[best]), float(scores[best]))
 
-    def scores(self, text: str, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """F1 of the text with each of these, float64."""
-        return self._scores(self._known(tokenise(text, self.mode)), np.asarray(places, dtype=np.int64))
+    def scores(self, text: str, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """F1 of the text with the text at each position: float64 of shape (positions,)."""
+        query = self._encode_query(tokenise(text, self.mode))
+        return self._score_positions(query, np.asarray(positions, dtype=np.int64))
 
-    def similar(self, text: str, most: int) -> list[Match]:
-        """The `most` nearest texts whatever their F1, nearest first: compared with the whole pool."""
+    def k_nearest(self, text: str, k: int) -> list[Match]:
+        """The k texts with the highest F1, best first, without a threshold. Compares with the whole pool."""
         scores = self.scores(text, np.arange(len(self)))
-        return [Match(int(place), float(scores[place])) for place in np.argsort(-scores, kind="stable")[:most]]
+        return [Match(int(position), float(scores[position])) for position in np.argsort(-scores, kind="stable")[:k]]
 
-    def order(self) -> None:
-        """Renew the order of elements by how often they stand, when the pool has grown enough for it to matter.
+    def reorder(self) -> None:
+        """Sort the elements by frequency again once the pool has grown fourfold, and rebuild the postings.
 
-        Any fixed order is exact; a good one is fast. It takes seconds in a large pool: call it when nobody waits.
+        Any fixed order gives exact results; rarest first gives short candidate lists. In a large pool this takes
+        seconds, so call it outside of a request.
         """
-        if len(self) < self._order_at:
+        if len(self) < self._reorder_at:
             return
         frequency: Counter = Counter()
         for sequence in self._sequences:
-            frequency.update(_elements(_symbols(sequence)))
+            frequency.update(_number_occurrences(_split_symbols(sequence)))
         self._numbers = {element: number for number, (element, _) in enumerate(frequency.most_common())}
         self._postings = [None] * len(self._numbers)
         self._bytes = self._indexed = 0
-        self._catch_up()
-        self._order_at = _ORDER_GROWTH * len(self)
+        self._index_new_entries()
+        self._reorder_at = _REORDER_GROWTH * len(self)
 
-    def _catch_up(self) -> None:
-        for place in range(self._indexed, len(self._sequences)):
-            self._index(place, self._sequences[place])
+    def _index_new_entries(self) -> None:
+        for position in range(self._indexed, len(self._sequences)):
+            self._index_entry(position, self._sequences[position])
         self._indexed = len(self._sequences)
 
-    def _index(self, place: int, sequence: Symbols) -> None:
+    def _index_entry(self, position: int, sequence: Symbols) -> None:
         numbers = []
-        for element in _elements(_symbols(sequence)):
+        for element in _number_occurrences(_split_symbols(sequence)):
             number = self._numbers.get(element)
             if number is None:
                 number = self._numbers[element] = len(self._postings)
                 self._postings.append(None)
             numbers.append(number)
         numbers.sort(reverse=True)
-        prefix = numbers[: len(numbers) - self._overlap(len(numbers)) + _SHARED]
+        prefix = numbers[: len(numbers) - self._min_overlap(len(numbers)) + _MIN_SHARED]
         for number in prefix:
             posting = self._postings[number]
             if posting is None:
                 posting = self._postings[number] = array("i")
                 self._bytes += 80
-            posting.append(place)
+            posting.append(position)
         self._bytes += 120 + 4 * len(sequence) + 5 * len(prefix)
 
-    def _candidates(self, symbols: Sequence[str | int]) -> np.ndarray:
-        """Places, in order, of all texts that may pass the threshold."""
-        n = len(symbols)
-        least = self._overlap(n)
-        elements = _elements(symbols)
-        known = [number for element in elements if (number := self._numbers.get(element)) is not None]
-        # What the pool doesn't have is the rarest of all and takes the first places of the prefix.
-        room = n - least + _SHARED - (len(elements) - len(known))
-        known.sort(reverse=True)
-        postings = [found for number in known[: max(0, room)] if (found := self._postings[number]) is not None]
-        wanted = min(_SHARED, least)
-        if not n or len(postings) < wanted:
+    def _find_candidates(self, symbols: Sequence[str | int]) -> np.ndarray:
+        """The positions, ascending, of all texts that may pass the threshold."""
+        length = len(symbols)
+        min_overlap = self._min_overlap(length)
+        elements = _number_occurrences(symbols)
+        numbers = [number for element in elements if (number := self._numbers.get(element)) is not None]
+        # Elements that the pool does not have are the rarest of all, so they fill the head of the query's prefix.
+        prefix_length = length - min_overlap + _MIN_SHARED - (len(elements) - len(numbers))
+        numbers.sort(reverse=True)
+        postings = [
+            posting for number in numbers[: max(0, prefix_length)] if (posting := self._postings[number]) is not None
+        ]
+        min_shared = min(_MIN_SHARED, min_overlap)
+        if not length or len(postings) < min_shared:
             return np.empty(0, dtype=np.int64)
-        shared = np.bincount(np.concatenate([np.frombuffer(found, dtype=np.int32) for found in postings]))
-        places = np.flatnonzero(shared >= wanted)
-        lengths = np.frombuffer(self._lengths, dtype=np.int32)[places]
-        return places[(lengths >= self._least * n - 1e-9) & (lengths <= n / self._least + 1e-9)]
+        shared = np.bincount(np.concatenate([np.frombuffer(posting, dtype=np.int32) for posting in postings]))
+        positions = np.flatnonzero(shared >= min_shared)
+        lengths = np.frombuffer(self._lengths, dtype=np.int32)[positions]
+        # F1 also bounds the ratio of the lengths; the hair of 1e-9 keeps a rounded bound from losing a match.
+        return positions[
+            (lengths >= self._min_overlap_share * length - 1e-9) & (lengths <= length / self._min_overlap_share + 1e-9)
+        ]
 
-    def _overlap(self, length: int) -> int:
-        """The least overlap that a text of this length has with any text that passes the threshold."""
-        return math.ceil(self._least * length - 1e-9)
+    def _min_overlap(self, length: int) -> int:
+        """The minimum overlap of a text of this length with a text that passes the threshold, in elements."""
+        return math.ceil(self._min_overlap_share * length - 1e-9)
 
-    def _scores(self, sequence: Symbols, places: np.ndarray) -> np.ndarray:
-        n = len(sequence)
-        if not n or not len(places):
-            return np.zeros(len(places))
-        m = np.frombuffer(self._lengths, dtype=np.int32)[places].astype(np.int64)
-        texts = [self._sequences[place] for place in places]
+    def _score_positions(self, sequence: Symbols, positions: np.ndarray) -> np.ndarray:
+        length = len(sequence)
+        if not length or not len(positions):
+            return np.zeros(len(positions))
+        lengths = np.frombuffer(self._lengths, dtype=np.int32)[positions].astype(np.int64)
+        texts = [self._sequences[position] for position in positions]
+        # The distance counts insertions and deletions alone: |a| + |b| - 2 LCS.
         distances = process.cdist([sequence], texts, scorer=Indel.distance, dtype=np.int64)[0]
-        common = (n + m - distances) // 2
-        precision, recall = common / np.maximum(m, 1), common / n
+        lcs_lengths = (length + lengths - distances) // 2
+        precision, recall = lcs_lengths / np.maximum(lengths, 1), lcs_lengths / length
         total = precision + recall
-        return np.divide(2 * precision * recall, total, out=np.zeros(len(m)), where=total > 0)
+        return np.divide(2 * precision * recall, total, out=np.zeros(len(lengths)), where=total > 0)
 
-    def _known(self, tokens: Sequence[str]) -> Symbols:
-        return _sequence([self._symbols.get(token, _UNKNOWN) for token in tokens])
+    def _encode_query(self, tokens: Sequence[str]) -> Symbols:
+        return _join_symbols([self._symbols.get(token, _UNKNOWN) for token in tokens])
 
-    def _learn(self, text: str) -> Symbols:
-        return _sequence([self._symbols.get(token) or self._symbol(token) for token in tokenise(text, self.mode)])
+    def _encode_entry(self, text: str) -> Symbols:
+        return _join_symbols(
+            [self._symbols.get(token) or self._new_symbol(token) for token in tokenise(text, self.mode)]
+        )
 
-    def _symbol(self, token: str) -> str | int:
-        """A character of its own; past the last one of Unicode a number, which rapidfuzz takes in a list."""
-        symbol = chr(self._next) if self._next <= _LAST else self._next
+    def _new_symbol(self, token: str) -> str | int:
+        """A character that stands for this token; a number past the end of Unicode, which rapidfuzz takes in a list."""
+        symbol = chr(self._next_code) if self._next_code <= _LAST else self._next_code
         self._symbols[token] = symbol
-        self._next = _AFTER if self._next + 1 == _SURROGATES else self._next + 1
+        self._next_code = _AFTER if self._next_code + 1 == _SURROGATES else self._next_code + 1
         return symbol
 
 
-def _sequence(symbols: Sequence[str | int]) -> Symbols:
+def _join_symbols(symbols: Sequence[str | int]) -> Symbols:
     try:
         return "".join(symbols)
     except TypeError:
         return [ord(symbol) if isinstance(symbol, str) else symbol for symbol in symbols]
 
 
-def _symbols(sequence: Symbols) -> Sequence[str | int]:
+def _split_symbols(sequence: Symbols) -> Sequence[str | int]:
     if isinstance(sequence, str):
         return sequence
-    return [chr(one) if one <= _LAST else one for one in sequence]
+    return [chr(symbol) if symbol <= _LAST else symbol for symbol in sequence]
 
 
-def _elements(symbols: Sequence[str | int]) -> list:
-    """Each token once as itself, and again as (token, occurrence) for each time that it stands again."""
+def _number_occurrences(symbols: Sequence[str | int]) -> list:
+    """The first occurrence of a token as itself, each later one as (token, occurrence number)."""
     if len(set(symbols)) == len(symbols):
         return list(symbols)
     seen: dict = {}
-    found = []
+    elements = []
     for symbol in symbols:
         occurrence = seen[symbol] = seen.get(symbol, 0) + 1
-        found.append(symbol if occurrence == 1 else (symbol, occurrence))
-    return found
+        elements.append(symbol if occurrence == 1 else (symbol, occurrence))
+    return elements
 
 
-def similarity(one: str, two: str, mode: str = "unicode") -> float:
+def similarity(first: str, second: str, mode: str = "unicode") -> float:
     """ROUGE-L F1 of two texts, 0 to 1."""
     index = LexicalIndex(mode)
-    index.add(one)
-    return float(index.scores(two, [0])[0])
+    index.add(first)
+    return float(index.scores(second, [0])[0])

@@ -1,12 +1,18 @@
-"""How many rows of each group make up a mixture: by weight, or by size and temperature."""
+"""The number of rows of each group in a mixture: by weight, or by size and temperature."""
 
 from collections.abc import Mapping
 
 
 def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None, temperature: float) -> dict[str, float]:
-    """Shares of one for each group: by its weight, else by size^(1/T) (Raffel et al. 2020, section 3.5.2).
+    """The share of each group in a mixture (Raffel et al. 2020, section 3.5.2).
 
-    A group without a weight, where weights are given, has no share; a group without rows never has one.
+    Args:
+        sizes: rows of each group.
+        weights: the weight of each group; a group without one gets no share. None means size^(1/T).
+        temperature: T, 1 for shares by size, higher for more even ones.
+
+    Returns:
+        Shares that add up to 1, without the groups that have no rows.
     """
     if weights is None:
         raw = {name: size ** (1 / temperature) for name, size in sizes.items() if size}
@@ -19,10 +25,10 @@ def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None, temper
 def counts_of_mix(
     sizes: Mapping[str, int], weights: Mapping[str, float] | None, temperature: float = 1.0
 ) -> dict[str, int]:
-    """Rows of each group, in these shares, as many as the scarcest group allows; each group at least one."""
-    wanted = shares(sizes, weights, temperature)
-    if not wanted:
+    """The rows of each group, at least 1, in the shares of `shares`, as many as the scarcest group allows."""
+    group_shares = shares(sizes, weights, temperature)
+    if not group_shares:
         return {}
-    total = min(sizes[name] / share for name, share in wanted.items())
-    # A hair is added against 2.9999999 where 3 is meant.
-    return {name: max(1, min(sizes[name], int(share * total + 1e-9))) for name, share in wanted.items()}
+    total = min(sizes[name] / share for name, share in group_shares.items())
+    # 1e-9 corrects a float such as 2.9999999 that stands for 3.
+    return {name: max(1, min(sizes[name], int(share * total + 1e-9))) for name, share in group_shares.items()}

@@ -1,4 +1,4 @@
-"""Choosing a subset of rows: the best, the best that differ, or those that stand for the others. Deterministic."""
+"""Selection of a subset of rows: the best, the best that differ, or the most representative. Deterministic."""
 
 import heapq
 from collections.abc import Sequence
@@ -9,65 +9,91 @@ BLOCK = 2048
 
 
 def top_k(scores: Sequence[float], k: int) -> list[int]:
-    """Places of the k highest scores, best first; among equals the earlier place."""
-    values = _finite(scores, "scores")
+    """The indices of the k highest scores, best first; the earlier row wins a tie.
+
+    Raises:
+        ValueError: k is out of range, or a score is not finite.
+    """
+    values = _finite_array(scores, "scores")
     _check_k(k, len(values))
-    return [int(place) for place in np.argsort(-values, kind="stable")[:k]]
+    return [int(index) for index in np.argsort(-values, kind="stable")[:k]]
 
 
 def quality_complexity(
     quality: Sequence[float], complexity: Sequence[float], vectors: np.ndarray, k: int, max_similarity: float = 0.9
 ) -> list[int]:
-    """DEITA's selection (Liu et al. 2024, section 2.4): by quality x complexity, none near to one taken before.
+    """DEITA's selection (Liu et al. 2024, section 2.4): by quality x complexity, without near-duplicates.
 
-    `vectors`: unit rows. A row is passed over when its cosine to any row taken is above `max_similarity`. May give
-    fewer than k.
+    Args:
+        quality: one score a row.
+        complexity: one score a row.
+        vectors: unit rows of shape (n, dimensions).
+        k: the maximum of rows.
+        max_similarity: a row is skipped when its cosine to any selected row is above this.
+
+    Returns:
+        Up to k indices, best first.
+
+    Raises:
+        ValueError: k is out of range, a value is not finite, or the vectors have another shape.
     """
-    values = _finite(quality, "quality") * _finite(complexity, "complexity")
+    values = _finite_array(quality, "quality") * _finite_array(complexity, "complexity")
     _check_k(k, len(values))
     _check_vectors(vectors, len(values))
-    taken: list[int] = []
-    kept = np.empty((k, vectors.shape[1]), dtype=np.float32)
-    for place in np.argsort(-values, kind="stable"):
-        if len(taken) == k:
+    selected: list[int] = []
+    selected_vectors = np.empty((k, vectors.shape[1]), dtype=np.float32)
+    for index in np.argsort(-values, kind="stable"):
+        if len(selected) == k:
             break
-        if taken and float((kept[: len(taken)] @ vectors[place]).max()) > max_similarity:
+        if selected and float((selected_vectors[: len(selected)] @ vectors[index]).max()) > max_similarity:
             continue
-        kept[len(taken)] = vectors[place]
-        taken.append(int(place))
-    return taken
+        selected_vectors[len(selected)] = vectors[index]
+        selected.append(int(index))
+    return selected
 
 
 def facility_location(vectors: np.ndarray, k: int, weights: Sequence[float] | None = None) -> list[int]:
-    """k rows that together are nearest to all: greedy maximum of sum_i w_i max_{j in S} max(0, cos(i, j)).
+    """k rows that represent all: the greedy maximum of sum_i w_i max_{j in S} max(0, cos(i, j)).
 
-    Within 1 - 1/e of the best (Nemhauser et al. 1978); lazily evaluated (Minoux 1978), so that most gains are
-    never computed again. Memory: one block of 2,048 rows of similarities.
+    The value is at least 1 - 1/e of the best (Nemhauser et al. 1978). Evaluation is lazy (Minoux 1978), so that most
+    gains are never computed again. Memory: one block of 2,048 rows of similarities.
+
+    Args:
+        vectors: unit rows of shape (n, dimensions).
+        k: how many rows are selected, 1 to n.
+        weights: w_i of each row, 1 unless given.
+
+    Returns:
+        k indices, in the order of their gains.
+
+    Raises:
+        ValueError: k is out of range, a value is not finite, or the numbers of rows differ.
     """
     n = len(vectors)
     _check_k(k, n)
     _check_vectors(vectors, n)
-    weight = np.ones(n, dtype=np.float64) if weights is None else _finite(weights, "weights")
+    weight = np.ones(n, dtype=np.float64) if weights is None else _finite_array(weights, "weights")
     if len(weight) != n:
         raise ValueError(f"{len(weight)} weights for {n} rows")
     covered = np.zeros(n, dtype=np.float32)
-    heap = [(-gain, place) for place, gain in enumerate(_first_gains(vectors, weight))]
+    heap = [(-gain, index) for index, gain in enumerate(_first_gains(vectors, weight))]
     heapq.heapify(heap)
-    taken: list[int] = []
-    fresh = dict.fromkeys(range(n), 0)
-    while len(taken) < k:
-        gain, place = heapq.heappop(heap)
-        similarity = np.maximum(vectors @ vectors[place], 0)
-        if fresh[place] < len(taken):
-            fresh[place] = len(taken)
+    selected: list[int] = []
+    # The size of the selection for which a row's gain on the heap was computed.
+    evaluated_at = dict.fromkeys(range(n), 0)
+    while len(selected) < k:
+        gain, index = heapq.heappop(heap)
+        similarity = np.maximum(vectors @ vectors[index], 0)
+        if evaluated_at[index] < len(selected):
+            evaluated_at[index] = len(selected)
             gain = -float(weight @ np.maximum(similarity - covered, 0))
-            # Gains only fall: one that still leads when it is up to date leads for good.
-            if heap and (gain, place) > heap[0]:
-                heapq.heappush(heap, (gain, place))
+            # Gains never rise, so a row whose updated gain still leads is the best one.
+            if heap and (gain, index) > heap[0]:
+                heapq.heappush(heap, (gain, index))
                 continue
-        taken.append(place)
+        selected.append(index)
         covered = np.maximum(covered, similarity)
-    return taken
+    return selected
 
 
 def _first_gains(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -77,11 +103,11 @@ def _first_gains(vectors: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.concatenate(gains)
 
 
-def _finite(values: Sequence[float], name: str) -> np.ndarray:
-    found = np.asarray(values, dtype=np.float64)
-    if found.ndim != 1 or not np.isfinite(found).all():
+def _finite_array(values: Sequence[float], name: str) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
         raise ValueError(f"{name} must be a list of finite numbers")
-    return found
+    return array
 
 
 def _check_k(k: int, n: int) -> None:

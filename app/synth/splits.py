@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test: by content, so that the same rows always fall the same way."""
+"""Assignment of rows to train, validation and test by their content, so that equal rows always get the same split."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,29 +6,37 @@ from collections.abc import Sequence
 SPLITS = ("train", "validation", "test")
 
 
-def assign(families: Sequence[str], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """A split for each distinct family, so that rows of one instruction never part.
+def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int) -> dict[str, str]:
+    """The split of each distinct group, so that rows of one instruction share a split.
 
-    `families`: one entry a row. Families are ordered by sha256(seed, family); test takes the first of that
-    order, then validation, and train the rest. A split with a share above 0 gets at least one
-    family when there are enough for every split.
+    Groups are ordered by sha256(seed, group). Test takes the first ones, validation the next, train the rest. A split
+    with a share above 0 gets at least one group when there are enough groups for every split.
+
+    Args:
+        groups: the group of each row.
+        shares: the share of each split, 0 to 1.
+        seed: changes the order of the groups.
+
+    Returns:
+        The name of the split by group.
     """
-    distinct = sorted(set(families), key=lambda family: _rank(family, seed))
-    wanted = {name: _count(len(distinct), shares.get(name, 0.0)) for name in ("test", "validation")}
-    held = wanted["test"] + wanted["validation"]
-    if held >= len(distinct):
-        wanted = dict.fromkeys(wanted, 0)
-    found, start = {}, 0
-    for name, count in wanted.items():
-        found.update(dict.fromkeys(distinct[start : start + count], name))
+    distinct = sorted(set(groups), key=lambda group: _rank(group, seed))
+    counts = {name: _count(len(distinct), shares.get(name, 0.0)) for name in ("test", "validation")}
+    held_out = counts["test"] + counts["validation"]
+    if held_out >= len(distinct):
+        # Too few groups to hold any out: training needs at least one.
+        counts = dict.fromkeys(counts, 0)
+    split_of, start = {}, 0
+    for name, count in counts.items():
+        split_of.update(dict.fromkeys(distinct[start : start + count], name))
         start += count
-    found.update(dict.fromkeys(distinct[start:], "train"))
-    return found
+    split_of.update(dict.fromkeys(distinct[start:], "train"))
+    return split_of
 
 
 def _count(total: int, share: float) -> int:
     return max(1, round(total * share)) if share > 0 else 0
 
 
-def _rank(family: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\x1f{family}".encode()).digest()
+def _rank(group: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\x1f{group}".encode()).digest()

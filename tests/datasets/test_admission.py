@@ -14,7 +14,7 @@ from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset, Preference, Record
 from tests.fakes import encoders, hash_encoder, unlike
@@ -39,7 +39,7 @@ def dataset(database) -> Dataset:
 
 
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None, kind: str = "generated"):
-    encoded = pools.encoder(dataset).encode([compared(dataset.scope, c) for c in candidates])
+    encoded = pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates])
     with pools.offering(dataset.id, candidates, list(encoded)) as offered:
         return admit(offered.session, offered.dataset, candidates, list(encoded), Origin(kind), offered.looked, room)
 

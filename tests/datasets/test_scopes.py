@@ -13,7 +13,7 @@ from app.datasets.pools import EncoderMismatch, Pools
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.errors import AppError
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset, Record
 from tests.fakes import encoders, hash_encoder, unlike
@@ -28,7 +28,7 @@ def dataset_of(**rules) -> Dataset:
 
 
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, kind: str = "generated"):
-    vectors = list(pools.encoder(dataset).encode([compared(dataset.scope, c) for c in candidates]))
+    vectors = list(pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
     with pools.offering(dataset.id, candidates, vectors) as offered:
         return admit(offered.session, offered.dataset, candidates, vectors, Origin(kind), offered.looked)
 

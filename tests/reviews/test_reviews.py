@@ -19,7 +19,7 @@ from app.ids import new_id
 from app.reviews import service, store
 from app.reviews import work as reviewing
 from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Rejection
 from app.tables.datasets import Dataset, Decision, Record
 from app.tables.reviews import Match, NewEmbedding, Review
@@ -65,7 +65,7 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
             cursor={},
         )
         session.add(run)
-    vectors = list(pools.prepare(dataset).encode([compared(dataset.scope, c) for c in candidates]))
+    vectors = list(pools.prepare(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
     with pools.offering(dataset.id, candidates, vectors) as offer:
         origin = Origin("generated", run.id, method="self_instruct")
         outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.looked, target)

@@ -30,7 +30,7 @@ def test_there_are_50_000_instructions_and_random_ones_rarely_repeat(language):
 def test_most_instructions_are_new_to_a_pool_of_the_others(language):
     pool, accepted_count = Pool(), 0
     for n, composition in enumerate(compose_many(language, 400)):
-        if pool.screen(composition.text) is None:
+        if pool.check_lexical(composition.text) is None:
             pool.add(str(n), composition.text, None)
             accepted_count += 1
     assert accepted_count >= 0.75 * 400

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.synth.formats import FORMS, json_line, write_jsonl
-from app.synth.splits import assign
+from app.synth.splits import assign_splits
 
 
 @dataclass
@@ -59,13 +59,15 @@ def test_write_jsonl(tmp_path):
 )
 def test_splits_cover_every_family_once_and_do_not_depend_on_order(families, validation, test, seed):
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
-    found = assign(families, shares, seed)
+    found = assign_splits(families, shares, seed)
     assert set(found) == set(families)
-    assert found == assign(list(reversed(families)), shares, seed)
+    assert found == assign_splits(list(reversed(families)), shares, seed)
     if families:
         assert "train" in found.values()
 
 
 def test_split_sizes_are_exact():
-    found = list(assign([str(n) for n in range(200)], {"train": 0.9, "validation": 0.05, "test": 0.05}, 0).values())
+    found = list(
+        assign_splits([str(n) for n in range(200)], {"train": 0.9, "validation": 0.05, "test": 0.05}, 0).values()
+    )
     assert (found.count("train"), found.count("validation"), found.count("test")) == (180, 10, 10)

@@ -38,7 +38,7 @@ def indexed(texts, mode="unicode", threshold=0.7, ordered_at=None) -> LexicalInd
         assert index.add(text) == n
         if n == ordered_at:
             index._order_at = 0
-            index.order()
+            index.reorder()
     return index
 
 
@@ -50,7 +50,7 @@ def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> Non
         assert found is None
         return
     best = max(scores[n] for n in allowed)
-    assert (found.score, found.place) == (best, next(n for n in allowed if scores[n] == best))
+    assert (found.score, found.position) == (best, next(n for n in allowed if scores[n] == best))
 
 
 @settings(max_examples=400, deadline=None)
@@ -69,8 +69,8 @@ def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> Non
 def test_lexical_index_is_the_plain_definition(pool, text, mode, threshold, ordered_at, excluding, since):
     index = indexed(pool, mode, threshold, ordered_at)
     check_nearest(index, pool, text, {n for n in excluding if n < len(pool)}, since)
-    for match in index.similar(text, 3):
-        assert match.score == plain_f1(text, pool[match.place], mode)
+    for match in index.k_nearest(text, 3):
+        assert match.score == plain_f1(text, pool[match.position], mode)
 
 
 @pytest.mark.parametrize("threshold", [0.55, 0.7, 0.85])
@@ -169,7 +169,7 @@ def test_more_distinct_tokens_than_unicode_has_characters():
     for text in (*pool, "five fresh words stand here", "newer ones come later the first"):
         check_nearest(index, pool, text)
     index._order_at = 0
-    index.order()
+    index.reorder()
     check_nearest(index, pool, "seven newer ones come later the second")
 
 
@@ -215,7 +215,7 @@ def test_semantic_index_is_the_plain_definition(block):
                 assert found is None
                 continue
             best = max(left, key=lambda n: cosines[n])
-            assert found.place == 3 * best
+            assert found.position == 3 * best
             assert found.score == pytest.approx(cosines[best], abs=1e-12)
 
 
@@ -225,8 +225,8 @@ def test_equal_vectors_have_a_cosine_of_one_and_the_oldest_is_named():
     for place in range(40):
         index.add(place, vector)
     (found,) = index.nearest(vector)
-    assert (found.place, found.score) == (0, 1.0)
-    assert index.nearest(vector, [range(5)])[0].place == 5
+    assert (found.position, found.score) == (0, 1.0)
+    assert index.nearest(vector, [range(5)])[0].position == 5
 
 
 def test_above_its_size_the_graph_finds_nearly_all_and_its_scores_are_exact():
@@ -237,17 +237,17 @@ def test_above_its_size_the_graph_finds_nearly_all_and_its_scores_are_exact():
     for place, vector in enumerate(pool[:2500]):
         index.add(place, vector)
     assert index._graph is None
-    index.build()
+    index.build_graph()
     assert index._graph is not None
     for place, vector in enumerate(pool[2500:], 2500):
         index.add(place, vector)
     found = index.nearest(queries)
-    assert sum(one.place == n for n, one in enumerate(found)) >= 199
+    assert sum(one.position == n for n, one in enumerate(found)) >= 199
     for n, one in enumerate(found):
-        assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.place], abs=1e-12)
+        assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.position], abs=1e-12)
     late = index.nearest(pool[2999:], since=2900)
-    assert late[0].place == 2999
-    assert all(one is None or one.place != 0 for one in index.nearest(pool[:1], [[0]]))
+    assert late[0].position == 2999
+    assert all(one is None or one.position != 0 for one in index.nearest(pool[:1], [[0]]))
 
 
 def test_a_vector_of_another_size_is_refused():

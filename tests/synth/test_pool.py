@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.synth.pool import Pool, Thresholds, compared, identity
+from app.synth.pool import Pool, Thresholds, comparison_text, identity
 from app.synth.types import Candidate, Turn
 from tests.fakes import hash_encoder, unlike
 
@@ -19,7 +19,7 @@ from tests.fakes import hash_encoder, unlike
 def test_near_duplicates_are_caught_in_every_script(kept, offered):
     pool = Pool()
     pool.add("first", kept, None)
-    found = pool.screen(offered)
+    found = pool.check_lexical(offered)
     assert (found.reason, found.nearest_id, found.nearest_text) == ("duplicate_lexical", "first", kept)
     assert found.value > found.threshold == 0.7
 
@@ -78,7 +78,7 @@ def test_a_vector_of_another_size_changes_nothing():
     pool.add("first", "Name a fruit", np.ones(4, dtype=np.float32) / 2)
     with pytest.raises(ValueError, match="4 dimensions"):
         pool.add("second", "Name a town", np.ones(5, dtype=np.float32))
-    assert len(pool) == 1 and pool.screen("Name a town") is None
+    assert len(pool) == 1 and pool.check_lexical("Name a town") is None
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_a_vector_of_another_size_changes_nothing():
     [("instruction", "Add"), ("instruction_input", "Add\n1 and 2"), ("row", "Add\n1 and 2\n3")],
 )
 def test_a_row_is_compared_by_as_much_as_the_scope_says(scope, text):
-    assert compared(scope, Candidate("Add", "1 and 2", "3")) == text
+    assert comparison_text(scope, Candidate("Add", "1 and 2", "3")) == text
 
 
 def test_a_dialogue_is_compared_by_all_its_turns():
     turns = (Turn("user", "Hi"), Turn("assistant", "Hello"), Turn("user", "Bye"), Turn("assistant", "See you"))
-    assert compared("row", Candidate("Hi", "", "See you", messages=turns)) == "Hi\nHello\nBye\nSee you"
+    assert comparison_text("row", Candidate("Hi", "", "See you", messages=turns)) == "Hi\nHello\nBye\nSee you"
 
 
 def test_outputs_tell_rows_apart_only_where_whole_rows_are_compared():

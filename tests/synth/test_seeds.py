@@ -48,7 +48,7 @@ def test_no_two_are_alike(name):
     index, texts = LexicalIndex(threshold=0.65), []
     for task in bundled_tasks(name):
         nearest = index.nearest(task.instruction)
-        assert nearest is None, (task.instruction, texts[nearest.place])
+        assert nearest is None, (task.instruction, texts[nearest.position])
         index.add(task.instruction)
         texts.append(task.instruction)
 
