@@ -4,11 +4,11 @@ Each distinct token becomes one character, so that a token sequence is a `str` a
 in C. The score is computed from the length of the longest common subsequence by the formula of rouge_score 0.1.2,
 in the same order of float operations, so that both libraries decide alike at an exact tie with the threshold.
 
-The index compares only texts that can pass the threshold t. F1 > t needs a common subsequence,
-hence a multiset overlap, of at least a(n) = ceil(t n / (2 - t)) tokens with a text of n tokens. Under one fixed order of all elements, rarest
-first, two texts that overlap so much share min(L, a) of the first n - a(n) + L elements of each: the l-prefix
-scheme of set similarity joins (Bayardo et al. 2007; Wang et al. 2012), in its Dice form. An element is a token
-with its occurrence number, so that a repeated token counts once for each occurrence.
+The index compares only texts that can pass the threshold t. F1 > t needs a common subsequence, hence a multiset
+overlap, of at least a(n) = ceil(t n / (2 - t)) tokens with a text of n tokens. Under one fixed order of all elements,
+rarest first, two texts that overlap so much share min(L, a) of the first n - a(n) + L elements of each: the l-prefix
+scheme of set similarity joins (Bayardo et al. 2007; Wang et al. 2012), in its Dice form. An element is a token with
+its occurrence number, so that a repeated token counts once for each occurrence.
 """
 
 import math

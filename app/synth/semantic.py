@@ -35,6 +35,7 @@ class SemanticIndex:
 
     Args:
         exact_up_to: rows up to which every search is exact.
+        block: rows of one allocation, and of one matrix product.
     """
 
     def __init__(self, exact_up_to: int = EXACT_UP_TO, block: int = _BLOCK):
