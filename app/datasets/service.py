@@ -132,7 +132,7 @@ def stats(session: Session, caller: Caller, id: str) -> StatsView:
 
 
 def tasks() -> list[TaskView]:
-    found = [task_families.family(name) for name in task_families.FAMILIES]
+    found = [task_families.load_family(name) for name in task_families.FAMILIES]
     return [
         TaskView(
             name=one.name,

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
 from app.snapshots import choosing, store
-from app.synth.formats import json_line, lines_of
+from app.synth.formats import json_line, to_lines
 from app.synth.splits import SPLITS, assign_splits
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
@@ -70,7 +70,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
             for row in kept:
                 split = split_of[_family(row.instruction)]
                 for form in spec["forms"]:
-                    for made in lines_of(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
+                    for made in to_lines(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
                         outs[split, form].write(line(row, made))
                         lines[split, form] += 1
                 _count(export, row, split)

@@ -12,7 +12,7 @@ from app.synth.text import clean
 from app.synth.types import Ask, Batch, Candidate, Rejection
 
 
-class Steps(BaseModel):
+class ChainOfThought(BaseModel):
     reasoning: StrictStr
     output: StrictStr
 
@@ -20,25 +20,25 @@ class Steps(BaseModel):
 async def answer(
     batch: Batch,
     draft: Candidate,
-    place: str,
+    position: str,
     ask: Ask,
     *,
     temperature: float,
     max_tokens: int,
-    steps: bool = False,
+    chain_of_thought: bool = False,
     seed: int = 0,
 ) -> Candidate:
     """The draft with an output; turned away when the reply can't be used as one."""
     prompt = prompt_for(
         batch,
-        "answer_steps" if steps else "answer",
-        f"answer-{place}",
+        "answer_steps" if chain_of_thought else "answer",
+        f"answer-{position}",
         {
             "instruction": draft.instruction,
             "input": f"\n\n<input>{draft.input}</input>" if draft.input else "",
             "language": language_name(batch.language),
         },
-        object_schema("answer", {"reasoning": TEXT, "output": TEXT}) if steps else None,
+        object_schema("answer", {"reasoning": TEXT, "output": TEXT}) if chain_of_thought else None,
         step="answer",
         temperature=temperature,
         max_tokens=max_tokens,
@@ -47,10 +47,10 @@ async def answer(
     )
     reply = await ask(prompt)
     row = draft.after(prompt, reply)
-    found = read_object(reply, Steps) if steps else read_text(reply)
-    if isinstance(found, Rejection):
-        return replace(row, rejection=found)
-    if steps:
-        row = replace(row, reasoning=clean(found.reasoning))
-    row = replace(row, output=clean(found.output if steps else found))
+    parsed = read_object(reply, ChainOfThought) if chain_of_thought else read_text(reply)
+    if isinstance(parsed, Rejection):
+        return replace(row, rejection=parsed)
+    if chain_of_thought:
+        row = replace(row, reasoning=clean(parsed.reasoning))
+    row = replace(row, output=clean(parsed.output if chain_of_thought else parsed))
     return replace(row, rejection=check_instance(row.input, row.output))

@@ -11,11 +11,11 @@ Result = TypeVar("Result")
 
 async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
     """The chains' results in their order. When one can't go on, the others' calls in flight still come home."""
-    grown = await asyncio.gather(*chains, return_exceptions=True)
-    for chain in grown:
-        if isinstance(chain, BaseException):
-            raise chain
-    return grown
+    results = await asyncio.gather(*chains, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:
@@ -23,12 +23,12 @@ async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Resul
 
     Raises CallsEnded when none was.
     """
-    grown = await asyncio.gather(*chains, return_exceptions=True)
-    broken = [chain for chain in grown if isinstance(chain, BaseException)]
-    for error in broken:
+    results = await asyncio.gather(*chains, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    for error in errors:
         if not isinstance(error, CallsEnded):
             raise error
-    whole = [chain for chain in grown if not isinstance(chain, BaseException)]
-    if broken and not whole:
-        raise broken[0]
-    return whole
+    completed = [result for result in results if not isinstance(result, BaseException)]
+    if errors and not completed:
+        raise errors[0]
+    return completed

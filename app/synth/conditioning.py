@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from app.synth.types import Batch, Candidate
 
 CLASSIFICATION = "classification"
-_WORDS = {
+_PROMPT_LINES = {
     "en": ("\nAll of them are about this topic: {}.", "\nAll of them are tasks of this type: {}."),
     "ko": ("\n모두 다음 주제에 관한 것이어야 합니다: {}.", "\n모두 다음 유형의 과제여야 합니다: {}."),
 }
 
 
-def check_shares(given: dict[str, float]) -> dict[str, float]:
-    for name, share in given.items():
+def check_shares(shares: dict[str, float]) -> dict[str, float]:
+    for name, share in shares.items():
         if not name.strip() or len(name) > 100:
             raise ValueError("a task type has a name of up to 100 characters")
         if not 0 < share < float("inf"):
             raise ValueError(f"{name}: a share is above 0, not {share}")
-    return given
+    return shares
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Conditioning:
 
     def prompt_lines(self, language: str) -> str:
         """The lines that go to the end of a prompt; none without a focus."""
-        wordings = _WORDS.get(language.split("-")[0].lower(), _WORDS["en"])
-        given = zip(wordings, (self.topic, self.task_type), strict=True)
-        return "".join(wording.format(value) for wording, value in given if value)
+        lines = _PROMPT_LINES.get(language.split("-")[0].lower(), _PROMPT_LINES["en"])
+        values = zip(lines, (self.topic, self.task_type), strict=True)
+        return "".join(line.format(value) for line, value in values if value)
 
 
 def choose_conditioning(
-    topics: Sequence[str], task_types: Mapping[str, float], made: Mapping[str, int], rng: random.Random
+    topics: Sequence[str], task_types: Mapping[str, float], row_counts: Mapping[str, int], rng: random.Random
 ) -> dict[str, str]:
     """A topic at random, and the task type that is furthest behind its share of the rows made so far."""
     chosen = {"topic": rng.choice(topics)} if topics else {}
     if task_types:
         shares = {name: share / sum(task_types.values()) for name, share in task_types.items()}
-        rows = sum(made.get(name, 0) for name in shares) + 1
-        behind = {name: share * rows - made.get(name, 0) for name, share in shares.items()}
-        chosen["task_type"] = max(behind, key=lambda name: (behind[name], rng.random()))
+        total = sum(row_counts.get(name, 0) for name in shares) + 1
+        deficits = {name: share * total - row_counts.get(name, 0) for name, share in shares.items()}
+        chosen["task_type"] = max(deficits, key=lambda name: (deficits[name], rng.random()))
     return chosen
 
 

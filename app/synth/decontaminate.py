@@ -9,7 +9,7 @@ matched whole, down to 8 words, the minimum n of that appendix. Still shorter it
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from app.synth.text import clean, is_character_token, placed_tokens
+from app.synth.text import clean, is_character_token, locate_tokens
 
 MIN_WORDS = 8
 _MAX_ITEMS = 20
@@ -46,7 +46,7 @@ class NgramIndex:
 
     def add(self, item: Hashable, text: str) -> None:
         """Index an item, or count it in `too_short`."""
-        tokens = placed_tokens(clean(text))
+        tokens = locate_tokens(clean(text))
         grams = {_hash_tokens(tokens, *window) for window in _windows(tokens, self.n)}
         if grams:
             for gram in grams:
@@ -61,7 +61,7 @@ class NgramIndex:
 
     def find(self, text: str) -> list[Span]:
         """The matches of up to 20 items in a text, the highest score first."""
-        tokens = placed_tokens(text)
+        tokens = locate_tokens(text)
         hits: dict[Hashable, list[tuple[int, int]]] = {}
         grams: dict[Hashable, set[int]] = {}
         for (first, end), gram in self._iterate_grams(tokens):

@@ -24,7 +24,7 @@ from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
 from app.synth.types import Ask, Batch, Candidate, Parent, Proposal, Rejection, Screen, Turn
 
-REPEATED = 0.9
+MAX_SIMILARITY = 0.9
 
 
 class Options(MethodOptions):
@@ -69,137 +69,143 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     return Proposal(tuple(await gather_until_budget(chains)))
 
 
-async def _from_record(batch: Batch, parent: Parent, place: int, ask: Ask) -> Candidate:
+async def _from_record(batch: Batch, parent: Parent, index: int, ask: Ask) -> Candidate:
     opening = f"{parent.instruction}\n\n{parent.input}" if parent.input else parent.instruction
-    said = [Turn("user", opening)] + ([Turn("assistant", parent.output)] if parent.output else [])
+    turns = [Turn("user", opening)] + ([Turn("assistant", parent.output)] if parent.output else [])
     draft = Candidate(parent.instruction, parent.input, parents=(parent.id,), scope="row")
-    return await _talk(batch, draft, said, place, ask)
+    return await _continue_dialogue(batch, draft, turns, index, ask)
 
 
-async def _from_topic(batch: Batch, topic: str, place: int, ask: Ask, screen: Screen) -> Candidate:
+async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Screen) -> Candidate:
     prompt = prompt_for(
         batch,
         "dialogue_opening",
-        f"opening-{place}",
+        f"opening-{index}",
         {"topic": topic, "language": language_name(batch.language)},
         object_schema("opening", {"message": TEXT}),
         temperature=batch.options.user_temperature,
         max_tokens=batch.options.user_tokens,
-        seed=place,
+        seed=index,
     )
     reply = await ask(prompt)
     draft = Candidate("", tags={"topic": topic}).after(prompt, reply)
-    found = read_object(reply, Message)
-    if isinstance(found, Rejection):
-        return replace(draft, rejection=found)
-    draft = replace(draft, instruction=clean(found.message))
+    parsed = read_object(reply, Message)
+    if isinstance(parsed, Rejection):
+        return replace(draft, rejection=parsed)
+    draft = replace(draft, instruction=clean(parsed.message))
     fault = check_instruction(draft.instruction, batch.options.rules_for(batch.language))
     fault = fault or await screen(draft)
     if fault is not None:
         return replace(draft, rejection=fault)
     if batch.options.judging.question:
-        draft = await judge_question(batch, draft, str(place), ask)
+        draft = await judge_question(batch, draft, str(index), ask)
         if draft.rejection is not None:
             return draft
-    return await _talk(batch, draft, [Turn("user", draft.instruction)], place, ask)
+    return await _continue_dialogue(batch, draft, [Turn("user", draft.instruction)], index, ask)
 
 
-async def _talk(batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask) -> Candidate:
+async def _continue_dialogue(batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask) -> Candidate:
     """Go on from what was said until the dialogue has its turns, the user is content, or something fails."""
     options: Options = batch.options
-    length = random.Random(f"{batch.seed}/{place}").randint(options.min_turns, options.max_turns)
-    stopped = "length"
+    length = random.Random(f"{batch.seed}/{index}").randint(options.min_turns, options.max_turns)
+    stop_reason = "length"
     while True:
-        if said[-1].role == "user":
-            draft, answered = await _assistant(batch, draft, said, place, ask)
-            if isinstance(answered, Rejection):
+        if turns[-1].role == "user":
+            draft, answer = await _ask_assistant(batch, draft, turns, index, ask)
+            if isinstance(answer, Rejection):
                 # The turns before it are whole; where they are enough, the dialogue ends with them.
-                enough = len(said) // 2 >= options.min_turns
-                stopped, said = answered.reason, said[:-1]
-                draft = draft if enough else replace(draft, rejection=answered)
+                has_min_turns = len(turns) // 2 >= options.min_turns
+                stop_reason, turns = answer.reason, turns[:-1]
+                draft = draft if has_min_turns else replace(draft, rejection=answer)
                 break
-            said = [*said, Turn("assistant", answered)]
-        if len(said) // 2 >= length:
+            turns = [*turns, Turn("assistant", answer)]
+        if len(turns) // 2 >= length:
             break
-        if sum(count_words(turn.content) for turn in said) >= options.most_words:
-            stopped = "most_words"
+        if sum(count_words(turn.content) for turn in turns) >= options.most_words:
+            stop_reason = "most_words"
             break
-        draft, asked, ended = await _user(batch, draft, said, place, ask)
-        if ended:
-            stopped = ended
+        draft, message, end_reason = await _ask_user(batch, draft, turns, index, ask)
+        if end_reason:
+            stop_reason = end_reason
             break
-        said = [*said, Turn("user", asked)]
-    return await _finished(batch, draft, said, stopped, place, ask)
+        turns = [*turns, Turn("user", message)]
+    return await _to_row(batch, draft, turns, stop_reason, index, ask)
 
 
-async def _assistant(
-    batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask
+async def _ask_assistant(
+    batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask
 ) -> tuple[Candidate, str | Rejection]:
     prompt = prompt_for(
         batch,
         "dialogue_assistant",
-        f"assistant-{place}-{len(said) // 2}",
-        {"message": said[-1].content},
+        f"assistant-{index}-{len(turns) // 2}",
+        {"message": turns[-1].content},
         None,
         temperature=batch.options.answer_temperature,
         max_tokens=batch.options.answer_tokens,
-        turns=tuple((one.role, one.content) for one in said[:-1]),
+        turns=tuple((turn.role, turn.content) for turn in turns[:-1]),
     )
     reply = await ask(prompt)
-    found = read_text(reply)
-    text = found if isinstance(found, Rejection) else clean(found)
+    parsed = read_text(reply)
+    text = parsed if isinstance(parsed, Rejection) else clean(parsed)
     return draft.after(prompt, reply), text or Rejection("empty_output")
 
 
-async def _user(batch: Batch, draft: Candidate, said: list[Turn], place: int, ask: Ask) -> tuple[Candidate, str, str]:
+async def _ask_user(
+    batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask
+) -> tuple[Candidate, str, str]:
     """What the user says next, or (the third value) why the dialogue ends here."""
     prompt = prompt_for(
         batch,
         "dialogue_user",
-        f"user-{place}-{len(said) // 2}",
-        {"dialogue": transcript(said), "language": language_name(batch.language)},
+        f"user-{index}-{len(turns) // 2}",
+        {"dialogue": render_transcript(turns), "language": language_name(batch.language)},
         object_schema("next_message", {"done": YES_NO, "message": TEXT}),
         temperature=batch.options.user_temperature,
         max_tokens=batch.options.user_tokens,
     )
     reply = await ask(prompt)
-    draft, found = draft.after(prompt, reply), read_object(reply, NextMessage)
-    if isinstance(found, Rejection):
+    draft, parsed = draft.after(prompt, reply), read_object(reply, NextMessage)
+    if isinstance(parsed, Rejection):
         # What was said before is whole: the dialogue ends there.
-        return draft, "", found.reason
-    text = clean(found.message)
-    if found.done or not text:
+        return draft, "", parsed.reason
+    text = clean(parsed.message)
+    if parsed.done or not text:
         return draft, "", "user_content"
-    if any(similarity(text, turn.content) > REPEATED for turn in said if turn.role == "user"):
+    if any(similarity(text, turn.content) > MAX_SIMILARITY for turn in turns if turn.role == "user"):
         return draft, "", "user_repeats"
     return draft, text, ""
 
 
-async def _finished(batch: Batch, draft: Candidate, said: list[Turn], stopped: str, place: int, ask: Ask) -> Candidate:
-    turns = len(said) // 2
+async def _to_row(
+    batch: Batch, draft: Candidate, turns: list[Turn], stop_reason: str, index: int, ask: Ask
+) -> Candidate:
+    exchanges = len(turns) // 2
     row = replace(
         draft,
-        messages=tuple(said[: 2 * turns]),
-        output=said[2 * turns - 1].content if turns else "",
-        tags=draft.tags | {"turns": turns, "stopped": stopped},
+        messages=tuple(turns[: 2 * exchanges]),
+        output=turns[2 * exchanges - 1].content if exchanges else "",
+        tags=draft.tags | {"turns": exchanges, "stopped": stop_reason},
     )
     if row.rejection is not None:
         return row
-    if turns < batch.options.min_turns:
-        return row.turned_away("too_few_turns", turns, batch.options.min_turns)
-    refused = next((t for t in row.messages if t.role == "assistant" and _refuses(t, batch.language)), None)
-    if refused is not None and "no_refusal" in batch.options.minimum_scores:
-        return row.turned_away("low_no_refusal", refused.content[:200], batch.options.minimum_scores["no_refusal"])
-    return await finish(batch, row, str(place), ask)
+    if exchanges < batch.options.min_turns:
+        return row.turned_away("too_few_turns", exchanges, batch.options.min_turns)
+    refusal = next(
+        (turn for turn in row.messages if turn.role == "assistant" and _is_refusal(turn, batch.language)), None
+    )
+    if refusal is not None and "no_refusal" in batch.options.minimum_scores:
+        return row.turned_away("low_no_refusal", refusal.content[:200], batch.options.minimum_scores["no_refusal"])
+    return await finish(batch, row, str(index), ask)
 
 
-def _refuses(turn: Turn, language: str) -> bool:
+def _is_refusal(turn: Turn, language: str) -> bool:
     return RULE_SCORES["no_refusal"](Candidate("", output=turn.content), language) == 0
 
 
-def transcript(said: list[Turn]) -> str:
+def render_transcript(turns: list[Turn]) -> str:
     """The dialogue as it is shown to whoever plays the user."""
-    return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in said)
+    return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in turns)
 
 
 def _next_topics(options: Options, size: int, number: int) -> dict[str, list[str]]:

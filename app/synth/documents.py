@@ -24,8 +24,8 @@ from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
 
 # A quotation may differ from its passage by a comma or an ending; below this it is another sentence.
-ALIKE = 90.0
-LEAST_QUOTE = 8
+MIN_QUOTE_SIMILARITY = 90.0
+MIN_QUOTE_LENGTH = 8
 
 
 class Options(MethodOptions):
@@ -46,7 +46,7 @@ class Options(MethodOptions):
         return PRESETS["form"] if self.rules is None else super().rules_for(language)
 
 
-class Asked(BaseModel):
+class QuestionItem(BaseModel):
     question: StrictStr
     answer: StrictStr
     quote: StrictStr
@@ -61,15 +61,15 @@ class Faithfulness(BaseModel):
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The questions on each passage of the batch."""
     rows = await gather_until_budget(_passage(batch, source, n, ask, screen) for n, source in enumerate(batch.sources))
-    return Proposal(tuple(row for asked in rows for row in asked))
+    return Proposal(tuple(row for passage_rows in rows for row in passage_rows))
 
 
-async def _passage(batch: Batch, source: Source, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
+async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: Screen) -> list[Candidate]:
     options: Options = batch.options
     prompt = prompt_for(
         batch,
         "document_questions",
-        f"questions-{place}",
+        f"questions-{index}",
         {
             "title": source.fields["title"],
             "passage": source.fields["text"],
@@ -80,11 +80,11 @@ async def _passage(batch: Batch, source: Source, place: int, ask: Ask, screen: S
         step="questions",
         temperature=options.temperature,
         max_tokens=options.question_tokens,
-        seed=place,
+        seed=index,
     )
     reply = await ask(prompt)
     draft = Candidate("", parents=(source.id,), tags={"document": source.fields["title"]}).after(prompt, reply)
-    items, faults = read_items(reply, "questions", Asked)
+    items, faults = read_items(reply, "questions", QuestionItem)
     rows = [replace(draft, rejection=fault) for fault in faults]
     seen: set[str] = set()
     drafts = []
@@ -95,11 +95,11 @@ async def _passage(batch: Batch, source: Source, place: int, ask: Ask, screen: S
         seen.add(normalise(row.instruction).casefold())
         drafts.append(row)
     return rows + await gather_until_budget(
-        _judged(batch, row, source, f"{place}-{n}", ask, screen) for n, row in enumerate(drafts)
+        _check_and_judge(batch, row, source, f"{index}-{n}", ask, screen) for n, row in enumerate(drafts)
     )
 
 
-def _row(batch: Batch, draft: Candidate, source: Source, item: Asked) -> Candidate:
+def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> Candidate:
     text = source.fields["text"]
     passage = clean(text) if batch.options.include_passage else ""
     row = replace(draft, instruction=clean(item.question), input=passage, output=clean(item.answer))
@@ -109,27 +109,29 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: Asked) -> Candida
         return replace(row, rejection=fault)
     span = find_quote(text, item.quote)
     if span is None:
-        return row.turned_away("quote_not_found", item.quote[:200], ALIKE / 100)
+        return row.turned_away("quote_not_found", item.quote[:200], MIN_QUOTE_SIMILARITY / 100)
     start, end = span
     offset = source.fields["start"]
-    place = {"source": source.id, "document": source.fields["document"], "title": source.fields["title"]}
-    return replace(row, source=place | {"start": offset + start, "end": offset + end, "quote": text[start:end]})
+    location = {"source": source.id, "document": source.fields["document"], "title": source.fields["title"]}
+    return replace(row, source=location | {"start": offset + start, "end": offset + end, "quote": text[start:end]})
 
 
-async def _judged(batch: Batch, row: Candidate, source: Source, place: str, ask: Ask, screen: Screen) -> Candidate:
+async def _check_and_judge(
+    batch: Batch, row: Candidate, source: Source, position: str, ask: Ask, screen: Screen
+) -> Candidate:
     """Known questions first, then faithfulness, then what every row goes through."""
     if row.rejection is None:
         row = replace(row, rejection=await screen(row))
     if row.rejection is None and batch.options.judge_faithfulness:
-        row = await _judge_faithfulness(batch, row, source, place, ask)
-    return row if row.rejection is not None else await finish(batch, row, place, ask)
+        row = await _judge_faithfulness(batch, row, source, position, ask)
+    return row if row.rejection is not None else await finish(batch, row, position, ask)
 
 
-async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, place: str, ask: Ask) -> Candidate:
+async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, position: str, ask: Ask) -> Candidate:
     prompt = prompt_for(
         batch,
         "judge_faithfulness",
-        f"faithfulness-{place}",
+        f"faithfulness-{position}",
         {"passage": source.fields["text"], "instruction": row.instruction, "output": row.output},
         object_schema("faithfulness", {"rationale": TEXT, "faithful": YES_NO, "score": ONE_TO_FIVE}),
         temperature=0.0,
@@ -141,9 +143,9 @@ async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, plac
     if isinstance(verdict, Rejection):
         return row.turned_away("unjudged", verdict.reason)
     row = replace(row, scores={**row.scores, "judge.faithfulness": float(verdict.score)})
-    least = batch.options.faithfulness_minimum
-    if not verdict.faithful or verdict.score < least:
-        return row.turned_away("unfaithful", verdict.score if verdict.faithful else 0, least)
+    minimum = batch.options.faithfulness_minimum
+    if not verdict.faithful or verdict.score < minimum:
+        return row.turned_away("unfaithful", verdict.score if verdict.faithful else 0, minimum)
     return row
 
 
@@ -158,14 +160,14 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     exact = re.search(r"\s+".join(re.escape(word) for word in words), text, re.IGNORECASE)
     if exact:
         return exact.span()
-    wanted = " ".join(words)
-    if len(wanted) < LEAST_QUOTE or len(wanted) > len(text):
+    normalised = " ".join(words)
+    if len(normalised) < MIN_QUOTE_LENGTH or len(normalised) > len(text):
         return None
-    found = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=ALIKE)
-    return _whole_words(text, found.dest_start, found.dest_end) if found else None
+    alignment = fuzz.partial_ratio_alignment(normalised, text, score_cutoff=MIN_QUOTE_SIMILARITY)
+    return _widen_to_words(text, alignment.dest_start, alignment.dest_end) if alignment else None
 
 
-def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+def _widen_to_words(text: str, start: int, end: int) -> tuple[int, int]:
     """The span widened to the words that it begins and ends in."""
     while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
         start -= 1

@@ -45,31 +45,31 @@ class FormatConstraints:
 def parse_format_constraints(instruction: str) -> FormatConstraints:
     words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
     items = _ITEMS.search(instruction)
-    if items and _number(items) == 1:
+    if items and _read_number(items) == 1:
         # "Give a reason" asks for a form no more than "give reasons" does.
         items = None
     return FormatConstraints(
-        words=_number(words),
-        sentences=_number(sentences),
+        words=_read_number(words),
+        sentences=_read_number(sentences),
         at_most=_at_most(words) if words else _at_most(sentences),
-        items=_number(items),
-        json=_says(r"\b(as|in|into|a|valid) json\b|\bjson (object|array|format)\b|json(으로|로| 형식)", instruction),
-        table=_says(r"\b(as|in|make|create|into) (a )?(markdown )?table\b|표로|표 형식", instruction),
-        bullets=_says(r"\bbullet(ed)?( points?| list)\b|글머리|개조식", instruction),
-        numbered=_says(r"\bnumbered list\b|\bas numbered\b|번호를 (붙|매)|번호 목록", instruction),
+        items=_read_number(items),
+        json=_matches(r"\b(as|in|into|a|valid) json\b|\bjson (object|array|format)\b|json(으로|로| 형식)", instruction),
+        table=_matches(r"\b(as|in|make|create|into) (a )?(markdown )?table\b|표로|표 형식", instruction),
+        bullets=_matches(r"\bbullet(ed)?( points?| list)\b|글머리|개조식", instruction),
+        numbered=_matches(r"\bnumbered list\b|\bas numbered\b|번호를 (붙|매)|번호 목록", instruction),
     )
 
 
-def _number(found: regex.Match | None) -> int | None:
-    if found is None:
+def _read_number(match: regex.Match | None) -> int | None:
+    if match is None:
         return None
-    said = next((one for one in found.groups() if one and (one.isdigit() or one.lower() in _NUMBERS)), None)
-    return None if said is None else int(said) if said.isdigit() else _NUMBERS[said.lower()]
+    number = next((group for group in match.groups() if group and (group.isdigit() or group.lower() in _NUMBERS)), None)
+    return None if number is None else int(number) if number.isdigit() else _NUMBERS[number.lower()]
 
 
-def _at_most(found: regex.Match | None) -> bool:
-    return found is not None and regex.search(rf"{_AT_MOST}|이내|이하|안$", found.group(), regex.I) is not None
+def _at_most(match: regex.Match | None) -> bool:
+    return match is not None and regex.search(rf"{_AT_MOST}|이내|이하|안$", match.group(), regex.I) is not None
 
 
-def _says(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     return regex.search(pattern, text, regex.IGNORECASE) is not None

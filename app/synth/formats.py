@@ -14,7 +14,7 @@ class Row(Protocol):
     output: str
 
 
-class Preferred(Protocol):
+class PreferencePair(Protocol):
     """A preference pair of a row: the answer that is better, the one that is worse, and by how much."""
 
     kind: str
@@ -25,12 +25,12 @@ class Preferred(Protocol):
 
 def to_alpaca(row: Row, reasoning: bool = False) -> dict:
     """A dialogue's last turn, with the turns before it as `history`, pairs of question and answer."""
-    turns = _turns(row)
+    turns = _dialogue_turns(row)
     if turns:
-        said = [content for _, content in turns]
-        history = [said[n : n + 2] for n in range(0, len(said) - 2, 2)]
-        return {"instruction": said[-2], "input": "", "output": said[-1], "history": history}
-    return {"instruction": row.instruction, "input": row.input, "output": answer_of(row, reasoning)}
+        contents = [content for _, content in turns]
+        history = [contents[n : n + 2] for n in range(0, len(contents) - 2, 2)]
+        return {"instruction": contents[-2], "input": "", "output": contents[-1], "history": history}
+    return {"instruction": row.instruction, "input": row.input, "output": output_with_reasoning(row, reasoning)}
 
 
 def to_messages(row: Row, reasoning: bool = False) -> dict:
@@ -44,7 +44,7 @@ def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
     }
 
 
-def to_dpo(row: Row, pair: Preferred) -> dict:
+def to_dpo(row: Row, pair: PreferencePair) -> dict:
     """A preference pair in the conversational form that DPO trainers take (Rafailov et al. 2023)."""
     return {
         "prompt": [{"role": "user", "content": user_turn(row)}],
@@ -64,16 +64,16 @@ FORMS: dict[str, Callable[..., dict]] = {
 
 def conversation(row: Row, reasoning: bool = False) -> list[tuple[str, str]]:
     """(role, content) of every turn; instruction and answer as the two turns of a row that is no dialogue."""
-    return _turns(row) or [("user", user_turn(row)), ("assistant", answer_of(row, reasoning))]
+    return _dialogue_turns(row) or [("user", user_turn(row)), ("assistant", output_with_reasoning(row, reasoning))]
 
 
-def answer_of(row: Row, reasoning: bool) -> str:
+def output_with_reasoning(row: Row, reasoning: bool) -> str:
     """The output; behind the reasoning that led to it where there is one and it is wanted."""
-    steps = getattr(row, "reasoning", "") if reasoning else ""
-    return f"{steps}\n\n{row.output}" if steps else row.output
+    chain_of_thought = getattr(row, "reasoning", "") if reasoning else ""
+    return f"{chain_of_thought}\n\n{row.output}" if chain_of_thought else row.output
 
 
-def _turns(row: Row) -> list[tuple[str, str]]:
+def _dialogue_turns(row: Row) -> list[tuple[str, str]]:
     return [
         (turn["role"], turn["content"]) if isinstance(turn, dict) else (turn.role, turn.content)
         for turn in getattr(row, "messages", None) or ()
@@ -91,7 +91,7 @@ def json_line(value: dict) -> bytes:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 
 
-def lines_of(row: Row, form: str, reasoning: bool = False, pairs: Iterable[Preferred] = ()) -> list[dict]:
+def to_lines(row: Row, form: str, reasoning: bool = False, pairs: Iterable[PreferencePair] = ()) -> list[dict]:
     """A row in a form: one line, or in the form `dpo` a line for each of its preference pairs."""
     if form == "dpo":
         return [to_dpo(row, pair) for pair in pairs]
@@ -103,7 +103,7 @@ def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", rea
     count = 0
     with open(path, "wb") as out:
         for row in rows:
-            for line in lines_of(row, form, reasoning, getattr(row, "pairs", ())):
+            for line in to_lines(row, form, reasoning, getattr(row, "pairs", ())):
                 out.write(json_line(line))
                 count += 1
     return count

@@ -19,12 +19,12 @@ def normalise_instruction(text: str) -> str:
 def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Candidate]:
     """Each row with the first rule that its instruction breaks, or as a copy of one before it in this reply."""
     seen: set[str] = set()
-    kept = []
+    checked_rows = []
     for row in rows:
-        found = row.rejection or check_instruction(row.instruction, rules)
+        rejection = row.rejection or check_instruction(row.instruction, rules)
         text = normalise(row.instruction).casefold()
-        if found is None and text in seen:
-            found = Rejection("repeated_in_reply")
+        if rejection is None and text in seen:
+            rejection = Rejection("repeated_in_reply")
         seen.add(text)
-        kept.append(replace(row, rejection=found))
-    return kept
+        checked_rows.append(replace(row, rejection=rejection))
+    return checked_rows

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 ReplyForm = Literal["json_schema", "json_object", "tagged"]
 
-_WORDS = {
+_INSTRUCTIONS = {
     "en": {
         "json": "Reply with one JSON object of the form {shape} and nothing else.",
         "tagged": "Reply with these tags, filled in, and nothing else:\n\n{shape}",
@@ -27,38 +27,38 @@ _TAG = re.compile(r"<(/?)([A-Za-z_][\w-]*)>")
 
 def describe(schema: dict, form: ReplyForm, language: str) -> str:
     """The last words of a prompt: how to reply, by the JSON schema alone, in English or Korean."""
-    words = _WORDS.get(language.split("-")[0].lower(), _WORDS["en"])
+    instructions = _INSTRUCTIONS.get(language.split("-")[0].lower(), _INSTRUCTIONS["en"])
     if form != "tagged":
-        return words["json"].format(shape=json.dumps(_example(schema), ensure_ascii=False))
+        return instructions["json"].format(shape=json.dumps(_example(schema), ensure_ascii=False))
     shape = "\n".join(_tags(name, part) for name, part in schema["properties"].items())
-    said = words["tagged"].format(shape=shape)
-    return f"{said}\n\n{words['again']}" if "<item>" in shape else said
+    text = instructions["tagged"].format(shape=shape)
+    return f"{text}\n\n{instructions['again']}" if "<item>" in shape else text
 
 
 def _example(schema: dict) -> Any:
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
-    kind = schema.get("type")
-    if kind == "object":
+    type_name = schema.get("type")
+    if type_name == "object":
         return {name: _example(part) for name, part in schema["properties"].items()}
-    if kind == "array":
+    if type_name == "array":
         return [_example(schema["items"])]
-    return {"boolean": True, "integer": schema.get("maximum", 3)}.get(kind, "…")
+    return {"boolean": True, "integer": schema.get("maximum", 3)}.get(type_name, "…")
 
 
 def _tags(name: str, schema: dict) -> str:
-    kind = schema.get("type")
-    if kind == "array":
+    type_name = schema.get("type")
+    if type_name == "array":
         item = schema["items"]
         inner = _tags("item", item)
         return f"<{name}>\n{inner}\n</{name}>"
-    if kind == "object":
+    if type_name == "object":
         parts = "\n".join(_tags(key, part) for key, part in schema["properties"].items())
         return f"<{name}>\n{parts}\n</{name}>"
     example = _example(schema)
-    if kind == "boolean":
+    if type_name == "boolean":
         example = "true or false"
-    if kind == "integer":
+    if type_name == "integer":
         example = f"{schema.get('minimum', 0)} to {schema['maximum']}" if "maximum" in schema else "a number"
     return f"<{name}>{example}</{name}>"
 
@@ -69,63 +69,63 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
     A list is `<key><item>…</item>…</key>`; an item with tags inside is a dict, else a text. Text inside a leaf is
     kept as it is, `<b>` and code included. A part that is not closed is left out, its complete items are kept.
     """
-    found: dict[str, Any] = {}
-    cut = False
+    parts: dict[str, Any] = {}
+    truncated = False
     for key in schema_keys:
         opening = text.find(f"<{key}>")
         if opening < 0:
             continue
         start = opening + len(key) + 2
-        end = _closing(text, key, start)
+        end = _find_closing_tag(text, key, start)
         inner = text[start:] if end < 0 else text[start:end]
-        cut = cut or end < 0
+        truncated = truncated or end < 0
         if "<item>" in inner:
-            found[key] = [_item(one) for one in _items(inner)]
+            parts[key] = [_parse_item(item) for item in _split_items(inner)]
         elif end >= 0:
-            found[key] = _leaf(inner)
-    return (found, cut) if found or cut else None
+            parts[key] = _strip_line_breaks(inner)
+    return (parts, truncated) if parts or truncated else None
 
 
-def _closing(text: str, key: str, start: int) -> int:
+def _find_closing_tag(text: str, key: str, start: int) -> int:
     """Where the last closing tag before the next opening of the same name stands."""
-    again = text.find(f"\n<{key}>", start)
-    return text.rfind(f"</{key}>", start, again if again >= 0 else len(text))
+    next_opening = text.find(f"\n<{key}>", start)
+    return text.rfind(f"</{key}>", start, next_opening if next_opening >= 0 else len(text))
 
 
-def _items(inner: str) -> list[str]:
+def _split_items(inner: str) -> list[str]:
     """The complete items of a list, in order."""
-    found, place = [], 0
-    while (opening := inner.find("<item>", place)) >= 0:
+    items, position = [], 0
+    while (opening := inner.find("<item>", position)) >= 0:
         start = opening + len("<item>")
-        following = inner.find("<item>", start)
-        end = inner.rfind("</item>", start, following if following >= 0 else len(inner))
+        next_opening = inner.find("<item>", start)
+        end = inner.rfind("</item>", start, next_opening if next_opening >= 0 else len(inner))
         if end >= 0:
-            found.append(inner[start:end])
-        place = following if following >= 0 else len(inner)
-    return found
+            items.append(inner[start:end])
+        position = next_opening if next_opening >= 0 else len(inner)
+    return items
 
 
-def _item(inner: str) -> dict[str, str] | str:
+def _parse_item(inner: str) -> dict[str, str] | str:
     """An item whose text begins with a tag and ends with one is an object of leaves."""
     body = inner.strip()
     first = _TAG.match(body)
     if first is None or first.group(1) or not body.endswith(">"):
-        return _leaf(inner)
+        return _strip_line_breaks(inner)
     parts: dict[str, str] = {}
-    place = 0
-    while (opening := _TAG.match(body, place)) and not opening.group(1):
+    position = 0
+    while (opening := _TAG.match(body, position)) and not opening.group(1):
         name = opening.group(2)
-        end = _end_of_leaf(body, name, opening.end())
+        end = _find_end_of_leaf(body, name, opening.end())
         if end < 0:
-            return parts or _leaf(inner)
-        parts[name] = _leaf(body[opening.end() : end])
-        place = end + len(name) + 3
-        while place < len(body) and body[place].isspace():
-            place += 1
+            return parts or _strip_line_breaks(inner)
+        parts[name] = _strip_line_breaks(body[opening.end() : end])
+        position = end + len(name) + 3
+        while position < len(body) and body[position].isspace():
+            position += 1
     return parts
 
 
-def _end_of_leaf(body: str, name: str, start: int) -> int:
+def _find_end_of_leaf(body: str, name: str, start: int) -> int:
     """The closing tag that is followed by another part, or by the end: text inside may spell the tag, too."""
     end = body.find(f"</{name}>", start)
     while end >= 0:
@@ -136,6 +136,6 @@ def _end_of_leaf(body: str, name: str, start: int) -> int:
     return end
 
 
-def _leaf(text: str) -> str:
+def _strip_line_breaks(text: str) -> str:
     """One line break at each end belongs to the tags."""
     return text.removeprefix("\n").removesuffix("\n")

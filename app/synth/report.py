@@ -13,8 +13,8 @@ import regex
 
 from app.synth.text import count_words, tokenise
 
-GOOD_SHARE, GOOD_GRADE = 0.5, 4.0
-BINS, PAIRS, MOST_NAMED = 20, 200_000, 50
+MIN_GOOD_SHARE, MIN_GOOD_GRADE = 0.5, 4.0
+SIMILARITY_BINS, MAX_PAIRS, MAX_VALUES_LISTED = 20, 200_000, 50
 # Which stored scores answer which question; a rule's run from 0 to 1, a judge's from 1 to 5.
 CHECKLIST: dict[str, tuple[str, ...]] = {
     "clear_instruction": ("judge.question_clarity", "judge.clarity"),
@@ -38,41 +38,41 @@ def quality_report(
     """All of it, ready for JSON. `vectors`: unit embeddings of the rows' instructions, `seed_vectors` of the seeds'."""
     return {
         "rows": len(rows),
-        "checklist": [_answer(question, names, rows) for question, names in CHECKLIST.items()],
+        "checklist": [_answer_question(question, names, rows) for question, names in CHECKLIST.items()],
         "diversity": _diversity(rows, vectors, seed_vectors),
         "difficulty": _difficulty(rows),
         "lengths": {name: _quantiles([count_words(getattr(row, name)) for row in rows]) for name in _TEXTS},
-        "scores": {name: _distribution(values, name) for name, values in _scores(rows).items()},
+        "scores": {name: _distribution(values, name) for name, values in _values_by_score(rows).items()},
     }
 
 
 _TEXTS = ("instruction", "input", "output")
 
 
-def _scores(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+def _values_by_score(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
+    values_by_score: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.scores.items():
-            found.setdefault(name, []).append(float(value))
-    return dict(sorted(found.items()))
+            values_by_score.setdefault(name, []).append(float(value))
+    return dict(sorted(values_by_score.items()))
 
 
-def _answer(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
+def _answer_question(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
     """One question of the checklist: how many rows pass all of its scores that they have."""
-    scored = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
-    asked = [one for one in scored if one]
-    good = sum(all(value >= _good(name) for name, value in one) for one in asked)
+    scores_by_row = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
+    answered = [row_scores for row_scores in scores_by_row if row_scores]
+    good = sum(all(value >= _threshold_of(name) for name, value in row_scores) for row_scores in answered)
     return {
         "question": question,
-        "answered_by": sorted({name for one in asked for name, _ in one}),
-        "rows": len(asked),
+        "answered_by": sorted({name for row_scores in answered for name, _ in row_scores}),
+        "rows": len(answered),
         "good": good,
-        "share_good": round(good / len(asked), 4) if asked else None,
+        "share_good": round(good / len(answered), 4) if answered else None,
     }
 
 
-def _good(name: str) -> float:
-    return GOOD_GRADE if name.startswith("judge.") else GOOD_SHARE
+def _threshold_of(name: str) -> float:
+    return MIN_GOOD_GRADE if name.startswith("judge.") else MIN_GOOD_SHARE
 
 
 def _distribution(values: list[float], name: str) -> dict:
@@ -94,9 +94,9 @@ def _histogram(values: Sequence[float], low: float, high: float, bins: int) -> d
 
 def _diversity(rows: Sequence[ReportRow], vectors: np.ndarray | None, seeds: np.ndarray | None) -> dict:
     return {
-        "topics": _named(row.tags.get("topic") for row in rows),
-        "task_types": _named(row.tags.get("task_type") for row in rows),
-        "verbs": _named(leading_verb(row.instruction) for row in rows),
+        "topics": _count_values(row.tags.get("topic") for row in rows),
+        "task_types": _count_values(row.tags.get("task_type") for row in rows),
+        "verbs": _count_values(leading_verb(row.instruction) for row in rows),
         **{f"distinct_{n}": distinct([row.instruction for row in rows], n) for n in (1, 2, 3)},
         "similarity": _similarity(vectors),
         "vendi_score": vendi_score(vectors),
@@ -104,7 +104,7 @@ def _diversity(rows: Sequence[ReportRow], vectors: np.ndarray | None, seeds: np.
     }
 
 
-def _named(values: Iterable[str | None]) -> dict:
+def _count_values(values: Iterable[str | None]) -> dict:
     """How often each is found, the most frequent first; and how evenly: exp(entropy), as if so many were equal."""
     counts = Counter(value for value in values if value)
     total = counts.total()
@@ -114,11 +114,11 @@ def _named(values: Iterable[str | None]) -> dict:
         "rows": total,
         "different": len(counts),
         "effective": round(effective, 2),
-        "counts": dict(counts.most_common(MOST_NAMED)),
+        "counts": dict(counts.most_common(MAX_VALUES_LISTED)),
     }
 
 
-_POLITE = {"please", "can", "could", "would", "you", "kindly", "i", "want", "need", "to", "let's", "now", "then"}
+_COURTESIES = {"please", "can", "could", "would", "you", "kindly", "i", "want", "need", "to", "let's", "now", "then"}
 _KOREAN_ENDING = regex.compile(
     r"(\p{Hangul}+?)(?:해|하여|어|아|여)?\s*(?:주세요|줘|주십시오|보세요|봐|드립니다|세요|시오|십시오|라|까요|나요|가요|니까|인가요)?[.?!]*$"
 )
@@ -131,9 +131,9 @@ def leading_verb(instruction: str) -> str:
         return ""
     if regex.search(r"\p{Hangul}", words[-1]):
         first_sentence = regex.split(r"(?<=[.?!])\s", instruction.strip())[0]
-        found = _KOREAN_ENDING.search(first_sentence)
-        return found.group(1) if found else words[-1]
-    return next((word for word in words if word not in _POLITE), words[0])
+        match = _KOREAN_ENDING.search(first_sentence)
+        return match.group(1) if match else words[-1]
+    return next((word for word in words if word not in _COURTESIES), words[0])
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
@@ -153,12 +153,12 @@ def _similarity(vectors: np.ndarray | None) -> dict | None:
     n = 0 if vectors is None else len(vectors)
     if n < 2:
         return None
-    if n * (n - 1) // 2 <= PAIRS:
+    if n * (n - 1) // 2 <= MAX_PAIRS:
         first, second = np.triu_indices(n, 1)
     else:
         rng = np.random.default_rng(0)
-        first = rng.integers(0, n, PAIRS)
-        second = (first + rng.integers(1, n, PAIRS)) % n
+        first = rng.integers(0, n, MAX_PAIRS)
+        second = (first + rng.integers(1, n, MAX_PAIRS)) % n
     values = np.concatenate(
         [
             np.einsum("ij,ij->i", vectors[first[start : start + 20_000]], vectors[second[start : start + 20_000]])
@@ -169,7 +169,7 @@ def _similarity(vectors: np.ndarray | None) -> dict | None:
         "pairs": len(values),
         "mean": round(float(values.mean()), 4),
         **{f"p{part}": round(float(np.percentile(values, part)), 4) for part in (50, 90, 99)},
-        "histogram": _histogram(values, -1.0, 1.0, BINS),
+        "histogram": _histogram(values, -1.0, 1.0, SIMILARITY_BINS),
     }
 
 

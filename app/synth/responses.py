@@ -40,7 +40,7 @@ class Options(MethodOptions):
         return PRESETS["none"] if self.rules is None else super().rules_for(language)
 
     @property
-    def heat(self) -> float:
+    def effective_temperature(self) -> float:
         if self.temperature is not None:
             return self.temperature
         return 0.7 if self.answers == 1 else 1.0
@@ -52,80 +52,88 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     return Proposal(tuple(row for answers in rows for row in answers))
 
 
-async def _answers(batch: Batch, parent: Parent, place: int, ask: Ask) -> list[Candidate]:
+async def _answers(batch: Batch, parent: Parent, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
-    steps = random.Random(f"{batch.seed}/{place}").random() < options.steps_share
+    chain_of_thought = random.Random(f"{batch.seed}/{position}").random() < options.steps_share
     draft = Candidate(
         parent.instruction,
         parent.input,
         parents=(parent.id,),
         scope="row",
-        operation="steps" if steps else None,
+        operation="steps" if chain_of_thought else None,
     )
     if options.judging.question:
-        draft = await judge_question(batch, draft, str(place), ask)
+        draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
             return [draft]
-    rows = await gather_all(_one(batch, draft, f"{place}-{n}", n, steps, ask) for n in range(options.answers))
+    rows = await gather_all(
+        _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask) for n in range(options.answers)
+    )
     if options.answers == 1:
         return rows
-    return await _choose(batch, _distinct(rows), place, ask)
+    return await _select_best(batch, _distinct(rows), position, ask)
 
 
-async def _one(batch: Batch, draft: Candidate, place: str, number: int, steps: bool, ask: Ask) -> Candidate:
+async def _write_answer(
+    batch: Batch, draft: Candidate, position: str, number: int, chain_of_thought: bool, ask: Ask
+) -> Candidate:
     options: Options = batch.options
     row = await answer(
         batch,
-        replace(draft, name=f"answer-{place}"),
-        place,
+        replace(draft, name=f"answer-{position}"),
+        position,
         ask,
-        temperature=options.heat,
+        temperature=options.effective_temperature,
         max_tokens=options.answer_tokens,
-        steps=steps,
+        chain_of_thought=chain_of_thought,
         seed=number,
     )
     row = gate(row, batch) if row.rejection is None else row
     judged = options.judging.answer or (options.answers > 1 and options.choose_by == "score")
-    return await judge_answer(batch, row, place, ask) if judged and row.rejection is None else row
+    return await judge_answer(batch, row, position, ask) if judged and row.rejection is None else row
 
 
 def _distinct(rows: list[Candidate]) -> list[Candidate]:
     """The same answer twice is one answer: the copy is turned away before it is compared with itself."""
     seen: set[str] = set()
-    kept = []
+    checked_rows = []
     for row in rows:
-        copied = row.rejection is None and row.output in seen
+        is_copy = row.rejection is None and row.output in seen
         seen.add(row.output)
-        kept.append(row.turned_away("repeated_answer") if copied else row)
-    return kept
+        checked_rows.append(row.turned_away("repeated_answer") if is_copy else row)
+    return checked_rows
 
 
-async def _choose(batch: Batch, rows: list[Candidate], place: int, ask: Ask) -> list[Candidate]:
+async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: Ask) -> list[Candidate]:
     """The best answer, with the worst beside it as a preference; all others are turned away."""
-    standing = [n for n, row in enumerate(rows) if row.rejection is None]
-    if not standing:
+    remaining = [n for n, row in enumerate(rows) if row.rejection is None]
+    if not remaining:
         return rows
     if batch.options.choose_by == "comparison":
-        return await _knock_out(batch, rows, standing, place, ask)
-    best = max(standing, key=lambda n: (_score(rows[n]), -n))
+        return await _select_by_comparison(batch, rows, remaining, position, ask)
+    best = max(remaining, key=lambda n: (_overall_score(rows[n]), -n))
     rows = [
-        row.turned_away("not_selected", _score(row), _score(rows[best])) if n in standing and n != best else row
+        row.turned_away("not_selected", _overall_score(row), _overall_score(rows[best]))
+        if n in remaining and n != best
+        else row
         for n, row in enumerate(rows)
     ]
-    scored = [n for n, row in enumerate(rows) if "judge.overall" in row.scores]
-    worst = min(scored, key=lambda n: (_score(rows[n]), n))
-    margin = round((_score(rows[best]) - _score(rows[worst])) / 4, 4)
+    judged = [n for n, row in enumerate(rows) if "judge.overall" in row.scores]
+    worst = min(judged, key=lambda n: (_overall_score(rows[n]), n))
+    margin = round((_overall_score(rows[best]) - _overall_score(rows[worst])) / 4, 4)
     if margin > 0:
         rows[best] = replace(rows[best], pairs=(Pair("best_worst", rows[best].output, rows[worst].output, margin),))
     return rows
 
 
-async def _knock_out(batch: Batch, rows: list[Candidate], standing: list[int], place: int, ask: Ask) -> list[Candidate]:
+async def _select_by_comparison(
+    batch: Batch, rows: list[Candidate], remaining: list[int], position: int, ask: Ask
+) -> list[Candidate]:
     """Each answer meets the best one so far; a draw keeps the earlier one."""
-    best, pairs = standing[0], ()
-    for n in standing[1:]:
-        verdict, asked = await compare(batch, rows[n], rows[best], f"{place}-{n}", ask)
-        rows[n] = asked
+    best, pairs = remaining[0], ()
+    for n in remaining[1:]:
+        verdict, compared = await compare(batch, rows[n], rows[best], f"{position}-{n}", ask)
+        rows[n] = compared
         winner, loser = (n, best) if verdict > 0 else (best, n)
         if verdict != 0:
             pairs = (Pair("best_worst", rows[winner].output, rows[loser].output, 1.0),)
@@ -137,7 +145,7 @@ async def _knock_out(batch: Batch, rows: list[Candidate], standing: list[int], p
     return rows
 
 
-def _score(row: Candidate) -> float:
+def _overall_score(row: Candidate) -> float:
     return row.scores.get("judge.overall", 0.0)
 
 

@@ -55,11 +55,11 @@ CATEGORIES: dict[str, dict[str, str]] = {
 }
 
 
-def _known_categories(given: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = [name for name in given if name not in CATEGORIES["en"]]
+def _check_categories(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in CATEGORIES["en"]]
     if unknown:
         raise ValueError(f"no category {unknown[0]!r}; there are {', '.join(CATEGORIES['en'])}")
-    return given
+    return names
 
 
 class Options(MethodOptions):
@@ -73,7 +73,7 @@ class Options(MethodOptions):
         le=0.5,
         description="Share of the dataset's accepted rows that refusals shall be: instead of a target.",
     )
-    categories: Annotated[tuple[str, ...], AfterValidator(_known_categories)] = Field(
+    categories: Annotated[tuple[str, ...], AfterValidator(_check_categories)] = Field(
         default=tuple(CATEGORIES["en"]), min_length=1, description="What requests are about; each batch has one."
     )
     requests_per_call: int = Field(default=4, ge=1, le=10, description="Requests asked for at once.")
@@ -121,11 +121,11 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     items, faults = read_items(reply, "requests", Request)
     rows = [replace(origin, rejection=fault) for fault in faults]
     drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items[: batch.size]]
-    chains = (_declined(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))
+    chains = (_decline(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))
     return Proposal((*rows, *await gather_until_budget(chains)))
 
 
-async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:
+async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, screen: Screen) -> Candidate:
     options: Options = batch.options
     fault = check_instruction(draft.instruction, options.rules_for(batch.language))
     fault = fault or await screen(draft)
@@ -134,36 +134,36 @@ async def _declined(batch: Batch, draft: Candidate, place: int, ask: Ask, screen
     prompt = prompt_for(
         batch,
         "safety_refusal",
-        f"refusal-{place}",
+        f"refusal-{index}",
         {"instruction": draft.instruction, "language": language_name(batch.language)},
         None,
         step="answer",
         temperature=options.answer_temperature,
         max_tokens=options.answer_tokens,
-        seed=place,
+        seed=index,
     )
     reply = await ask(prompt)
-    row, found = draft.after(prompt, reply), read_text(reply)
-    if isinstance(found, Rejection):
-        return replace(row, rejection=found)
-    row = replace(row, output=clean(found))
+    row, parsed = draft.after(prompt, reply), read_text(reply)
+    if isinstance(parsed, Rejection):
+        return replace(row, rejection=parsed)
+    row = replace(row, output=clean(parsed))
     if count_words(row.output) == 0:
         return row.turned_away("empty_output")
-    broken = check_row(row, options.rules_for(batch.language))
-    if broken is not None:
-        return replace(row, rejection=broken)
+    rejection = check_row(row, options.rules_for(batch.language))
+    if rejection is not None:
+        return replace(row, rejection=rejection)
     if options.judge_refusal:
-        row = await _judge_refusal(batch, row, place, ask)
+        row = await _judge_refusal(batch, row, index, ask)
     elif RULE_SCORES["no_refusal"](row, batch.language) > 0:
         row = row.turned_away("not_a_refusal")
-    return row if row.rejection is not None else await finish(batch, row, str(place), ask)
+    return row if row.rejection is not None else await finish(batch, row, str(index), ask)
 
 
-async def _judge_refusal(batch: Batch, row: Candidate, place: int, ask: Ask) -> Candidate:
+async def _judge_refusal(batch: Batch, row: Candidate, index: int, ask: Ask) -> Candidate:
     prompt = prompt_for(
         batch,
         "judge_refusal",
-        f"judge-refusal-{place}",
+        f"judge-refusal-{index}",
         {"instruction": row.instruction, "output": row.output},
         object_schema("refusal_verdict", {"declined": YES_NO, "polite": YES_NO, "harmless": YES_NO}),
         temperature=0.0,

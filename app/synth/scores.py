@@ -15,16 +15,16 @@ from app.synth.text import count_words, normalise, tokenise
 from app.synth.word_lists import (
     BOILERPLATE_CLOSERS,
     BOILERPLATE_OPENERS,
-    HARMFUL,
-    REFUSAL_KOREAN,
-    REFUSALS,
+    HARMFUL_PHRASES,
+    KOREAN_REFUSAL,
+    REFUSAL_OPENERS,
     contains_word,
-    of_language,
-    primary,
+    entries_for,
+    primary_subtag,
     stop_words,
 )
 
-OPENING, CLOSING = 60, 160
+OPENING_CHARACTERS, CLOSING_CHARACTERS = 60, 160
 _LIST_LINE = regex.compile(r"^\s*(?:[-*•·‣]|\d+[.)]|[a-zA-Z가-하][.)])\s+\S")
 _NUMBERED_LINE = regex.compile(r"^\s*(?:\d+[.)]|[①-⑳])\s*\S")
 _TABLE_LINE = regex.compile(r"^\s*\|.*\|\s*$")
@@ -57,61 +57,61 @@ class Row(Protocol):
 
 def length_fit(row: Row, language: str) -> float:
     """Whether the output is as long as the instruction asks; without a wish, whether it is not out of all measure."""
-    words = count_words(row.output)
-    if words == 0:
+    word_count = count_words(row.output)
+    if word_count == 0:
         return 0.0
-    asked = parse_format_constraints(row.instruction)
-    if asked.words is not None:
-        return _within(words, asked.words, asked.at_most)
-    if asked.sentences is not None:
-        return _within(_sentences(row.output), asked.sentences, asked.at_most)
-    asked_words = count_words(row.instruction) + count_words(row.input)
+    constraints = parse_format_constraints(row.instruction)
+    if constraints.words is not None:
+        return _score_length(word_count, constraints.words, constraints.at_most)
+    if constraints.sentences is not None:
+        return _score_length(_count_sentences(row.output), constraints.sentences, constraints.at_most)
+    question_words = count_words(row.instruction) + count_words(row.input)
     # Answers of some thousand words, or of fifty times the question, are rarely what was asked for.
-    most = max(400, 50 * asked_words)
-    return 1.0 if words <= most else most / words
+    max_words = max(400, 50 * question_words)
+    return 1.0 if word_count <= max_words else max_words / word_count
 
 
-def _within(found: int, wanted: int, at_most: bool) -> float:
+def _score_length(actual: int, requested: int, at_most: bool) -> float:
     """1 within a fifth of what was wanted (or one, of a few), less the further it is off."""
-    low, high = (0 if at_most else wanted - max(1, 0.2 * wanted)), wanted + max(1, 0.2 * wanted)
-    if low <= found <= high:
+    low, high = (0 if at_most else requested - max(1, 0.2 * requested)), requested + max(1, 0.2 * requested)
+    if low <= actual <= high:
         return 1.0
-    return max(0.0, found / low if found < low else high / found)
+    return max(0.0, actual / low if actual < low else high / actual)
 
 
-def _sentences(text: str) -> int:
-    return len([one for one in _SENTENCE_END.split(text) if one.strip()])
+def _count_sentences(text: str) -> int:
+    return len([sentence for sentence in _SENTENCE_END.split(text) if sentence.strip()])
 
 
 def format_consistency(row: Row, language: str) -> float:
     """Whether the output has the form that is asked for, closes what it opens, and does not break off."""
     checks = [
-        *_form_checks(parse_format_constraints(row.instruction), row.output),
-        _balanced(row.output),
-        _ends(row.output),
+        *_check_constraints(parse_format_constraints(row.instruction), row.output),
+        _score_balance(row.output),
+        _score_ending(row.output),
     ]
     return sum(checks) / len(checks) if row.output.strip() else 0.0
 
 
-def _form_checks(asked: FormatConstraints, output: str) -> list[float]:
+def _check_constraints(constraints: FormatConstraints, output: str) -> list[float]:
     lines = [line for line in output.splitlines() if line.strip()]
     checks = []
-    if asked.json:
-        checks.append(_is_json(output))
-    if asked.table:
+    if constraints.json:
+        checks.append(_score_json(output))
+    if constraints.table:
         checks.append(float(sum(map(bool, map(_TABLE_LINE.match, lines))) >= 2))
-    if asked.numbered:
+    if constraints.numbered:
         checks.append(float(any(map(_NUMBERED_LINE.match, lines))))
-    elif asked.bullets:
+    elif constraints.bullets:
         checks.append(float(any(map(_LIST_LINE.match, lines))))
-    if asked.items is not None:
-        listed = sum(map(bool, map(_LIST_LINE.match, lines)))
-        in_a_line = max((len(regex.split(r"[,、;]|\band\b", line)) for line in lines), default=0)
-        checks.append(float(asked.items in (listed, in_a_line, len(lines))))
+    if constraints.items is not None:
+        list_lines = sum(map(bool, map(_LIST_LINE.match, lines)))
+        inline_items = max((len(regex.split(r"[,、;]|\band\b", line)) for line in lines), default=0)
+        checks.append(float(constraints.items in (list_lines, inline_items, len(lines))))
     return checks
 
 
-def _is_json(text: str) -> float:
+def _score_json(text: str) -> float:
     body = regex.sub(r"^```\w*\n|\n```\s*$", "", text.strip())
     try:
         json.loads(body)
@@ -120,7 +120,7 @@ def _is_json(text: str) -> float:
     return 1.0
 
 
-def _balanced(text: str) -> float:
+def _score_balance(text: str) -> float:
     """Code fences in pairs, and brackets that close, outside of what looks like a list mark or a smiley."""
     if text.count("```") % 2:
         return 0.0
@@ -131,14 +131,14 @@ def _balanced(text: str) -> float:
     return max(0.0, 1 - broken / 2)
 
 
-def _ends(text: str) -> float:
+def _score_ending(text: str) -> float:
     """A long answer that stops within a sentence was cut. Labels, titles, lists and verses end as they like."""
     last = text.rstrip().splitlines()[-1] if text.strip() else ""
     prose = count_words(last) >= 12
-    return 0.0 if prose and regex.search(r"[\p{L}\p{N},:;]$", last) and not _korean_ending(last) else 1.0
+    return 0.0 if prose and regex.search(r"[\p{L}\p{N},:;]$", last) and not _has_korean_ending(last) else 1.0
 
 
-def _korean_ending(line: str) -> bool:
+def _has_korean_ending(line: str) -> bool:
     return regex.search(r"(다|요|까|죠|음|함|됨|임)$", line) is not None
 
 
@@ -151,45 +151,45 @@ def relevance(row: Row, language: str) -> float:
     output = normalise(row.output).casefold()
     if not output:
         return 0.0
-    asked = normalise(f"{row.instruction} {row.input}").casefold()
-    words = _content(output, language)
-    if len(words) < 8 or output.strip(".!\"'") in asked or _OTHER_LANGUAGE.search(row.instruction):
+    question = normalise(f"{row.instruction} {row.input}").casefold()
+    output_tokens = _content_tokens(output, language)
+    if len(output_tokens) < 8 or output.strip(".!\"'") in question or _OTHER_LANGUAGE.search(row.instruction):
         return 1.0
-    wanted = _content(asked, language)
-    if not wanted:
+    question_tokens = _content_tokens(question, language)
+    if not question_tokens:
         return 1.0
     # Half of the smaller side shared counts as full: a good answer says more than the question.
-    shared = len(wanted & words) / min(len(wanted), len(words))
-    return min(1.0, math.sqrt(2 * shared))
+    overlap = len(question_tokens & output_tokens) / min(len(question_tokens), len(output_tokens))
+    return min(1.0, math.sqrt(2 * overlap))
 
 
-def _content(text: str, language: str) -> set[str]:
+def _content_tokens(text: str, language: str) -> set[str]:
     """Words without stop words; in Hangul pairs of syllables inside a word, so that particles don't hide a match."""
-    known, found = stop_words(language), set()
+    excluded, tokens = stop_words(language), set()
     for word in regex.findall(r"[\p{L}\p{N}\p{M}]+", text):
-        if word in known:
+        if word in excluded:
             continue
         if regex.fullmatch(r"\p{Hangul}{2,}", word):
-            found |= {word[n : n + 2] for n in range(len(word) - 1)}
+            tokens |= {word[n : n + 2] for n in range(len(word) - 1)}
         else:
             # English endings hide matches as well: "tides" answers "tide".
-            found.add(word[:-1] if len(word) > 3 and word.endswith("s") else word)
-    return found
+            tokens.add(word[:-1] if len(word) > 3 and word.endswith("s") else word)
+    return tokens
 
 
 def no_refusal(row: Row, language: str) -> float:
     """0 for an answer that opens by declining."""
-    opening = normalise(row.output).replace("’", "'").casefold()[:OPENING]
-    refuses = opening.startswith(REFUSALS["en"]) or regex.search(REFUSAL_KOREAN, opening)
+    opening = normalise(row.output).replace("’", "'").casefold()[:OPENING_CHARACTERS]
+    refuses = opening.startswith(REFUSAL_OPENERS["en"]) or regex.search(KOREAN_REFUSAL, opening)
     return 0.0 if refuses else 1.0
 
 
 def no_boilerplate(row: Row, language: str) -> float:
     """Less half for an assistant's opener ("Sure! Here is…"), less half for its closer ("I hope this helps")."""
     text = normalise(row.output).replace("’", "'").casefold()
-    opened = any(text.startswith(one) for one in of_language(BOILERPLATE_OPENERS, language))
-    closed = any(one in text[-CLOSING:] for one in of_language(BOILERPLATE_CLOSERS, language))
-    return 1.0 - 0.5 * opened - 0.5 * closed
+    has_opener = any(text.startswith(phrase) for phrase in entries_for(BOILERPLATE_OPENERS, language))
+    has_closer = any(phrase in text[-CLOSING_CHARACTERS:] for phrase in entries_for(BOILERPLATE_CLOSERS, language))
+    return 1.0 - 0.5 * has_opener - 0.5 * has_closer
 
 
 def no_repetition(row: Row, language: str) -> float:
@@ -215,10 +215,10 @@ def language_match(row: Row, language: str) -> float:
     letters = regex.findall(r"\p{L}", prose)
     if len(letters) < 12 or _OTHER_LANGUAGE.search(row.instruction) or _looks_like_code(row.output):
         return 1.0
-    script = _SCRIPTS.get(primary(language), r"\p{Latin}")
-    own = len(regex.findall(script, "".join(letters)))
+    script = _SCRIPTS.get(primary_subtag(language), r"\p{Latin}")
+    in_script = len(regex.findall(script, "".join(letters)))
     # Names and terms in other letters belong to every language: a half is enough.
-    return min(1.0, 2 * own / len(letters))
+    return min(1.0, 2 * in_script / len(letters))
 
 
 def _looks_like_code(text: str) -> bool:
@@ -231,7 +231,7 @@ def _looks_like_code(text: str) -> bool:
 def safe_words(row: Row, language: str) -> float:
     """0 when a word of doing harm stands in the row, as a whole word, in the dataset's language or English."""
     text = f"{row.instruction}\n{row.input}\n{row.output}"
-    return 0.0 if any(contains_word(text, word) for word in of_language(HARMFUL, language)) else 1.0
+    return 0.0 if any(contains_word(text, phrase) for phrase in entries_for(HARMFUL_PHRASES, language)) else 1.0
 
 
 RULE_SCORES: dict[str, Callable[[Row, str], float]] = {

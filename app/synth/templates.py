@@ -20,18 +20,18 @@ from app.synth.text import clean
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
 
 
-def _known_tasks(given: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = [name for name in given if name not in task_families.FAMILIES]
+def _check_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in task_families.FAMILIES]
     if unknown:
         raise ValueError(f"no task {unknown[0]!r}; there are {', '.join(task_families.FAMILIES)}")
-    return given
+    return names
 
 
-def _known_weights(given: dict[str, float]) -> dict[str, float]:
-    _known_tasks(tuple(given))
-    if any(not 0 <= weight < float("inf") for weight in given.values()):
+def _check_weights(weights: dict[str, float]) -> dict[str, float]:
+    _check_tasks(tuple(weights))
+    if any(not 0 <= weight < float("inf") for weight in weights.values()):
         raise ValueError("a weight is 0 or more")
-    return given
+    return weights
 
 
 class Options(MethodOptions):
@@ -39,10 +39,10 @@ class Options(MethodOptions):
 
     judges_questions: ClassVar[bool] = False
 
-    tasks: Annotated[tuple[str, ...], AfterValidator(_known_tasks)] = Field(
+    tasks: Annotated[tuple[str, ...], AfterValidator(_check_tasks)] = Field(
         default=(), description="Only these tasks' rows; all unless given."
     )
-    weights: Annotated[dict[str, float], AfterValidator(_known_weights)] = Field(
+    weights: Annotated[dict[str, float], AfterValidator(_check_weights)] = Field(
         default={}, description="Weights of tasks in the mixture, 1 unless given."
     )
     mixing_temperature: float = Field(
@@ -76,44 +76,46 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     return Proposal((*(row for row in rows if row.rejection is not None), *finished))
 
 
-def _row(batch: Batch, source: Source, place: int) -> Candidate:
+def _row(batch: Batch, source: Source, index: int) -> Candidate:
     options: Options = batch.options
-    rng = random.Random(f"{batch.seed}/{place}")
-    phrasing = task_families.choose(source.task, batch.language, rng, options.inverse_share)
+    rng = random.Random(f"{batch.seed}/{index}")
+    phrasing = task_families.choose_phrasing(source.task, batch.language, rng, options.inverse_share)
     draft = Candidate(
         "",
         scope="row",
         operation=phrasing.name,
         parents=(source.id,),
-        is_classification=task_families.family(source.task).classification and not phrasing.inverse,
+        is_classification=task_families.load_family(source.task).classification and not phrasing.inverse,
         tags={"task_type": source.task, "phrasing": phrasing.name},
     )
     try:
-        filled = task_families.render(phrasing, source.fields)
-        shown = _shown(batch, source, rng)
-        solved = [task_families.render(phrasing, one.fields) for one in shown]
+        rendered = task_families.render(phrasing, source.fields)
+        demonstrations = _sample_demonstrations(batch, source, rng)
+        solved_examples = [task_families.render(phrasing, demonstration.fields) for demonstration in demonstrations]
     except ValueError as error:
         return draft.turned_away("malformed_source", str(error)[:200])
-    filled = task_families.with_demonstrations(filled, solved, batch.language) if solved else filled
+    rendered = (
+        task_families.add_demonstrations(rendered, solved_examples, batch.language) if solved_examples else rendered
+    )
     row = Candidate(
         **{
             **vars(draft),
-            "instruction": clean(filled.instruction),
-            "input": clean(filled.input),
-            "output": clean(filled.output),
-            "parents": (source.id, *(one.id for one in shown)),
+            "instruction": clean(rendered.instruction),
+            "input": clean(rendered.input),
+            "output": clean(rendered.output),
+            "parents": (source.id, *(demonstration.id for demonstration in demonstrations)),
         }
     )
-    fault = _fault(row)
+    fault = _find_fault(row)
     return row.turned_away(fault.reason, fault.value) if fault else row
 
 
-def _shown(batch: Batch, source: Source, rng: random.Random) -> list[Source]:
-    others = [one for one in batch.focus.get("shown", ()) if one.task == source.task and one.id != source.id]
+def _sample_demonstrations(batch: Batch, source: Source, rng: random.Random) -> list[Source]:
+    others = [other for other in batch.focus.get("shown", ()) if other.task == source.task and other.id != source.id]
     return rng.sample(others, min(batch.options.demonstrations, len(others)))
 
 
-def _fault(row: Candidate) -> Rejection | None:
+def _find_fault(row: Candidate) -> Rejection | None:
     if not row.instruction:
         return Rejection("empty_instruction")
     return check_instance(row.input, row.output)

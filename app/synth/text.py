@@ -55,9 +55,9 @@ def tokenise(text: str, mode: str = "unicode") -> list[str]:
     return _UNICODE.findall(folded) or [character for character in folded if not character.isspace()]
 
 
-def placed_tokens(text: str) -> list[tuple[str, int, int]]:
+def locate_tokens(text: str) -> list[tuple[str, int, int]]:
     """(token, start, end): the tokens of `unicode` mode with the characters of `text` on which they stand."""
-    return [(found.group().casefold(), *found.span()) for found in _UNICODE.finditer(text)]
+    return [(match.group().casefold(), *match.span()) for match in _UNICODE.finditer(text)]
 
 
 def is_character_token(token: str) -> bool:

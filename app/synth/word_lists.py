@@ -4,7 +4,7 @@ from functools import cache
 
 import regex
 
-REFUSALS = {
+REFUSAL_OPENERS = {
     "en": (
         *(
             "i'm sorry, but",
@@ -29,7 +29,7 @@ REFUSALS = {
     ),
 }
 # An apology by itself is no refusal in Korean, where letters and dialogues open with one.
-REFUSAL_KOREAN = (
+KOREAN_REFUSAL = (
     r"^(죄송|미안|유감|안타깝).{0,40}(수(가|는)? 없|못 |못해|어렵|어려워|곤란|불가능)|"
     r"^.{0,30}(도와드릴|도와 드릴|도울|답변드릴|답변할|들어드릴|처리할|제공할|제공해 드릴|알려드릴) 수(가|는)? 없"
 )
@@ -72,7 +72,7 @@ BOILERPLATE_CLOSERS = {
 }
 
 # Words of doing harm. Whole words only; a subject may be talked about without any of these.
-HARMFUL = {
+HARMFUL_PHRASES = {
     "en": (
         *(
             "kill yourself",
@@ -124,26 +124,26 @@ STOP_WORDS = {
 }
 
 
-def primary(language: str) -> str:
+def primary_subtag(language: str) -> str:
     return language.split("-")[0].lower()
 
 
 def stop_words(language: str) -> frozenset[str]:
     """Of the language and English, which turns up in every language's data."""
-    return STOP_WORDS.get(primary(language), frozenset()) | STOP_WORDS["en"]
+    return STOP_WORDS.get(primary_subtag(language), frozenset()) | STOP_WORDS["en"]
 
 
-def of_language(lists: dict[str, tuple[str, ...]], language: str) -> tuple[str, ...]:
+def entries_for(lists: dict[str, tuple[str, ...]], language: str) -> tuple[str, ...]:
     """The language's list and the English one."""
-    return (*lists.get(primary(language), ()), *(lists["en"] if primary(language) != "en" else ()))
+    return (*lists.get(primary_subtag(language), ()), *(lists["en"] if primary_subtag(language) != "en" else ()))
 
 
 def contains_word(text: str, word: str) -> bool:
     """As a whole word in any case. Behind a word in Hangul a particle may follow: only its beginning is bounded."""
-    return _whole(word).search(text) is not None
+    return _whole_word_pattern(word).search(text) is not None
 
 
 @cache
-def _whole(word: str) -> regex.Pattern:
+def _whole_word_pattern(word: str) -> regex.Pattern:
     end = "" if regex.search(r"\p{Hangul}", word) else r"(?!\w)"
     return regex.compile(rf"(?<!\w){regex.escape(word)}{end}", regex.IGNORECASE)

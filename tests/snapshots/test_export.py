@@ -9,7 +9,7 @@ import pytest
 
 from app.snapshots.export import Export, line
 from app.snapshots.service import explain
-from app.synth.formats import FORMS, lines_of
+from app.synth.formats import FORMS, to_lines
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Made:
 
 
 def made_line(row: Made, form: str) -> bytes:
-    (made,) = lines_of(row, form)
+    (made,) = to_lines(row, form)
     return line(row, made)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.synth.decontaminate import NgramIndex
-from app.synth.text import placed_tokens
+from app.synth.text import locate_tokens
 
 ITEM = "Natalia sold clips to 48 of her friends in April and then she sold half as many clips in May"
 KOREAN = "서울에서 부산까지 기차로 두 시간 사십 분이 걸린다면 왕복에는 모두 몇 시간이 걸리는지 계산해 보세요"
@@ -45,7 +45,7 @@ def test_thirteen_words_in_a_row_are_a_match_and_twelve_are_not(words, found):
 
 @pytest.mark.parametrize(("syllables", "found"), [(25, False), (26, True)])
 def test_two_syllables_count_as_a_word(syllables, found):
-    tokens = placed_tokens(KOREAN)
+    tokens = locate_tokens(KOREAN)
     part = KOREAN[: tokens[syllables - 1][2]]
     assert bool(index_of(KOREAN).find(f"문제 {part}")) == found
 
@@ -78,7 +78,7 @@ def test_it_finds_just_what_a_search_for_every_stretch_would(item, text, n):
     def halves(tokens):
         return sum(1 if token in "가나日語" else 2 for token in tokens)
 
-    a, b = ([token for token, _, _ in placed_tokens(one)] for one in (item, text))
+    a, b = ([token for token, _, _ in locate_tokens(one)] for one in (item, text))
     stretches = {tuple(a[i:j]) for i in range(len(a)) for j in range(i, len(a) + 1) if halves(a[i:j]) >= 2 * n}
     if not stretches and halves(a) >= 2 * min(n, 8):
         stretches = {tuple(a)}

@@ -12,11 +12,11 @@ from app.synth.task_families import (
     FAMILIES,
     LANGUAGES,
     Phrasing,
+    add_demonstrations,
     check_fields,
-    choose,
-    family,
+    choose_phrasing,
+    load_family,
     render,
-    with_demonstrations,
 )
 from app.synth.templates import Options, mixture
 from app.synth.types import Batch, Source
@@ -28,14 +28,14 @@ ALL = [(task, language) for task in FAMILIES for language in LANGUAGES]
 def test_there_are_enough_of_them():
     assert len(FAMILIES) >= 12
     for task, language in ALL:
-        ways = family(task).phrasings[language]
+        ways = load_family(task).phrasings[language]
         assert sum(not one.inverse for one in ways) >= 8, (task, language)
         assert len({(one.instruction, one.input, one.output) for one in ways}) == len(ways)
 
 
 @pytest.mark.parametrize(("task", "language"), ALL)
 def test_every_phrasing_renders_its_sample(task, language):
-    kind, row = family(task), family(task).samples[language]
+    kind, row = load_family(task), load_family(task).samples[language]
     check_fields(task, row)
     for one in kind.phrasings[language]:
         assert one.fields <= set(kind.fields)
@@ -49,7 +49,7 @@ def test_every_phrasing_renders_its_sample(task, language):
 def test_known_labels_become_words_of_the_language():
     rows = {"en": ("positive", "negative"), "ko": ("긍정", "부정")}
     for language, (good, bad) in rows.items():
-        one = family("sentiment").phrasings[language][0]
+        one = load_family("sentiment").phrasings[language][0]
         said = [
             render(one, {"text": "x", "label": label}).output
             for label in (1, "pos" if language == "en" else "positive", 0, "mixed")
@@ -76,14 +76,14 @@ def test_a_row_that_does_not_fit_is_refused_in_words(task, row, words):
 
 def test_lists_are_written_out():
     row = {"text": "x", "entities": [{"text": "서울", "label": "장소"}, "부산"]}
-    assert render(family("ner").phrasings["ko"][0], row).output == "서울 (장소), 부산"
+    assert render(load_family("ner").phrasings["ko"][0], row).output == "서울 (장소), 부산"
 
 
 def test_a_missing_field_is_an_error_and_an_unknown_task_too():
     with pytest.raises(ValueError, match="needs the field label"):
-        render(family("sentiment").phrasings["en"][0], {"text": "x"})
+        render(load_family("sentiment").phrasings["en"][0], {"text": "x"})
     with pytest.raises(KeyError, match="no task 'nope'"):
-        family("nope")
+        load_family("nope")
 
 
 @given(st.text(min_size=1, max_size=80), st.text(min_size=1, max_size=40))
@@ -95,21 +95,21 @@ def test_what_is_filled_in_is_never_read_again(text, label):
 
 
 def test_few_shot_examples_stand_before_the_input():
-    one = family("topic").phrasings["en"][0]
+    one = load_family("topic").phrasings["en"][0]
     shown = [render(one, {"text": f"text {n}", "label": f"label {n}"}) for n in range(2)]
     own = render(one, {"text": "mine", "label": "secret"})
-    told = with_demonstrations(own, shown, "en")
+    told = add_demonstrations(own, shown, "en")
     assert told.input.index("text 0") < told.input.index("label 1") < told.input.index("mine")
     assert "secret" not in told.input and (told.instruction, told.output) == (own.instruction, "secret")
-    assert "예시" in with_demonstrations(own, shown, "ko").input
+    assert "예시" in add_demonstrations(own, shown, "ko").input
 
 
 def test_inverse_phrasings_are_drawn_in_their_share():
     rng = random.Random(1)
-    drawn = [choose("sentiment", "en", rng, 0.2).inverse for _ in range(1000)]
+    drawn = [choose_phrasing("sentiment", "en", rng, 0.2).inverse for _ in range(1000)]
     assert sum(drawn) / 1000 == pytest.approx(0.2, abs=0.04)
-    assert not any(choose("paraphrase", "en", rng, 1.0).inverse for _ in range(10))
-    assert choose("sentiment", "fr", rng).language == "en"
+    assert not any(choose_phrasing("paraphrase", "en", rng, 1.0).inverse for _ in range(10))
+    assert choose_phrasing("sentiment", "fr", rng).language == "en"
 
 
 def rows_of(sources, language="en", **options):

@@ -36,9 +36,9 @@ class Template:
 
         Substituted text is never scanned again.
         """
-        wanted = set(_FIELD.findall(self.user))
-        if wanted != set(fields):
-            raise ValueError(f"the prompt {self.name} takes the fields {sorted(wanted)}, not {sorted(fields)}")
+        placeholders = set(_FIELD.findall(self.user))
+        if placeholders != set(fields):
+            raise ValueError(f"the prompt {self.name} takes the fields {sorted(placeholders)}, not {sorted(fields)}")
         return _FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)
 
 

@@ -59,9 +59,9 @@ def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
 
 def load_seeds(name: str = "english") -> list[Demonstration]:
     """A bundled set as demonstrations."""
-    return [demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
+    return [to_demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
 
 
-def demonstration(task: SeedTask, id: str) -> Demonstration:
-    instances = tuple(Instance(one.input, one.output) for one in task.instances)
+def to_demonstration(task: SeedTask, id: str) -> Demonstration:
+    instances = tuple(Instance(instance.input, instance.output) for instance in task.instances)
     return Demonstration(id, task.instruction, instances, task.is_classification)

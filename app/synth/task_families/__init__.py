@@ -20,7 +20,7 @@ FAMILIES: tuple[str, ...] = tuple(
         path.name.removesuffix(".toml") for path in resources.files(__name__).iterdir() if path.name.endswith(".toml")
     )
 )
-LONGEST_VALUE = 400_000
+MAX_VALUE_LENGTH = 400_000
 _EXAMPLES = {
     "en": ("Examples:", "Input: ", "Output: ", "Now this one:"),
     "ko": ("예시:", "입력: ", "출력: ", "이제 다음을 해 보세요:"),
@@ -65,7 +65,7 @@ class Rendered:
 
 
 @cache
-def family(task: str) -> Family:
+def load_family(task: str) -> Family:
     """Raises KeyError for an unknown task."""
     if task not in FAMILIES:
         raise KeyError(f"no task {task!r}; there are {', '.join(FAMILIES)}")
@@ -91,27 +91,27 @@ def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing
 
 def check_fields(task: str, row: dict[str, Any]) -> None:
     """Raises ValueError, in words, for a row that lacks a field of the task, has another, or has no text in one."""
-    wanted = family(task).fields
-    missing = [name for name in wanted if name not in row]
+    expected = load_family(task).fields
+    missing = [name for name in expected if name not in row]
     if missing:
-        raise ValueError(f"{task} rows need the fields {', '.join(wanted)}; {missing[0]} is missing")
-    unknown = [name for name in row if name not in wanted]
+        raise ValueError(f"{task} rows need the fields {', '.join(expected)}; {missing[0]} is missing")
+    unknown = [name for name in row if name not in expected]
     if unknown:
-        raise ValueError(f"{task} rows have the fields {', '.join(wanted)}; {unknown[0]!r} is none of them")
+        raise ValueError(f"{task} rows have the fields {', '.join(expected)}; {unknown[0]!r} is none of them")
     for name, value in row.items():
-        text = _text(value, name)
+        text = _value_to_text(value, name)
         if not text.strip():
             raise ValueError(f"{name} is empty")
-        if len(text) > LONGEST_VALUE:
-            raise ValueError(f"{name} has more than {LONGEST_VALUE} characters")
+        if len(text) > MAX_VALUE_LENGTH:
+            raise ValueError(f"{name} has more than {MAX_VALUE_LENGTH} characters")
 
 
-def choose(task: str, language: str, rng: random.Random, inverse_share: float = 0.1) -> Phrasing:
+def choose_phrasing(task: str, language: str, rng: random.Random, inverse_share: float = 0.1) -> Phrasing:
     """A phrasing at random, one that turns the task round with the given chance. English where no other is written."""
     primary = language.split("-")[0].lower()
-    known = family(task).phrasings.get(primary) or family(task).phrasings["en"]
-    wanted = rng.random() < inverse_share
-    return rng.choice([one for one in known if one.inverse == wanted] or list(known))
+    phrasings = load_family(task).phrasings.get(primary) or load_family(task).phrasings["en"]
+    inverse = rng.random() < inverse_share
+    return rng.choice([phrasing for phrasing in phrasings if phrasing.inverse == inverse] or list(phrasings))
 
 
 def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
@@ -119,37 +119,42 @@ def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
 
     What is filled in is never read again: braces in a value stay braces.
     """
-    labels = family(phrasing.task).labels.get(phrasing.language, {})
-    values = {name: _text(value, name) for name, value in row.items()}
+    labels = load_family(phrasing.task).labels.get(phrasing.language, {})
+    values = {name: _value_to_text(value, name) for name, value in row.items()}
     if "label" in values:
         values["label"] = labels.get(values["label"].strip().casefold(), values["label"])
     missing = phrasing.fields - set(values)
     if missing:
         raise ValueError(f"{phrasing.name} needs the field {sorted(missing)[0]}")
     parts = (phrasing.instruction, phrasing.input, phrasing.output)
-    return Rendered(*(_FIELD.sub(lambda found: values[found.group(1)], part) for part in parts))
+    return Rendered(*(_FIELD.sub(lambda match: values[match.group(1)], part) for part in parts))
 
 
-def with_demonstrations(rendered: Rendered, shown: Sequence[Rendered], language: str) -> Rendered:
+def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], language: str) -> Rendered:
     """The few-shot form: solved examples stand before the input, which comes last; the answer stays as it is."""
-    opening, asked, answered, now = _EXAMPLES.get(language.split("-")[0].lower(), _EXAMPLES["en"])
-    examples = "\n\n".join(f"{asked}{one.input or one.instruction}\n{answered}{one.output}" for one in shown)
-    own = rendered.input or rendered.instruction
-    return Rendered(rendered.instruction, f"{opening}\n\n{examples}\n\n{now}\n\n{asked}{own}", rendered.output)
+    opening, input_label, output_label, transition = _EXAMPLES.get(language.split("-")[0].lower(), _EXAMPLES["en"])
+    examples = "\n\n".join(
+        f"{input_label}{demonstration.input or demonstration.instruction}\n{output_label}{demonstration.output}"
+        for demonstration in demonstrations
+    )
+    question = rendered.input or rendered.instruction
+    return Rendered(
+        rendered.instruction, f"{opening}\n\n{examples}\n\n{transition}\n\n{input_label}{question}", rendered.output
+    )
 
 
-def _text(value: Any, name: str) -> str:
+def _value_to_text(value: Any, name: str) -> str:
     """A value as it is read: lists with commas, {text, label} as `text (label)`. Raises ValueError for others."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, list) and value:
-        return ", ".join(_item(one, name) for one in value)
+        return ", ".join(_item_to_text(item, name) for item in value)
     raise ValueError(f"{name} must be a text, a number, or a list of texts or of {{text, label}}")
 
 
-def _item(value: Any, name: str) -> str:
+def _item_to_text(value: Any, name: str) -> str:
     if isinstance(value, dict) and set(value) == {"text", "label"} and all(isinstance(v, str) for v in value.values()):
         return f"{value['text']} ({value['label']})"
     if isinstance(value, str | int | float):
