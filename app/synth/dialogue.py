@@ -6,6 +6,7 @@ real turns of the conversation. A turn is one message of the user with its answe
 
 import random
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
@@ -29,6 +30,12 @@ MAX_SIMILARITY = 0.9
 
 class Options(MethodOptions):
     """What a caller may set. With `topics` each dialogue opens anew on one of them, else from a record."""
+
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "dialogue_opening",
+        "dialogue_assistant",
+        "dialogue_user",
+    )
 
     parents: ParentFilter = Field(default=ParentFilter(), description="The records that dialogues begin with.")
     topics: tuple[str, ...] = Field(default=(), max_length=1000, description="Start from these, not from records.")

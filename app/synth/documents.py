@@ -32,6 +32,10 @@ class Options(MethodOptions):
     """What a caller may set."""
 
     judges_questions: ClassVar[bool] = False
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "document_questions",
+        "judge_faithfulness",
+    )
 
     document_ids: tuple[str, ...] = Field(default=(), max_length=1000, description="Only these; all unless given.")
     questions: int = Field(default=3, ge=1, le=10, description="Questions asked for on each passage.")

@@ -7,22 +7,31 @@ its parent goes on (the paper's elimination); with `survival = "selection"` the 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from app.synth.answering import answer
 from app.synth.chains import gather_all, gather_until_budget
 from app.synth.filters import PRESETS, check_instruction, check_row
 from app.synth.judging import finish, judge_question, rule_mean
 from app.synth.method import Method
-from app.synth.operations import BREADTH, OPERATIONS, WEIGHTS, leaks, wording
+from app.synth.operations import OPERATIONS, WEIGHTS, OperationKind, leaks, wording
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
 from app.synth.prompting import TEXT, YES_NO, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_object
-from app.synth.rules import Rule
+from app.synth.rules import Name, Rule, digest_of
 from app.synth.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
 from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
@@ -36,18 +45,51 @@ def _known_operations(given: dict[str, float]) -> dict[str, float]:
             raise ValueError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name}: a weight is 0 or more, not {weight}")
-    if not any(given.values()):
-        raise ValueError("at least one operation needs a weight above 0")
     return given
+
+
+class CustomOperation(BaseModel):
+    """An operation of the caller's own: what the teacher is told to do, in the prompt of its kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    text: str = Field(min_length=10, max_length=2000, description="What the teacher is told to do, as it stands.")
+    kind: OperationKind = Field(description="depth: a harder version of its parent. breadth: another, rarer task.")
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="Beside those of the other operations.")
+
+    @field_validator("name")
+    @classmethod
+    def is_a_new_name(cls, name: str) -> str:
+        if name in OPERATIONS:
+            raise ValueError(f"{name!r} is a built-in operation; choose another name")
+        return name
+
+    @field_validator("text")
+    @classmethod
+    def is_not_blank(cls, text: str) -> str:
+        if len(text.strip()) < 10:
+            raise ValueError("say in at least 10 characters what the teacher is to do")
+        return text.strip()
 
 
 class Options(MethodOptions):
     """What a caller may set. The defaults are the paper's where it names them."""
 
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "evol_depth",
+        "evol_breadth",
+        "evol_equal",
+        "answer",
+    )
+
     parents: ParentFilter = Field(default=ParentFilter(), description="The records that lineages begin with.")
     rounds: int = Field(default=4, ge=1, le=10, description="Rewrites of one lineage, each from the last survivor.")
     operations: Annotated[dict[str, float], AfterValidator(_known_operations)] = Field(
         default=WEIGHTS, description="Weights of the operations; one that is not named is not used."
+    )
+    custom_operations: tuple[CustomOperation, ...] = Field(
+        default=(), max_length=20, description="Operations of your own, beside the built-in ones."
     )
     survival: Literal["elimination", "selection"] = Field(
         default="elimination", description="One child a round that may fail, or the best of several."
@@ -62,6 +104,33 @@ class Options(MethodOptions):
     answer_temperature: float = Field(default=0.7, ge=0, le=2, description="Of answering.")
     rewrite_tokens: int = Field(default=1024, ge=64, le=8192, description="Most tokens of a rewriting.")
     answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
+
+    @model_validator(mode="after")
+    def has_operations(self) -> "Options":
+        names = [one.name for one in self.custom_operations]
+        if len(set(names)) < len(names):
+            raise ValueError("custom_operations: each name once")
+        if not any(self.weights.values()):
+            raise ValueError("operations: at least one operation needs a weight above 0")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of all operations by name, the caller's own among them."""
+        return self.operations | {one.name: one.weight for one in self.custom_operations}
+
+    def custom(self, operation: str) -> CustomOperation | None:
+        return next((one for one in self.custom_operations if one.name == operation), None)
+
+    def kind_of(self, operation: str) -> OperationKind:
+        custom = self.custom(operation)
+        return OPERATIONS[operation] if custom is None else custom.kind
+
+    def alone(self, operation: str) -> "Options":
+        """The same options with this operation only, and a single round."""
+        custom = tuple(one for one in self.custom_operations if one.name == operation)
+        weights = {} if custom else {operation: 1.0}
+        return self.model_copy(update={"operations": weights, "custom_operations": custom, "rounds": 1})
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         """Evolved instructions are long and bring data: form alone is checked unless told otherwise."""
@@ -123,7 +192,7 @@ async def _round(
     """The children of one round; at most one of them has no rejection."""
     options: Options = batch.options
     wanted = options.children if options.survival == "selection" else 1
-    drawn = rng.choices(list(options.operations), list(options.operations.values()), k=wanted)
+    drawn = rng.choices(list(options.weights), list(options.weights.values()), k=wanted)
     children = await gather_all(
         _child(batch, node, f"{place}-{n}", operation, ask, screen) for n, operation in enumerate(drawn)
     )
@@ -141,7 +210,7 @@ async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask
         operation=operation,
         round=node.depth + 1,
         parents=(node.id,),
-        resembles=(*node.ancestors, node.id) if operation not in BREADTH else (),
+        resembles=(*node.ancestors, node.id) if options.kind_of(operation) == "depth" else (),
     )
     prompt = _rewrite_prompt(batch, node, place, operation)
     reply = await ask(prompt)
@@ -161,12 +230,13 @@ async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask
 
 def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Prompt:
     options: Options = batch.options
+    custom = options.custom(operation)
     return prompt_for(
         batch,
-        "evol_breadth" if operation in BREADTH else "evol_depth",
+        f"evol_{options.kind_of(operation)}",
         f"evolve-{place}",
         {
-            "operation": wording(operation, batch.language),
+            "operation": wording(operation, batch.language) if custom is None else custom.text,
             "instruction": node.instruction,
             "input": node.input,
             "language": language_name(batch.language),
@@ -177,6 +247,7 @@ def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Pr
         top_p=options.top_p,
         max_tokens=options.rewrite_tokens,
         operation=operation,
+        texts_digest="" if custom is None else f"operation:{custom.name}@{digest_of(custom.text)}",
     )
 
 
@@ -259,7 +330,7 @@ def eliminated(output: str, language: str, short_refusal: int) -> Rejection | No
 
 def _with_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
     """The parent's answer does not meet the child's demands: a worse answer that costs nothing."""
-    if row.rejection is not None or not node.output or row.operation in BREADTH:
+    if row.rejection is not None or not node.output or batch.options.kind_of(row.operation) == "breadth":
         return row
     if normalise(node.output) == normalise(row.output):
         return row
@@ -278,4 +349,5 @@ METHOD = Method(
     batch_size=lambda options: 4,
     candidates=lambda options: options.rounds * (options.children if options.survival == "selection" else 1),
     min_steps=lambda options: 1 + options.judge_equal + options.answer,
+    variants=lambda options: [options.alone(name) for name, weight in options.weights.items() if weight],
 )

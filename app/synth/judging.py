@@ -5,13 +5,14 @@ What a cheap stage turns away is never paid for at a dear one: rules first, then
 The judge may be another model than the teacher: its prompts say `by="judge"`.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, create_model
 
 from app.synth.filters import check_row
-from app.synth.options import MethodOptions
+from app.synth.options import Judging, MethodOptions
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_object
@@ -21,6 +22,17 @@ from app.synth.types import Ask, Batch, Candidate, Rejection
 
 Score = Annotated[int, Field(ge=1, le=5)]
 LONGEST_TOPIC = 60
+# Beside the aspects, and in their place.
+_RUBRIC = {
+    "en": (
+        "Score these as well, each under its name:",
+        "Score these in the place of the five aspects, each under its name:",
+    ),
+    "ko": (
+        "다음 항목에도 저마다 그 이름으로 점수를 매기세요.",
+        "위의 다섯 항목 대신 다음 항목에 저마다 그 이름으로 점수를 매기세요.",
+    ),
+}
 
 
 class QuestionVerdict(BaseModel):
@@ -93,6 +105,7 @@ async def judge_question(batch: Batch, draft: Candidate, place: str, ask: Ask) -
 async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Candidate:
     """The row with its aspect scores and their mean; turned away when they are too low."""
     judging = batch.options.judging
+    minimums = judging.minimums
     prompt = prompt_for(
         batch,
         "judge_answer",
@@ -102,33 +115,30 @@ async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Ca
             "input": row.input,
             "output": _answer(row),
             "language": language_name(batch.language),
+            "rubric": rubric_text(judging, batch.language),
         },
         object_schema(
             "answer_verdict",
-            {
-                "rationale": TEXT,
-                **{aspect: ONE_TO_FIVE for aspect in judging.aspects},
-                "difficulty": ONE_TO_FIVE,
-                "topic": TEXT,
-            },
+            {"rationale": TEXT, **dict.fromkeys(minimums, ONE_TO_FIVE), "difficulty": ONE_TO_FIVE, "topic": TEXT},
         ),
         temperature=0.0,
         max_tokens=judging.max_tokens,
         by="judge",
         operation=row.operation,
+        texts_digest=judging.rubric_digest(),
     )
     reply = await ask(prompt)
-    row, verdict = row.after(prompt, reply), read_object(reply, _verdict_model(judging.aspects))
+    row, verdict = row.after(prompt, reply), read_object(reply, _verdict_model(minimums))
     if isinstance(verdict, Rejection):
         return row.turned_away("unjudged", verdict.reason)
-    given = {aspect: float(getattr(verdict, aspect)) for aspect in judging.aspects}
+    given = {name: float(getattr(verdict, name)) for name in minimums}
     overall = sum(given.values()) / len(given)
-    scores = {f"judge.{aspect}": value for aspect, value in given.items()} | {"judge.overall": round(overall, 4)}
+    scores = {f"judge.{name}": value for name, value in given.items()} | {"judge.overall": round(overall, 4)}
     row = _tagged(row, verdict.topic, verdict.difficulty)
     row = replace(row, scores=row.scores | scores, tags=row.tags | {"rationale": verdict.rationale[:1000]})
-    worst = min(given, key=given.get)
-    if given[worst] < judging.aspect_minimum:
-        return row.turned_away(f"low_{worst}", given[worst], judging.aspect_minimum)
+    worst = min(given, key=lambda name: given[name] - minimums[name])
+    if given[worst] < minimums[worst]:
+        return row.turned_away(f"low_{worst}", given[worst], minimums[worst])
     if overall < judging.answer_minimum:
         return row.turned_away("low_judge_score", round(overall, 4), judging.answer_minimum)
     return row
@@ -167,8 +177,17 @@ async def compare(batch: Batch, one: Candidate, two: Candidate, place: str, ask:
     return (wins[0] if wins[0] == wins[1] else 0), one
 
 
-def _verdict_model(aspects: tuple[str, ...]) -> type[BaseModel]:
-    fields = {aspect: (Score, ...) for aspect in aspects}
+def rubric_text(judging: Judging, language: str) -> str:
+    """The caller's criteria, as the prompt shows them in its own language; nothing without any."""
+    if not judging.rubric:
+        return ""
+    beside, instead = _RUBRIC.get(language.split("-")[0].lower(), _RUBRIC["en"])
+    criteria = "\n".join(f"{one.name}: {one.description}" for one in judging.rubric)
+    return f"{beside if judging.aspects else instead}\n{criteria}\n\n"
+
+
+def _verdict_model(names: Iterable[str]) -> type[BaseModel]:
+    fields = {name: (Score, ...) for name in names}
     return create_model("Verdict", rationale=(StrictStr, ""), difficulty=(Score, 3), topic=(StrictStr, ""), **fields)
 
 

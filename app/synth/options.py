@@ -2,10 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from app.synth.custom_prompts import CustomPrompt, check_prompts
 from app.synth.filters import RuleSet, instruction_rules, rules_of
-from app.synth.rules import Rule, digest_of
+from app.synth.rules import Name, Rule, digest_of
 from app.synth.scores import RULE_SCORES
 
 Aspect = Literal["instruction_following", "correctness", "helpfulness", "clarity", "harmlessness"]
@@ -24,6 +25,29 @@ def _known_scores(given: dict[str, float]) -> dict[str, float]:
 MinimumScores = Annotated[dict[str, float], AfterValidator(_known_scores)]
 
 
+# What a verdict holds beside the scores, and scores that other prompts give.
+_RESERVED = ("rationale", "difficulty", "topic", "overall", "question_clarity", "equal", "faithfulness")
+
+
+class Criterion(BaseModel):
+    """A criterion of the caller's own for the answer's judge. Its score is stored as `judge.NAME`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    description: str = Field(min_length=3, max_length=1000, description="As the judge is shown it.")
+    minimum: float | None = Field(
+        default=None, ge=1, le=5, description="Least score; that of the aspects unless given."
+    )
+
+    @model_validator(mode="after")
+    def has_a_name_of_its_own(self) -> "Criterion":
+        taken = self.name in (*ASPECTS, *_RESERVED) or self.name.startswith("model_") or hasattr(BaseModel, self.name)
+        if taken:
+            raise ValueError(f"name: {self.name!r} means something else already; choose another")
+        return self
+
+
 class Judging(BaseModel):
     """What a judge is asked. Each stage is one call a row; what fails at one is not paid for at the next."""
 
@@ -34,15 +58,41 @@ class Judging(BaseModel):
     answer: bool = Field(default=False, description="Judge each finished row on the rubric.")
     answer_minimum: float = Field(default=3.5, ge=1, le=5, description="Least mean over the aspects.")
     aspect_minimum: float = Field(default=2, ge=1, le=5, description="Least score of each single aspect.")
-    aspects: tuple[Aspect, ...] = Field(default=ASPECTS, min_length=1, description="Aspects of the rubric, 1 to 5.")
+    aspects: tuple[Aspect, ...] = Field(default=ASPECTS, description="Aspects that are scored, 1 to 5.")
+    rubric: tuple[Criterion, ...] = Field(
+        default=(), max_length=20, description="Criteria of your own, beside the aspects; in their place with none."
+    )
     max_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a verdict.")
+
+    @model_validator(mode="after")
+    def judges_something(self) -> "Judging":
+        if not self.aspects and not self.rubric:
+            raise ValueError("aspects: without any of them a rubric is needed")
+        names = [criterion.name for criterion in self.rubric]
+        if len(set(names)) < len(names):
+            raise ValueError("rubric: each name once")
+        return self
+
+    @property
+    def minimums(self) -> dict[str, float]:
+        """The least score of each aspect and each criterion, by name, in the order in which they are asked for."""
+        criteria = {one.name: self.aspect_minimum if one.minimum is None else one.minimum for one in self.rubric}
+        return dict.fromkeys(self.aspects, self.aspect_minimum) | criteria
+
+    def rubric_digest(self) -> str:
+        """Name and digest of the caller's criteria; empty without any."""
+        return f"rubric@{digest_of([one.model_dump(mode='json') for one in self.rubric])}" if self.rubric else ""
 
 
 class MethodOptions(BaseModel):
-    """Options that every method shares. `judges_questions`: it has questions before it pays for their answers."""
+    """Options that every method shares.
+
+    `judges_questions`: the method has questions before it pays for their answers. `prompt_names`: its own prompts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     judges_questions: ClassVar[bool] = True
+    prompt_names: ClassVar[tuple[str, ...]] = ()
 
     rules: RuleSet | None = Field(
         default=None,
@@ -53,12 +103,26 @@ class MethodOptions(BaseModel):
         description="Least rule scores (0 to 1); a row below one of them is rejected.",
     )
     judging: Judging = Field(default=Judging(), description="What a judge is asked, stage by stage.")
+    prompts: dict[str, CustomPrompt] = Field(
+        default={}, description="Your own texts by the name of a built-in prompt, in its place."
+    )
 
     @model_validator(mode="after")
     def stage_is_there(self) -> "MethodOptions":
         if self.judging.question and not self.judges_questions:
             raise ValueError("judging.question: here answers come with their questions; set judging.answer")
         return self
+
+    @field_validator("prompts")
+    @classmethod
+    def are_prompts_of_the_method(cls, prompts: dict[str, CustomPrompt]) -> dict[str, CustomPrompt]:
+        check_prompts(prompts, cls.all_prompt_names())
+        return prompts
+
+    @classmethod
+    def all_prompt_names(cls) -> tuple[str, ...]:
+        """The prompts that a run of the method may send, with those of the judge."""
+        return (*cls.prompt_names, *(("judge_question",) if cls.judges_questions else ()), "judge_answer")
 
     def digests(self) -> tuple[str, ...]:
         """Names with digests of what a caller brought in and what has a part in every row."""

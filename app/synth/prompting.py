@@ -1,6 +1,6 @@
 """From a prompt file and its fields to a request, with the schema of the reply."""
 
-from app.synth.prompts import template
+from app.synth.prompts import template, with_texts
 from app.synth.types import Batch, Prompt
 
 TEXT = {"type": "string"}
@@ -23,12 +23,18 @@ def prompt_for(
     operation: str | None = None,
     turns: tuple[tuple[str, str], ...] = (),
     seed: int = 0,
+    texts_digest: str = "",
 ) -> Prompt:
-    """The request of the prompt file `name` in the batch's language. `seed` is added to the batch's.
+    """The request of the prompt `name` in the batch's language. `seed` is added to the batch's.
 
-    `step` is the kind of call under which its cost is counted; the file's name unless given.
+    The caller's own prompt of that name takes the place of the built-in one. `step` is the kind of call under which
+    its cost is counted; the prompt's name unless given. `texts_digest`: name and digest of other texts of the caller
+    that are filled in; the row's lineage keeps it beside the prompt's.
     """
     page = template(name, batch.language)
+    custom = batch.options.prompts.get(name)
+    if custom is not None:
+        page = with_texts(page, name, custom.system, custom.user)
     return Prompt(
         step=step or name,
         position=position,
@@ -37,7 +43,7 @@ def prompt_for(
         schema=schema,
         temperature=temperature,
         max_tokens=max_tokens,
-        template=page.digest,
+        template=f"{page.digest}+{texts_digest}" if texts_digest else page.digest,
         seed=(batch.seed + seed) % 2**31,
         top_p=top_p,
         turns=turns,

@@ -49,7 +49,7 @@ def re_evaluate(
 def _minimum_scores_of(options: MethodOptions) -> dict[str, float]:
     thresholds = {f"rule.{name}": value for name, value in options.minimum_scores.items()}
     if options.judging.answer:
-        thresholds |= {f"judge.{aspect}": options.judging.aspect_minimum for aspect in options.judging.aspects}
+        thresholds |= {f"judge.{name}": minimum for name, minimum in options.judging.minimums.items()}
         thresholds["judge.overall"] = options.judging.answer_minimum
     return thresholds
 

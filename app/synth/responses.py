@@ -6,7 +6,7 @@ worked out step by step; FLAN mixed about one such answer to nine plain ones (Ch
 
 import random
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,12 @@ from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Scree
 
 class Options(MethodOptions):
     """What a caller may set."""
+
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "answer",
+        "answer_steps",
+        "judge_pair",
+    )
 
     parents: ParentFilter = Field(
         default=ParentFilter(answered=False), description="The records to answer; each is answered once."
@@ -149,6 +155,11 @@ def _overall_score(row: Candidate) -> float:
     return row.scores.get("judge.overall", 0.0)
 
 
+def _plain_and_by_steps(options: Options) -> list[Options]:
+    shares = [share for share, used in ((0.0, options.steps_share < 1), (1.0, options.steps_share > 0)) if used]
+    return [options.model_copy(update={"steps_share": share}) for share in shares]
+
+
 METHOD = Method(
     name="responses",
     summary="Answers to instructions that have none, or the best of several answers.",
@@ -159,4 +170,5 @@ METHOD = Method(
     candidates=lambda options: options.answers,
     min_steps=lambda options: 1 if options.answers == 1 else 2,
     answers_once=True,
+    variants=_plain_and_by_steps,
 )

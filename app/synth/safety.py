@@ -66,6 +66,11 @@ class Options(MethodOptions):
     """What a caller may set."""
 
     judges_questions: ClassVar[bool] = False
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "safety_requests",
+        "safety_refusal",
+        "judge_refusal",
+    )
 
     share: float | None = Field(
         default=None,

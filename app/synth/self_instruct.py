@@ -8,7 +8,7 @@ goes its own way through classification and instances, so that none waits for th
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
 
@@ -29,6 +29,14 @@ from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Prop
 
 class Options(MethodOptions):
     """What a caller may set. Where a default is unset it is that of the variant: the paper's, or Alpaca's."""
+
+    prompt_names: ClassVar[tuple[str, ...]] = (
+        "self_instruct_instructions",
+        "self_instruct_classification",
+        "self_instruct_input_first",
+        "self_instruct_output_first",
+        "self_instruct_one_call",
+    )
 
     variant: Literal["two_stage", "one_call"] = Field(
         default="two_stage", description="Instances in calls of their own, or with the instruction (Alpaca's economy)."

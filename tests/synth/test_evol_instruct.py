@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app.synth import evol_instruct
 from app.synth.evol_instruct import Options, eliminated
-from app.synth.operations import BREADTH, DEPTH, OPERATIONS, WEIGHTS, leaks, wording
+from app.synth.operations import OPERATIONS, WEIGHTS, leaks, wording
 from app.synth.types import Batch, Parent, Rejection, Reply
 from tests.fakes import FakeTeacher, nothing_known
 
@@ -165,10 +165,10 @@ def test_every_operation_is_worded_and_its_words_do_not_leak(language, operation
 
 
 def test_in_depth_and_in_breadth_have_prompts_of_their_own():
-    for operation in (*DEPTH, *BREADTH):
+    for operation, kind in OPERATIONS.items():
         teacher = evolving()
         grow(teacher, rounds=1, operations={operation: 1}, language="ko")
-        assert teacher.prompts[0].template.startswith("evol_breadth" if operation in BREADTH else "evol_depth")
+        assert teacher.prompts[0].template.startswith(f"evol_{kind}")
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,39 @@
 """The operations of Evol-Instruct (Xu et al. 2023, section 3.2): five in depth, and breadth in three modes.
 
-The wording lies in `en.toml` and `ko.toml`; an operation is a paragraph that goes into the prompt of its kind.
+The wording lies in `en.toml` and `ko.toml`; an operation is a paragraph that goes into the prompt of its kind. A new
+one joins with a line in OPERATIONS and its paragraphs.
 """
 
 import tomllib
 from functools import cache
 from importlib import resources
+from typing import Literal
 
-DEPTH = ("constraints", "deepening", "concretising", "reasoning", "complicating")
-BREADTH = ("mutation", "topic", "technique")
-OPERATIONS = (*DEPTH, *BREADTH)
+OperationKind = Literal["depth", "breadth"]
+
+OPERATIONS: dict[str, OperationKind] = {
+    "constraints": "depth",
+    "deepening": "depth",
+    "concretising": "depth",
+    "reasoning": "depth",
+    "complicating": "depth",
+    "mutation": "breadth",
+    "topic": "breadth",
+    "technique": "breadth",
+}
 
 # Equal shares for the five in depth and for breadth as a whole, as in the paper; breadth's goes to its three modes.
-WEIGHTS: dict[str, float] = {**dict.fromkeys(DEPTH, 1.0), **dict.fromkeys(BREADTH, 1 / 3)}
+# Listed by name: a new operation has no weight here, and changes no run that does not ask for it.
+WEIGHTS: dict[str, float] = {
+    "constraints": 1.0,
+    "deepening": 1.0,
+    "concretising": 1.0,
+    "reasoning": 1.0,
+    "complicating": 1.0,
+    "mutation": 1 / 3,
+    "topic": 1 / 3,
+    "technique": 1 / 3,
+}
 
 
 @cache

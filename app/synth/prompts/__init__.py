@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_FIELD = re.compile(r"\{\{(\w+)\}\}")
+FIELD = re.compile(r"\{\{(\w+)\}\}")
 
 # English prompts serve every language without prompts of its own; they name the language to write in.
 LANGUAGE_NAMES = {
@@ -36,10 +36,10 @@ class Template:
 
         Substituted text is never scanned again.
         """
-        placeholders = set(_FIELD.findall(self.user))
+        placeholders = set(FIELD.findall(self.user))
         if placeholders != set(fields):
             raise ValueError(f"the prompt {self.name} takes the fields {sorted(placeholders)}, not {sorted(fields)}")
-        return _FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)
+        return FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)
 
 
 @cache
@@ -54,6 +54,21 @@ def template(name: str, language: str) -> Template:
     system, user = text.split("\n---\n")
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
     return Template(path.name, system.strip(), user.strip(), f"{path.name}@{digest}")
+
+
+def fields_of(name: str) -> frozenset[str]:
+    """The fields that the user part of the prompt `name` fills in, in every language.
+
+    Raises FileNotFoundError when there is no such prompt.
+    """
+    return frozenset(FIELD.findall(template(name, "en").user))
+
+
+def with_texts(built_in: Template, name: str, system: str | None, user: str | None) -> Template:
+    """The prompt with texts of the caller's own in the place of one or both of its parts."""
+    system, user = built_in.system if system is None else system, built_in.user if user is None else user
+    digest = hashlib.sha256(f"{system}\n---\n{user}".encode()).hexdigest()[:16]
+    return Template(name, system, user, f"custom:{name}@{digest}")
 
 
 def language_name(tag: str) -> str:
