@@ -105,7 +105,7 @@ class Seedbed:
         return self._post("/scorings", body)
 
     def preview_run(self, **body: object) -> dict:
-        """A pilot run of a few `rows`; with `dry_run=True` the forecast from earlier runs of its kind."""
+        """A pilot run of a few `rows`; `dry_run=True` gives a forecast, `show_prompts=True` the first requests."""
         return self._post("/runs/preview", body)
 
     def forecast(self, run_id: str, target: int | None = None) -> dict | None:

@@ -1,5 +1,6 @@
 """Errors for people: one class that carries its status, one rendering (RFC 9457, application/problem+json)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 TYPE_PREFIX = "urn:seedbed:problem:"
@@ -57,3 +58,20 @@ def invalid(pointer: str, detail: str, code: str = "invalid") -> AppError:
 
 def conflict(detail: str) -> AppError:
     return AppError(409, "conflict", detail)
+
+
+def pointer_in(value: object, location: Sequence[str | int], missing: bool) -> str:
+    """The JSON pointer of a fault in a value, as the caller wrote it: `/rules/1/pattern`.
+
+    Pydantic puts names of types into its locations; what is no part of the value is passed over. A field that is
+    missing is the last part of its location, and named, too.
+    """
+    parts: list[str] = []
+    for n, part in enumerate(location):
+        inside = isinstance(value, dict) and part in value
+        if inside or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)):
+            value = value[part]
+            parts.append(str(part))
+        elif missing and n == len(location) - 1:
+            parts.append(str(part))
+    return "".join(f"/{part}" for part in parts)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import ConfigurationError
-from app.errors import AppError, FieldError
+from app.errors import AppError, FieldError, pointer_in
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +90,14 @@ def _invalid(error: RequestValidationError) -> AppError:
         if one["type"] == "json_invalid":
             detail = f"The body is not valid JSON: {one.get('ctx', {}).get('error', one['msg'])}."
             return AppError(400, "malformed-json", detail, [FieldError("", detail, "json_invalid")])
-        faults.append(FieldError(_pointer(one["loc"]), _words(one), one["type"]))
+        faults.append(FieldError(_pointer(one["loc"], error.body, one["type"] == "missing"), _words(one), one["type"]))
     return AppError(422, "invalid-input", "; ".join(f"{f.pointer}: {f.detail}" for f in faults[:5]), faults[:50])
 
 
-def _pointer(place: tuple) -> str:
-    parts = [str(part) for part in place]
-    if parts[0] == "body":
-        return "/" + "/".join(parts[1:])
-    return "/".join(parts)
+def _pointer(location: tuple, body: object, missing: bool) -> str:
+    if location[0] == "body":
+        return pointer_in(body, location[1:], missing) or "/"
+    return "/".join(map(str, location))
 
 
 def _words(one: dict) -> str:

@@ -85,26 +85,54 @@ app.command("refilter")(reviews.refilter)
 def preview(
     session: Session,
     dataset: str,
-    target: Annotated[int, typer.Option(help="How many accepted records the whole run is to have.")],
+    target: Annotated[int | None, typer.Option(help="How many accepted records the whole run is to have.")] = None,
     rows: Annotated[int, typer.Option(min=1, max=100, help="How many of them to make now.")] = 8,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make nothing: forecast from earlier runs.")] = False,
+    show_prompts: Annotated[
+        bool, typer.Option("--show-prompts", help="Make nothing: show the requests of a first batch, whole.")
+    ] = False,
     teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
     method: Annotated[
         str | None, typer.Option(help="A name from `seedbed methods`; self_instruct unless given.")
     ] = None,
+    judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
 ) -> None:
     """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
-    body = {"dataset_id": dataset, "target": target, "options": parse_json(options, "options")}
-    if method is not None:
-        body["method"] = method
+    given = {"method": method, "target": target, "judge": judge}
+    body = {"dataset_id": dataset, "options": parse_json(options, "options")}
+    body |= {name: value for name, value in given.items() if value is not None}
     if asks_teacher(session.client, method):
         body["teacher"] = choose_teacher(session.client, teacher)
+    if show_prompts:
+        _show_prompts(session, session.client.preview_run(**body, show_prompts=True)["prompts"])
+        return
     answer = session.client.preview_run(**body, rows=rows, dry_run=dry_run)
     if not dry_run:
         finish(session, answer, "pilot", of_run, ("id", "status", "stop_reason", "counts.accepted", "counts.rejected"))
         answer = {"forecast": session.client.forecast(answer["id"])}
     _show_forecast(session, answer["forecast"])
+
+
+def _show_prompts(session: Session, prompts: list[dict]) -> None:
+    """Each request as the teacher or the judge gets it; as JSON with the schema of its reply."""
+    if session.json:
+        session.show({"prompts": prompts}, ())
+        return
+    for prompt in prompts:
+        about = {"template": prompt["template"], "reply": prompt["reply_form"], **prompt["sampling"]}
+        print(f"== {prompt['step']}, asked of the {prompt['asked']}")
+        print(", ".join(f"{name} {value}" for name, value in about.items() if value is not None))
+        messages = [
+            {"role": "system", "content": prompt["system"]},
+            *prompt["turns"],
+            {"role": "user", "content": prompt["user"]},
+        ]
+        for message in messages:
+            print(f"\n-- {message['role']}\n{message['content']}")
+        print()
+    if not prompts:
+        print("No request: this method asks nobody with these options.")
 
 
 def _show_forecast(session: Session, found: dict | None) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access.service import Caller
-from app.errors import AppError, FieldError, invalid
+from app.errors import AppError, FieldError, invalid, pointer_in
 from app.runs import sources, store
 from app.runs.schemas import RunCreate
 from app.synth.methods import METHODS, Method
@@ -71,26 +71,10 @@ def _options(model: type[MethodOptions], given: dict) -> MethodOptions:
         return model.model_validate(given)
     except ValidationError as error:
         faults = [
-            FieldError(_pointer(given, one["loc"], one["type"] == "missing"), one["msg"], one["type"])
+            FieldError("/options" + pointer_in(given, one["loc"], one["type"] == "missing"), one["msg"], one["type"])
             for one in error.errors()
         ]
         raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
-
-
-def _pointer(given: dict, location: tuple[str | int, ...], missing: bool) -> str:
-    """The place in the options as the caller wrote them: without the names of types that Pydantic puts between.
-
-    A field that is missing is the last part, and named, too.
-    """
-    parts, value = ["/options"], given
-    for n, part in enumerate(location):
-        inside = isinstance(value, dict) and part in value
-        if inside or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)):
-            value = value[part]
-            parts.append(str(part))
-        elif missing and n == len(location) - 1:
-            parts.append(str(part))
-    return "/".join(parts)
 
 
 def _material(session: Session, dataset: Dataset, method: Method, options: MethodOptions) -> None:

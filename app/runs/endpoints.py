@@ -14,6 +14,7 @@ from app.runs.schemas import (
     ForecastView,
     MethodList,
     PreviewCreate,
+    PromptList,
     ReportView,
     RunCreate,
     RunView,
@@ -36,15 +37,23 @@ def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
     operation_id="previewRun",
     status_code=202,
     response_model=RunView,
-    responses={200: {"model": ForecastView, "description": "Of a dry run: the forecast."}},
+    responses={
+        200: {
+            "model": ForecastView | PromptList,
+            "description": "Of a dry run the forecast; with show_prompts the requests.",
+        }
+    },
     tags=["runs"],
 )
 def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Make a handful of rows of a run, and forecast the whole: `GET /v1/runs/{id}/forecast`, when it has ended.
 
     The pilot is a run of its own, and its rows are kept. With `dry_run` nothing is made: the answer is a 200 with
-    the forecast from runs of this method, teacher and options that have ended.
+    the forecast from runs of this method, teacher and options that have ended. With `show_prompts` nothing is made
+    and nothing is paid: the answer is a 200 with the requests of a first batch, whole, on the dataset's material.
     """
+    if body.show_prompts:
+        return JSONResponse(service.prompts(session, caller, body).model_dump(mode="json"))
     if body.dry_run:
         runs, whole = service.like(session, caller, body)
         view = ForecastView(forecast=forecast.of_runs(session, runs, whole) if runs else None)

@@ -70,6 +70,9 @@ class PreviewCreate(RunCreate):
 
     rows: int = Field(default=8, ge=1, le=100, description="Accepted rows to make now.")
     dry_run: bool = Field(default=False, description="Make nothing: forecast from runs of this kind that have ended.")
+    show_prompts: bool = Field(
+        default=False, description="Make nothing, pay nothing: show the requests of a first batch."
+    )
 
 
 class IntervalView(View):
@@ -97,6 +100,37 @@ class ForecastView(View):
     """`forecast` is null while there is nothing to go by: no accepted row yet, or no run of this kind."""
 
     forecast: Forecast | None
+
+
+class SamplingView(View):
+    """How the teacher is to draw its reply."""
+
+    temperature: float
+    top_p: float | None
+    max_tokens: int
+    seed: int | None
+
+
+class PromptView(View):
+    """One kind of request, whole, on real material of the dataset."""
+
+    step: str = Field(description="The kind of call, under which its cost is counted.")
+    asked: str = Field(description="Who is asked: teacher or judge.")
+    template: str = Field(description="The prompt with its digest, as the lineage of a row has it.")
+    operation: str | None
+    system: str
+    turns: list[dict[str, str]] = Field(description="Messages of a dialogue between the two parts.")
+    user: str
+    placeholders: bool = Field(description="Parts in ⟦ ⟧ stand for what the reply to an earlier request says.")
+    reply_form: str = Field(description="text, or the form in which a reply with parts is asked for.")
+    reply_schema: dict | None = Field(description="JSON schema of the reply; null for a plain text.")
+    sampling: SamplingView
+
+
+class PromptList(View):
+    """The requests of a first batch, one of each kind, in the order in which a row meets them."""
+
+    prompts: list[PromptView]
 
 
 class RunCounts(View):

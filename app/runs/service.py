@@ -13,8 +13,8 @@ from app.errors import conflict
 from app.ids import new_id
 from app.jobs import event_log, queue
 from app.jobs.leases import in_seconds
-from app.runs import checks, store
-from app.runs.schemas import MethodView, PreviewCreate, RunCreate, TeacherView, money
+from app.runs import checks, prompt_preview, store
+from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, TeacherView, money
 from app.runs.teachers import reply_form
 from app.synth.methods import METHODS
 from app.tables.runs import Run
@@ -27,7 +27,7 @@ def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
     dataset, options = checks.checked(session, caller, body)
     whole = checks.target(session, dataset, body, options)
     few = RunCreate.model_validate(
-        body.model_dump(exclude={"rows", "dry_run", "target"}) | {"target": min(body.rows, whole)}
+        body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, whole)}
     )
     run = start(session, caller, few)
     run.pilot_for = whole
@@ -41,6 +41,12 @@ def like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Ru
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
     asked = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
     return store.runs_like(session, caller.project_id, asked | {"options": options.model_dump(mode="json")}), whole
+
+
+def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
+    """The requests that a run of this body would make for its first batch. Nothing is stored."""
+    dataset, options = checks.checked(session, caller, body)
+    return prompt_preview.prompts_of(session, dataset, body, options)
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:

@@ -56,7 +56,7 @@ def _check_preset(name: str) -> str:
 
 RuleSet = Annotated[
     Annotated[str, AfterValidator(_check_preset), Tag("preset")]
-    | Annotated[tuple[rule_type(RULES), ...], Field(max_length=MOST_RULES), Tag("list")],
+    | Annotated[tuple[rule_type(RULES), ...], Field(max_length=MOST_RULES, strict=False), Tag("list")],
     Discriminator(lambda value: "preset" if isinstance(value, str) else "list"),
 ]
 """A preset by its name, or a list of rules."""

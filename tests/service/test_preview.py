@@ -1,10 +1,11 @@
 """Pilots and forecasts through REST."""
 
 import uuid
+from unittest.mock import ANY
 
 import pytest
 
-from tests.service.test_main_job import post, wait
+from tests.service.test_main_job import post, rows_of, wait
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,85 @@ def test_a_pilot_makes_a_few_rows_and_forecasts_the_whole(api, dataset):
 def test_bad_previews_are_refused(api, dataset, more, pointer):
     answer = api.post("/v1/runs/preview", json=body(dataset) | more)
     assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == pointer
+
+
+RHYME = {"name": "rhyme", "kind": "depth", "text": "Ask for an answer in verse, of four lines at most."}
+TONE = {"name": "tone", "description": "the answer is friendly and speaks to the reader.", "minimum": 1}
+EXTENDED = {
+    "operations": {},
+    "custom_operations": [RHYME],
+    "rounds": 1,
+    "rules": [{"name": "pattern", "pattern": "(?i)lorem", "on": "output", "label": "no_filler"}],
+    "judging": {"answer": True, "answer_minimum": 1, "aspect_minimum": 1, "aspects": ["clarity"], "rubric": [TONE]},
+    "prompts": {"answer": {"system": "You are an assistant who answers in plain words."}},
+}
+
+
+def test_the_requests_of_a_run_are_shown_and_nothing_is_made(api, dataset):
+    asked = body(dataset, method="evol_instruct", options=EXTENDED, target=None, show_prompts=True)
+    before = api.get("/v1/runs").json()["data"]
+    answer = api.post("/v1/runs/preview", json=asked)
+    assert answer.status_code == 200, answer.text
+    prompts = {prompt["step"]: prompt for prompt in answer.json()["prompts"]}
+    assert list(prompts) == ["evolve", "evol_equal", "answer", "judge_answer"]
+    records = [row["instruction"] for row in rows_of(api, dataset, status="accepted")]
+    assert RHYME["text"] in prompts["evolve"]["user"] and not prompts["evolve"]["placeholders"]
+    assert any(f"<instruction>{text}</instruction>" in prompts["evolve"]["user"] for text in records)
+    assert "+operation:rhyme@" in prompts["evolve"]["template"]
+    assert prompts["answer"]["system"] == EXTENDED["prompts"]["answer"]["system"]
+    assert prompts["answer"]["template"].startswith("custom:answer@")
+    assert prompts["answer"]["reply_form"] == "text" and prompts["answer"]["reply_schema"] is None
+    assert (
+        prompts["answer"]["placeholders"] and "⟦instruction of the reply to evolve-0-1-0⟧" in prompts["answer"]["user"]
+    )
+    assert TONE["description"] in prompts["judge_answer"]["user"] and prompts["judge_answer"]["asked"] == "judge"
+    assert "tone" in prompts["judge_answer"]["reply_schema"]["properties"]
+    assert prompts["evolve"]["sampling"] == {"temperature": 1.0, "top_p": 0.95, "max_tokens": 1024, "seed": ANY}
+    assert api.get("/v1/runs").json()["data"] == before
+
+
+def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset):
+    _, place = post(api, "/v1/runs", 202, **body(dataset, method="evol_instruct", options=EXTENDED, target=3))
+    done = wait(api, place)
+    assert done["status"] == "succeeded" and done["counts"]["accepted"] == 3, done
+    listed = rows_of(api, dataset, status="accepted", operation="rhyme")
+    assert len(listed) == 3
+    for row in listed:
+        record = api.get(f"/v1/records/{row['id']}").json()
+        evolve, _, answer, judge, rules = record["templates"]
+        assert "+operation:rhyme@" in evolve and answer.startswith("custom:answer@")
+        assert "+rubric@" in judge and rules.startswith("rules@")
+        assert record["scores"].keys() >= {"judge.clarity", "judge.tone", "judge.overall"}
+
+    # And the rules of a caller decide again, without a call.
+    asked = {"rules": [{"name": "length", "max": 0, "on": "output", "label": "silent"}], "apply": False}
+    _, place = post(api, f"{place}/refilter", 202, **asked)
+    refiltered = wait(api, place)
+    assert refiltered["result"]["moved_out"] == {"rule:silent": 3}, refiltered
+
+
+@pytest.mark.parametrize(
+    ("options", "pointer"),
+    [
+        ({"custom_operations": [RHYME | {"name": "deepening"}]}, "/options/custom_operations/0/name"),
+        ({"custom_operations": [{"name": "rhyme"}]}, "/options/custom_operations/0/text"),
+        ({"judging": {"rubric": [TONE | {"name": "clarity"}]}}, "/options/judging/rubric/0"),
+        ({"prompts": {"nope": {"system": "x"}}}, "/options/prompts"),
+        ({"prompts": {"answer": {"user": "{{nope}}"}}}, "/options/prompts"),
+        ({"prompts": {"answer": {"system": "\u0000"}}}, "/options"),
+    ],
+)
+def test_what_cannot_be_brought_in_is_refused_by_preview_and_run(api, dataset, options, pointer):
+    asked = body(dataset, method="evol_instruct", options=options)
+    for place, more in (("/v1/runs", {}), ("/v1/runs/preview", {"show_prompts": True})):
+        answer = api.post(place, json=asked | more)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_the_schema_of_the_service_shows_what_a_caller_may_bring_in(api):
+    methods = {one["name"]: one["options"] for one in api.get("/v1/methods").json()["data"]}
+    assert {"CustomOperation", "Criterion", "CustomPrompt", "Pattern"} <= set(methods["evol_instruct"]["$defs"])
+    schemas = api.get("/openapi.json").json()["components"]["schemas"]
+    assert "show_prompts" in schemas["PreviewCreate"]["properties"]
+    assert "Pattern" in schemas and "PromptView" in schemas

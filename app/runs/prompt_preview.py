@@ -1,0 +1,75 @@
+"""The requests that a run would make for its first batch, on the dataset's own material. Nothing is made or paid."""
+
+import asyncio
+import random
+
+from sqlalchemy.orm import Session
+
+from app import config
+from app.errors import invalid
+from app.runs import drawing
+from app.runs.schemas import PromptList, PromptView, RunCreate, SamplingView
+from app.runs.teachers import UNCHECKED, reply_form
+from app.synth.methods import METHODS
+from app.synth.options import MethodOptions
+from app.synth.preview import has_placeholders, preview
+from app.synth.reply_forms import ReplyForm
+from app.synth.types import Batch, Prompt
+from app.tables.datasets import Dataset
+from app.tables.runs import Run
+
+
+def prompts_of(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> PromptList:
+    """One request of each kind. Raises a 422 when the dataset has nothing for a first batch."""
+    method = METHODS[body.method]
+    batch = _first_batch(session, dataset, body, options)
+    forms = {by: _form_of(session, name) for by, name in _names(body).items()}
+    prompts = asyncio.run(preview(method, batch))
+    return PromptList(prompts=[_view(prompt, forms[prompt.by]) for prompt in prompts])
+
+
+def _first_batch(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> Batch:
+    """The batch that a run of this body would begin with. The run is never added to the session."""
+    run = Run(
+        id="run_preview",
+        dataset_id=dataset.id,
+        method=body.method,
+        options=options.model_dump(mode="json"),
+        seed=body.seed,
+        cursor={},
+        batches_planned=0,
+    )
+    size = METHODS[body.method].batch_size(options)
+    plan = drawing.plan(session, run, dataset, size, random.Random(f"{body.seed}/0"))
+    if plan is None:
+        raise invalid("/dataset_id", "the dataset has nothing left for a batch of this method", "no_material")
+    return drawing.load(session, run, dataset, plan)
+
+
+def _names(body: RunCreate) -> dict[str, str | None]:
+    return {"teacher": body.teacher, "judge": body.judge or body.teacher}
+
+
+def _form_of(session: Session, name: str | None) -> ReplyForm:
+    teacher = config.teachers().get(name or "")
+    return reply_form(session, teacher) if teacher else UNCHECKED
+
+
+def _view(prompt: Prompt, form: ReplyForm) -> PromptView:
+    system, *turns = prompt.messages(form)
+    user = turns.pop()
+    return PromptView(
+        step=prompt.step,
+        asked=prompt.by,
+        template=prompt.template,
+        operation=prompt.operation,
+        system=system["content"],
+        turns=turns,
+        user=user["content"],
+        placeholders=has_placeholders(prompt),
+        reply_form="text" if prompt.schema is None else form,
+        reply_schema=prompt.schema,
+        sampling=SamplingView(
+            temperature=prompt.temperature, top_p=prompt.top_p, max_tokens=prompt.max_tokens, seed=prompt.seed
+        ),
+    )
