@@ -1,10 +1,16 @@
-"""Which tokens a row teaches."""
+"""Which tokens of a row are labelled."""
 
 import json
 
 import pytest
 
-from workers.recipes.chat_dataset import CHAT_TEMPLATE, IGNORED, encode, read_messages, use_chat_template
+from workers.recipes.chat_dataset import (
+    CHAT_TEMPLATE,
+    IGNORED_LABEL,
+    encode_dialogues,
+    read_messages,
+    use_chat_template,
+)
 from workers.recipes.failures import Failure
 from workers.recipes.tiny_model import END, train_tokenizer
 
@@ -13,7 +19,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # As reasoning models do: what stands before </think> is kept in the last turn only.
-FORGETFUL = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last else m.content.split('</think>')[-1] }}")
+HISTORY_STRIPPING = CHATML.replace(
+    "{{ m.content }}", "{{ m.content if loop.last else m.content.split('</think>')[-1] }}"
+)
 
 
 def turns(*contents: str, system: str | None = None) -> list[dict[str, str]]:
@@ -24,22 +32,22 @@ def turns(*contents: str, system: str | None = None) -> list[dict[str, str]]:
 
 @pytest.fixture
 def tokenizer():
-    made = train_tokenizer(["What is the capital of France? Paris.", "프랑스의 수도는 파리입니다."] * 3, 512)
-    use_chat_template(made)
-    return made
+    tokenizer = train_tokenizer(["What is the capital of France? Paris.", "프랑스의 수도는 파리입니다."] * 3, 512)
+    use_chat_template(tokenizer)
+    return tokenizer
 
 
-def taught(row: dict, tokenizer) -> list[str]:
-    """The labelled stretches of a row, as text."""
-    stretches, current = [], []
-    for token, label in zip([*row["input_ids"], 0], [*row["labels"], IGNORED], strict=True):
-        if label != IGNORED:
+def labelled_texts(row: dict, tokenizer) -> list[str]:
+    """Return the labelled spans of a row as text."""
+    texts, current = [], []
+    for token, label in zip([*row["input_ids"], 0], [*row["labels"], IGNORED_LABEL], strict=True):
+        if label != IGNORED_LABEL:
             assert label == token
             current.append(token)
         elif current:
-            stretches.append(tokenizer.decode(current))
+            texts.append(tokenizer.decode(current))
             current = []
-    return stretches
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -49,41 +57,41 @@ def taught(row: dict, tokenizer) -> list[str]:
         (turns("무엇입니까?", " 파리입니다.\n"), CHAT_TEMPLATE, ["파리입니다." + END]),
         (turns("A?", "B.", "C?", "D.", system="Be brief."), CHAT_TEMPLATE, ["B." + END, "D." + END]),
         (turns("A?", "B.", "C?", "D."), CHATML, ["B.<|im_end|>\n", "D.<|im_end|>\n"]),
-        (turns("A?", "hm</think>B.", "C?", "hm</think>D."), FORGETFUL, ["hm</think>D.<|im_end|>\n"]),
+        (turns("A?", "hm</think>B.", "C?", "hm</think>D."), HISTORY_STRIPPING, ["hm</think>D.<|im_end|>\n"]),
         (turns("A?", "B."), CHATML.replace("assistant\n{% e", "assistant\n<think>{% e"), ["B.<|im_end|>\n"]),
     ],
     ids=["english", "korean", "all turns", "own template", "template that rewrites history", "prompt that differs"],
 )
-def test_loss_is_taken_on_the_assistants_turns_only(dialogue, template, expected, tokenizer):
+def test_only_the_assistants_turns_are_labelled(dialogue, template, expected, tokenizer):
     tokenizer.chat_template = template
-    (row,) = encode([dialogue], tokenizer, 512).rows
-    assert taught(row, tokenizer) == expected
+    (row,) = encode_dialogues([dialogue], tokenizer, 512).rows
+    assert labelled_texts(row, tokenizer) == expected
 
 
-def test_whole_dialogue_is_taught_when_asked(tokenizer):
-    (row,) = encode([turns("A?", "B.")], tokenizer, 512, assistant_only=False).rows
+def test_all_tokens_are_labelled_without_assistant_only(tokenizer):
+    (row,) = encode_dialogues([turns("A?", "B.")], tokenizer, 512, assistant_only=False).rows
     assert row["labels"] == row["input_ids"]
 
 
 def test_end_token_spelt_out_in_a_text_stays_text(tokenizer):
-    (row,) = encode([turns(f"Say {END}", f"Here: {END}!")], tokenizer, 512).rows
+    (row,) = encode_dialogues([turns(f"Say {END}", f"Here: {END}!")], tokenizer, 512).rows
     assert row["input_ids"].count(tokenizer.eos_token_id) == 1
-    assert taught(row, tokenizer) == [f"Here: {END}!{END}"]
+    assert labelled_texts(row, tokenizer) == [f"Here: {END}!{END}"]
 
 
 def test_long_rows_are_cut_and_counted_and_dropped_when_no_answer_is_left(tokenizer):
     short, long_answer, long_prompt = turns("A?", "B."), turns("A?", "word " * 200), turns("word " * 200, "B.")
-    encoded = encode([short, long_answer, long_prompt], tokenizer, 64)
+    encoded = encode_dialogues([short, long_answer, long_prompt], tokenizer, 64)
     assert (encoded.truncated, encoded.dropped, len(encoded.rows)) == (2, 1, 2)
     assert [len(row["input_ids"]) <= 64 for row in encoded.rows] == [True, True]
-    assert len(encoded.rows[1]["labels"]) == 64 and encoded.rows[1]["labels"][-1] != IGNORED
+    assert len(encoded.rows[1]["labels"]) == 64 and encoded.rows[1]["labels"][-1] != IGNORED_LABEL
 
 
-def test_row_that_the_template_refuses_is_told(tokenizer):
+def test_row_that_the_template_rejects_is_reported(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
-    with pytest.raises(Failure, match="System role not supported") as told:
-        encode([turns("A?", "B.", system="Be brief.")], tokenizer, 64)
-    assert told.value.kind == "invalid_job"
+    with pytest.raises(Failure, match="System role not supported") as error_info:
+        encode_dialogues([turns("A?", "B.", system="Be brief.")], tokenizer, 64)
+    assert error_info.value.kind == "invalid_job"
 
 
 def test_dialogue_ends_with_its_last_answer_and_other_keys_are_ignored(tmp_path):
@@ -93,7 +101,7 @@ def test_dialogue_ends_with_its_last_answer_and_other_keys_are_ignored(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ("{", "Expecting"),
         ("[]", "no list of messages"),
@@ -103,8 +111,8 @@ def test_dialogue_ends_with_its_last_answer_and_other_keys_are_ignored(tmp_path)
         ('{"messages": [{"role": "assistant", "content": "B."}]}', "cannot come first"),
     ],
 )
-def test_bad_line_is_refused_with_its_place(line, words, tmp_path):
+def test_bad_line_is_rejected_with_its_file_and_line(line, message, tmp_path):
     file = tmp_path / "train.messages.jsonl"
     file.write_text(json.dumps({"messages": turns("A?", "B.")}) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(Failure, match=r"train\.messages\.jsonl, line 2.*" + words):
+    with pytest.raises(Failure, match=r"train\.messages\.jsonl, line 2.*" + message):
         read_messages(file)

@@ -1,4 +1,4 @@
-"""What a job may say, what stands for a null, and how failures are told apart."""
+"""The fields of a job, the defaults of its nulls, and the types of failures."""
 
 import errno
 from types import SimpleNamespace
@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from transformers import LlamaConfig
 
-from workers.recipes.failures import Failure, classify
+from workers.recipes.failures import Failure, classify_error
 from workers.recipes.job import parse_job
-from workers.recipes.training import Metrics, needs_checkpointing
+from workers.recipes.training import MetricsCallback, needs_checkpointing
 
 JOB = {
     "output_dir": "/out",
@@ -27,8 +27,8 @@ def test_short_job_gets_its_defaults_and_keeps_nulls_until_the_base_is_known():
 
 
 def test_given_hyperparameters_are_never_replaced():
-    asked = parse_job({**JOB, "hyperparameters": {"learning_rate": 2e-4, "epochs": 1}}).hyperparameters
-    assert asked.resolved("tiny") == asked
+    hyperparameters = parse_job({**JOB, "hyperparameters": {"learning_rate": 2e-4, "epochs": 1}}).hyperparameters
+    assert hyperparameters.resolved("tiny") == hyperparameters
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_given_hyperparameters_are_never_replaced():
     ],
 )
 def test_bad_job_is_refused_by_the_name_of_its_field(change, field):
-    with pytest.raises(Failure, match=field.replace(".", r"\.")) as told:
+    with pytest.raises(Failure, match=field.replace(".", r"\.")) as error_info:
         parse_job({**JOB, **change})
-    assert told.value.kind == "invalid_job"
+    assert error_info.value.kind == "invalid_job"
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,24 @@ def test_bad_job_is_refused_by_the_name_of_its_field(change, field):
     ],
 )
 def test_library_errors_get_their_kind(error, kind):
-    assert classify(error).kind == kind
+    assert classify_error(error).kind == kind
 
 
 def test_other_errors_stay_unexpected():
-    assert classify(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert classify_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
 @pytest.mark.parametrize("bad", [{"loss": float("nan")}, {"grad_norm": float("inf")}])
 def test_loss_that_is_no_number_stops_the_run(bad):
     logs = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 1e-3, "epoch": 0.1, "num_tokens": 5, **bad}
-    metrics = Metrics(lambda *_, **__: None)
-    with pytest.raises(Failure) as told:
-        metrics.on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs)
-    assert told.value.kind == "diverged" and "step 3" in told.value.message
+    callback = MetricsCallback(lambda *_, **__: None)
+    with pytest.raises(Failure) as error_info:
+        callback.on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs)
+    assert error_info.value.kind == "diverged" and "step 3" in error_info.value.message
 
 
 @pytest.mark.parametrize(("max_length", "free_gb", "needed"), [(512, 64, False), (512, 8, True), (8192, 64, True)])
 def test_checkpointing_is_used_only_where_activations_would_not_fit(max_length, free_gb, needed):
     llama_8b = LlamaConfig(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32)
-    asked = parse_job({**JOB, "hyperparameters": {"max_length": max_length}}).hyperparameters
-    assert needs_checkpointing(llama_8b, asked, free_gb * 2**30) is needed
+    hyperparameters = parse_job({**JOB, "hyperparameters": {"max_length": max_length}}).hyperparameters
+    assert needs_checkpointing(llama_8b, hyperparameters, free_gb * 2**30) is needed

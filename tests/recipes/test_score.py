@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.waiting import PROCESS_SECONDS
-from workers.recipes.chat_dataset import common_prefix, render
+from workers.recipes.chat_dataset import common_prefix_length, render_dialogue
 from workers.recipes.failures import Failure
 from workers.recipes.job import BaseModel
 from workers.recipes.likelihood import Scorer, read_rows
@@ -24,10 +24,10 @@ PAIRS = [
     ("Say yes.", "yes"),
 ]
 ROWS = [
-    (f"r{n}", [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}])
-    for n, (asked, answer) in enumerate(PAIRS * 3)
+    (f"r{n}", [{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+    for n, (question, answer) in enumerate(PAIRS * 3)
 ]
-TALK = [
+DIALOGUE = [
     {"role": "user", "content": "Hello"},
     {"role": "assistant", "content": "Hello to you"},
     {"role": "user", "content": "Bye"},
@@ -41,15 +41,18 @@ def job(tmp_path: Path, max_length: int = 128) -> ScoreJob:
 
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory) -> Scorer:
-    return Scorer(job(tmp_path_factory.mktemp("score")), [*ROWS, ("talk", TALK)], lambda *args, **fields: None)
+    return Scorer(job(tmp_path_factory.mktemp("score")), [*ROWS, ("talk", DIALOGUE)], lambda *args, **fields: None)
 
 
 @torch.no_grad()
-def plain(scorer: Scorer, dialogue: list[dict]) -> tuple[float, float]:
+def reference_scores(scorer: Scorer, dialogue: list[dict]) -> tuple[float, float]:
     """(perplexity, ifd) of one row, without batches, padding or masks."""
     tokenizer, model = scorer.base.tokenizer, scorer.model
-    prompt, whole = render(dialogue[:-1], tokenizer, add_generation_prompt=True), render(dialogue, tokenizer)
-    answer = whole[common_prefix(prompt, whole) :]
+    prompt, whole = (
+        render_dialogue(dialogue[:-1], tokenizer, add_generation_prompt=True),
+        render_dialogue(dialogue, tokenizer),
+    )
+    answer = whole[common_prefix_length(prompt, whole) :]
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
     def loss(ids: list[int]) -> float:
@@ -61,21 +64,21 @@ def plain(scorer: Scorer, dialogue: list[dict]) -> tuple[float, float]:
 
 
 def test_scores_are_those_of_the_plain_definition(scorer):
-    found = {one["id"]: one for one in scorer.scores()}
-    assert len(found) == len(ROWS) + 1
-    for id, dialogue in [*ROWS, ("talk", TALK)]:
-        perplexity, ifd = plain(scorer, dialogue)
-        assert found[id]["perplexity"] == pytest.approx(perplexity, rel=1e-3)
-        assert found[id]["ifd"] == pytest.approx(ifd, rel=1e-3)
-        assert found[id]["tokens"] > 0 and not found[id]["truncated"]
+    scores_by_id = {score["id"]: score for score in scorer.scores()}
+    assert len(scores_by_id) == len(ROWS) + 1
+    for id, dialogue in [*ROWS, ("talk", DIALOGUE)]:
+        perplexity, ifd = reference_scores(scorer, dialogue)
+        assert scores_by_id[id]["perplexity"] == pytest.approx(perplexity, rel=1e-3)
+        assert scores_by_id[id]["ifd"] == pytest.approx(ifd, rel=1e-3)
+        assert scores_by_id[id]["tokens"] > 0 and not scores_by_id[id]["truncated"]
 
 
-def test_the_size_of_a_batch_does_not_show(scorer):
-    many = {one["id"]: one["perplexity"] for one in scorer.scores()}
-    scorer.tokens_at_once, kept = 1, scorer.tokens_at_once
-    one_by_one = {one["id"]: one["perplexity"] for one in scorer.scores()}
-    scorer.tokens_at_once = kept
-    assert many == pytest.approx(one_by_one, rel=1e-3)
+def test_scores_do_not_depend_on_the_size_of_a_batch(scorer):
+    together = {score["id"]: score["perplexity"] for score in scorer.scores()}
+    scorer.max_tokens, max_tokens = 1, scorer.max_tokens
+    separately = {score["id"]: score["perplexity"] for score in scorer.scores()}
+    scorer.max_tokens = max_tokens
+    assert together == pytest.approx(separately, rel=1e-3)
 
 
 class SmallMemory:
@@ -92,24 +95,24 @@ class SmallMemory:
         return self.model(input_ids=input_ids, **more)
 
 
-def test_memory_that_is_not_enough_halves_the_batch(tmp_path):
+def test_insufficient_memory_halves_the_batch(tmp_path):
     scorer = Scorer(job(tmp_path), ROWS, lambda *args, **fields: None)
-    scorer.model, scorer.tokens_at_once = SmallMemory(scorer.model), 10**9
+    scorer.model, scorer.max_tokens = SmallMemory(scorer.model), 10**9
     assert len(list(scorer.scores())) == len(ROWS)
     assert max(scorer.model.sizes) > 4 and min(scorer.model.sizes) <= 4
 
 
-def test_a_row_that_is_cut_says_so_and_one_without_an_answer_left_has_no_score(tmp_path):
+def test_a_truncated_row_is_marked_and_a_row_without_an_answer_has_no_score(tmp_path):
     long = [{"role": "user", "content": "word " * 200}, {"role": "assistant", "content": "yes"}]
     half = [{"role": "user", "content": "Go on"}, {"role": "assistant", "content": "word " * 300}]
     scorer = Scorer(job(tmp_path, 64), [*ROWS, ("long", long), ("half", half)], lambda *args, **fields: None)
-    found = {one["id"]: one for one in scorer.scores()}
-    assert found["long"]["perplexity"] is None and "max_length" in found["long"]["reason"]
-    assert found["half"]["truncated"] and found["half"]["perplexity"] > 0
+    scores_by_id = {score["id"]: score for score in scorer.scores()}
+    assert scores_by_id["long"]["perplexity"] is None and "max_length" in scores_by_id["long"]["reason"]
+    assert scores_by_id["half"]["truncated"] and scores_by_id["half"]["perplexity"] > 0
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"),
+    ("lines", "message"),
     [
         ("", "has no rows"),
         ('{"id": "a"}\n', "line 1"),
@@ -118,32 +121,32 @@ def test_a_row_that_is_cut_says_so_and_one_without_an_answer_left_has_no_score(t
         ('{"id": "a", "messages": [{"role": "assistant", "content": "x"}]}\n', "line 1"),
     ],
 )
-def test_rows_that_cannot_be_read_are_named(tmp_path, lines, words):
+def test_lines_that_cannot_be_read_are_reported(tmp_path, lines, message):
     (tmp_path / "rows.jsonl").write_text(lines)
-    with pytest.raises(Failure, match=words):
+    with pytest.raises(Failure, match=message):
         read_rows(tmp_path / "rows.jsonl")
 
 
 def test_the_recipe_as_a_process(tmp_path):
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"id": id, "messages": said}) + "\n" for id, said in ROWS), "utf-8")
+    rows.write_text("".join(json.dumps({"id": id, "messages": dialogue}) + "\n" for id, dialogue in ROWS), "utf-8")
     (tmp_path / "job.json").write_text(json.dumps({"rows": str(rows), "base_model": {"kind": "tiny"}}))
-    done = run(tmp_path / "job.json")
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, done.stderr
-    scored = [one for event in events if event["event"] == "scores" for one in event["scores"]]
-    assert {one["id"] for one in scored} == {id for id, _ in ROWS}
+    process = run(tmp_path / "job.json")
+    events = [json.loads(line) for line in process.stdout.splitlines()]
+    assert process.returncode == 0, process.stderr
+    scores = [score for event in events if event["event"] == "scores" for score in event["scores"]]
+    assert {score["id"] for score in scores} == {id for id, _ in ROWS}
     assert events[-1]["event"] == "done" and events[-1]["scored"] == len(ROWS)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [({"rows": "relative"}, "absolute path"), ({"rows": "/x", "nope": 1}, "Unknown field 'nope'"), ([], "an object")],
 )
-def test_a_bad_job_is_refused_in_words(tmp_path, content, words):
-    made = content if isinstance(content, list) else {"base_model": {"kind": "tiny"}, **content}
-    (tmp_path / "job.json").write_text(json.dumps(made))
-    with pytest.raises(Failure, match=words):
+def test_a_bad_job_is_rejected_with_a_message(tmp_path, content, message):
+    job = content if isinstance(content, list) else {"base_model": {"kind": "tiny"}, **content}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with pytest.raises(Failure, match=message):
         read_score_job(tmp_path / "job.json")
 
 

@@ -1,4 +1,4 @@
-"""The recipe from outside: a real child process, its lines, its files, its failures."""
+"""The recipe as a real child process: its events, its files, its failures."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.waiting import PROCESS_SECONDS
-from workers.recipes.chat_dataset import encode, read_messages
+from workers.recipes.chat_dataset import encode_dialogues, read_messages
 from workers.recipes.evaluate import evaluate
 from workers.recipes.fine_tune import fine_tune
 from workers.recipes.job import read_job
-from workers.recipes.sft import report
+from workers.recipes.sft import report_failure
 
 
-def named(events: list[dict], name: str) -> list[dict]:
+def events_named(events: list[dict], name: str) -> list[dict]:
     return [event for event in events if event["event"] == name]
 
 
@@ -34,37 +34,37 @@ def finished(tmp_path_factory, make_job, run):
 
 
 def test_validation_loss_falls_on_a_model_made_on_the_spot(finished):
-    before, after = named(finished.events, "evaluation")
+    before, after = events_named(finished.events, "evaluation")
     done = finished.events[-1]
     assert (before["split"], before["when"], after["when"]) == ("validation", "before", "after")
     assert after["loss"] < before["loss"] and after["rows"] == 12
     assert done["event"] == "done" and done["split"] == "validation" and done["train_rows"] == 60
     assert (done["loss_before"], done["loss_after"]) == (before["loss"], after["loss"])
-    (base,) = named(finished.events, "base_model")
+    (base,) = events_named(finished.events, "base_model")
     assert base["made_on_the_spot"] and 1_000_000 < base["weights"] < 5_000_000
     assert "only the train file's text" in base["note"]
 
 
 def test_stages_come_in_order_and_metrics_count_up(finished):
-    assert [stage["stage"] for stage in named(finished.events, "stage")] == [
+    assert [stage["stage"] for stage in events_named(finished.events, "stage")] == [
         "load", "base_model", "evaluate_before", "train", "evaluate_after", "save",
     ]  # fmt: skip
-    metrics = named(finished.events, "metrics")
+    metrics = events_named(finished.events, "metrics")
     steps, tokens = [row["step"] for row in metrics], [row["tokens"] for row in metrics]
     assert 10 <= len(metrics) <= 50 and steps == sorted(set(steps)) and tokens == sorted(set(tokens))
     assert metrics[-1]["tokens"] == finished.events[-1]["tokens"]
-    progress = named(finished.events, "progress")
+    progress = events_named(finished.events, "progress")
     assert progress[-1]["step"] == progress[-1]["total_steps"] and progress[-1]["loss"] < progress[0]["loss"]
 
 
-def test_every_artifact_is_told_with_its_digest_and_names_no_path_of_this_machine(finished):
-    told = {event["name"]: event for event in named(finished.events, "artifact")}
-    kept = {path.relative_to(finished.artifacts).as_posix(): path for path in finished.artifacts.rglob("*.*")}
-    assert set(told) == set(kept)
-    assert {"adapter_model.safetensors", "base/model.safetensors", "README.md", "metrics.jsonl"} <= set(told)
-    for name, path in kept.items():
+def test_every_artifact_is_reported_with_its_digest_and_contains_no_path_of_this_machine(finished):
+    entries = {event["name"]: event for event in events_named(finished.events, "artifact")}
+    files = {path.relative_to(finished.artifacts).as_posix(): path for path in finished.artifacts.rglob("*.*")}
+    assert set(entries) == set(files)
+    assert {"adapter_model.safetensors", "base/model.safetensors", "README.md", "metrics.jsonl"} <= set(entries)
+    for name, path in files.items():
         content = path.read_bytes()
-        assert told[name]["sha256"] == hashlib.sha256(content).hexdigest() and told[name]["bytes"] == len(content)
+        assert entries[name]["sha256"] == hashlib.sha256(content).hexdigest() and entries[name]["bytes"] == len(content)
         assert str(finished.artifacts.parent).encode() not in content
     config = json.loads((finished.artifacts / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "base" and config["target_modules"] == sorted(config["target_modules"])
@@ -79,14 +79,14 @@ def test_adapter_on_its_saved_base_gives_the_same_loss_again(finished):
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), finished.artifacts)
     tokenizer = AutoTokenizer.from_pretrained(finished.artifacts)
     dialogues = read_messages(Path(finished.job["files"]["validation"]))
-    again = evaluate(model, tokenizer.pad_token_id, encode(dialogues, tokenizer, max_length=128).rows)
+    again = evaluate(model, tokenizer.pad_token_id, encode_dialogues(dialogues, tokenizer, max_length=128).rows)
     assert again.loss == pytest.approx(finished.events[-1]["loss_after"], abs=1e-3)
 
 
 def test_same_job_gives_the_same_adapter(finished, tmp_path, make_job, run):
     again = run(make_job(tmp_path))
     digests = [
-        {e["name"]: e["sha256"] for e in named(result.events, "artifact") if e["name"] != "metrics.jsonl"}
+        {e["name"]: e["sha256"] for e in events_named(result.events, "artifact") if e["name"] != "metrics.jsonl"}
         for result in (finished, again)
     ]
     assert digests[0] == digests[1]
@@ -97,9 +97,9 @@ def test_local_path_model_with_packing_and_no_held_out_rows(finished, tmp_path, 
     job = make_job(tmp_path, validation=0, base_model={"kind": "path", "path": folder}, packing=True, max_steps=3)
     result = run(job)
     assert result.status == 0, result.errors
-    (base,) = named(result.events, "base_model")
+    (base,) = events_named(result.events, "base_model")
     assert (base["name"], base["made_on_the_spot"]) == ("base", False)
-    assert not named(result.events, "evaluation") and result.events[-1]["split"] == "train"
+    assert not events_named(result.events, "evaluation") and result.events[-1]["split"] == "train"
     assert result.events[-1]["steps"] == 3 and not (result.artifacts / "base").exists()
     assert folder not in (result.artifacts / "adapter_config.json").read_text()
 
@@ -136,20 +136,20 @@ def fail(job: dict, file: Path) -> tuple[int, dict]:
     try:
         fine_tune(read_job(file), lambda event, **fields: events.append({"event": event, **fields}))
     except Exception as error:
-        return report(error, lambda event, **fields: events.append({"event": event, **fields})), events[-1]
+        return report_failure(error, lambda event, **fields: events.append({"event": event, **fields})), events[-1]
     raise AssertionError("the job did not fail")
 
 
 def test_sigterm_ends_it_at_once_and_leaves_no_artifacts(tmp_path, make_job, start):
     # So many steps that it would train for minutes: only the signal can end it now.
     job = make_job(tmp_path, train=8, validation=0, max_steps=5000)
-    child = start(job)
-    for line in child.stdout:
+    process = start(job)
+    for line in process.stdout:
         if json.loads(line)["event"] == "progress":
             break
-    child.send_signal(signal.SIGTERM)
-    rest, _ = child.communicate(timeout=PROCESS_SECONDS)
-    assert child.returncode == -signal.SIGTERM
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=PROCESS_SECONDS)
+    assert process.returncode == -signal.SIGTERM
     assert "done" not in [json.loads(line)["event"] for line in rest.splitlines()]
     assert not (Path(job["output_dir"]) / "artifacts").exists()
 

@@ -1,4 +1,4 @@
-"""What a fine-tune leaves behind, and how it becomes visible: all of it at once, by one rename."""
+"""The files of a fine-tune. They become visible together, by one rename."""
 
 import hashlib
 import json
@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from workers.recipes.base_model import Base
+from workers.recipes.base_model import LoadedBase
 from workers.recipes.events import Emit
-from workers.recipes.training import Trained
+from workers.recipes.training import TrainingResult
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
 @contextmanager
-def open_work(output_dir: Path) -> Iterator[Path]:
-    """An empty hidden folder beside the artifacts, gone at the end; a killed attempt's leavings go at the start."""
+def open_work_folder(output_dir: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside the artifacts, and delete it at the end.
+
+    Files that a killed attempt left in it are deleted first.
+    """
     work = output_dir / ".work"
     shutil.rmtree(work, ignore_errors=True)
     (work / "artifacts").mkdir(parents=True)
@@ -28,48 +31,67 @@ def open_work(output_dir: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def save_base(base: Base, folder: Path) -> None:
-    """Keep a base made on the spot, or its adapter could never be used. Called before the adapter is put on."""
+def save_base_model(base: LoadedBase, folder: Path) -> None:
+    """Save a base model that this fine-tune made, since its adapter could not be used without it.
+
+    Call it before training: afterwards the model contains the adapter.
+    """
     base.model.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
 
 
-def save(base: Base, trained: Trained, events: list[dict], card: str, folder: Path) -> None:
-    """Adapter, tokenizer with its chat template, metrics and model card."""
-    config = trained.model.peft_config["default"]
-    config.base_model_name_or_path = base.name  # peft puts the path of this machine there
+def save_artifacts(base: LoadedBase, training: TrainingResult, events: list[dict], card: str, folder: Path) -> None:
+    """Save the adapter, the tokenizer with its chat template, the metrics and the model card.
+
+    Args:
+        base: The base model.
+        training: The result of the training.
+        events: The rows of metrics.jsonl.
+        card: The model card in Markdown.
+        folder: An existing folder.
+    """
+    config = training.model.peft_config["default"]
+    # PEFT puts the path of this machine there, which means nothing elsewhere.
+    config.base_model_name_or_path = base.name
     config.revision = base.revision
-    config.target_modules = sorted(config.target_modules)  # a set: its order would change from run to run
-    # "auto" would ask the hub whether the vocabulary was resized; it never is here
-    trained.model.save_pretrained(folder, save_embedding_layers=False)
+    # PEFT keeps a set, whose order would differ from run to run and change the digest.
+    config.target_modules = sorted(config.target_modules)
+    # The default, "auto", would ask the hub whether the vocabulary was resized. It never is here.
+    training.model.save_pretrained(folder, save_embedding_layers=False)
     base.tokenizer.save_pretrained(folder)
     lines = [json.dumps(event, ensure_ascii=False) + "\n" for event in events]
     (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def publish(work: Path, output_dir: Path, emit: Emit) -> None:
-    """Rename the finished folder to `output_dir/artifacts`, in place of an earlier one, and tell every file."""
-    made = work / "artifacts"
-    files = sorted(path for path in made.rglob("*") if path.is_file())
+def publish_artifacts(work: Path, output_dir: Path, emit: Emit) -> None:
+    """Rename the finished folder to `output_dir/artifacts`, and emit an artifact event for each file.
+
+    An earlier folder of that name is replaced.
+    """
+    finished = work / "artifacts"
+    files = sorted(path for path in finished.rglob("*") if path.is_file())
     for path in files:
-        path.chmod(0o644)  # safetensors writes 0600, and another account may serve them
-    told = [
-        {"name": path.relative_to(made).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
+        # safetensors writes 0600, but the API that serves the files may run under another account.
+        path.chmod(0o644)
+    entries = [
+        {"name": path.relative_to(finished).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in files
     ]
     final = output_dir / "artifacts"
     if final.exists():
         os.replace(final, work / "earlier")
-    os.replace(made, final)
-    for file in told:
+    os.replace(finished, final)
+    for file in entries:
         emit("artifact", **file)
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that shape a result."""
     return {library: version(library) for library in LIBRARIES}

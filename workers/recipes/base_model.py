@@ -13,79 +13,101 @@ from workers.recipes.job import BaseModel
 
 
 @dataclass(frozen=True)
-class Base:
-    """name: what to publish. weights: their number, without an adapter. note: where it comes from, in words."""
+class LoadedBase:
+    """A base model in memory, with its tokenizer.
+
+    `name` is the name to publish, `parameter_count` excludes any adapter, and `note` says where the model comes from.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
-    weights: int
+    parameter_count: int
     revision: str | None
     made_on_the_spot: bool
     note: str
 
 
-def load_base(wanted: BaseModel, packing: bool) -> Base:
-    """The model and tokenizer at a path or a name on the hub, on `device()` in `precision()`.
+def load_base_model(spec: BaseModel, packing: bool) -> LoadedBase:
+    """Load the model and the tokenizer from a folder or the hub.
 
-    Never runs code that comes with a model, never unpickles weights. Raises Failure("base_model_not_found").
+    It never runs code that comes with a model, and never unpickles weights.
+
+    Args:
+        spec: The base model of the job.
+        packing: Whether several rows share a block in training.
+
+    Raises:
+        Failure: base_model_not_found, or what `classify` makes of the error.
     """
-    if wanted.path and not (wanted.path / "config.json").is_file():
+    if spec.path and not (spec.path / "config.json").is_file():
         raise Failure(
             "base_model_not_found",
-            f"There is no model in the configured folder {wanted.shown!r} (no config.json). Correct its path.",
+            f"There is no model in the configured folder {spec.shown!r} (no config.json). Correct its path.",
         )
-    source = str(wanted.path or wanted.name)
-    safe = {"revision": wanted.revision or "main", "trust_remote_code": False}
+    source = str(spec.path or spec.name)
+    options = {"revision": spec.revision or "main", "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(
-            source, **safe, use_safetensors=True, dtype=precision(), attn_implementation=attention(packing)
+            source,
+            **options,
+            use_safetensors=True,
+            dtype=choose_precision(),
+            attn_implementation=choose_attention(packing),
         )
     except (OSError, ValueError) as error:
         raise classify(error) or Failure(
             "base_model_not_found",
-            f"The base model {wanted.shown!r} cannot be loaded: {_first_line(error, wanted.path)}",
+            f"The base model {spec.shown!r} cannot be loaded: {_first_line(error, spec.path)}",
         ) from error
     if tokenizer.eos_token is None:
-        raise Failure("base_model_not_found", f"The tokenizer of {wanted.shown!r} has no end token.")
+        raise Failure("base_model_not_found", f"The tokenizer of {spec.shown!r} has no end token.")
     if tokenizer.pad_token is None:
         # Padding is masked in attention and loss, so the end token can stand in without being unlearned.
         tokenizer.pad_token = tokenizer.eos_token
-    note = "read from a folder on this machine" if wanted.path else f"revision {wanted.revision or 'main'} of the hub"
-    return Base(model.to(device()), tokenizer, wanted.shown, model.num_parameters(), wanted.revision, False, note)
+    note = "read from a folder on this machine" if spec.path else f"revision {spec.revision or 'main'} of the hub"
+    return LoadedBase(
+        model.to(choose_device()), tokenizer, spec.shown, model.num_parameters(), spec.revision, False, note
+    )
 
 
-def device() -> torch.device:
+def choose_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def precision() -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float32 (emulated bfloat16 is slower than float32)."""
+def choose_precision() -> torch.dtype:
+    """Return bfloat16 if the hardware multiplies in it, else float32."""
+    # Emulated bfloat16 is slower than float32.
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
-def attention(packing: bool) -> str | None:
-    """Variable-length attention for packed rows on a GPU that has it; None leaves the choice to transformers.
+def choose_attention(packing: bool) -> str | None:
+    """Return variable-length attention for packed rows on a GPU that has it, else None for the library's default.
 
-    Without it packed rows are still kept apart, by a mask over the whole block.
+    Without it a mask over the whole block separates packed rows.
     """
     return "flash_attention_2" if packing and torch.cuda.is_available() and is_flash_attn_2_available() else None
 
 
-def use_threads(most: int | None = None) -> None:
-    """As many threads as this process may use cores: a container's quota counts, not the machine's size."""
+def set_thread_count(max_threads: int | None = None) -> None:
+    """Set the number of torch's threads to the number of cores that this process may use, at most `max_threads`.
+
+    OMP_NUM_THREADS comes first, then a container's quota, then the CPU affinity.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
+    # A container sees all cores of its machine. Threads beyond its quota would only wait for each other.
     if quota.is_file():
         share, period = quota.read_text().split()
         cores = cores if share == "max" else max(1, min(cores, int(share) // int(period)))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = int(asked) if asked.isdigit() and int(asked) else cores
-    torch.set_num_threads(min(cores, most or cores))
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    cores = int(configured) if configured.isdigit() and int(configured) else cores
+    torch.set_num_threads(min(cores, max_threads or cores))
 
 
 def _first_line(error: Exception, path: Path | None) -> str:

@@ -1,9 +1,8 @@
-"""From messages (JSON lines) to tokens and labels.
+"""Turns dialogues (JSON lines) into tokens and labels.
 
-The rows are handed to TRL already tokenised, with labels, which it takes as they are (SFTTrainer, "pre-tokenized
-datasets"). Doing it here rather than through TRL's prompt-completion or `assistant_only_loss` paths gives three
-things they do not: every assistant turn is trained on, whatever the chat template, without `{% generation %}`
-markers; a control token spelt out in somebody's text stays text; and the rows that were cut are counted.
+TRL accepts rows that are tokenised and labelled already (SFTTrainer, "pre-tokenized datasets"). This module tokenises
+and labels them itself for three reasons. Every assistant turn is trained on, whatever the chat template, without
+`{% generation %}` markers. A control token that is spelt out in a text stays text. And truncated rows are counted.
 """
 
 import json
@@ -19,11 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from workers.recipes.failures import Failure
 
 ROLES = ("system", "user", "assistant")
-IGNORED = -100
-CHUNK = 1000  # rows held as Python lists at a time; as Arrow columns they take a tenth of the memory
+IGNORED_LABEL = -100
+# Rows are held as Python lists only for a chunk: as Arrow columns they take a tenth of the memory.
+CHUNK_ROWS = 1000
 
-# For a tokenizer without a chat template. Words rather than new tokens, since LoRA leaves the embeddings alone.
-# Contents are trimmed and start after a line break, so that no token reaches across the edge of a turn.
+# For a tokenizer without a chat template. Roles are plain words, not new tokens, since LoRA trains no embeddings.
+# Contents are trimmed and start after a line break, so that no token spans the edge of a turn.
 CHAT_TEMPLATE = """\
 {%- if bos_token %}{{ bos_token }}{% endif %}
 {%- for message in messages %}
@@ -33,16 +33,17 @@ CHAT_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '\\n\\nAssistant:\\n' }}{% endif %}"""
 
-Messages = list[dict[str, str]]
+Dialogue = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Rows ready to train on.
+class EncodedRows:
+    """Rows that are ready to train on.
 
-    rows: a dataset with `input_ids` and `labels` (int32 lists of one length; -100 where no loss is taken).
-    truncated: rows longer than max_length, the dropped ones among them.
-    dropped: rows left out because the cut left nothing to learn from.
+    Attributes:
+        rows: `input_ids` and `labels`, int32 lists of the same length; the label is -100 where no loss is taken.
+        truncated: The number of rows longer than max_length, including the dropped rows.
+        dropped: The number of rows without a labelled token after truncation.
     """
 
     rows: Dataset
@@ -50,11 +51,11 @@ class Encoded:
     dropped: int
 
 
-def read_messages(path: Path) -> list[Messages]:
-    """The dialogues in a JSON-lines file, in order; keys other than `messages` are ignored.
+def read_messages(path: Path) -> list[Dialogue]:
+    """Read the dialogues of a JSON-lines file, in order. Keys other than `messages` are ignored.
 
-    A dialogue ends with its last assistant turn: what follows it teaches nothing.
-    Raises Failure("invalid_job") naming the file and the line.
+    Raises:
+        Failure: invalid_job, with the file and the line.
     """
     dialogues = []
     with path.open(encoding="utf-8") as lines:
@@ -67,7 +68,12 @@ def read_messages(path: Path) -> list[Messages]:
     return dialogues
 
 
-def parse_dialogue(row: object) -> Messages:
+def parse_dialogue(row: object) -> Dialogue:
+    """Return the dialogue of a decoded row, up to its last assistant turn.
+
+    Raises:
+        ValueError: The row has no valid list of messages, or none to learn from.
+    """
     messages = row.get("messages") if isinstance(row, dict) else None
     if not isinstance(messages, list):
         raise ValueError("no list of messages")
@@ -76,84 +82,99 @@ def parse_dialogue(row: object) -> Messages:
             raise ValueError(f"a message's role must be one of {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str):
             raise ValueError("a message's content must be text")
-    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-    if not answers:
+    assistant_indexes = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    if not assistant_indexes:
         raise ValueError("no assistant message to learn from")
-    if answers[0] == 0:
+    if assistant_indexes[0] == 0:
         raise ValueError("an assistant message cannot come first")
-    return [{"role": m["role"], "content": m["content"]} for m in messages[: answers[-1] + 1]]
+    # Later turns carry no label, so they would only cost time.
+    return [{"role": m["role"], "content": m["content"]} for m in messages[: assistant_indexes[-1] + 1]]
 
 
 def use_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Give the tokenizer our chat template if it has none of its own; whether it needed one."""
+    """Set CHAT_TEMPLATE if the tokenizer has no chat template of its own. Return whether it had none."""
     if tokenizer.chat_template:
         return False
     tokenizer.chat_template = CHAT_TEMPLATE
     return True
 
 
-def encode(
-    dialogues: Sequence[Messages], tokenizer: PreTrainedTokenizerBase, max_length: int, assistant_only: bool = True
-) -> Encoded:
-    """Tokenise dialogues, label them and cut them after `max_length` tokens.
+def encode_dialogues(
+    dialogues: Sequence[Dialogue], tokenizer: PreTrainedTokenizerBase, max_length: int, assistant_only: bool = True
+) -> EncodedRows:
+    """Tokenise dialogues, label them and truncate them after `max_length` tokens.
 
-    Raises Failure("invalid_job") if the tokenizer's chat template refuses a dialogue (a system turn, say).
+    Args:
+        dialogues: The dialogues, each ending with an assistant turn.
+        tokenizer: A tokenizer with a chat template.
+        max_length: The most tokens of a row.
+        assistant_only: Whether only the assistant's turns are labelled, or all tokens.
+
+    Raises:
+        Failure: invalid_job, if the chat template rejects a dialogue (for a system turn, say).
     """
     truncated = dropped = 0
     chunks = []
-    for start in range(0, len(dialogues), CHUNK):
+    for start in range(0, len(dialogues), CHUNK_ROWS):
         rows = {"input_ids": [], "labels": []}
-        for dialogue in dialogues[start : start + CHUNK]:
-            input_ids, labels = _encode(dialogue, tokenizer, assistant_only)
+        for dialogue in dialogues[start : start + CHUNK_ROWS]:
+            input_ids, labels = _encode_dialogue(dialogue, tokenizer, assistant_only)
             truncated += len(input_ids) > max_length
             # The first token is never predicted, so a label there teaches nothing.
-            if all(label == IGNORED for label in labels[1:max_length]):
+            if all(label == IGNORED_LABEL for label in labels[1:max_length]):
                 dropped += 1
                 continue
             rows["input_ids"].append(input_ids[:max_length])
             rows["labels"].append(labels[:max_length])
-        chunks.append(_dataset(rows))
-    return Encoded(concatenate_datasets(chunks or [_dataset({"input_ids": [], "labels": []})]), truncated, dropped)
+        chunks.append(_to_dataset(rows))
+    return EncodedRows(
+        concatenate_datasets(chunks or [_to_dataset({"input_ids": [], "labels": []})]), truncated, dropped
+    )
 
 
-def _dataset(rows: dict[str, list]) -> Dataset:
+def _to_dataset(rows: dict[str, list]) -> Dataset:
     return Dataset.from_dict(rows, features=Features({key: List(Value("int32")) for key in rows}))
 
 
-def _encode(
-    dialogue: Messages, tokenizer: PreTrainedTokenizerBase, assistant_only: bool
+def _encode_dialogue(
+    dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase, assistant_only: bool
 ) -> tuple[list[int], list[int]]:
     try:
-        input_ids = render(dialogue, tokenizer)
+        input_ids = render_dialogue(dialogue, tokenizer)
         if not assistant_only:
             return input_ids, list(input_ids)
-        labels = [IGNORED] * len(input_ids)
-        for start, end in _answers(dialogue, input_ids, tokenizer):
+        labels = [IGNORED_LABEL] * len(input_ids)
+        for start, end in _assistant_spans(dialogue, input_ids, tokenizer):
             labels[start:end] = input_ids[start:end]
     except (TemplateError, ValueError) as error:
-        raise Failure("invalid_job", f"The base model's chat template refuses a row: {error}.") from error
+        raise Failure("invalid_job", f"The base model's chat template rejects a row: {error}.") from error
     return input_ids, labels
 
 
-def _answers(dialogue: Messages, input_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, int]]:
-    """Where the assistant's turns stand in the whole dialogue's tokens, each with its end-of-turn token.
+def _assistant_spans(
+    dialogue: Dialogue, input_ids: list[int], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the assistant's turns in the tokens of the dialogue, each with its end-of-turn token.
 
-    A turn starts where its prompt, as the model will see it at inference, ends. Some templates render an earlier
-    turn differently once others follow (they strip its reasoning, say); such a turn is left out, the last one never.
+    A turn starts where its prompt ends, as the model sees the prompt at inference. Some templates render a turn
+    differently once others follow (they strip its reasoning, say). Such a turn is skipped; the last turn never is.
     """
-    for place, message in enumerate(dialogue):
+    for index, message in enumerate(dialogue):
         if message["role"] != "assistant":
             continue
-        prompt = render(dialogue[:place], tokenizer, add_generation_prompt=True)
-        if place == len(dialogue) - 1:
-            yield common_prefix(prompt, input_ids), len(input_ids)
+        prompt = render_dialogue(dialogue[:index], tokenizer, add_generation_prompt=True)
+        if index == len(dialogue) - 1:
+            yield common_prefix_length(prompt, input_ids), len(input_ids)
             return
-        answered = render(dialogue[: place + 1], tokenizer)
-        if input_ids[: len(answered)] == answered and answered[: len(prompt)] == prompt:
-            yield len(prompt), len(answered)
+        turn_end_ids = render_dialogue(dialogue[: index + 1], tokenizer)
+        if input_ids[: len(turn_end_ids)] == turn_end_ids and turn_end_ids[: len(prompt)] == prompt:
+            yield len(prompt), len(turn_end_ids)
 
 
-def render(dialogue: Messages, tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False) -> list[int]:
+def render_dialogue(
+    dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase, add_generation_prompt: bool = False
+) -> list[int]:
+    """Return the tokens of a dialogue in the tokenizer's chat template."""
     return tokenizer.apply_chat_template(
         dialogue,
         add_generation_prompt=add_generation_prompt,
@@ -164,5 +185,6 @@ def render(dialogue: Messages, tokenizer: PreTrainedTokenizerBase, add_generatio
     )
 
 
-def common_prefix(first: list[int], second: list[int]) -> int:
+def common_prefix_length(first: list[int], second: list[int]) -> int:
+    """Return the number of tokens that both lists begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))

@@ -1,8 +1,8 @@
-"""The recipe's voice: one JSON object a line on stdout, and nothing else there.
+"""The events of a recipe: one JSON object a line on stdout, and nothing else there.
 
 stage       stage (load, base_model, evaluate_before, train, evaluate_after, save), message;
-            the stage train also tells the hyperparameters with every null filled in
-progress    stage base_model, step, total_steps, loss: the tiny model learning to read
+            the stage train also has the hyperparameters, with a value for every null
+progress    stage base_model, step, total_steps, loss: the pre-training of the tiny model
 base_model  name, weights (a number), made_on_the_spot, note
 metrics     step, total_steps, epoch, loss, learning_rate, grad_norm, tokens (not padding, so far)
 evaluation  split (validation, test), when (before, after), loss (nats per token), perplexity, rows
@@ -20,20 +20,18 @@ from typing import TextIO
 Emit = Callable[..., None]
 
 
-def take_stdout() -> TextIO:
-    """Keep the real stdout for events and send everything else written to it to stderr.
-
-    Done on the file descriptor, because compiled libraries print without asking Python.
-    """
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+def reserve_stdout() -> TextIO:
+    """Return the real stdout for events, and send everything else that is written to it to stderr."""
+    # The redirection is on the file descriptor, since compiled libraries print without Python's sys.stdout.
+    event_stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    return own
+    return event_stream
 
 
-def emitter(stream: TextIO) -> Emit:
-    """A function `emit(event, **fields)` that writes one line to `stream` and flushes it.
+def make_emitter(stream: TextIO) -> Emit:
+    """Return a function `emit(event, **fields)` that writes one line to `stream` and flushes it.
 
-    Raises ValueError for a number JSON does not have (nan, inf): a reader must never meet one.
+    The function raises ValueError for nan and inf, which JSON does not have, so that no reader fails on them.
     """
 
     def emit(event: str, **fields) -> None:

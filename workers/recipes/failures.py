@@ -1,4 +1,4 @@
-"""What can go wrong with a fine-tune, in words for the person who asked for it."""
+"""The failures of a fine-tune that its owner can mend, with messages for that person."""
 
 import errno
 
@@ -14,10 +14,11 @@ STORAGE_SIGNS = ("no space left on device", "disk quota exceeded", "file too lar
 
 
 class Failure(Exception):
-    """A fine-tune that cannot go on for a known reason.
+    """A fine-tune cannot go on, and the reason is known.
 
-    kind: invalid_job, empty_train, base_model_not_found, not_enough_memory, storage_full or diverged.
-    message: what was wrong and what to do, without secrets and without paths of this machine.
+    Attributes:
+        kind: invalid_job, empty_train, base_model_not_found, not_enough_memory, storage_full or diverged.
+        message: What was wrong and what to do, without secrets and without paths of this machine.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -26,23 +27,22 @@ class Failure(Exception):
         self.message = message
 
 
-def classify(error: BaseException) -> Failure | None:
-    """The known failure behind a library's exception, or None.
-
-    Libraries wrap one another's errors (safetensors puts the operating system's text into an error class of its
-    own, torch reports memory as a RuntimeError), so the text counts as much as the class.
-    """
+def classify_error(error: BaseException) -> Failure | None:
+    """Return the failure behind an exception of a library, or None if it is an unexpected one."""
     if isinstance(error, Failure):
         return error
+    # Libraries wrap errors in classes of their own (torch reports memory as a RuntimeError, safetensors copies the
+    # text of the operating system), so the text counts as much as the class.
     text = str(error).lower()
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-        s in text for s in STORAGE_SIGNS
+        sign in text for sign in STORAGE_SIGNS
     ):
         return Failure(
             "storage_full",
-            "The disk ran full while writing the artifacts, or a limit on files was met. Make room and start again.",
+            "The disk became full while the artifacts were written, or a limit on files was reached. "
+            "Free space and start again.",
         )
-    if isinstance(error, MemoryError) or any(s in text for s in MEMORY_SIGNS):
+    if isinstance(error, MemoryError) or any(sign in text for sign in MEMORY_SIGNS):
         return Failure(
             "not_enough_memory",
             "The model and one batch do not fit into memory. "

@@ -1,4 +1,4 @@
-"""The way of one fine-tune, from top to bottom."""
+"""One fine-tune from its job to its artifacts."""
 
 import time
 from dataclasses import asdict, replace
@@ -8,60 +8,68 @@ import datasets
 from transformers.utils import logging as transformers_logging
 
 from workers.recipes import tiny_model
-from workers.recipes.artifacts import open_work, publish, save, save_base
-from workers.recipes.base_model import Base, load_base, use_threads
-from workers.recipes.chat_dataset import Encoded, Messages, encode, read_messages, use_chat_template
+from workers.recipes.artifacts import open_work_folder, publish_artifacts, save_artifacts, save_base_model
+from workers.recipes.base_model import LoadedBase, load_base_model, set_thread_count
+from workers.recipes.chat_dataset import Dialogue, EncodedRows, encode_dialogues, read_messages, use_chat_template
 from workers.recipes.evaluate import Evaluation, evaluate
 from workers.recipes.events import Emit
 from workers.recipes.failures import Failure
 from workers.recipes.job import SPLITS, Hyperparameters, Job
 from workers.recipes.model_card import model_card
 from workers.recipes.score_job import ScoreJob
-from workers.recipes.training import Trained, train
+from workers.recipes.training import TrainingResult, train
 
-TRAIN_ROWS_MEASURED = 200  # where nothing is held out
+# Without held-out rows the loss is measured on the first train rows; more of them would only take longer.
+MAX_TRAIN_ROWS_EVALUATED = 200
 
-Losses = dict[str, Evaluation]  # by split
+# Evaluations by split.
+Losses = dict[str, Evaluation]
 
 
 def fine_tune(job: Job, emit: Emit) -> None:
-    """Base model, loss before, training, loss after, artifacts; everything is told through `emit`.
+    """Fine-tune a model and report each step through `emit`.
 
-    Raises Failure for what the person asking can mend.
+    Raises:
+        Failure: The job, its files or the machine do not allow the fine-tune.
     """
     datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()
-    with open_work(job.output_dir) as work:
-        walk(job, work, emit)
+    with open_work_folder(job.output_dir) as work:
+        run_fine_tune(job, work, emit)
 
 
-def walk(job: Job, work: Path, emit: Emit) -> None:
+def run_fine_tune(job: Job, work: Path, emit: Emit) -> None:
+    """Load, evaluate, train, evaluate again and save. `work` is an empty folder on the disk of the output folder."""
     started = time.monotonic()
-    asked = job.hyperparameters.resolved(job.base_model.kind)
-    dialogues = load(job, emit)
-    base = open_base(job, asked, dialogues["train"], emit)
+    hyperparameters = job.hyperparameters.resolved(job.base_model.kind)
+    dialogues = load_dialogues(job, emit)
+    base = prepare_base_model(job, hyperparameters, dialogues["train"], emit)
     if base.made_on_the_spot:
-        save_base(base, work / "artifacts" / "base")
-    asked = within_reach(asked, base)
-    encoded = encode_splits(dialogues, base, asked)
-    measured = measured_splits(encoded)
+        save_base_model(base, work / "artifacts" / "base")
+    hyperparameters = clamp_max_length(hyperparameters, base)
+    encoded = encode_splits(dialogues, base, hyperparameters)
+    evaluation_splits = choose_evaluation_splits(encoded)
 
-    before = evaluate_splits("before", base.model, base, measured, emit)
-    tell_training(job.hyperparameters, asked, encoded["train"], emit)
-    trained = train(base, encoded["train"].rows, asked, job.seed, work / "trainer", emit)
-    after = evaluate_splits("after", trained.model, base, measured, emit)
+    before = evaluate_splits("before", base.model, base, evaluation_splits, emit)
+    log_training(job.hyperparameters, hyperparameters, encoded["train"], emit)
+    training = train(base, encoded["train"].rows, hyperparameters, job.seed, work / "trainer", emit)
+    after = evaluate_splits("after", training.model, base, evaluation_splits, emit)
 
     emit("stage", stage="save", message="Saving the adapter and its model card.")
-    losses = {split: (before[split], after[split]) for split in measured}
+    losses = {split: (before[split], after[split]) for split in evaluation_splits}
     files = {split: (job.files[split], len(rows)) for split, rows in dialogues.items() if rows}
-    card = model_card(base, files, asked, job.seed, losses, job.simulated)
-    save(base, trained, history(trained, before, after), card, work / "artifacts")
-    publish(work, job.output_dir, emit)
-    tell_end(encoded, trained, losses, time.monotonic() - started, emit)
+    card = model_card(base, files, hyperparameters, job.seed, losses, job.simulated)
+    save_artifacts(base, training, metrics_rows(training, before, after), card, work / "artifacts")
+    publish_artifacts(work, job.output_dir, emit)
+    log_done(encoded, training, losses, time.monotonic() - started, emit)
 
 
-def load(job: Job, emit: Emit) -> dict[str, list[Messages]]:
-    """The dialogues of every split; a split that is missing or empty has none. Raises Failure("empty_train")."""
+def load_dialogues(job: Job, emit: Emit) -> dict[str, list[Dialogue]]:
+    """Return the dialogues by split. A split without a file has none.
+
+    Raises:
+        Failure: invalid_job without a train file, empty_train without a row in it.
+    """
     emit("stage", stage="load", message="Reading the snapshot's files.")
     if not job.files["train"].is_file():
         raise Failure("invalid_job", f"The train file {job.files['train'].name!r} does not exist.")
@@ -74,92 +82,123 @@ def load(job: Job, emit: Emit) -> dict[str, list[Messages]]:
     return dialogues
 
 
-def open_base(job: Job | ScoreJob, asked: Hyperparameters, dialogues: list[Messages], emit: Emit) -> Base:
-    """Make or load the base model, give it a chat template if it has none, and tell what it is."""
+def prepare_base_model(
+    job: Job | ScoreJob, hyperparameters: Hyperparameters, dialogues: list[Dialogue], emit: Emit
+) -> LoadedBase:
+    """Make or load the base model, give it a chat template if it has none, and emit the event base_model."""
     tiny = job.base_model.kind == "tiny"
-    use_threads(most=4 if tiny else None)  # on matrices this small more only get in each other's way
+    # The tiny model's matrices are so small that more threads would only wait for each other.
+    set_thread_count(max_threads=4 if tiny else None)
     if tiny:
-        emit("stage", stage="base_model", message="No base model is configured: making a small one from the data.")
-        model, tokenizer = tiny_model.make_tiny(dialogues, job.seed, asked.max_length, emit)
-        base = Base(model, tokenizer, "base", model.num_parameters(), None, True, tiny_model.NOTE)
+        emit("stage", stage="base_model", message="No base model is configured, so a small one is made from the data.")
+        model, tokenizer = tiny_model.make_tiny(dialogues, job.seed, hyperparameters.max_length, emit)
+        base = LoadedBase(model, tokenizer, "base", model.num_parameters(), None, True, tiny_model.NOTE)
     else:
         emit("stage", stage="base_model", message=f"Loading the base model {job.base_model.shown}.")
-        base = load_base(job.base_model, asked.packing)
+        base = load_base_model(job.base_model, hyperparameters.packing)
     if use_chat_template(base.tokenizer) and not tiny:
         base = replace(base, note=base.note + "; it has no chat template, so a plain one (User: / Assistant:) is used")
-    emit("base_model", name=base.name, weights=base.weights, made_on_the_spot=tiny, note=base.note)
+    emit("base_model", name=base.name, weights=base.parameter_count, made_on_the_spot=tiny, note=base.note)
     return base
 
 
-def within_reach(asked: Hyperparameters, base: Base) -> Hyperparameters:
-    """max_length cut to the positions the model has; beyond them some models fail, the others were never trained."""
-    reach = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or asked.max_length
-    return replace(asked, max_length=min(asked.max_length, reach))
+def clamp_max_length(hyperparameters: Hyperparameters, base: LoadedBase) -> Hyperparameters:
+    """Return the hyperparameters with max_length reduced to the number of positions that the model has."""
+    # Beyond its positions a model fails, or gives results that it was never trained for.
+    max_positions = (
+        getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or hyperparameters.max_length
+    )
+    return replace(hyperparameters, max_length=min(hyperparameters.max_length, max_positions))
 
 
-def encode_splits(dialogues: dict[str, list[Messages]], base: Base, asked: Hyperparameters) -> dict[str, Encoded]:
-    """Tokens and labels. Held-out rows are always measured on the assistant's tokens, so that losses compare."""
+def encode_splits(
+    dialogues: dict[str, list[Dialogue]], base: LoadedBase, hyperparameters: Hyperparameters
+) -> dict[str, EncodedRows]:
+    """Return the tokens and labels of each split.
+
+    Raises:
+        Failure: empty_train, if no train row has an answer within max_length.
+    """
+    # Held-out rows are labelled on the assistant's tokens in any case, so that losses of different jobs compare.
     encoded = {
-        split: encode(rows, base.tokenizer, asked.max_length, asked.assistant_only_loss or split != "train")
+        split: encode_dialogues(
+            rows, base.tokenizer, hyperparameters.max_length, hyperparameters.assistant_only_loss or split != "train"
+        )
         for split, rows in dialogues.items()
     }
     if not len(encoded["train"].rows):
         raise Failure(
             "empty_train",
-            f"No row of the train split has an answer within {asked.max_length} tokens. Choose a larger max_length.",
+            f"No row of the train split has an answer within {hyperparameters.max_length} tokens. "
+            "Choose a larger max_length.",
         )
     return encoded
 
 
-def measured_splits(encoded: dict[str, Encoded]) -> dict[str, Encoded]:
-    """The held-out splits that have rows; where there is none, the first of the train rows."""
+def choose_evaluation_splits(encoded: dict[str, EncodedRows]) -> dict[str, EncodedRows]:
+    """Return the held-out splits that have rows; if there are none, the first train rows."""
     held_out = {split: rows for split, rows in encoded.items() if split != "train" and len(rows.rows)}
     if held_out:
         return held_out
     train_rows = encoded["train"].rows
-    first = train_rows.select(range(min(TRAIN_ROWS_MEASURED, len(train_rows))))
-    return {"train": replace(encoded["train"], rows=first)}
+    first_rows = train_rows.select(range(min(MAX_TRAIN_ROWS_EVALUATED, len(train_rows))))
+    return {"train": replace(encoded["train"], rows=first_rows)}
 
 
-def evaluate_splits(when: str, model, base: Base, measured: dict[str, Encoded], emit: Emit) -> Losses:
-    """The loss on every measured split. The train split's is no evaluation, so only the done event tells it."""
-    emit("stage", stage=f"evaluate_{when}", message=f"Measuring the loss on {' and '.join(measured)} rows.")
-    found = {}
-    for split, encoded in measured.items():
-        found[split] = evaluate(model, base.tokenizer.pad_token_id, encoded.rows)
+def evaluate_splits(
+    when: str, model, base: LoadedBase, evaluation_splits: dict[str, EncodedRows], emit: Emit
+) -> Losses:
+    """Return the evaluation of each split, and emit those of held-out splits.
+
+    `when` is "before" or "after" the training.
+    """
+    emit("stage", stage=f"evaluate_{when}", message=f"Measuring the loss on {' and '.join(evaluation_splits)} rows.")
+    evaluations = {}
+    for split, encoded in evaluation_splits.items():
+        evaluations[split] = evaluate(model, base.tokenizer.pad_token_id, encoded.rows)
+        # The loss on train rows says nothing about new rows, so only the event done has it.
         if split != "train":
-            emit("evaluation", split=split, when=when, **asdict(found[split]))
-    return found
+            emit("evaluation", split=split, when=when, **asdict(evaluations[split]))
+    return evaluations
 
 
-def tell_training(given: Hyperparameters, asked: Hyperparameters, rows: Encoded, emit: Emit) -> None:
-    filled = [key for key, value in asdict(given).items() if value != getattr(asked, key)]
-    message = f"Training an adapter of rank {asked.lora_rank} on {len(rows.rows)} rows."
+def log_training(requested: Hyperparameters, hyperparameters: Hyperparameters, rows: EncodedRows, emit: Emit) -> None:
+    """Emit the stage train, with the truncated rows and the values that were chosen for a null."""
+    changed_keys = [key for key, value in asdict(requested).items() if value != getattr(hyperparameters, key)]
+    message = f"Training an adapter of rank {hyperparameters.lora_rank} on {len(rows.rows)} rows."
     if rows.truncated:
-        message += f" {rows.truncated} longer than {asked.max_length} tokens were cut, {rows.dropped} of them left out."
-    if filled:
-        message += " Chosen for this base model: " + ", ".join(f"{key} {getattr(asked, key)}" for key in filled) + "."
-    emit("stage", stage="train", message=message, hyperparameters=asdict(asked))
+        message += f" {rows.truncated} are longer than {hyperparameters.max_length} tokens and were truncated,"
+        message += f" and {rows.dropped} of these were dropped."
+    if changed_keys:
+        message += (
+            " Values chosen for this base model: "
+            + ", ".join(f"{key} {getattr(hyperparameters, key)}" for key in changed_keys)
+            + "."
+        )
+    emit("stage", stage="train", message=message, hyperparameters=asdict(hyperparameters))
 
 
-def history(trained: Trained, before: Losses, after: Losses) -> list[dict]:
-    """The rows of metrics.jsonl: evaluations around the training's metrics, in the events' own form."""
+def metrics_rows(training: TrainingResult, before: Losses, after: Losses) -> list[dict]:
+    """Return the rows of metrics.jsonl: the training's metrics between the evaluations, in the form of events."""
 
-    def told(when: str, losses: Losses) -> list[dict]:
-        return [{"event": "evaluation", "split": s, "when": when, **asdict(found)} for s, found in losses.items()]
+    def evaluation_rows(when: str, losses: Losses) -> list[dict]:
+        return [
+            {"event": "evaluation", "split": split, "when": when, **asdict(evaluation)}
+            for split, evaluation in losses.items()
+        ]
 
-    metrics = [{"event": "metrics", **row} for row in trained.metrics]
-    return told("before", before) + metrics + told("after", after)
+    metrics = [{"event": "metrics", **row} for row in training.metrics]
+    return evaluation_rows("before", before) + metrics + evaluation_rows("after", after)
 
 
-def tell_end(
-    encoded: dict[str, Encoded],
-    trained: Trained,
+def log_done(
+    encoded: dict[str, EncodedRows],
+    training: TrainingResult,
     losses: dict[str, tuple[Evaluation, Evaluation]],
     seconds: float,
     emit: Emit,
 ) -> None:
-    """The done event; its losses are the validation split's, else the test split's, else the train split's."""
+    """Emit the event done, with the losses of the validation split, else of the test split, else of the train split."""
     split = next(split for split in ("validation", "test", "train") if split in losses)
     before, after = losses[split]
     emit(
@@ -168,8 +207,8 @@ def tell_end(
         loss_after=after.loss,
         split=split,
         train_rows=len(encoded["train"].rows),
-        steps=trained.steps,
-        tokens=trained.tokens,
+        steps=training.steps,
+        tokens=training.tokens,
         seconds=round(seconds, 2),
         truncated_rows=encoded["train"].truncated,
         dropped_rows=encoded["train"].dropped,

@@ -1,4 +1,7 @@
-"""How likely a model finds answers: given their prompts, and alone."""
+"""Measures how likely answers are under a model: given their prompts, and without them.
+
+The score `ifd` is Instruction-Following Difficulty (Li et al. 2024, "From Quantity to Quality", section 2).
+"""
 
 import json
 import math
@@ -10,29 +13,36 @@ import torch
 from jinja2 import TemplateError
 from torch.nn.functional import cross_entropy
 
-from workers.recipes.chat_dataset import Messages, common_prefix, parse_dialogue, render
-from workers.recipes.evaluate import LOGITS_AT_ONCE
+from workers.recipes.chat_dataset import Dialogue, common_prefix_length, parse_dialogue, render_dialogue
+from workers.recipes.evaluate import MAX_LOGITS
 from workers.recipes.events import Emit
-from workers.recipes.failures import Failure, classify
-from workers.recipes.fine_tune import open_base, within_reach
+from workers.recipes.failures import Failure, classify_error
+from workers.recipes.fine_tune import clamp_max_length, prepare_base_model
 from workers.recipes.job import Hyperparameters
 from workers.recipes.score_job import ScoreJob
 
-MOST_PERPLEXITY = 1e30
+MAX_PERPLEXITY = 1e30
 
 
 @dataclass(frozen=True)
-class Text:
-    """Tokens of which those from `start` on are predicted."""
+class ScoredText:
+    """Token ids, of which those from index `start` on are predicted.
+
+    `is_unconditional` says that the text is the answer without its prompt.
+    """
 
     row: int
-    alone: bool
+    is_unconditional: bool
     ids: list[int]
     start: int
 
 
-def read_rows(path: Path) -> list[tuple[str, Messages]]:
-    """(id, dialogue) of JSON lines. Raises Failure("invalid_job") naming the file and the line."""
+def read_rows(path: Path) -> list[tuple[str, Dialogue]]:
+    """Read (id, dialogue) of each JSON line.
+
+    Raises:
+        Failure: invalid_job, with the file and the line.
+    """
     rows = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -47,107 +57,125 @@ def read_rows(path: Path) -> list[tuple[str, Messages]]:
 
 
 class Scorer:
-    """A model with the rows that it is to score."""
+    """Scores rows by a model."""
 
-    def __init__(self, job: ScoreJob, rows: Sequence[tuple[str, Messages]], emit: Emit):
-        asked = Hyperparameters(max_length=job.max_length)
-        self.base = open_base(job, asked, [dialogue for _, dialogue in rows], emit)
-        self.rows, self.most = rows, within_reach(asked, self.base).max_length
+    def __init__(self, job: ScoreJob, rows: Sequence[tuple[str, Dialogue]], emit: Emit):
+        hyperparameters = Hyperparameters(max_length=job.max_length)
+        self.base = prepare_base_model(job, hyperparameters, [dialogue for _, dialogue in rows], emit)
+        self.rows, self.max_length = rows, clamp_max_length(hyperparameters, self.base).max_length
         self.model = self.base.model.eval()
         vocabulary = self.model.config.get_text_config().vocab_size
-        self.tokens_at_once = max(1, LOGITS_AT_ONCE[self.model.device.type] // vocabulary)
+        self.max_tokens = max(1, MAX_LOGITS[self.model.device.type] // vocabulary)
 
     def scores(self) -> Iterator[dict]:
-        """A score for each row, those of like length together; every row comes once, in no order to rely on."""
-        texts: dict[int, list[Text]] = {}
+        """Yield one score for each row, in no particular order.
+
+        A score has the keys id, perplexity, ifd, tokens (of the answer) and truncated; without a result the
+        first two are null and a reason is given.
+        """
+        texts_by_index: dict[int, list[ScoredText]] = {}
         truncated: set[int] = set()
-        for place in range(len(self.rows)):
-            made = self._texts(place, truncated)
-            if isinstance(made, str):
-                yield self._nothing(place, made, place in truncated)
+        for index in range(len(self.rows)):
+            result = self._build_texts(index, truncated)
+            if isinstance(result, str):
+                yield self._missing_score(index, result, index in truncated)
             else:
-                texts[place] = made
-        order = sorted(texts, key=lambda place: len(texts[place][0].ids))
-        for group in self._groups(order, texts):
-            losses = self._losses([text for place in group for text in texts[place]])
-            for place in group:
-                yield self._score(place, texts[place], losses, place in truncated)
+                texts_by_index[index] = result
+        order = sorted(texts_by_index, key=lambda index: len(texts_by_index[index][0].ids))
+        for group in self._group_by_length(order, texts_by_index):
+            losses = self._mean_losses([text for index in group for text in texts_by_index[index]])
+            for index in group:
+                yield self._build_score(index, texts_by_index[index], losses, index in truncated)
 
-    def _texts(self, place: int, truncated: set[int]) -> list[Text] | str:
-        """The answer behind its prompt, and alone; or why there is nothing to score."""
-        dialogue, tokenizer = self.rows[place][1], self.base.tokenizer
+    def _build_texts(self, index: int, truncated: set[int]) -> list[ScoredText] | str:
+        """Return the answer with its prompt and without it, or the reason why there is nothing to score."""
+        dialogue, tokenizer = self.rows[index][1], self.base.tokenizer
         try:
-            prompt = render(dialogue[:-1], tokenizer, add_generation_prompt=True)
-            whole = render(dialogue, tokenizer)
+            prompt_ids = render_dialogue(dialogue[:-1], tokenizer, add_generation_prompt=True)
+            dialogue_ids = render_dialogue(dialogue, tokenizer)
         except (TemplateError, ValueError) as error:
-            return f"the chat template refuses it: {error}"
-        start = common_prefix(prompt, whole)
-        if len(whole) > self.most:
-            truncated.add(place)
-        answer = whole[start : self.most]
-        if not answer:
+            return f"the chat template rejects the row: {error}"
+        start = common_prefix_length(prompt_ids, dialogue_ids)
+        if len(dialogue_ids) > self.max_length:
+            truncated.add(index)
+        answer_ids = dialogue_ids[start : self.max_length]
+        if not answer_ids:
             return "no token of the answer is within max_length"
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        return [Text(place, False, whole[: self.most], start), Text(place, True, [first, *answer], 1)]
+        first_id = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        # Without its prompt the answer follows one token, so that its own first token is predicted, too.
+        return [
+            ScoredText(index, False, dialogue_ids[: self.max_length], start),
+            ScoredText(index, True, [first_id, *answer_ids], 1),
+        ]
 
-    def _groups(self, order: list[int], texts: dict[int, list[Text]]) -> Iterator[list[int]]:
+    def _group_by_length(self, order: list[int], texts: dict[int, list[ScoredText]]) -> Iterator[list[int]]:
         group: list[int] = []
-        for place in order:
-            if group and 2 * (len(group) + 1) * len(texts[place][0].ids) > self.tokens_at_once:
+        for index in order:
+            # Each row stands for two texts: the answer with its prompt and without it.
+            if group and 2 * (len(group) + 1) * len(texts[index][0].ids) > self.max_tokens:
                 yield group
                 group = []
-            group.append(place)
+            group.append(index)
         if group:
             yield group
 
-    def _losses(self, texts: list[Text]) -> dict[tuple[int, bool], float]:
-        """Mean nats a predicted token. When the memory is not enough, half of the texts at a time."""
+    def _mean_losses(self, texts: list[ScoredText]) -> dict[tuple[int, bool], float]:
+        """Return the mean loss in nats per predicted token, by (row, is_unconditional).
+
+        If the memory is not sufficient, the texts are halved and later groups are smaller.
+        """
         try:
-            return self._measured(texts)
+            return self._forward(texts)
         except Exception as error:
-            known = classify(error)
-            if known is None or known.kind != "not_enough_memory" or len(texts) == 1:
+            failure = classify_error(error)
+            if failure is None or failure.kind != "not_enough_memory" or len(texts) == 1:
                 raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.tokens_at_once = max(1, self.tokens_at_once // 2)
+        self.max_tokens = max(1, self.max_tokens // 2)
         middle = len(texts) // 2
-        return self._losses(texts[:middle]) | self._losses(texts[middle:])
+        return self._mean_losses(texts[:middle]) | self._mean_losses(texts[middle:])
 
+    # Padding is masked twice: the model does not see it, and its loss is not counted.
     @torch.no_grad()
-    def _measured(self, texts: list[Text]) -> dict[tuple[int, bool], float]:
-        longest = max(len(text.ids) for text in texts)
-        shape, device = (len(texts), longest), self.model.device
+    def _forward(self, texts: list[ScoredText]) -> dict[tuple[int, bool], float]:
+        max_ids = max(len(text.ids) for text in texts)
+        shape, device = (len(texts), max_ids), self.model.device
         ids = torch.full(shape, self.base.tokenizer.pad_token_id, dtype=torch.long)
-        seen = torch.zeros(shape, dtype=torch.long)
-        wanted = torch.zeros(shape, dtype=torch.bool)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        is_predicted = torch.zeros(shape, dtype=torch.bool)
         for n, text in enumerate(texts):
             ids[n, : len(text.ids)] = torch.tensor(text.ids)
-            seen[n, : len(text.ids)] = 1
-            wanted[n, text.start : len(text.ids)] = True
-        ids, seen, wanted = ids.to(device), seen.to(device), wanted.to(device)
-        logits = self.model(input_ids=ids, attention_mask=seen, use_cache=False).logits[:, :-1]
-        wanted, targets = wanted[:, 1:], ids[:, 1:]
-        nats = torch.zeros(wanted.shape, dtype=torch.float32, device=device)
-        nats[wanted] = cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
-        means = (nats.sum(1) / wanted.sum(1).clamp(min=1)).tolist()
-        return {(text.row, text.alone): mean for text, mean in zip(texts, means, strict=True)}
+            attention_mask[n, : len(text.ids)] = 1
+            is_predicted[n, text.start : len(text.ids)] = True
+        ids, attention_mask, is_predicted = ids.to(device), attention_mask.to(device), is_predicted.to(device)
+        logits = self.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
+        is_predicted, targets = is_predicted[:, 1:], ids[:, 1:]
+        nats = torch.zeros(is_predicted.shape, dtype=torch.float32, device=device)
+        nats[is_predicted] = cross_entropy(logits[is_predicted].float(), targets[is_predicted], reduction="none")
+        means = (nats.sum(1) / is_predicted.sum(1).clamp(min=1)).tolist()
+        return {(text.row, text.is_unconditional): mean for text, mean in zip(texts, means, strict=True)}
 
-    def _score(self, place: int, texts: list[Text], losses: dict, truncated: bool) -> dict:
-        given, alone = losses[place, False], losses[place, True]
-        perplexity = math.exp(given) if given < 69 else math.inf
-        ifd = math.exp(given - alone) if abs(given - alone) < 69 else math.inf
-        if not (perplexity < MOST_PERPLEXITY and ifd < MOST_PERPLEXITY):
-            return self._nothing(place, "the model's likelihood is no finite number", truncated)
+    def _build_score(self, index: int, texts: list[ScoredText], losses: dict, truncated: bool) -> dict:
+        conditional_loss, unconditional_loss = losses[index, False], losses[index, True]
+        # Perplexities beyond e^69 (about 1e30) say nothing, and larger ones overflow.
+        perplexity = math.exp(conditional_loss) if conditional_loss < 69 else math.inf
+        ifd = (
+            math.exp(conditional_loss - unconditional_loss)
+            if abs(conditional_loss - unconditional_loss) < 69
+            else math.inf
+        )
+        if not (perplexity < MAX_PERPLEXITY and ifd < MAX_PERPLEXITY):
+            return self._missing_score(index, "the likelihood is not a finite number", truncated)
         tokens = len(texts[0].ids) - texts[0].start
         return {
-            "id": self.rows[place][0],
+            "id": self.rows[index][0],
             "perplexity": round(perplexity, 6),
             "ifd": round(ifd, 6),
             "tokens": tokens,
             "truncated": truncated,
         }
 
-    def _nothing(self, place: int, reason: str, truncated: bool) -> dict:
-        id = self.rows[place][0]
+    def _missing_score(self, index: int, reason: str, truncated: bool) -> dict:
+        id = self.rows[index][0]
         return {"id": id, "perplexity": None, "ifd": None, "tokens": 0, "truncated": truncated, "reason": reason}

@@ -1,10 +1,10 @@
-"""The model card: what the adapter is, what it was made from, and what it is not."""
+"""The model card of an adapter: its base model, its data, its losses and its hyperparameters."""
 
 from dataclasses import asdict
 from pathlib import Path
 
-from workers.recipes.artifacts import sha256, versions
-from workers.recipes.base_model import Base
+from workers.recipes.artifacts import file_sha256, library_versions
+from workers.recipes.base_model import LoadedBase
 from workers.recipes.evaluate import Evaluation
 from workers.recipes.job import Hyperparameters
 
@@ -12,43 +12,63 @@ SIMULATED = "**The data came from a simulated teacher: it teaches a model nothin
 
 
 def model_card(
-    base: Base,
+    base: LoadedBase,
     files: dict[str, tuple[Path, int]],
-    asked: Hyperparameters,
+    hyperparameters: Hyperparameters,
     seed: int,
     losses: dict[str, tuple[Evaluation, Evaluation]],
     simulated: bool,
 ) -> str:
-    """Markdown with the front matter that model hubs read.
+    """Return the model card in Markdown, with the front matter that model hubs read.
 
-    files: split -> (file, rows in it). losses: split -> (before, after).
+    Args:
+        base: The base model.
+        files: The file and the number of its rows, by split.
+        hyperparameters: The values that the training used.
+        seed: The seed of the job.
+        losses: The evaluations before and after the training, by split.
+        simulated: Whether a simulated teacher wrote the data.
     """
     parts = [
         _front_matter(base),
         "# LoRA adapter\n",
         SIMULATED + "\n" if simulated else "",
-        f"Base model: `{base.name}`, {base.weights:,} weights, {base.note}.\n",
+        f"Base model: `{base.name}`, {base.parameter_count:,} weights, {base.note}.\n",
         *(["The base is kept beside the adapter, in `base/`.\n"] if base.made_on_the_spot else []),
         "## Data\n",
-        _table(("split", "file", "rows", "sha256"), [(s, p.name, n, sha256(p)) for s, (p, n) in files.items()]),
+        _table(
+            ("split", "file", "rows", "sha256"),
+            [(split, path.name, n, file_sha256(path)) for split, (path, n) in files.items()],
+        ),
         "## Loss\n",
         "Cross-entropy per token of the assistant's turns, in nats.\n",
         _table(
             ("split", "rows", "before", "after", "perplexity before", "perplexity after"),
             [
-                (s, b.rows, f"{b.loss:.4f}", f"{a.loss:.4f}", f"{b.perplexity:.2f}", f"{a.perplexity:.2f}")
-                for s, (b, a) in losses.items()
+                (
+                    split,
+                    before.rows,
+                    f"{before.loss:.4f}",
+                    f"{after.loss:.4f}",
+                    f"{before.perplexity:.2f}",
+                    f"{after.perplexity:.2f}",
+                )
+                for split, (before, after) in losses.items()
             ],
         ),
         "## Hyperparameters\n",
-        _table(("name", "value"), [*((k, "-" if v is None else v) for k, v in asdict(asked).items()), ("seed", seed)]),
+        _table(
+            ("name", "value"),
+            [*((k, "-" if v is None else v) for k, v in asdict(hyperparameters).items()), ("seed", seed)],
+        ),
         "## Made with\n",
-        _table(("library", "version"), list(versions().items())),
+        _table(("library", "version"), list(library_versions().items())),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _front_matter(base: Base) -> str:
+def _front_matter(base: LoadedBase) -> str:
+    # Hubs link `base_model` to a page, and a model that this fine-tune made has none.
     hub = [] if base.made_on_the_spot else [f"base_model: {base.name}"]
     return "\n".join(["---", "library_name: peft", *hub, "tags: [lora, sft, seedbed]", "---\n"])
 

@@ -16,10 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-from workers.recipes.events import Emit, emitter, take_stdout
+from workers.recipes.events import Emit, make_emitter, reserve_stdout
 from workers.recipes.failures import Failure
 from workers.recipes.score_job import ScoreJob, read_score_job
-from workers.recipes.sft import die_with_parent, quieten, report
+from workers.recipes.sft import configure_libraries, die_with_parent, report_failure
 
 TELL_SECONDS = 1.0
 TELL_ROWS = 200
@@ -27,15 +27,15 @@ TELL_ROWS = 200
 
 def main(arguments: list[str]) -> int:
     die_with_parent()
-    emit = emitter(take_stdout())
+    emit = make_emitter(reserve_stdout())
     try:
         if len(arguments) != 1:
             raise Failure("invalid_job", "Give one argument: the job file.")
         job = read_score_job(Path(arguments[0]))
-        quieten(offline=job.base_model.kind != "hub")
+        configure_libraries(offline=job.base_model.kind != "hub")
         run(job, emit)
     except Exception as error:
-        return report(error, emit)
+        return report_failure(error, emit)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The job of a scoring: which rows, by which model. Read once and checked before anything slow starts."""
+"""The job of a scoring: its rows and its model. It is validated before anything slow starts."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,14 @@ from workers.recipes.job import BaseModel, parse_absolute, parse_base_model, par
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """`rows`: JSON lines {id, messages}. `max_length`: tokens after which a row is cut."""
+    """The settings of one scoring.
+
+    Attributes:
+        rows: A file of JSON lines {id, messages}.
+        base_model: The model that scores.
+        max_length: The most tokens of a row; longer rows are truncated.
+        seed: The seed of the tiny base model.
+    """
 
     rows: Path
     base_model: BaseModel
@@ -19,13 +26,17 @@ class ScoreJob:
 
 
 def read_score_job(path: Path) -> ScoreJob:
-    """Raises Failure("invalid_job") that names the field and says what it should be."""
+    """Read and validate a job file.
+
+    Raises:
+        Failure: invalid_job, with the name of the field and the value that it should have.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Failure("invalid_job", f"The job file cannot be read: {error}.") from error
-    wanted = ("rows", "base_model", "max_length", "seed")
-    parse_object(raw, "the job", wanted, ("rows", "base_model"))
+    field_names = ("rows", "base_model", "max_length", "seed")
+    parse_object(raw, "the job", field_names, ("rows", "base_model"))
     return ScoreJob(
         rows=parse_absolute(raw["rows"], "rows"),
         base_model=parse_base_model(raw["base_model"]),

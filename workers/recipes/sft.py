@@ -13,8 +13,8 @@ import traceback
 import warnings
 from pathlib import Path
 
-from workers.recipes.events import Emit, emitter, take_stdout
-from workers.recipes.failures import Failure, classify
+from workers.recipes.events import Emit, make_emitter, reserve_stdout
+from workers.recipes.failures import Failure, classify_error
 from workers.recipes.job import Job, read_job
 
 PR_SET_PDEATHSIG = 1
@@ -25,19 +25,19 @@ def main(arguments: list[str]) -> int:
     # The fastest end is the system's own: nothing is visible before the last rename, so there is nothing to undo.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    emit = emitter(take_stdout())
+    emit = make_emitter(reserve_stdout())
     try:
         if len(arguments) != 1:
             raise Failure("invalid_job", "Give one argument: the job file.")
         run(read_job(Path(arguments[0])), emit)
     except Exception as error:
-        return report(error, emit)
+        return report_failure(error, emit)
     return 0
 
 
 def run(job: Job, emit: Emit) -> None:
     """Fine-tune, emitting stage, base_model, progress, metrics, evaluation, artifact and done events."""
-    quieten(offline=job.base_model.kind != "hub")
+    configure_libraries(offline=job.base_model.kind != "hub")
     # Imported only now: torch takes seconds, a bad job should be told at once, and the libraries read the
     # environment when they are imported.
     from workers.recipes.fine_tune import fine_tune
@@ -45,16 +45,16 @@ def run(job: Job, emit: Emit) -> None:
     fine_tune(job, emit)
 
 
-def report(error: Exception, emit: Emit) -> int:
+def report_failure(error: Exception, emit: Emit) -> int:
     """Tell the failure as an error event; the exit status."""
-    known = classify(error)
-    if known is None:
+    failure = classify_error(error)
+    if failure is None:
         traceback.print_exc()
-        known = Failure("unexpected", f"The recipe failed ({type(error).__name__}); its log has the details.")
-    elif known is not error or error.__cause__:
+        failure = Failure("unexpected", f"The recipe failed ({type(error).__name__}); its log has the details.")
+    elif failure is not error or error.__cause__:
         traceback.print_exc()
-    emit("error", kind=known.kind, message=known.message)
-    return 1 if known.kind == "unexpected" else 2
+    emit("error", kind=failure.kind, message=failure.message)
+    return 1 if failure.kind == "unexpected" else 2
 
 
 def die_with_parent() -> None:
@@ -70,7 +70,7 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
-def quieten(offline: bool) -> None:
+def configure_libraries(offline: bool) -> None:
     """No telemetry, no progress bars, no chatter; no network at all for a model that is already here."""
     os.environ |= {
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,14 +1,14 @@
-"""A base model made on the spot, for a machine without one: small, Llama-shaped, with a tokenizer of its own.
+"""Makes a base model for a machine without one: a small Llama with a tokenizer of its own.
 
-It learns to read from the train split's text alone, so it knows nothing else; it is there so that the whole way to
-an adapter can be walked in a minute, not to be useful. Deterministic for a seed, a text and a number of threads.
+The model is pre-trained on the text of the train split alone, so it knows nothing else. It is not useful: it lets a
+fine-tune run from start to end within a minute. It is deterministic for a seed, a text and a number of threads.
 """
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
-from workers.recipes.chat_dataset import Messages
+from workers.recipes.chat_dataset import Dialogue
 from workers.recipes.events import Emit
 from workers.recipes.failures import Failure
 
@@ -17,21 +17,31 @@ NOTE = (
     "train file's text and knows nothing else"
 )
 END, PAD = "<|end|>", "<|pad|>"
-VOCABULARY = 1024  # long words of a few hundred rows would be seen once and never learned
-HIDDEN, LAYERS, HEADS, INNER = 160, 4, 5, 432
-SPREAD = 0.05  # of the first weights; the usual 0.02 suits wide models, and this one would long learn only frequencies
+# With more tokens a few hundred rows would show most of them once, which is too rarely to learn them.
+VOCABULARY_SIZE = 1024
+HIDDEN_SIZE, LAYERS, HEADS, INNER_SIZE = 160, 4, 5, 432
+# The usual 0.02 suits wide models; with it this one would learn nothing but frequencies for a long time.
+INITIALIZER_RANGE = 0.05
 
-BLOCK, BATCH = 128, 8  # tokens in a row, rows in a step
-PASSES, FEWEST_STEPS, MOST_STEPS = 6, 40, 150  # over the text; the bounds keep the time between 5 and 25 s
+BLOCK_TOKENS, BATCH_ROWS = 128, 8
+# The bounds keep the time between 5 and 25 seconds, whatever the size of the text.
+EPOCHS, MIN_STEPS, MAX_STEPS = 6, 40, 150
 LEARNING_RATE = 4e-3
 
 
-def make_tiny(
-    dialogues: list[Messages], seed: int, max_length: int, emit: Emit
+def make_tiny_model(
+    dialogues: list[Dialogue], seed: int, max_length: int, emit: Emit
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A tokenizer and a model (about 1.6 million weights) trained on the dialogues' text, plain next-token loss.
+    """Return a model of about 1.6 million parameters and its tokenizer, pre-trained on the dialogues' text.
 
-    Emits progress events of the stage base_model. Raises Failure("diverged") if the loss is no longer a number.
+    Args:
+        dialogues: The train rows.
+        seed: Decides the first weights and the order of the batches.
+        max_length: The most tokens of a row in the fine-tune, for which the model needs positions.
+        emit: Receives progress events of the stage base_model.
+
+    Raises:
+        Failure: diverged, if the loss is no longer a number.
     """
     torch.manual_seed(seed)
     texts = ["\n".join(message["content"] for message in dialogue) for dialogue in dialogues]
@@ -39,30 +49,33 @@ def make_tiny(
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=INNER,
+            hidden_size=HIDDEN_SIZE,
+            intermediate_size=INNER_SIZE,
             num_hidden_layers=LAYERS,
             num_attention_heads=HEADS,
             num_key_value_heads=HEADS,
             max_position_embeddings=max(max_length, 2048),
             tie_word_embeddings=True,
-            initializer_range=SPREAD,
+            initializer_range=INITIALIZER_RANGE,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    read(model, blocks(texts, tokenizer), seed, emit)
+    pretrain(model, cut_into_blocks(texts, tokenizer), seed, emit)
     return model, tokenizer
 
 
 def train_tokenizer(texts: list[str], max_length: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over these texts. All 256 bytes are in it, so any language can be written, if not briefly."""
+    """Return a byte-level BPE tokenizer trained on the texts.
+
+    It has a token for each of the 256 bytes, so it can encode any language, though not in few tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY_SIZE,
         min_frequency=2,
         special_tokens=[PAD, END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -74,24 +87,24 @@ def train_tokenizer(texts: list[str], max_length: int) -> PreTrainedTokenizerFas
     )
 
 
-def blocks(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """The texts as one stream, each closed by the end token, cut into rows: int64, (rows, at most BLOCK)."""
-    stream = []
+def cut_into_blocks(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
+    """Return the texts as int64 token ids of shape (rows, at most BLOCK_TOKENS), with an end token after each text."""
+    token_ids = []
     for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
-        stream += [*ids, tokenizer.eos_token_id]
-    width = min(BLOCK, len(stream))
-    return torch.tensor(stream[: len(stream) // width * width]).view(-1, width)
+        token_ids += [*ids, tokenizer.eos_token_id]
+    width = min(BLOCK_TOKENS, len(token_ids))
+    return torch.tensor(token_ids[: len(token_ids) // width * width]).view(-1, width)
 
 
-def read(model: LlamaForCausalLM, rows: torch.Tensor, seed: int, emit: Emit) -> None:
-    """Train the model in place on rows (rows, width), for a number of steps bounded on both sides."""
-    steps = max(FEWEST_STEPS, min(MOST_STEPS, PASSES * len(rows) // BATCH))
-    order = torch.Generator().manual_seed(seed)
+def pretrain(model: LlamaForCausalLM, rows: torch.Tensor, seed: int, emit: Emit) -> None:
+    """Train the model in place on token ids of shape (rows, width), with plain next-token loss."""
+    steps = max(MIN_STEPS, min(MAX_STEPS, EPOCHS * len(rows) // BATCH_ROWS))
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.1)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     model.train()
     for step in range(1, steps + 1):
-        batch = rows[torch.randint(len(rows), (min(BATCH, len(rows)),), generator=order)]
+        batch = rows[torch.randint(len(rows), (min(BATCH_ROWS, len(rows)),), generator=generator)]
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
