@@ -16,7 +16,7 @@ FAST = {"SEEDBED_LEASE_SECONDS": "8", "SEEDBED_SWEEP_SECONDS": "0.5"}
 
 def _use(stack: Stack) -> None:
     os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = stack.database_url, stack.redis_url
-    os.environ["SEEDBED_HOME"] = str(stack.home.path)
+    os.environ["SEEDBED_HOME"] = str(stack.state_dir.path)
     queue.app.conf.broker_url = stack.redis_url
     for cached in (config.settings, config.file_config, db.engine, db._sessions):
         cached.cache_clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError
 
 from app.cli.session import CommandError
-from app.stack.home import Home
+from app.stack.state_dir import StateDir
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def use_database(home: Path) -> Iterator[None]:
     Raises CommandError when there is neither, and when the database can't be used.
     """
     if not os.environ.get("DATABASE_URL"):
-        state = Home(home.resolve()).read_state()
+        state = StateDir(home.resolve()).read_state()
         if not state.get("database_url"):
             raise CommandError(f"Set DATABASE_URL, or start a stack: none runs on {home}.")
         os.environ["DATABASE_URL"] = state["database_url"]

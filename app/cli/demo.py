@@ -15,7 +15,7 @@ from app.cli.runs import choose_teacher
 from app.cli.session import DEFAULT_HOME, CommandError, HomeOption
 from app.cli.up import ended_by_signals, local_stack
 from app.client import Seedbed
-from app.stack.home import Home
+from app.stack.state_dir import StateDir
 
 BUNDLED = {"en": "english", "ko": "korean"}
 FORMS = ["alpaca", "messages", "sharegpt"]
@@ -43,10 +43,10 @@ def demo(
 @contextmanager
 def running_stack(home: Path) -> Iterator[tuple[str, str]]:
     """The stack that runs on the home, else one of its own that ends with the demo."""
-    state, start = Home(home.resolve()).read_state(), time.monotonic()
+    state, start = StateDir(home.resolve()).read_state(), time.monotonic()
     if state:
         print(f"Using the stack that runs at {state['url']}.", flush=True)
-        yield state["url"], Home(home.resolve()).read_key()
+        yield state["url"], StateDir(home.resolve()).read_api_key()
         return
     print("Starting PostgreSQL, Redis, the API and the workers …", flush=True)
     with local_stack(home) as stack:

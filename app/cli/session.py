@@ -14,7 +14,7 @@ import typer
 from app.cli.tables import label, plain, print_fields, print_table, value_at
 from app.client import Seedbed
 from app.errors import UserFacingError
-from app.stack.home import Home
+from app.stack.state_dir import StateDir
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="SEEDBED_HOME", help="The folder of the local stack.", show_default=True)
@@ -45,14 +45,14 @@ class Session:
             if not self.key:
                 raise CommandError("--url needs a key: give --key or set SEEDBED_API_KEY.")
             return self.url, self.key
-        home = Home(self.home.resolve())
+        home = StateDir(self.home.resolve())
         state = home.read_state()
         if not state:
             raise CommandError(
                 f"No stack runs on {self.home}. Start one with `seedbed up`, "
                 "or name another with --url and --key (SEEDBED_URL, SEEDBED_API_KEY)."
             )
-        key = self.key or home.read_key()
+        key = self.key or home.read_api_key()
         if not key:
             raise CommandError(f"There is no key in {home.key_file}. Give --key.")
         return state["url"], key

@@ -39,10 +39,10 @@ def up(
 def describe(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "address", stack.url
     yield "docs", f"{stack.url}/docs"
-    yield "key", f"{stack.api_key}  (kept in {stack.home.key_file})"
+    yield "key", f"{stack.api_key}  (kept in {stack.state_dir.key_file})"
     if stack.teacher_url:
         yield "teacher", "simulated: it shows that the machinery works and teaches a model nothing"
-    yield "logs", str(stack.home.logs)
+    yield "logs", str(stack.state_dir.logs)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The embedded stack: everything Seedbed needs, started and ended as one, on a bare machine."""
+"""The embedded stack: all processes that Seedbed needs on a bare machine, started and stopped together."""
 
-from app.stack.home import Home, StackError
+from app.stack.state_dir import StackError, StateDir
 from app.stack.supervisor import Stack
 
-__all__ = ["Home", "Stack", "StackError"]
+__all__ = ["Stack", "StackError", "StateDir"]

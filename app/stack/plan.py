@@ -1,4 +1,4 @@
-"""Which processes a stack has, and with which commands."""
+"""The processes of a stack and their commands."""
 
 import os
 import signal
@@ -6,55 +6,60 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.stack.processes import Spec
+from app.stack.process import ProcessSpec
 
 SERVERS = ("postgres", "redis")
 WORKERS = ("generation", "exports", "finetuning", "sweeper")
 ALL = (*SERVERS, "simulator", "api", *WORKERS)
 
 
-def simulator(port: int, options: Sequence[str]) -> Spec:
+def simulator(port: int, options: Sequence[str]) -> ProcessSpec:
+    """Return the simulated teacher, with options of its command line."""
     argv = (sys.executable, "-m", "app.simulator", "--port", str(port), *options)
-    return Spec("simulator", argv)
+    return ProcessSpec("simulator", argv)
 
 
-def api(host: str, port: int) -> Spec:
+def api(host: str, port: int) -> ProcessSpec:
+    """Return the process of the API."""
     argv = (sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--host", host, "--port", str(port))
-    # Event streams never end by themselves: without a limit one open page would hold up the stop.
-    quiet = ("--no-access-log", "--timeout-graceful-shutdown", "1")
-    return Spec("api", argv + quiet)
+    # Event streams never end by themselves, so without a limit one open page would delay the shutdown.
+    options = ("--no-access-log", "--timeout-graceful-shutdown", "1")
+    return ProcessSpec("api", argv + options)
 
 
 def prepare(key_file: Path) -> tuple[str, ...]:
+    """Return the command that migrates the database and writes an API key to a file."""
     return (sys.executable, "-m", "app.stack.prepare", str(key_file))
 
 
-def worker(name: str) -> Spec:
+def worker(name: str) -> ProcessSpec:
+    """Return the worker of this name, one of WORKERS."""
     if name == "sweeper":
-        return Spec(name, (sys.executable, "-m", "workers.sweeper"))
+        return ProcessSpec(name, (sys.executable, "-m", "workers.sweeper"))
     if name == "finetuning":
-        # One process and one task each: all of a training's memory goes back with it.
+        # A process for each task: its end releases all memory of a training.
         pool = ("--pool", "prefork", "-c", "1", "--max-tasks-per-child", "1")
         argv = _celery(name, pool, ("--", "worker.pool_start_method=spawn"))
-        # At SIGTERM it would wait for the end of the training.
-        return Spec(name, argv, stop=signal.SIGQUIT)
+        # At SIGTERM the worker would wait for the end of the training.
+        return ProcessSpec(name, argv, stop_signal=signal.SIGQUIT)
     threads = "4" if name == "generation" else "2"
-    return Spec(name, _celery(name, ("--pool", "threads", "-c", threads), ()))
+    return ProcessSpec(name, _celery(name, ("--pool", "threads", "-c", threads), ()))
 
 
 def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> tuple[str, ...]:
     app = (sys.executable, "-m", "celery", "-A", "app.jobs.queue:app", "worker", "-Q", queue, "-I", f"workers.{queue}")
-    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", "-n", f"{queue}@%h")
-    return (*app, *pool, *quiet, *settings)
+    options = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", "-n", f"{queue}@%h")
+    return (*app, *pool, *options, *settings)
 
 
 def environment(changes: dict[str, str]) -> dict[str, str]:
-    """What every process of the stack gets: the caller's environment with `changes`."""
+    """Return the environment of the stack's processes: the caller's environment with `changes`."""
     cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    # PASSIVE: threads that wait actively take the cores from the other processes of a full machine, and from each
-    # other; a training of the demo beside two busy processes on two cores took 203 s with, and 43 s without.
+    # PASSIVE: threads that wait actively keep the cores of a loaded machine from other processes and from each other.
+    # The training of the demo, beside two busy processes on two cores, took 203 s with active and 43 s with passive
+    # waits.
     defaults = {"OMP_NUM_THREADS": cores, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
-    # SAFEPATH: a folder called `app` where the stack is started from must not stand in for ours.
+    # SAFEPATH: a folder `app` in the current directory must not be imported in place of this package.
     fixed = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
     inherited = {name: value for name, value in os.environ.items() if name != "SEEDBED_API_KEY"}
     return defaults | inherited | fixed | changes

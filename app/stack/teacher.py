@@ -1,14 +1,14 @@
-"""The configuration the stack's processes read: the operator's, and the simulated teacher where it names none."""
+"""The configuration of the stack's processes: the operator's file, with the simulated teacher if it has no teacher."""
 
 import tomllib
 from pathlib import Path
 
-from app.stack.home import Home, StackError, write_private
+from app.stack.state_dir import StackError, StateDir, write_private
 
-NAME = "simulated"
+TEACHER_NAME = "simulated"
 
-# The prices are those of a small hosted model, so that a cost is there to be seen.
-SIMULATED = """
+# The prices are those of a small hosted model, so that runs show a cost.
+TEACHER_TOML = """
 # Added by `seedbed up`, because no teacher is configured.
 [[teachers]]
 name = "{name}"
@@ -21,10 +21,15 @@ completion_price = "0.60"
 
 
 def names_no_teacher(config: Path | None) -> bool:
-    """Is the simulated teacher wanted? An empty list in the file is an answer too."""
+    """Return whether the file has no `teachers` at all, so that the simulated teacher is added.
+
+    Raises:
+        StackError: The file can't be read, or is not TOML.
+    """
     if config is None:
         return True
     try:
+        # An empty list is a decision of the operator, and counts.
         return "teachers" not in tomllib.loads(config.read_text("utf-8"))
     except OSError as error:
         raise StackError(f"SEEDBED_CONFIG names {config}, which can't be read: {error.strerror}") from error
@@ -32,9 +37,9 @@ def names_no_teacher(config: Path | None) -> bool:
         raise StackError(f"{config} is not valid TOML: {error}") from error
 
 
-def write_config(home: Home, config: Path | None, url: str) -> Path:
-    """The operator's file with the simulated teacher after it."""
-    path = home.path / "stack.toml"
-    theirs = config.read_text("utf-8") + "\n" if config else ""
-    write_private(path, theirs + SIMULATED.format(name=NAME, url=url))
+def write_config(state_dir: StateDir, config: Path | None, url: str) -> Path:
+    """Write the operator's file, followed by the simulated teacher, and return its path."""
+    path = state_dir.path / "stack.toml"
+    operator_toml = config.read_text("utf-8") + "\n" if config else ""
+    write_private(path, operator_toml + TEACHER_TOML.format(name=TEACHER_NAME, url=url))
     return path

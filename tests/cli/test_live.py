@@ -35,7 +35,7 @@ def test_the_demo_walks_to_the_end_and_leaves_files_that_read_back(seedbed, serv
     rows = (folder / "snapshot" / "train.alpaca.jsonl").read_text("utf-8").splitlines()
     assert all(json.loads(row)["output"] for row in rows)
     assert (folder / "fine-tune" / "adapter_model.safetensors").stat().st_size > 1000
-    assert service.processes["api"].alive
+    assert service.processes["api"].is_alive
 
 
 def test_seeds_and_records_come_in_and_a_snapshot_goes_out_by_single_commands(seedbed, tmp_path):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.stack import Stack
-from app.stack.home import free_port
+from app.stack.state_dir import free_port
 from tests.faults.trials import ENDED
 
 MATRIX = {

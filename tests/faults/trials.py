@@ -99,8 +99,8 @@ class Ground:
         fixed = {
             "DATABASE_URL": self.stack.database_url,
             "REDIS_URL": self.stack.redis_url,
-            "SEEDBED_CONFIG": str(self.stack.home.path / "stack.toml"),
-            "SEEDBED_HOME": str(self.stack.home.path),
+            "SEEDBED_CONFIG": str(self.stack.state_dir.path / "stack.toml"),
+            "SEEDBED_HOME": str(self.stack.state_dir.path),
         }
         argv = [part.replace("@%h", "-second@%h") for part in worker("generation").argv]
         env = environment({**FAST, **fixed, **changes})
@@ -128,9 +128,9 @@ class Ground:
         while time.monotonic() < until:
             for child in self.stack.processes.values():
                 # Deaths are our doing: the supervisor need not lose its patience.
-                child.starts = 1
+                child.start_count = 1
             with suppress(httpx.HTTPError):
-                alive = all(child.alive for child in self.stack.processes.values())
+                alive = all(child.is_alive for child in self.stack.processes.values())
                 if alive and self.client.get("/readyz").json()["status"] == "ready":
                     return
             time.sleep(0.1)
@@ -356,7 +356,7 @@ def _kill_many_times(trial: Trial) -> None:
     for _ in range(3):
         trial.ground.kill("generation")
         time.sleep(trial.rng.uniform(1, 3))
-        trial.ground.stack.processes["generation"].starts = 1
+        trial.ground.stack.processes["generation"].start_count = 1
 
 
 def _flush_redis(trial: Trial) -> None:
@@ -426,8 +426,8 @@ def _two_sweepers(trial: Trial) -> None:
     ground = trial.ground
     changes = {"DATABASE_URL": ground.stack.database_url, "REDIS_URL": ground.stack.redis_url}
     changes |= {
-        "SEEDBED_CONFIG": str(ground.stack.home.path / "stack.toml"),
-        "SEEDBED_HOME": str(ground.stack.home.path),
+        "SEEDBED_CONFIG": str(ground.stack.state_dir.path / "stack.toml"),
+        "SEEDBED_HOME": str(ground.stack.state_dir.path),
     }
     process = subprocess.Popen(worker("sweeper").argv, env=environment({**FAST, **changes}), stderr=subprocess.DEVNULL)
     time.sleep(6)
@@ -523,7 +523,7 @@ def _training_that_breaks(trial: Trial, breaks: Callable[[psutil.Process], None]
 
 def _no_place_for_the_training(trial: Trial) -> None:
     """The working directory can't be made."""
-    work = trial.ground.stack.home.path / "work"
+    work = trial.ground.stack.state_dir.path / "work"
     aside = work.with_name("work-aside")
     if there := work.exists():
         work.rename(aside)
@@ -561,7 +561,7 @@ def _trainings(ground: Ground) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if "workers.recipes" in line and str(ground.stack.home.path) in line:
+        if "workers.recipes" in line and str(ground.stack.state_dir.path) in line:
             found.append(process)
     return found
 
@@ -569,7 +569,7 @@ def _trainings(ground: Ground) -> list[psutil.Process]:
 def _no_place_for_files(trial: Trial) -> None:
     """The directory of snapshots can't be written: the job says so, and the next one succeeds."""
     ground = trial.ground
-    files = ground.stack.home.path / "files"
+    files = ground.stack.state_dir.path / "files"
     aside = files.with_name("files-aside")
     files.rename(aside)
     files.write_text("not a directory")

@@ -26,12 +26,12 @@ def command(name: str) -> list[str]:
 
 def without(arguments: list[str], *names: str) -> list[str]:
     """The arguments, less these options with their values."""
-    kept = list(arguments)
+    remaining = list(arguments)
     for name in names:
-        if name in kept:
-            place = kept.index(name)
-            del kept[place : place + 2]
-    return kept
+        if name in remaining:
+            index = remaining.index(name)
+            del remaining[index : index + 2]
+    return remaining
 
 
 @pytest.mark.parametrize("name", plan.WORKERS)
@@ -67,7 +67,7 @@ def test_every_install_takes_the_tested_versions():
 
 def test_the_api_image_installs_no_torch():
     stage = DOCKERFILE.split(" AS api\n")[1].split("\nFROM ")[0]
-    extras = {extra for found in re.findall(r"'\.\[(.*?)\]'", stage) for extra in found.split(",")}
+    extras = {extra for match in re.findall(r"'\.\[(.*?)\]'", stage) for extra in match.split(",")}
     assert extras == {"s3"}
     assert {SERVICES[name]["build"]["target"] for name in ("api", "exports", "sweeper", "migrate")} == {"api"}
 

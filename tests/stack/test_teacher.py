@@ -6,11 +6,11 @@ import pytest
 
 from app.config import FileConfig
 from app.stack import teacher
-from app.stack.home import Home, StackError
+from app.stack.state_dir import StackError, StateDir
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "is_added"),
     [
         (None, True),
         ("", True),
@@ -19,21 +19,23 @@ from app.stack.home import Home, StackError
         ('[[teachers]]\nname = "a"\nbase_url = "http://a"\nmodel = "m"\n', False),
     ],
 )
-def test_the_simulated_teacher_is_wanted_only_where_no_teacher_is_named(tmp_path, text, wanted):
+def test_the_simulated_teacher_is_added_only_if_the_file_has_no_teachers(tmp_path, text, is_added):
     config = None
     if text is not None:
         config = tmp_path / "seedbed.toml"
         config.write_text(text)
-    assert teacher.names_no_teacher(config) is wanted
+    assert teacher.names_no_teacher(config) is is_added
 
 
 def test_the_operators_limits_stay_beside_the_simulated_teacher(tmp_path):
-    theirs = tmp_path / "seedbed.toml"
-    theirs.write_text("[limits]\ntarget = 5")
-    made = teacher.write_config(Home(tmp_path), theirs, "http://127.0.0.1:1/v1")
-    config = FileConfig.model_validate(tomllib.loads(made.read_text()))
+    operator_file = tmp_path / "seedbed.toml"
+    operator_file.write_text("[limits]\ntarget = 5")
+    path = teacher.write_config(StateDir(tmp_path), operator_file, "http://127.0.0.1:1/v1")
+    config = FileConfig.model_validate(tomllib.loads(path.read_text()))
     assert config.limits.target == 5
-    assert [(one.name, one.base_url) for one in config.teachers] == [("simulated", "http://127.0.0.1:1/v1")]
+    assert [(configured.name, configured.base_url) for configured in config.teachers] == [
+        ("simulated", "http://127.0.0.1:1/v1")
+    ]
     assert config.teachers[0].completion_price > 0
 
 

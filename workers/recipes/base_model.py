@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_flash_attn_2_available
 
-from workers.recipes.failures import Failure, classify
+from workers.recipes.failures import Failure, classify_error
 from workers.recipes.job import BaseModel
 
 
@@ -57,7 +57,7 @@ def load_base_model(spec: BaseModel, packing: bool) -> LoadedBase:
             attn_implementation=choose_attention(packing),
         )
     except (OSError, ValueError) as error:
-        raise classify(error) or Failure(
+        raise classify_error(error) or Failure(
             "base_model_not_found",
             f"The base model {spec.shown!r} cannot be loaded: {_first_line(error, spec.path)}",
         ) from error
