@@ -91,7 +91,7 @@ def prepare_base_model(
     set_thread_count(max_threads=4 if tiny else None)
     if tiny:
         emit("stage", stage="base_model", message="No base model is configured, so a small one is made from the data.")
-        model, tokenizer = tiny_model.make_tiny(dialogues, job.seed, hyperparameters.max_length, emit)
+        model, tokenizer = tiny_model.make_tiny_model(dialogues, job.seed, hyperparameters.max_length, emit)
         base = LoadedBase(model, tokenizer, "base", model.num_parameters(), None, True, tiny_model.NOTE)
     else:
         emit("stage", stage="base_model", message=f"Loading the base model {job.base_model.shown}.")
