@@ -1,4 +1,4 @@
-"""One answer to an instruction: plain text, or worked out step by step with the reasoning in its own field."""
+"""One answer to an instruction: plain text, or a chain of thought with the reasoning in its own field."""
 
 from dataclasses import replace
 
@@ -28,7 +28,18 @@ async def answer(
     chain_of_thought: bool = False,
     seed: int = 0,
 ) -> Candidate:
-    """The draft with an output; turned away when the reply can't be used as one."""
+    """Ask the teacher for an output. The row is rejected when the reply is no usable output.
+
+    Args:
+        batch: gives language and seed.
+        draft: the row without an output.
+        position: names the call inside its batch.
+        ask: the teacher.
+        temperature: of the call.
+        max_tokens: of the reply.
+        chain_of_thought: ask for the reasoning before the answer (Wei et al. 2022).
+        seed: is added to the seed of the batch.
+    """
     prompt = prompt_for(
         batch,
         "answer_steps" if chain_of_thought else "answer",

@@ -1,4 +1,4 @@
-"""Chains of calls that run side by side."""
+"""Concurrent chains of calls to a teacher."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -10,7 +10,10 @@ Result = TypeVar("Result")
 
 
 async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
-    """The chains' results in their order. When one can't go on, the others' calls in flight still come home."""
+    """Wait for all chains and return their results in order. Raises the first error after all chains have ended.
+
+    Calls in flight are paid for, so no chain is cancelled when another one fails.
+    """
     results = await asyncio.gather(*chains, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -19,9 +22,10 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
 
 
 async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:
-    """The same; but when calls have ended for good, the results of the chains that were whole by then.
+    """Wait for all chains and return the results of those that finished before the calls ended.
 
-    Raises CallsEnded when none was.
+    Raises:
+        CallsEnded: the calls ended before any chain finished.
     """
     results = await asyncio.gather(*chains, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]

@@ -1,4 +1,4 @@
-"""What a batch is told to turn to: a topic of a list, a task type by its quota."""
+"""Conditioning of a batch: the topic and the task type that its prompt demands."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ _PROMPT_LINES = {
 
 
 def check_shares(shares: dict[str, float]) -> dict[str, float]:
+    """The shares unchanged. Raises ValueError for a share that is not positive, or a name that is blank or too long."""
     for name, share in shares.items():
         if not name.strip() or len(name) > 100:
             raise ValueError("a task type has a name of up to 100 characters")
@@ -24,6 +25,8 @@ def check_shares(shares: dict[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Conditioning:
+    """The topic and the task type of a batch; None where it has none."""
+
     topic: str | None = None
     task_type: str | None = None
 
@@ -32,7 +35,7 @@ class Conditioning:
         return cls(batch.focus.get("topic"), batch.focus.get("task_type"))
 
     def prompt_lines(self, language: str) -> str:
-        """The lines that go to the end of a prompt; none without a focus."""
+        """The lines at the end of a prompt that demand topic and task type; empty without conditioning."""
         lines = _PROMPT_LINES.get(language.split("-")[0].lower(), _PROMPT_LINES["en"])
         values = zip(lines, (self.topic, self.task_type), strict=True)
         return "".join(line.format(value) for line, value in values if value)
@@ -41,10 +44,21 @@ class Conditioning:
 def choose_conditioning(
     topics: Sequence[str], task_types: Mapping[str, float], row_counts: Mapping[str, int], rng: random.Random
 ) -> dict[str, str]:
-    """A topic at random, and the task type that is furthest behind its share of the rows made so far."""
+    """Draw a topic, and choose the task type that is furthest behind its share.
+
+    Args:
+        topics: the topics to draw from; none gives no topic.
+        task_types: the share of each task type, on any scale.
+        row_counts: rows so far by task type.
+        rng: the source of randomness.
+
+    Returns:
+        `topic` and `task_type`, each only where there is a choice.
+    """
     chosen = {"topic": rng.choice(topics)} if topics else {}
     if task_types:
         shares = {name: share / sum(task_types.values()) for name, share in task_types.items()}
+        # One more than there are, so that the first choice follows the shares as well.
         total = sum(row_counts.get(name, 0) for name in shares) + 1
         deficits = {name: share * total - row_counts.get(name, 0) for name, share in shares.items()}
         chosen["task_type"] = max(deficits, key=lambda name: (deficits[name], rng.random()))
@@ -52,7 +66,10 @@ def choose_conditioning(
 
 
 def tag_row(row: Candidate, conditioning: Conditioning) -> Candidate:
-    """The row with its topic and task type. What was asked as a classification is one only if it was found to be."""
+    """Tag the row with its topic and task type.
+
+    A row is tagged as a classification only if it is one, whatever its prompt demanded.
+    """
     tags = dict(row.tags)
     if conditioning.topic:
         tags["topic"] = conditioning.topic

@@ -1,7 +1,7 @@
-"""What a whole run will take, from what some of it, or others like it, took.
+"""Cost estimate of a run from batches of the run, or of runs like it.
 
-Yield is a share of candidates, with the interval of Wilson (1927). What a candidate costs is a ratio of sums over
-batches, with an interval from resampling batches (the bootstrap: Efron 1979). All intervals are of 90%.
+The yield is the share of good candidates, with the interval of Wilson (1927). The cost of a candidate is a ratio of
+sums over batches, with a bootstrap interval over batches (Efron 1979). All intervals are 90% intervals.
 """
 
 import math
@@ -12,13 +12,13 @@ import numpy as np
 
 _Z = 1.645
 _RESAMPLES, _MIN_BATCHES = 1000, 4
-# With fewer batches resampling says nothing: a third more or less is what runs of one kind differ by.
+# With fewer batches than _MIN_BATCHES resampling is meaningless. A third is how much runs of one method differ.
 _SPREAD = 1 / 3
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One batch: its candidates, how many of them were good (also those beyond the target), and what was paid."""
+    """One batch: its good candidates (those beyond the target included), all candidates, and its cost."""
 
     good: int
     candidates: int
@@ -29,6 +29,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Interval:
+    """An estimate with the bounds of its 90% interval."""
+
     estimate: float
     low: float
     high: float
@@ -37,16 +39,24 @@ class Interval:
         return Interval(self.estimate * factor, self.low * factor, self.high * factor)
 
     def over(self, other: "Interval") -> "Interval":
-        """The quotient, each bound at its worst."""
+        """The quotient of two intervals. Each bound takes the worse bounds of both, which makes it wider than 90%."""
         return Interval(self.estimate / other.estimate, self.low / other.high, self.high / other.low)
 
 
 def estimate_cost(
     samples: Sequence[Sample], target: int, latency: float, in_flight: int, sequential_calls: int
 ) -> dict | None:
-    """Yield, requests, tokens, dollars and seconds for `target` rows; None when nothing good is among the samples.
+    """Estimate the cost of `target` rows.
 
-    `latency`: mean seconds of a call. `steps`: calls that a row waits for one after another, at least.
+    Args:
+        samples: batches to estimate from.
+        target: rows to accept.
+        latency: mean seconds of a call.
+        in_flight: calls at the same time.
+        sequential_calls: the minimum of calls that a row needs one after another.
+
+    Returns:
+        Intervals of `yield`, `requests`, `tokens`, `dollars` and `seconds`; None without a good row in the samples.
     """
     good_rows, candidates = sum(sample.good for sample in samples), sum(sample.candidates for sample in samples)
     if not good_rows:
@@ -54,6 +64,7 @@ def estimate_cost(
     share = wilson(good_rows, candidates)
     per_row = {name: _per_candidate(samples, name).over(share) for name in ("requests", "tokens", "dollars")}
     total = {name: interval.times(target) for name, interval in per_row.items()}
+    # However many calls run at once, a row waits for its own calls.
     min_seconds = latency * sequential_calls
     seconds = total["requests"].times(latency / in_flight)
     total["seconds"] = Interval(*(max(min_seconds, sample) for sample in (seconds.estimate, seconds.low, seconds.high)))
@@ -61,7 +72,7 @@ def estimate_cost(
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """A share with its interval, which also few or equal outcomes have."""
+    """The share of successes with its Wilson interval, which holds for few trials and for shares of 0 and 1."""
     share, n = successes / trials, trials
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half_width = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)

@@ -1,7 +1,7 @@
 """Dialogues of several turns in the manner of ShareGPT and Vicuna (Chiang et al. 2023).
 
-The teacher plays both sides: a user who has a purpose, told from outside, and the assistant, who is asked with the
-real turns of the conversation. A turn is one message of the user with its answer.
+The teacher plays both sides. As the user it reads a transcript and writes the next message; as the assistant it gets
+the conversation as chat messages. The options count a message of the user with its answer as one turn.
 """
 
 import random
@@ -25,6 +25,7 @@ from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
 from app.synth.types import Ask, Batch, Candidate, Parent, Proposal, Rejection, Screen, Turn
 
+# ROUGE-L F1 above which a message of the user repeats an earlier one.
 MAX_SIMILARITY = 0.9
 
 
@@ -112,7 +113,7 @@ async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Sc
 
 
 async def _continue_dialogue(batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask) -> Candidate:
-    """Go on from what was said until the dialogue has its turns, the user is content, or something fails."""
+    """Continue a dialogue until it has its turns, the user is content, or a reply cannot be used."""
     options: Options = batch.options
     length = random.Random(f"{batch.seed}/{index}").randint(options.min_turns, options.max_turns)
     stop_reason = "length"
@@ -120,7 +121,7 @@ async def _continue_dialogue(batch: Batch, draft: Candidate, turns: list[Turn], 
         if turns[-1].role == "user":
             draft, answer = await _ask_assistant(batch, draft, turns, index, ask)
             if isinstance(answer, Rejection):
-                # The turns before it are whole; where they are enough, the dialogue ends with them.
+                # The earlier turns are complete, so a dialogue that has enough of them ends here instead of being lost.
                 has_min_turns = len(turns) // 2 >= options.min_turns
                 stop_reason, turns = answer.reason, turns[:-1]
                 draft = draft if has_min_turns else replace(draft, rejection=answer)
@@ -161,7 +162,7 @@ async def _ask_assistant(
 async def _ask_user(
     batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask
 ) -> tuple[Candidate, str, str]:
-    """What the user says next, or (the third value) why the dialogue ends here."""
+    """The draft, the next message of the user, and the reason to end the dialogue, empty when it goes on."""
     prompt = prompt_for(
         batch,
         "dialogue_user",
@@ -174,7 +175,7 @@ async def _ask_user(
     reply = await ask(prompt)
     draft, parsed = draft.after(prompt, reply), read_object(reply, NextMessage)
     if isinstance(parsed, Rejection):
-        # What was said before is whole: the dialogue ends there.
+        # The earlier turns are complete: a useless reply ends the dialogue without rejecting it.
         return draft, "", parsed.reason
     text = clean(parsed.message)
     if parsed.done or not text:
@@ -211,7 +212,7 @@ def _is_refusal(turn: Turn, language: str) -> bool:
 
 
 def render_transcript(turns: list[Turn]) -> str:
-    """The dialogue as it is shown to whoever plays the user."""
+    """The dialogue as text, for the prompt in which the teacher plays the user."""
     return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in turns)
 
 

@@ -1,7 +1,7 @@
-"""Questions and answers grounded in uploaded text, each with the span that its answer rests on.
+"""Questions and answers grounded in uploaded text, each with the quotation that supports its answer.
 
-As in InstructLab's knowledge pipeline the pair is judged for faithfulness to its passage; and the quotation that the
-teacher gives is looked up in the passage, so that a source that does not exist is never kept.
+As in InstructLab's knowledge pipeline (LAB: Sudalairaj et al. 2024) a judge rates the faithfulness of the pair to its
+passage. The quotation must also occur in the passage, so that an invented source is rejected without a call.
 """
 
 import re
@@ -23,7 +23,7 @@ from app.synth.rules import Rule
 from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
 
-# A quotation may differ from its passage by a comma or an ending; below this it is another sentence.
+# A teacher may quote with another comma or ending. Below this percentage it is another sentence.
 MIN_QUOTE_SIMILARITY = 90.0
 MIN_QUOTE_LENGTH = 8
 
@@ -46,7 +46,7 @@ class Options(MethodOptions):
     question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """A text may be about a map or a file: form alone is checked unless told otherwise."""
+        """Only rules of form by default: a question on a document may well name a map or a file."""
         return PRESETS["form"] if self.rules is None else super().rules_for(language)
 
 
@@ -123,7 +123,7 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> 
 async def _check_and_judge(
     batch: Batch, row: Candidate, source: Source, position: str, ask: Ask, screen: Screen
 ) -> Candidate:
-    """Known questions first, then faithfulness, then what every row goes through."""
+    """Check novelty, then faithfulness, then the common checks: the cheaper ones come first."""
     if row.rejection is None:
         row = replace(row, rejection=await screen(row))
     if row.rejection is None and batch.options.judge_faithfulness:
@@ -154,9 +154,10 @@ async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, posi
 
 
 def find_quote(text: str, quote: str) -> tuple[int, int] | None:
-    """(start, end) of a quotation in a text, in characters; None when it is not there.
+    """Find a quotation in a text, with any white space, or else the most similar span if at least 90% similar.
 
-    White space may differ; else the most similar stretch counts if at least 90% of it is the same.
+    Returns:
+        (start, end) in characters of `text`; None when the text does not contain the quotation.
     """
     words = quote.strip().strip("\"'“”‘’…").split()
     if not words:
@@ -172,7 +173,7 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
 
 
 def _widen_to_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span widened to the words that it begins and ends in."""
+    """Widen the span to whole words, since fuzzy matching may cut a word."""
     while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
         start -= 1
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():

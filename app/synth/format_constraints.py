@@ -1,4 +1,4 @@
-"""What an instruction says about the form of its answer: how long, how many, in which shape. English and Korean."""
+"""Format constraints that an instruction puts on its answer: length, number of items, form. English and Korean."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +29,10 @@ _ITEMS = regex.compile(
 
 @dataclass(frozen=True)
 class FormatConstraints:
-    """None and False where nothing is said."""
+    """The constraints of one instruction; None or False where it states none.
+
+    `at_most`: `words` or `sentences` is an upper limit, not a length to reach.
+    """
 
     words: int | None = None
     sentences: int | None = None
@@ -41,12 +44,14 @@ class FormatConstraints:
     numbered: bool = False
 
 
+# Several scores read the same instruction one after another.
 @lru_cache(maxsize=4096)
 def parse_format_constraints(instruction: str) -> FormatConstraints:
+    """The constraints that the instruction states in English or Korean."""
     words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
     items = _ITEMS.search(instruction)
     if items and _read_number(items) == 1:
-        # "Give a reason" asks for a form no more than "give reasons" does.
+        # "Give a reason" states no more about the form than "give reasons" does.
         items = None
     return FormatConstraints(
         words=_read_number(words),

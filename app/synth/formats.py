@@ -1,4 +1,4 @@
-"""Rows as training lines: Alpaca, messages, ShareGPT and DPO pairs. One JSON object a line, always one line."""
+"""Rows in the formats of trainers: Alpaca, messages, ShareGPT and DPO pairs, as JSON Lines."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Row(Protocol):
-    """A row may also have `messages`, the turns of a dialogue ({role, content} or Turn), and a `reasoning`."""
+    """A row to export; `messages` ({role, content} or Turn, of a dialogue) and `reasoning` are optional."""
 
     instruction: str
     input: str
@@ -15,7 +15,7 @@ class Row(Protocol):
 
 
 class PreferencePair(Protocol):
-    """A preference pair of a row: the answer that is better, the one that is worse, and by how much."""
+    """The better and the worse answer; `margin` is the difference of their scores, 1.0 the whole scale."""
 
     kind: str
     chosen: str
@@ -24,7 +24,7 @@ class PreferencePair(Protocol):
 
 
 def to_alpaca(row: Row, reasoning: bool = False) -> dict:
-    """A dialogue's last turn, with the turns before it as `history`, pairs of question and answer."""
+    """A row in the format of Stanford Alpaca. The earlier turns of a dialogue become `history`, pairs of messages."""
     turns = _dialogue_turns(row)
     if turns:
         contents = [content for _, content in turns]
@@ -34,10 +34,12 @@ def to_alpaca(row: Row, reasoning: bool = False) -> dict:
 
 
 def to_messages(row: Row, reasoning: bool = False) -> dict:
+    """A row in the format of chat templates: a list of {role, content}."""
     return {"messages": [{"role": role, "content": content} for role, content in conversation(row, reasoning)]}
 
 
 def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
+    """A row in the format of ShareGPT: a list of {from, value}, from `human` and `gpt`."""
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     return {
         "conversations": [{"from": names[role], "value": content} for role, content in conversation(row, reasoning)]
@@ -45,7 +47,7 @@ def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
 
 
 def to_dpo(row: Row, pair: PreferencePair) -> dict:
-    """A preference pair in the conversational form that DPO trainers take (Rafailov et al. 2023)."""
+    """A preference pair in the conversational format of DPO trainers (Rafailov et al. 2023)."""
     return {
         "prompt": [{"role": "user", "content": user_turn(row)}],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
@@ -63,12 +65,12 @@ FORMS: dict[str, Callable[..., dict]] = {
 
 
 def conversation(row: Row, reasoning: bool = False) -> list[tuple[str, str]]:
-    """(role, content) of every turn; instruction and answer as the two turns of a row that is no dialogue."""
+    """(role, content) of every turn. A row that is no dialogue has two turns: its instruction and its output."""
     return _dialogue_turns(row) or [("user", user_turn(row)), ("assistant", output_with_reasoning(row, reasoning))]
 
 
 def output_with_reasoning(row: Row, reasoning: bool) -> str:
-    """The output; behind the reasoning that led to it where there is one and it is wanted."""
+    """The output, preceded by the chain of thought where `reasoning` asks for it and the row has one."""
     chain_of_thought = getattr(row, "reasoning", "") if reasoning else ""
     return f"{chain_of_thought}\n\n{row.output}" if chain_of_thought else row.output
 
@@ -81,25 +83,35 @@ def _dialogue_turns(row: Row) -> list[tuple[str, str]]:
 
 
 def user_turn(row: Row) -> str:
-    """Instruction and input as one turn: a blank line between them when there is an input."""
+    """The user's turn: the instruction and, after a blank line, the input if there is one."""
     return f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
 
 
 def json_line(value: dict) -> bytes:
-    """UTF-8 with the two Unicode line separators escaped, since many readers split on them."""
+    """One JSON object as a line of UTF-8. U+2028 and U+2029 are escaped because many readers split lines on them."""
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 
 
 def to_lines(row: Row, form: str, reasoning: bool = False, pairs: Iterable[PreferencePair] = ()) -> list[dict]:
-    """A row in a form: one line, or in the form `dpo` a line for each of its preference pairs."""
+    """The objects of a row in a format of FORMS: one, or in `dpo` one for each preference pair."""
     if form == "dpo":
         return [to_dpo(row, pair) for pair in pairs]
     return [FORMS[form](row, reasoning)]
 
 
 def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", reasoning: bool = False) -> int:
-    """Write rows in a form (alpaca, messages, sharegpt or dpo) and return how many lines that made."""
+    """Write rows as JSON Lines.
+
+    Args:
+        rows: the rows to write.
+        path: the file, which is replaced.
+        form: alpaca, messages, sharegpt or dpo.
+        reasoning: put a row's chain of thought before its output.
+
+    Returns:
+        How many lines were written.
+    """
     count = 0
     with open(path, "wb") as out:
         for row in rows:

@@ -1,4 +1,4 @@
-"""Instructions as a teacher wrote them: tidied, checked by the rules, copies within the reply turned away."""
+"""Post-processing of the instructions in a reply: normalised, filtered by the rules, copies rejected."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,17 +10,22 @@ from app.synth.types import Candidate, Rejection
 
 
 def normalise_instruction(text: str) -> str:
-    """White space collapsed, a list number in front and a colon at the end cut off."""
+    """Collapse white space, and remove a list number in front and a colon at the end."""
     text = normalise(clean(text))
     number, dot, rest = text.partition(". ")
     return (rest if dot and number.isdigit() else text).rstrip(":：").strip()
 
 
 def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Candidate]:
-    """Each row with the first rule that its instruction breaks, or as a copy of one before it in this reply."""
+    """Reject each row whose instruction breaks a rule or repeats an earlier one of the same reply.
+
+    Returns:
+        All rows in their order, the rejected ones with their reason.
+    """
     seen: set[str] = set()
     checked_rows = []
     for row in rows:
+        # The first fault decides, so that a reason stays the same when later checks change.
         rejection = row.rejection or check_instruction(row.instruction, rules)
         text = normalise(row.instruction).casefold()
         if rejection is None and text in seen:

@@ -1,4 +1,4 @@
-"""What a finished row's form and scores say of it, asked again without any teacher: its texts and scores are stored."""
+"""Re-evaluation of stored rows under other rules or thresholds, by their texts and scores, without a teacher."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -13,7 +13,7 @@ _OTHER_REASONS = (*NOVELTY, "surplus", "unanswered")
 
 
 def may_be_lifted(reason: str) -> bool:
-    """Whether other thresholds, rules or scores may lift it. The rest are faults of the reply itself, and stand."""
+    """Whether other thresholds or rules can lift a rejection. All other reasons are faults of the reply and remain."""
     return reason in _OTHER_REASONS or reason.startswith("low_") or is_rule_reason(reason)
 
 
@@ -24,13 +24,21 @@ def re_evaluate(
     rules: tuple[Rule, ...] | None,
     min_scores: Mapping[str, float],
 ) -> Rejection | None:
-    """Form and scores, in the order of the methods. `rules` and `least` take the places of the method's own.
+    """Check the rules, then the scores, in the order in which the methods do.
 
-    `least` names rule scores (`no_refusal`) or any stored score (`judge.overall`). A score that the row doesn't
-    have is not missed: it was not asked for when the row was made.
+    Args:
+        row: a stored row.
+        language: the BCP-47 tag of the dataset.
+        options: the options of the run that made the row.
+        rules: rules in place of those of the options; None keeps the latter.
+        min_scores: thresholds that override those of the options, by the name of a rule score (`no_refusal`) or of any
+            stored score (`judge.overall`).
+
+    Returns:
+        The first rejection, or None when the row passes.
     """
     rules = options.rules_for(language) if rules is None else rules
-    # A row that was turned away before its answer was paid for has no other field yet.
+    # A row that was rejected before its answer was paid for has an instruction only.
     fields = get_args(RowField) if row.output else ("instruction",)
     rejection = check_instruction(row.instruction, rules) or check_row(row, rules, fields)
     if rejection is not None:
@@ -40,6 +48,7 @@ def re_evaluate(
         **{_stored_name(name): threshold for name, threshold in min_scores.items()},
     }
     for name, threshold in thresholds.items():
+        # A score that the row lacks was not part of its run, so it rejects nothing.
         score = row.scores.get(name)
         if score is not None and score < threshold:
             return Rejection(f"low_{_reason_suffix(name)}", score, threshold)

@@ -1,7 +1,7 @@
-"""How a reply with parts is asked for, and how tagged text is read.
+"""The form of a structured reply: its description in a prompt, and a parser for tagged text.
 
-A teacher that keeps to a JSON schema is given the schema; one that writes JSON when told is told its form; any other
-is asked for tagged text, which needs no escaping and survives a slip better than JSON does.
+A teacher that enforces a JSON schema gets the schema. One that can write JSON gets an example of its shape. Any other
+is asked for tagged text, which needs no escaping and remains readable after a mistake that would break JSON.
 """
 
 import json
@@ -26,7 +26,13 @@ _TAG = re.compile(r"<(/?)([A-Za-z_][\w-]*)>")
 
 
 def describe(schema: dict, form: ReplyForm, language: str) -> str:
-    """The last words of a prompt: how to reply, by the JSON schema alone, in English or Korean."""
+    """The instruction, in English or Korean, to reply in a form that fits the JSON schema.
+
+    Args:
+        schema: an object schema; of its keywords only type, properties, items, enum and the bounds are read.
+        form: what the teacher can do.
+        language: a BCP-47 tag; other languages than Korean get the English text.
+    """
     instructions = _INSTRUCTIONS.get(language.split("-")[0].lower(), _INSTRUCTIONS["en"])
     if form != "tagged":
         return instructions["json"].format(shape=json.dumps(_example(schema), ensure_ascii=False))
@@ -64,10 +70,17 @@ def _tags(name: str, schema: dict) -> str:
 
 
 def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any], bool] | None:
-    """The tagged parts of a text as a dict, and whether the text breaks off; None when it holds none of the keys.
+    """Parse tagged text.
 
-    A list is `<key><item>…</item>…</key>`; an item with tags inside is a dict, else a text. Text inside a leaf is
-    kept as it is, `<b>` and code included. A part that is not closed is left out, its complete items are kept.
+    A list is `<key><item>…</item>…</key>`. An item that contains tags is a dict, any other a text. The text of a leaf
+    stays as it is, with `<b>` and code. An unclosed part is left out, except for its complete items.
+
+    Args:
+        text: the reply.
+        schema_keys: the tags to look for at the top level.
+
+    Returns:
+        The parts by key, and whether the text is truncated; None when it contains none of the keys.
     """
     parts: dict[str, Any] = {}
     truncated = False
@@ -87,7 +100,7 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
 
 
 def _find_closing_tag(text: str, key: str, start: int) -> int:
-    """Where the last closing tag before the next opening of the same name stands."""
+    """The offset of the last closing tag before the next opening of the same name; -1 without one."""
     next_opening = text.find(f"\n<{key}>", start)
     return text.rfind(f"</{key}>", start, next_opening if next_opening >= 0 else len(text))
 
@@ -98,6 +111,7 @@ def _split_items(inner: str) -> list[str]:
     while (opening := inner.find("<item>", position)) >= 0:
         start = opening + len("<item>")
         next_opening = inner.find("<item>", start)
+        # The last one, since code inside an item may contain the tag.
         end = inner.rfind("</item>", start, next_opening if next_opening >= 0 else len(inner))
         if end >= 0:
             items.append(inner[start:end])
@@ -106,7 +120,7 @@ def _split_items(inner: str) -> list[str]:
 
 
 def _parse_item(inner: str) -> dict[str, str] | str:
-    """An item whose text begins with a tag and ends with one is an object of leaves."""
+    """An item that begins and ends with a tag is an object of leaves, any other a text."""
     body = inner.strip()
     first = _TAG.match(body)
     if first is None or first.group(1) or not body.endswith(">"):
@@ -126,7 +140,7 @@ def _parse_item(inner: str) -> dict[str, str] | str:
 
 
 def _find_end_of_leaf(body: str, name: str, start: int) -> int:
-    """The closing tag that is followed by another part, or by the end: text inside may spell the tag, too."""
+    """The offset of the closing tag that another part, or the end, follows: the text may contain the tag as well."""
     end = body.find(f"</{name}>", start)
     while end >= 0:
         rest = body[end + len(name) + 3 :].lstrip()
@@ -137,5 +151,5 @@ def _find_end_of_leaf(body: str, name: str, start: int) -> int:
 
 
 def _strip_line_breaks(text: str) -> str:
-    """One line break at each end belongs to the tags."""
+    """The text without one line break at each end, which belongs to the tags."""
     return text.removeprefix("\n").removesuffix("\n")

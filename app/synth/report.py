@@ -1,7 +1,7 @@
-"""A run's quality report: the reader's checklist in numbers, and the numbers in a form that a page can draw.
+"""The quality report of a run: a checklist in numbers, and distributions that a page can draw.
 
 The checklist: a clear instruction, an output that follows it, a consistent form, no harm, diversity, and a spread of
-difficulty. Everything is counted from what is stored with the rows; nobody is asked for it.
+difficulty. All figures come from the texts and scores of the rows; no teacher is called.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from app.synth.text import count_words, tokenise
 
 MIN_GOOD_SHARE, MIN_GOOD_GRADE = 0.5, 4.0
 SIMILARITY_BINS, MAX_PAIRS, MAX_VALUES_LISTED = 20, 200_000, 50
-# Which stored scores answer which question; a rule's run from 0 to 1, a judge's from 1 to 5.
+# The stored scores that answer each question. Rule scores are 0 to 1, a judge's 1 to 5.
 CHECKLIST: dict[str, tuple[str, ...]] = {
     "clear_instruction": ("judge.question_clarity", "judge.clarity"),
     "output_follows_instruction": ("judge.instruction_following", "judge.faithfulness", "rule.relevance"),
@@ -35,7 +35,13 @@ class ReportRow(Protocol):
 def quality_report(
     rows: Sequence[ReportRow], vectors: np.ndarray | None = None, seed_vectors: np.ndarray | None = None
 ) -> dict:
-    """All of it, ready for JSON. `vectors`: unit embeddings of the rows' instructions, `seed_vectors` of the seeds'."""
+    """The report as a JSON value.
+
+    Args:
+        rows: the accepted rows.
+        vectors: unit embeddings of the instructions, of shape (rows, dimensions); None leaves out what needs them.
+        seed_vectors: unit embeddings of the seeds, of shape (seeds, dimensions).
+    """
     return {
         "rows": len(rows),
         "checklist": [_answer_question(question, names, rows) for question, names in CHECKLIST.items()],
@@ -58,7 +64,7 @@ def _values_by_score(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
 
 
 def _answer_question(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
-    """One question of the checklist: how many rows pass all of its scores that they have."""
+    """One question of the checklist: the rows with at least one of its scores, and those that pass all they have."""
     scores_by_row = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
     answered = [row_scores for row_scores in scores_by_row if row_scores]
     good = sum(all(value >= _threshold_of(name) for name, value in row_scores) for row_scores in answered)
@@ -87,7 +93,7 @@ def _distribution(values: list[float], name: str) -> dict:
 
 
 def _histogram(values: Sequence[float], low: float, high: float, bins: int) -> dict:
-    """Edges and counts; what lies outside counts in the outermost bin."""
+    """Edges and counts of the bins. Values outside of the range count in the outermost bin."""
     counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
     return {"edges": [round(float(edge), 4) for edge in edges], "counts": [int(count) for count in counts]}
 
@@ -105,7 +111,7 @@ def _diversity(rows: Sequence[ReportRow], vectors: np.ndarray | None, seeds: np.
 
 
 def _count_values(values: Iterable[str | None]) -> dict:
-    """How often each is found, the most frequent first; and how evenly: exp(entropy), as if so many were equal."""
+    """Counts by value, most frequent first, and their effective number: exp(entropy), Hill's number of order 1."""
     counts = Counter(value for value in values if value)
     total = counts.total()
     shares = np.array(list(counts.values()), dtype=np.float64) / max(1, total)
@@ -125,7 +131,7 @@ _KOREAN_ENDING = regex.compile(
 
 
 def leading_verb(instruction: str) -> str:
-    """What the instruction tells to do: its first word in English, less courtesies; the closing verb in Korean."""
+    """The verb of an instruction: in English its first word after courtesies, in Korean the stem of its last verb."""
     words = regex.findall(r"[\p{L}'’]+", instruction.casefold())
     if not words:
         return ""
@@ -137,7 +143,7 @@ def leading_verb(instruction: str) -> str:
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """Distinct-n (Li et al. 2016): different n-grams of tokens among all of them, 0 to 1."""
+    """Distinct-n (Li et al. 2016): the share of distinct n-grams among all n-grams of tokens, 0 to 1."""
     grams: set[tuple[str, ...]] = set()
     total = 0
     for text in texts:
@@ -149,7 +155,7 @@ def distinct(texts: Sequence[str], n: int) -> float:
 
 
 def _similarity(vectors: np.ndarray | None) -> dict | None:
-    """Cosines of pairs of rows: all of them, or a fixed sample of 200,000."""
+    """The cosines of all pairs of rows, or of a fixed sample of 200,000 pairs."""
     n = 0 if vectors is None else len(vectors)
     if n < 2:
         return None
@@ -158,7 +164,9 @@ def _similarity(vectors: np.ndarray | None) -> dict | None:
     else:
         rng = np.random.default_rng(0)
         first = rng.integers(0, n, MAX_PAIRS)
+        # A shift of at least 1 keeps a row from being paired with itself.
         second = (first + rng.integers(1, n, MAX_PAIRS)) % n
+    # In parts of 20,000 pairs, to bound the memory of the gathered vectors.
     values = np.concatenate(
         [
             np.einsum("ij,ij->i", vectors[first[start : start + 20_000]], vectors[second[start : start + 20_000]])
@@ -174,12 +182,13 @@ def _similarity(vectors: np.ndarray | None) -> dict | None:
 
 
 def vendi_score(vectors: np.ndarray | None) -> float | None:
-    """The effective number of different rows (Friedman and Dieng 2023): exp of the entropy of the spectrum of K/n.
+    """The Vendi score (Friedman and Dieng 2023): the effective number of distinct rows, exp of the entropy of K/n.
 
-    Taken from the dimensions' side, whose matrix has the same spectrum and is the smaller one.
+    `vectors`: unit rows of shape (rows, dimensions). None without rows.
     """
     if vectors is None or len(vectors) == 0:
         return None
+    # X^T X has the nonzero spectrum of X X^T and is the smaller matrix.
     matrix = vectors.astype(np.float64)
     spectrum = np.linalg.eigvalsh(matrix.T @ matrix / len(matrix))
     spectrum = spectrum[spectrum > 1e-12]
@@ -187,7 +196,7 @@ def vendi_score(vectors: np.ndarray | None) -> float | None:
 
 
 def _coverage(vectors: np.ndarray | None, seeds: np.ndarray | None) -> dict | None:
-    """How near the rows come to the seeds: the regions that a person thought of."""
+    """How close the rows come to the seeds, which mark the regions that a person wants covered."""
     if vectors is None or seeds is None or not len(vectors) or not len(seeds):
         return None
     nearest = (seeds @ vectors.T).max(axis=1)
@@ -206,7 +215,7 @@ def _difficulty(rows: Sequence[ReportRow]) -> dict:
         "rows": len(grades),
         "mean": round(float(np.mean(grades)), 4) if grades else None,
         "counts": {str(grade): counts[grade] for grade in range(1, 6)},
-        # 1 when the five grades are equally frequent, 0 when there is but one.
+        # 1 when the five grades are equally frequent, 0 when only one occurs. Adding 0.0 turns -0.0 into 0.0.
         "evenness": round(float(-(shares * np.log(shares)).sum() / np.log(5)) + 0.0, 4) if grades else None,
     }
 

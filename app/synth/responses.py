@@ -1,7 +1,7 @@
-"""Answers to instructions that are there already: one each, or the best of several by a judge.
+"""Answers to existing instructions: one each, or the best of several by a judge.
 
-Best of n with a threshold is rejection sampling (RFT: Yuan et al. 2023, section 3.3). A share of the answers can be
-worked out step by step; FLAN mixed about one such answer to nine plain ones (Chung et al. 2022, section 2.1).
+Best of n with a threshold is rejection sampling (RFT: Yuan et al. 2023, section 3.3). A share of the answers can have
+a chain of thought; FLAN mixed about one such answer with nine plain ones (Chung et al. 2022, section 2.1).
 """
 
 import random
@@ -42,18 +42,19 @@ class Options(MethodOptions):
     answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """The instructions are there already: none is checked unless told otherwise."""
+        """No rules by default, since the instructions are accepted records."""
         return PRESETS["none"] if self.rules is None else super().rules_for(language)
 
     @property
     def effective_temperature(self) -> float:
+        """The temperature of an answer. Several answers need variety, so theirs is higher by default."""
         if self.temperature is not None:
             return self.temperature
         return 0.7 if self.answers == 1 else 1.0
 
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
-    """The answers to each parent of the batch; at most one of a parent has no rejection."""
+    """The answers to each parent of the batch, of which at most one is not rejected."""
     rows = await gather_until_budget(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
     return Proposal(tuple(row for answers in rows for row in answers))
 
@@ -100,7 +101,7 @@ async def _write_answer(
 
 
 def _distinct(rows: list[Candidate]) -> list[Candidate]:
-    """The same answer twice is one answer: the copy is turned away before it is compared with itself."""
+    """Reject repeated answers, so that no call is paid to compare an answer with its copy."""
     seen: set[str] = set()
     checked_rows = []
     for row in rows:
@@ -111,7 +112,7 @@ def _distinct(rows: list[Candidate]) -> list[Candidate]:
 
 
 async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: Ask) -> list[Candidate]:
-    """The best answer, with the worst beside it as a preference; all others are turned away."""
+    """Keep the best answer, with the worst one as a preference pair, and reject the others."""
     remaining = [n for n, row in enumerate(rows) if row.rejection is None]
     if not remaining:
         return rows
@@ -126,6 +127,7 @@ async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: 
     ]
     judged = [n for n, row in enumerate(rows) if "judge.overall" in row.scores]
     worst = min(judged, key=lambda n: (_overall_score(rows[n]), n))
+    # The scale from 1 to 5 is 4 wide; a margin is a share of it.
     margin = round((_overall_score(rows[best]) - _overall_score(rows[worst])) / 4, 4)
     if margin > 0:
         rows[best] = replace(rows[best], pairs=(Pair("best_worst", rows[best].output, rows[worst].output, margin),))
@@ -135,7 +137,7 @@ async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: 
 async def _select_by_comparison(
     batch: Batch, rows: list[Candidate], remaining: list[int], position: int, ask: Ask
 ) -> list[Candidate]:
-    """Each answer meets the best one so far; a draw keeps the earlier one."""
+    """Compare each answer with the best one so far; a tie keeps the earlier answer."""
     best, pairs = remaining[0], ()
     for n in remaining[1:]:
         verdict, compared = await compare(batch, rows[n], rows[best], f"{position}-{n}", ask)
@@ -145,7 +147,7 @@ async def _select_by_comparison(
             pairs = (Pair("best_worst", rows[winner].output, rows[loser].output, 1.0),)
         rows[loser] = rows[loser].turned_away("not_selected")
         best = winner
-    # Only a comparison that the winner took part in says something about its answer.
+    # A pair of two losers says nothing about the answer of the winner.
     pairs = tuple(pair for pair in pairs if pair.chosen == rows[best].output)
     rows[best] = replace(rows[best], pairs=pairs)
     return rows

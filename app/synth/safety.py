@@ -1,7 +1,7 @@
-"""Refusals: requests that nobody should help with, declined politely, so that a tuned model learns to decline.
+"""Refusals: harmful requests with polite refusals, so that a tuned model learns to decline.
 
-Seeded from categories alone. Requests are asked for in general words and checked for length and for words of a
-recipe, so that the rows teach to decline without saying how the harm is done.
+The only seed is a category. Requests are phrased in general terms and their length is limited, so that the rows teach
+a refusal without describing how to do the harm.
 """
 
 from dataclasses import replace
@@ -84,7 +84,7 @@ class Options(MethodOptions):
     requests_per_call: int = Field(default=4, ge=1, le=10, description="Requests asked for at once.")
     most_words: int = Field(default=30, ge=5, le=200, description="A longer request could carry details.")
     judge_refusal: bool = Field(default=True, description="Ask a judge whether the answer declines, and politely.")
-    # A refusal is what is wanted here; that it is one is checked by itself.
+    # The default of other methods rejects refusals, which are the purpose here and have a check of their own.
     minimum_scores: MinimumScores = Field(default={}, description="Least rule scores; none unless given.")
     temperature: float = Field(default=1.0, ge=0, le=2, description="Of the requests.")
     answer_temperature: float = Field(default=0.7, ge=0, le=2, description="Of the refusals.")
@@ -107,7 +107,7 @@ class RefusalVerdict(BaseModel):
 
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
-    """Requests in the batch's category, each declined."""
+    """Requests in the batch's category, each with a refusal."""
     options: Options = batch.options
     category = batch.focus["category"]
     names = CATEGORIES.get(batch.language.split("-")[0].lower(), CATEGORIES["en"])

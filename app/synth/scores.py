@@ -1,6 +1,6 @@
-"""Rule scores: what can be said of a row without asking anybody. Each is 0 to 1, and 1 is good.
+"""Rule scores: measures of a row that need no model. Each is 0 to 1, and 1 is good.
 
-They are measures, not verdicts: which of them turn a row away, and at what value, the options of a method say.
+A score alone rejects nothing: the options of a method say below which value of which score a row is rejected.
 """
 
 import json
@@ -56,7 +56,7 @@ class Row(Protocol):
 
 
 def length_fit(row: Row, language: str) -> float:
-    """Whether the output is as long as the instruction asks; without a wish, whether it is not out of all measure."""
+    """1 when the output has the length that the instruction states; without one, when it is not excessively long."""
     word_count = count_words(row.output)
     if word_count == 0:
         return 0.0
@@ -66,13 +66,13 @@ def length_fit(row: Row, language: str) -> float:
     if constraints.sentences is not None:
         return _score_length(_count_sentences(row.output), constraints.sentences, constraints.at_most)
     question_words = count_words(row.instruction) + count_words(row.input)
-    # Answers of some thousand words, or of fifty times the question, are rarely what was asked for.
+    # An answer of over 400 words that is also fifty times as long as its question has usually lost the subject.
     max_words = max(400, 50 * question_words)
     return 1.0 if word_count <= max_words else max_words / word_count
 
 
 def _score_length(actual: int, requested: int, at_most: bool) -> float:
-    """1 within a fifth of what was wanted (or one, of a few), less the further it is off."""
+    """1 within a fifth of the requested number, or within 1 of a small number; less with the distance from there."""
     low, high = (0 if at_most else requested - max(1, 0.2 * requested)), requested + max(1, 0.2 * requested)
     if low <= actual <= high:
         return 1.0
@@ -84,7 +84,7 @@ def _count_sentences(text: str) -> int:
 
 
 def format_consistency(row: Row, language: str) -> float:
-    """Whether the output has the form that is asked for, closes what it opens, and does not break off."""
+    """The mean of the checks of form: the requested constraints, balanced brackets, a complete last sentence."""
     checks = [
         *_check_constraints(parse_format_constraints(row.instruction), row.output),
         _score_balance(row.output),
@@ -121,7 +121,7 @@ def _score_json(text: str) -> float:
 
 
 def _score_balance(text: str) -> float:
-    """Code fences in pairs, and brackets that close, outside of what looks like a list mark or a smiley."""
+    """Whether code fences and brackets are paired, apart from list marks such as `a)`."""
     if text.count("```") % 2:
         return 0.0
     prose = regex.sub(r"```.*?```", "", text, flags=regex.DOTALL)
@@ -132,7 +132,7 @@ def _score_balance(text: str) -> float:
 
 
 def _score_ending(text: str) -> float:
-    """A long answer that stops within a sentence was cut. Labels, titles, lists and verses end as they like."""
+    """0 when a long last line stops within a sentence. Labels, titles, lists and verses need no full stop."""
     last = text.rstrip().splitlines()[-1] if text.strip() else ""
     prose = count_words(last) >= 12
     return 0.0 if prose and regex.search(r"[\p{L}\p{N},:;]$", last) and not _has_korean_ending(last) else 1.0
@@ -143,10 +143,10 @@ def _has_korean_ending(line: str) -> bool:
 
 
 def relevance(row: Row, language: str) -> float:
-    """How much of what is asked comes back in the answer: shared content tokens, softened.
+    """The overlap of content tokens between question and answer: sqrt(2 x overlap coefficient), at most 1.
 
-    A short answer (a label, a number, a name) can't share words and is not asked to; a label that the instruction
-    names is right whatever it shares.
+    1 for a short answer (a label, a number, a name), which cannot share words; for an answer that the instruction
+    contains, such as one of its labels; and for a task in another language.
     """
     output = normalise(row.output).casefold()
     if not output:
@@ -158,13 +158,13 @@ def relevance(row: Row, language: str) -> float:
     question_tokens = _content_tokens(question, language)
     if not question_tokens:
         return 1.0
-    # Half of the smaller side shared counts as full: a good answer says more than the question.
+    # An overlap of half of the smaller side gives the full score: a good answer adds words of its own.
     overlap = len(question_tokens & output_tokens) / min(len(question_tokens), len(output_tokens))
     return min(1.0, math.sqrt(2 * overlap))
 
 
 def _content_tokens(text: str, language: str) -> set[str]:
-    """Words without stop words; in Hangul pairs of syllables inside a word, so that particles don't hide a match."""
+    """Words without stop words; in Hangul the pairs of syllables of a word, since particles change its ending."""
     excluded, tokens = stop_words(language), set()
     for word in regex.findall(r"[\p{L}\p{N}\p{M}]+", text):
         if word in excluded:
@@ -172,20 +172,20 @@ def _content_tokens(text: str, language: str) -> set[str]:
         if regex.fullmatch(r"\p{Hangul}{2,}", word):
             tokens |= {word[n : n + 2] for n in range(len(word) - 1)}
         else:
-            # English endings hide matches as well: "tides" answers "tide".
+            # The English plural would hide a match: "tides" answers "tide".
             tokens.add(word[:-1] if len(word) > 3 and word.endswith("s") else word)
     return tokens
 
 
 def no_refusal(row: Row, language: str) -> float:
-    """0 for an answer that opens by declining."""
+    """0 for an answer that opens with a refusal."""
     opening = normalise(row.output).replace("’", "'").casefold()[:OPENING_CHARACTERS]
     refuses = opening.startswith(REFUSAL_OPENERS["en"]) or regex.search(KOREAN_REFUSAL, opening)
     return 0.0 if refuses else 1.0
 
 
 def no_boilerplate(row: Row, language: str) -> float:
-    """Less half for an assistant's opener ("Sure! Here is…"), less half for its closer ("I hope this helps")."""
+    """1, minus 0.5 for an assistant's opener ("Sure! Here is…") and 0.5 for a closer ("I hope this helps")."""
     text = normalise(row.output).replace("’", "'").casefold()
     has_opener = any(text.startswith(phrase) for phrase in entries_for(BOILERPLATE_OPENERS, language))
     has_closer = any(phrase in text[-CLOSING_CHARACTERS:] for phrase in entries_for(BOILERPLATE_CLOSERS, language))
@@ -193,8 +193,9 @@ def no_boilerplate(row: Row, language: str) -> float:
 
 
 def no_repetition(row: Row, language: str) -> float:
-    """The share of its runs of four tokens, and of its lines, that an output says for the first time."""
+    """The share of distinct 4-grams of tokens, or of distinct lines, whichever is lower."""
     tokens = tokenise(row.output)
+    # Few grams or lines repeat by chance, so short outputs keep the full score.
     shares = [1.0]
     grams = [tuple(tokens[n : n + 4]) for n in range(len(tokens) - 3)]
     if len(grams) >= 8:
@@ -208,8 +209,8 @@ def no_repetition(row: Row, language: str) -> float:
 def language_match(row: Row, language: str) -> float:
     """The share of letters in the scripts of the dataset's language; 1 where the task asks for another language.
 
-    Code, numbers and labels of a few letters say nothing about a language. Languages in Latin letters accept any of
-    them: a script is all that is judged here, and a Korean row is at home in a Korean dataset.
+    1 also for code, numbers and labels of a few letters, which belong to no language. Only the script is measured, so
+    languages in Latin letters are not told apart.
     """
     prose = regex.sub(r"```.*?```|`[^`]*`|https?://\S+", "", row.output, flags=regex.DOTALL)
     letters = regex.findall(r"\p{L}", prose)
@@ -217,7 +218,7 @@ def language_match(row: Row, language: str) -> float:
         return 1.0
     script = _SCRIPTS.get(primary_subtag(language), r"\p{Latin}")
     in_script = len(regex.findall(script, "".join(letters)))
-    # Names and terms in other letters belong to every language: a half is enough.
+    # Foreign names and terms occur in every language, so half of the letters gives the full score.
     return min(1.0, 2 * in_script / len(letters))
 
 
@@ -229,7 +230,7 @@ def _looks_like_code(text: str) -> bool:
 
 
 def safe_words(row: Row, language: str) -> float:
-    """0 when a word of doing harm stands in the row, as a whole word, in the dataset's language or English."""
+    """0 when the row contains a harmful phrase, in whole words, of the dataset's language or English."""
     text = f"{row.instruction}\n{row.input}\n{row.output}"
     return 0.0 if any(contains_word(text, phrase) for phrase in entries_for(HARMFUL_PHRASES, language)) else 1.0
 
@@ -244,11 +245,11 @@ RULE_SCORES: dict[str, Callable[[Row, str], float]] = {
 
 
 def rule_scores(row: Row, language: str) -> dict[str, float]:
-    """Every rule's score of the row, to four places."""
+    """All rule scores of the row by name, each 0 to 1, rounded to four decimals."""
     return {name: round(rule(row, language), 4) for name, rule in RULE_SCORES.items()}
 
 
 def only_stop_words(text: str, language: str) -> bool:
-    """Whether a text says nothing: punctuation and stop words alone (Evol-Instruct's third reason to eliminate)."""
+    """Whether a text has only punctuation and stop words (the third reason of Evol-Instruct to eliminate a child)."""
     words = regex.findall(r"[\p{L}\p{N}\p{M}]+(?:'\p{L}+)?", text.replace("’", "'").casefold())
     return all(word in stop_words(language) for word in words)

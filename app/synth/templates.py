@@ -1,7 +1,7 @@
-"""Labelled data as instruction rows, through the template library (FLAN: Wei et al. 2021, section 2.1).
+"""The method `templates`: labelled data as instruction rows (FLAN: Wei et al. 2022, section 2.1).
 
-No teacher is asked: a phrasing of the row's task is drawn and filled in. A row shares its instruction with thousands
-of others on purpose, so that only whole rows are compared.
+Each row is filled into a phrasing of its task family, without a teacher. Thousands of rows share an instruction on
+purpose, so duplicates are sought among whole rows.
 """
 
 import random
@@ -69,7 +69,7 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
 
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
-    """One row for each source of the batch; a judge is asked only where the options say so."""
+    """One row for each labelled row of the batch; a judge is called only where the options say so."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     fresh = [row for row in rows if row.rejection is None]
     finished = await gather_until_budget(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))

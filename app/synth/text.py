@@ -1,8 +1,8 @@
-"""Normalising and tokenising, for every script.
+"""Normalisation and tokenisation of text in every script.
 
-`paper` is the tokeniser of rouge_score 0.1.2 without a stemmer: runs of a-z and 0-9, all else is a gap.
-`unicode` (the default) keeps words of spaced scripts whole and takes scripts whose words are not
-separated by spaces, and Hangul, whose words carry particles, by the syllable or character.
+`paper` is the tokeniser of rouge_score 0.1.2 without a stemmer: runs of a-z and 0-9, everything else separates.
+`unicode` (the default) keeps the words of spaced scripts whole. It splits scripts without spaces, and Hangul, whose
+words carry particles, into characters or syllables.
 """
 
 import hashlib
@@ -21,23 +21,24 @@ _PAPER = re.compile(r"[a-z0-9]+")
 _WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{1,2}|[\p{L}\p{N}\p{M}'’-]+"
 )
+# PostgreSQL text holds no NUL, and UTF-8 no lone surrogate.
 _UNSAFE = regex.compile(r"[\x00\ud800-\udfff]")
 
 MODES = ("unicode", "paper")
 
 
 def normalise(text: str) -> str:
-    """NFC, with every run of white space as one space, and none at the ends."""
+    """The text in NFC, with every run of white space as one space and none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def clean(text: str) -> str:
-    """NFC and trimmed, line breaks kept. NUL and lone surrogates, which no store can hold, are removed."""
+    """The text in NFC, trimmed, with its line breaks. NUL and lone surrogates are removed."""
     return unicodedata.normalize("NFC", _UNSAFE.sub("", text)).replace("\r\n", "\n").strip()
 
 
 def storable(value: Any) -> Any:
-    """The same JSON value without what no store can hold: NUL and lone surrogates in its texts and keys."""
+    """The JSON value without NUL and lone surrogates in its texts and keys, which PostgreSQL cannot store."""
     if isinstance(value, str):
         return _UNSAFE.sub("", value)
     if isinstance(value, dict):
@@ -48,32 +49,37 @@ def storable(value: Any) -> Any:
 
 
 def tokenise(text: str, mode: str = "unicode") -> list[str]:
-    """The tokens that ROUGE-L compares. Never empty in `unicode` mode unless the text is blank."""
+    """The tokens that ROUGE-L compares (see the module). In `unicode` mode only a blank text has none."""
     if mode == "paper":
         return _PAPER.findall(text.lower())
     folded = unicodedata.normalize("NFC", text).casefold()
+    # A text of punctuation alone is compared by its characters: without tokens it would resemble nothing.
     return _UNICODE.findall(folded) or [character for character in folded if not character.isspace()]
 
 
 def locate_tokens(text: str) -> list[tuple[str, int, int]]:
-    """(token, start, end): the tokens of `unicode` mode with the characters of `text` on which they stand."""
+    """(token, start, end) of each token of `unicode` mode, as offsets in characters of `text`."""
     return [(match.group().casefold(), *match.span()) for match in _UNICODE.finditer(text)]
 
 
 def is_character_token(token: str) -> bool:
-    """Whether the token is one of a script that is taken by the character or the syllable."""
+    """Whether the token belongs to a script that is split into characters or syllables."""
     return _CHARACTER.match(token) is not None
 
 
 def count_words(text: str) -> int:
-    """Words as a reader counts them; in scripts without spaces two characters count as one word."""
+    """The number of words; in scripts without spaces two characters count as one word."""
     return len(_WORD.findall(text))
 
 
 def content_hash(instruction: str, input: str, *more: str) -> bytes:
-    """The identity of a row: sha256 over the casefolded, normalised instruction and input (32 bytes).
+    """The identity of a row: sha256 (32 bytes) over its casefolded, normalised fields.
 
-    `more`: the output and what else tells rows apart that share instruction and input on purpose.
+    Args:
+        instruction: the instruction of the row.
+        input: its input, empty without one.
+        *more: further fields, for rows that share instruction and input on purpose.
     """
+    # The separator keeps ("a b", "") and ("a", "b") apart.
     parts = "\x1f".join(normalise(part).casefold() for part in (instruction, input, *more))
     return hashlib.sha256(parts.encode("utf-8")).digest()

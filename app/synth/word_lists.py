@@ -1,4 +1,7 @@
-"""Word lists of the rules, our own, per language. A language without a list is judged by the neutral rules alone."""
+"""Word lists of the rule scores, by language.
+
+Every language is compared with the English list, too, and with its own where there is one.
+"""
 
 from functools import cache
 
@@ -28,7 +31,8 @@ REFUSAL_OPENERS = {
         *("i can't fulfil", "i cannot fulfil", "i cannot comply", "i can't comply", "as an ai, i can"),
     ),
 }
-# An apology by itself is no refusal in Korean, where letters and dialogues open with one.
+# An apology alone is no refusal in Korean, where letters and dialogues open with one. The pattern therefore also asks
+# for a form of "can not".
 KOREAN_REFUSAL = (
     r"^(죄송|미안|유감|안타깝).{0,40}(수(가|는)? 없|못 |못해|어렵|어려워|곤란|불가능)|"
     r"^.{0,30}(도와드릴|도와 드릴|도울|답변드릴|답변할|들어드릴|처리할|제공할|제공해 드릴|알려드릴) 수(가|는)? 없"
@@ -71,7 +75,7 @@ BOILERPLATE_CLOSERS = {
     ),
 }
 
-# Words of doing harm. Whole words only; a subject may be talked about without any of these.
+# Phrases that announce harm, matched as whole words. A text can discuss every one of these subjects without them.
 HARMFUL_PHRASES = {
     "en": (
         *(
@@ -103,8 +107,8 @@ HARMFUL_PHRASES = {
     ),
 }
 
-# ruff: noqa: SIM905 - as texts the lists can be read
-# An answer of yes or no says all there is to say, so they are none.
+# ruff: noqa: SIM905 - lists of words are easier to read and edit as one text
+# "yes" and "no" are left out: as a whole answer each of them is complete.
 STOP_WORDS = {
     "en": frozenset(
         """a about above after again all also am an and any are as at be because been before being below
@@ -125,21 +129,25 @@ STOP_WORDS = {
 
 
 def primary_subtag(language: str) -> str:
+    """The language of a BCP-47 tag in lower case: `ko` for `ko-KR`."""
     return language.split("-")[0].lower()
 
 
 def stop_words(language: str) -> frozenset[str]:
-    """Of the language and English, which turns up in every language's data."""
+    """The stop words of the language and of English, since English words occur in every language's data."""
     return STOP_WORDS.get(primary_subtag(language), frozenset()) | STOP_WORDS["en"]
 
 
 def entries_for(lists: dict[str, tuple[str, ...]], language: str) -> tuple[str, ...]:
-    """The language's list and the English one."""
+    """The entries of the language's own list, if any, and of the English list."""
     return (*lists.get(primary_subtag(language), ()), *(lists["en"] if primary_subtag(language) != "en" else ()))
 
 
 def contains_word(text: str, word: str) -> bool:
-    """As a whole word in any case. Behind a word in Hangul a particle may follow: only its beginning is bounded."""
+    """Whether the text contains the word as a whole word, in any case.
+
+    A word in Hangul may be followed by a particle, so only its beginning must be a word boundary.
+    """
     return _whole_word_pattern(word).search(text) is not None
 
 

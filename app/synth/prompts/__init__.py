@@ -1,6 +1,6 @@
-"""Prompts are text files beside this one: the fixed part, a line of three dashes, the part of each call.
+"""Prompts, as text files in this folder: the system part, a line of three dashes, the user part with {{fields}}.
 
-The fixed part comes first so that providers' prompt caches hit.
+The system part is the same in all calls of a prompt and comes first, so that a provider's prompt cache can serve it.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from importlib import resources
 
 FIELD = re.compile(r"\{\{(\w+)\}\}")
 
-# English prompts serve every language without prompts of its own; they name the language to write in.
+# A language without prompt files of its own uses the English ones, which name the language to write in.
 LANGUAGE_NAMES = {
     "en": "English",
     "ko": "한국어",
@@ -24,7 +24,7 @@ LANGUAGE_NAMES = {
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt file. `digest` goes with every record it had a part in."""
+    """A prompt file. `digest`, file name and hash of the text, is stored in the lineage of each row made with it."""
 
     name: str
     system: str
@@ -32,9 +32,10 @@ class Template:
     digest: str
 
     def render(self, **fields: object) -> str:
-        """The user part with its fields filled in. Raises ValueError for a missing or an unused field.
+        """The user part with its fields filled in. Braces in a value stay as they are.
 
-        Substituted text is never scanned again.
+        Raises:
+            ValueError: a field is missing, or the prompt has no such field.
         """
         placeholders = set(FIELD.findall(self.user))
         if placeholders != set(fields):
@@ -44,7 +45,7 @@ class Template:
 
 @cache
 def template(name: str, language: str) -> Template:
-    """The prompt `name` for a BCP-47 tag: in that language where written, else in English."""
+    """Load the prompt `name` in the language of a BCP-47 tag, or in English where it has no such file."""
     folder = resources.files(__name__)
     primary = language.split("-")[0].lower()
     path = folder / f"{name}.{primary}.txt"
@@ -72,5 +73,5 @@ def with_texts(built_in: Template, name: str, system: str | None, user: str | No
 
 
 def language_name(tag: str) -> str:
-    """How prompts name a language; a tag without a name is given as it is."""
+    """The name of a language in a prompt, by its BCP-47 tag; the tag itself where no name is listed."""
     return LANGUAGE_NAMES.get(tag.split("-")[0].lower(), f"the language with the tag {tag}")

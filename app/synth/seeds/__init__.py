@@ -1,4 +1,4 @@
-"""Seed tasks: the bundled sets, and reading tasks that others wrote."""
+"""Seed tasks: the bundled sets, and a parser for other seeds."""
 
 import json
 from functools import cache
@@ -25,7 +25,7 @@ class SeedInstance(BaseModel):
 
 
 class SeedTask(BaseModel):
-    """One task: the shape of the published Self-Instruct seeds. Other keys are refused, except id and name."""
+    """One seed task in the format of the published Self-Instruct seeds (Wang et al. 2023). Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class SeedTask(BaseModel):
 
 
 def parse_seed(value: dict) -> SeedTask:
-    """Raises pydantic's ValidationError with the place of each fault."""
+    """Validate a seed task. Raises pydantic.ValidationError, which names each faulty field."""
     return SeedTask.model_validate(value)
 
 
@@ -53,15 +53,17 @@ def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
     """The tasks of a bundled set. Raises KeyError for an unknown name."""
     if name not in BUNDLED:
         raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
+    # Not splitlines: a text may contain U+2028, at which it would split.
     lines = (resources.files(__name__) / f"{name}.jsonl").read_text("utf-8").split("\n")
     return tuple(SeedTask.model_validate(json.loads(line)) for line in lines if line)
 
 
 def load_seeds(name: str = "english") -> list[Demonstration]:
-    """A bundled set as demonstrations."""
+    """A bundled set as demonstrations. Raises KeyError for an unknown name."""
     return [to_demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
 
 
 def to_demonstration(task: SeedTask, id: str) -> Demonstration:
+    """A seed task as a demonstration for a prompt."""
     instances = tuple(Instance(instance.input, instance.output) for instance in task.instances)
     return Demonstration(id, task.instruction, instances, task.is_classification)

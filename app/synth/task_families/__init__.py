@@ -1,7 +1,8 @@
-"""Labelled data as instruction rows: task families, each with phrasings of our own in English and Korean.
+"""Task families: phrasings in English and Korean that turn labelled data into instruction rows.
 
-In the manner of FLAN (Wei et al. 2022, section 2.1) and PromptSource (Bach et al. 2022): a phrasing is a template
-over the fields of a labelled row, and some turn the task round. One TOML file a family; nothing is evaluated in it.
+As in FLAN (Wei et al. 2022, section 2.1) and PromptSource (Bach et al. 2022) a phrasing is a template over the fields
+of a labelled row, and inverse phrasings ask for the text of a given label. Each family is a TOML file in this folder.
+Fields are substituted, never evaluated.
 """
 
 import random
@@ -29,7 +30,7 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Phrasing:
-    """One way to put a task. `inverse`: the material is asked for and the label is given."""
+    """One template of a task. `inverse`: the label is the input, and the text is the output."""
 
     name: str
     task: str
@@ -46,7 +47,7 @@ class Phrasing:
 
 @dataclass(frozen=True)
 class Family:
-    """A task. `fields`: what a labelled row of it has, each in words. `labels`: natural words for label codes."""
+    """A task. `fields`: a description of each field of a labelled row. `labels`: by language, the name of each code."""
 
     name: str
     summary: str
@@ -59,6 +60,8 @@ class Family:
 
 @dataclass(frozen=True)
 class Rendered:
+    """A phrasing with its fields filled in."""
+
     instruction: str
     input: str
     output: str
@@ -66,7 +69,7 @@ class Rendered:
 
 @cache
 def load_family(task: str) -> Family:
-    """Raises KeyError for an unknown task."""
+    """Load the family of a task. Raises KeyError for an unknown task."""
     if task not in FAMILIES:
         raise KeyError(f"no task {task!r}; there are {', '.join(FAMILIES)}")
     raw = tomllib.loads((resources.files(__name__) / f"{task}.toml").read_text("utf-8"))
@@ -82,7 +85,7 @@ def load_family(task: str) -> Family:
 
 
 def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing, ...]:
-    """Rows of [instruction, input, output], with a fourth entry "inverse" where the task is turned round."""
+    """From lists of [instruction, input, output], with a fourth entry "inverse" for inverse phrasings."""
     return tuple(
         Phrasing(f"{task}/{language}/{number}", task, language, *parts[:3], inverse="inverse" in parts[3:])
         for number, parts in enumerate(raw, 1)
@@ -90,7 +93,7 @@ def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing
 
 
 def check_fields(task: str, row: dict[str, Any]) -> None:
-    """Raises ValueError, in words, for a row that lacks a field of the task, has another, or has no text in one."""
+    """Raise ValueError when a row lacks a field of the task, has another field, or a blank or too long one."""
     expected = load_family(task).fields
     missing = [name for name in expected if name not in row]
     if missing:
@@ -107,7 +110,14 @@ def check_fields(task: str, row: dict[str, Any]) -> None:
 
 
 def choose_phrasing(task: str, language: str, rng: random.Random, inverse_share: float = 0.1) -> Phrasing:
-    """A phrasing at random, one that turns the task round with the given chance. English where no other is written."""
+    """Draw a phrasing.
+
+    Args:
+        task: the name of the family.
+        language: a BCP-47 tag; a language without phrasings gets the English ones.
+        rng: the source of randomness.
+        inverse_share: the probability of an inverse phrasing, where the family has one.
+    """
     primary = language.split("-")[0].lower()
     phrasings = load_family(task).phrasings.get(primary) or load_family(task).phrasings["en"]
     inverse = rng.random() < inverse_share
@@ -115,9 +125,10 @@ def choose_phrasing(task: str, language: str, rng: random.Random, inverse_share:
 
 
 def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
-    """The phrasing with the row's values. Raises ValueError for a field that the row lacks.
+    """Fill in a phrasing with the values of a row. Braces in a value stay as they are.
 
-    What is filled in is never read again: braces in a value stay braces.
+    Raises:
+        ValueError: the row lacks a field, or a value is neither text, number nor list.
     """
     labels = load_family(phrasing.task).labels.get(phrasing.language, {})
     values = {name: _value_to_text(value, name) for name, value in row.items()}
@@ -131,7 +142,7 @@ def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
 
 
 def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], language: str) -> Rendered:
-    """The few-shot form: solved examples stand before the input, which comes last; the answer stays as it is."""
+    """The few-shot form: solved examples before the input. The instruction and the output do not change."""
     opening, input_label, output_label, transition = _EXAMPLES.get(language.split("-")[0].lower(), _EXAMPLES["en"])
     examples = "\n\n".join(
         f"{input_label}{demonstration.input or demonstration.instruction}\n{output_label}{demonstration.output}"
@@ -144,7 +155,7 @@ def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], l
 
 
 def _value_to_text(value: Any, name: str) -> str:
-    """A value as it is read: lists with commas, {text, label} as `text (label)`. Raises ValueError for others."""
+    """A value as text: lists with commas, {text, label} as `text (label)`. Raises ValueError for other types."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
