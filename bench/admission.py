@@ -373,9 +373,9 @@ def _million(size: int) -> None:
 
 def _encode(dtype: str, texts: list[str]) -> tuple[np.ndarray, float]:
     """Vectors, and texts per second."""
-    from app.providers.encoder import BUNDLED, Wanted, load
+    from app.providers.encoder import BUNDLED, EncoderSettings, load_encoder
 
-    made = load(Wanted(BUNDLED, dtype=dtype))
+    made = load_encoder(EncoderSettings(BUNDLED, dtype=dtype))
     made.encode(texts[:128])
     started = time.perf_counter()
     return made.encode(texts), len(texts) / (time.perf_counter() - started)

@@ -16,7 +16,7 @@ from app.db import transaction
 from app.jobs import queue
 from app.jobs.poller import Poller
 from app.providers.batches import Batches
-from app.providers.encoder import EncoderError, Wanted, dtype_of, load
+from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.teacher import Endpoint, Teacher
 from app.reviews import service as reviews
 from app.reviews import work as reviewing
@@ -103,19 +103,19 @@ def _tools() -> slice.Tools:
 
 def encoder(name: str, dtype: str | None) -> Encoder:
     """A configured encoder, loaded once in each dtype that datasets were encoded in."""
-    return _loaded(name, dtype or dtype_of(_wanted(name, None)))
+    return _loaded(name, dtype or resolve_dtype(_wanted(name, None)))
 
 
 @cache
 def _loaded(name: str, dtype: str) -> Encoder:
-    return load(_wanted(name, dtype), config.settings().encoder_threads)
+    return load_encoder(_wanted(name, dtype), config.settings().encoder_threads)
 
 
-def _wanted(name: str, dtype: str | None) -> Wanted:
+def _wanted(name: str, dtype: str | None) -> EncoderSettings:
     found = config.encoders().get(name)
     if found is None:
         raise EncoderError(f"no encoder {name!r} is configured here; it was when the dataset was made")
-    return Wanted(
+    return EncoderSettings(
         name=name,
         backend=found.backend,
         source=found.base_url or found.path or found.hub,

