@@ -32,9 +32,9 @@ def check_teacher(teacher: TeacherConfig) -> bool:
     """Check one teacher, print what it did, and store the form of its replies; whether any form worked."""
     result = asyncio.run(check(endpoint(teacher, UNCHECKED)))
     print(f"{teacher.name}: {teacher.model} at {teacher.base_url}")
-    for attempt in result.tries:
+    for attempt in result.attempts:
         tokens = f", {attempt.usage.prompt} + {attempt.usage.completion} tokens" if attempt.usage else ", no usage told"
-        outcome = f"{attempt.words} ({attempt.seconds:.1f} s{tokens if attempt.model else ''})"
+        outcome = f"{attempt.message} ({attempt.seconds:.1f} s{tokens if attempt.model else ''})"
         print(f"  {'works' if attempt.works else 'fails':6} {attempt.form:12} {outcome}")
     if result.replies is None:
         return False

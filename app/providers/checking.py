@@ -1,4 +1,4 @@
-"""Which form of reply a teacher can give: asked once, by `seedbed teachers check`."""
+"""Finds out which form of reply a teacher can give, for `seedbed teachers check`."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -12,8 +12,8 @@ from app.synth.reply_forms import ReplyForm
 from app.synth.types import Prompt, Usage
 
 FORMS: tuple[ReplyForm, ...] = ("json_schema", "json_object", "tagged")
-# What no form of reply would change: the other forms need not be tried.
-_HOPELESS = ("credentials_refused", "quota_exhausted", "model_unknown")
+# With these reasons every form fails, so the other forms need no attempt, and no paid call.
+_FINAL_STOP_REASONS = ("credentials_refused", "quota_exhausted", "model_unknown")
 
 
 class _Example(BaseModel):
@@ -34,53 +34,67 @@ _PROMPT = Prompt(
 
 
 @dataclass(frozen=True)
-class Try:
-    """One form that was asked for: whether it came, and in words what came instead."""
+class FormAttempt:
+    """An attempt at one form of reply.
+
+    Attributes:
+        form: The form that the teacher was asked for.
+        works: Whether the reply was valid.
+        message: What the teacher replied, for people.
+        seconds: The duration of the call.
+        model: The model that the teacher named.
+        usage: The tokens that the teacher reported, or None.
+    """
 
     form: ReplyForm
     works: bool
-    words: str
+    message: str
     seconds: float
     model: str = ""
     usage: Usage | None = None
 
 
 @dataclass(frozen=True)
-class Check:
-    """What was tried, in order; `replies` is the first form that works, None when none does."""
+class FormCheck:
+    """The attempts at one teacher, in order."""
 
     name: str
-    tries: tuple[Try, ...] = field(default=())
+    attempts: tuple[FormAttempt, ...] = field(default=())
 
     @property
     def replies(self) -> ReplyForm | None:
-        return next((one.form for one in self.tries if one.works), None)
+        """Return the first form that works, or None."""
+        return next((attempt.form for attempt in self.attempts if attempt.works), None)
 
 
-async def check(endpoint: Endpoint) -> Check:
-    """Ask for each form, the strictest first, until one works. One small call each."""
-    tries: list[Try] = []
+async def check(endpoint: Endpoint) -> FormCheck:
+    """Ask for each form, the strictest first, until one works.
+
+    Each attempt is one small call to the teacher, which may cost money. Errors of the teacher are part of the result.
+    """
+    attempts: list[FormAttempt] = []
     for form in FORMS:
-        found, hopeless = await _try(replace(endpoint, replies=form), form)
-        tries.append(found)
-        if found.works or hopeless:
+        attempt, is_final = await _attempt_form(replace(endpoint, replies=form), form)
+        attempts.append(attempt)
+        if attempt.works or is_final:
             break
-    return Check(endpoint.name, tuple(tries))
+    return FormCheck(endpoint.name, tuple(attempts))
 
 
-async def _try(endpoint: Endpoint, form: ReplyForm) -> tuple[Try, bool]:
-    """The outcome; and whether another form would be asked for in vain."""
-    started, teacher = time.monotonic(), Teacher(endpoint)
+async def _attempt_form(endpoint: Endpoint, form: ReplyForm) -> tuple[FormAttempt, bool]:
+    """Return the attempt, and whether all other forms would fail, too."""
+    start_time, teacher = time.monotonic(), Teacher(endpoint)
     try:
         served = await teacher.complete(_PROMPT)
     except TeacherRefused as error:
-        return Try(form, False, str(error), time.monotonic() - started), error.stop_reason in _HOPELESS
+        attempt = FormAttempt(form, False, str(error), time.monotonic() - start_time)
+        return attempt, error.stop_reason in _FINAL_STOP_REASONS
     except TryAgain as error:
-        return Try(form, False, str(error), time.monotonic() - started), False
+        return FormAttempt(form, False, str(error), time.monotonic() - start_time), False
     finally:
         await teacher.close()
     items, faults = read_items(served.reply, "instances", _Example)
     works = bool(items) and not faults
-    words = "valid items" if works else f"{len(items)} valid items of 2; it began {served.reply.text[:80]!r}"
+    message = "valid items" if works else f"{len(items)} valid items of 2; it began {served.reply.text[:80]!r}"
     usage = None if served.usage_estimated else served.reply.usage
-    return Try(form, works, words, time.monotonic() - started, served.model, usage), False
+    return FormAttempt(form, works, message, time.monotonic() - start_time, served.model, usage), False

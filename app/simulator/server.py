@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.simulator import faults, limits, protocol, tokens
+from app.simulator import faults, protocol, rate_limits, tokens
 from app.simulator.batch_endpoints import BatchEndpoints
 from app.simulator.faults import FaultPlan
 from app.simulator.protocol import ApiError, ChatRequest, json_response
@@ -85,8 +85,8 @@ class TeacherServer:
         self.composer = Composer(settings.seed, settings.near_duplicates)
         self.usage_counter = UsageCounter()
         self.prompt_cache = tokens.PromptCache()
-        self.requests = limits.TokenBucket(settings.requests_per_minute, clock)
-        self.tokens = limits.TokenBucket(settings.tokens_per_minute, clock)
+        self.requests = rate_limits.TokenBucket(settings.requests_per_minute, clock)
+        self.tokens = rate_limits.TokenBucket(settings.tokens_per_minute, clock)
 
     async def complete(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""
@@ -231,9 +231,9 @@ class TeacherServer:
         return await self.error_response(request, ApiError(error.status_code, message))
 
     def _headers(self) -> dict[str, str]:
-        return limits.rate_limit_headers(self.requests, self.tokens)
+        return rate_limits.rate_limit_headers(self.requests, self.tokens)
 
 
 def _rate_limit_error(message: str, wait: float, error_type: str, outcome: str) -> ApiError:
-    headers = limits.retry_headers(wait)
+    headers = rate_limits.retry_headers(wait)
     return ApiError(429, message, error_type, "rate_limit_exceeded", headers=headers, outcome=outcome)

@@ -1,4 +1,4 @@
-"""Which form of reply a teacher can give, found out from the simulated one in each of its modes."""
+"""Which form of reply a teacher can give, tested on the simulated teacher in each of its modes."""
 
 import asyncio
 from decimal import Decimal
@@ -24,32 +24,32 @@ def endpoint(url: str, replies="json_schema", model="seedbed-simulated") -> Endp
 
 
 @pytest.mark.parametrize(
-    ("mode", "found", "tried"),
+    ("mode", "expected_form", "attempted_forms"),
     [
         ("json_schema", "json_schema", ["json_schema"]),
         ("json_object", "json_object", ["json_schema", "json_object"]),
         ("text", "tagged", ["json_schema", "json_object", "tagged"]),
     ],
 )
-def test_the_strictest_form_that_works_is_found(serve, mode, found, tried):
+def test_the_strictest_form_that_works_is_found(serve, mode, expected_form, attempted_forms):
     url = serve("--replies", mode)
-    checked = asyncio.run(check(endpoint(url)))
-    assert (checked.replies, [one.form for one in checked.tries]) == (found, tried)
-    assert checked.tries[-1].usage.prompt > 0
+    result = asyncio.run(check(endpoint(url)))
+    assert (result.replies, [attempt.form for attempt in result.attempts]) == (expected_form, attempted_forms)
+    assert result.attempts[-1].usage.prompt > 0
 
 
-def test_a_teacher_that_talks_around_it_has_none():
+def test_a_teacher_without_a_valid_reply_has_no_form():
     with ScriptedServer(lambda body: (200, {}, chat("Apples and pears!"))) as server:
-        checked = asyncio.run(check(endpoint(server.url, model="m")))
-    assert checked.replies is None and len(checked.tries) == 3
-    assert "0 valid items of 2" in checked.tries[0].words
+        result = asyncio.run(check(endpoint(server.url, model="m")))
+    assert result.replies is None and len(result.attempts) == 3
+    assert "0 valid items of 2" in result.attempts[0].message
 
 
-def test_refused_credentials_are_not_tried_three_times():
+def test_refused_credentials_end_the_check():
     with ScriptedServer(lambda body: (401, {}, error("invalid_api_key"))) as server:
-        checked = asyncio.run(check(endpoint(server.url)))
-    assert checked.replies is None and len(checked.tries) == len(server.bodies) == 1
-    assert "refused the credentials" in checked.tries[0].words
+        result = asyncio.run(check(endpoint(server.url)))
+    assert result.replies is None and len(result.attempts) == len(server.bodies) == 1
+    assert "refused the credentials" in result.attempts[0].message
 
 
 @pytest.mark.parametrize(("mode", "form"), [("json_object", "json_object"), ("text", "tagged")])
