@@ -3,15 +3,20 @@
 import os
 from collections.abc import Iterator
 
+# Before anything imports torch: threads that wait actively take the cores from the processes beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import httpx
 import pytest
 
 from app import config, db
 from app.jobs import queue
 from app.stack import Stack
+from app.stack.home import free_port
+from tests.waiting import HTTP_SECONDS
 
 # Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.
-FAST = {"SEEDBED_LEASE_SECONDS": "8", "SEEDBED_SWEEP_SECONDS": "0.5"}
+FAST = {"SEEDBED_LEASE_SECONDS": "6", "SEEDBED_SWEEP_SECONDS": "0.5", "SEEDBED_POLL_SECONDS": "2"}
 
 
 def _use(stack: Stack) -> None:
@@ -37,7 +42,7 @@ def database(tmp_path_factory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory) -> Iterator[Stack]:
     """The whole stack: API, workers, sweeper and the simulated teacher as real processes."""
-    with Stack(tmp_path_factory.mktemp("service"), durable=False, environment=FAST) as stack:
+    with Stack(tmp_path_factory.mktemp("service"), port=free_port(), durable=False, environment=FAST) as stack:
         yield stack
 
 
@@ -45,5 +50,5 @@ def service(tmp_path_factory) -> Iterator[Stack]:
 def api(service) -> Iterator[httpx.Client]:
     """HTTP to the service with its key."""
     headers = {"Authorization": f"Bearer {service.api_key}"}
-    with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=service.url, headers=headers, timeout=HTTP_SECONDS) as client:
         yield client

@@ -5,7 +5,8 @@ import uuid
 
 import pytest
 
-from tests.service.test_main_job import post, wait
+from tests.rest import post
+from tests.waiting import until_ended
 
 ROW = {"instruction": "Name the longest river of Asia", "output": "The Yangtze."}
 
@@ -16,7 +17,7 @@ def dataset(api) -> dict:
     made, _ = post(api, "/v1/datasets", 201, name=f"bare {uuid.uuid4()}")
     rows = [ROW, {"instruction": "Why do owls hunt at night?", "output": "They see well in the dark."}]
     answer = upload(api, made, [json.dumps(row) for row in rows])
-    wait(api, answer.headers["location"])
+    until_ended(api, answer.headers["location"])
     return made
 
 
@@ -116,11 +117,11 @@ def test_a_snapshot_that_cannot_be(api, dataset, change, pointer):
 
 def test_an_upload_is_kept_once_and_a_plain_text_is_a_document(api, dataset):
     text = "A sentence about owls. " * 120
-    first = wait(
+    first = until_ended(
         api, upload(api, dataset, text.encode(), "text/plain", kind="documents", title="Owls").headers["location"]
     )
     again = upload(api, dataset, [json.dumps({"title": "Owls", "text": text})], kind="documents")
-    second = wait(api, again.headers["location"])
+    second = until_ended(api, again.headers["location"])
     assert (first["accepted"], second["accepted"]) == (1, 0)
     assert second["rejected_by_reason"] == {"duplicate_exact": 1}
     found = api.get(f"/v1/datasets/{dataset['id']}/sources", params={"kind": "passage"}).json()["data"]

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from app.synth.operations import OPERATIONS, WEIGHTS
-from tests.service.test_main_job import post, rows_of, wait
+from tests.rest import post, rows_of
+from tests.waiting import until_ended
 
 LANGUAGES = {"en": "english", "ko": "korean"}
 DOCUMENT = {
@@ -17,7 +18,9 @@ DOCUMENT = {
 }
 
 
-@pytest.fixture(scope="module", params=LANGUAGES)
+# Korean is in the long form: its prompts, rules and templates have tests of their own in tests/synth, and
+# test_main_job makes a Korean run.
+@pytest.fixture(scope="module", params=["en", pytest.param("ko", marks=pytest.mark.long)])
 def dataset(api, request) -> dict:
     """A dataset of a language with seeds, labelled rows, a document, and instructions that have no answer."""
     language = request.param
@@ -38,7 +41,7 @@ def upload(api: httpx.Client, dataset: dict, lines: list[str], **query) -> dict:
         headers={"content-type": "application/jsonl"},
     )
     assert answer.status_code == 202, answer.text
-    done = wait(api, f"/v1/datasets/{dataset['id']}/imports/{answer.json()['id']}")
+    done = until_ended(api, f"/v1/datasets/{dataset['id']}/imports/{answer.json()['id']}")
     assert done["status"] == "succeeded", done
     return done
 
@@ -49,7 +52,7 @@ def grow(api, dataset, method: str, target: int, status: str = "target_reached",
     options = body.pop("options", {})
     given = {"dataset_id": dataset["id"], "method": method, "target": target, "options": options, "seed": 3}
     _, place = post(api, "/v1/runs", 202, **given, **teacher, **body)
-    run = wait(api, place)
+    run = until_ended(api, place)
     assert (run["status"], run["stop_reason"]) == ("succeeded", status), run
     accepted = rows_of(api, dataset, run_id=run["id"], status="accepted")
     rejected = rows_of(api, dataset, run_id=run["id"], status="rejected")
@@ -181,7 +184,7 @@ def test_safety_gives_the_share_that_was_asked_for(api, dataset):
 def test_a_snapshot_of_all_of_it(api, dataset):
     forms = ["alpaca", "messages", "sharegpt", "dpo"]
     _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=forms, reasoning="include")
-    made = wait(api, place)
+    made = until_ended(api, place)
     assert made["status"] == "succeeded", made
     files = {file["name"]: file for file in made["files"]}
     talks, pairs = (
@@ -194,13 +197,13 @@ def test_a_snapshot_of_all_of_it(api, dataset):
     assert all(one["chosen"] != one["rejected"] and one["margin"] > 0 for one in pairs)
     few = {"selection": {"method": "facility_location", "k": 10}, "splits": {"train": 1.0}}
     _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **few)
-    assert wait(api, place)["rows"] == 10
+    assert until_ended(api, place)["rows"] == 10
     top = {"selection": {"method": "top_k", "k": 3}, "splits": {"train": 1.0}}
     _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **top)
-    assert wait(api, place)["rows"] == 3
+    assert until_ended(api, place)["rows"] == 3
     mix = {"mix": {"weights": {"safety": 1, "evol_instruct": 1}}, "splits": {"train": 1.0}}
     _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **mix)
-    manifest = api.get(f"{wait(api, place) and place}/manifest").json()
+    manifest = api.get(f"{until_ended(api, place) and place}/manifest").json()
     assert manifest["methods"]["safety"] == manifest["methods"]["evol_instruct"]
 
 

@@ -5,7 +5,8 @@ from unittest.mock import ANY
 
 import pytest
 
-from tests.service.test_main_job import post, rows_of, wait
+from tests.rest import post, rows_of
+from tests.waiting import until_ended
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_a_pilot_makes_a_few_rows_and_forecasts_the_whole(api, dataset):
     assert (empty.status_code, empty.json()) == (200, {"forecast": None})
     made, place = post(api, "/v1/runs/preview", 202, **body(dataset, rows=12))
     assert (made["target"], made["pilot_for"]) == (12, 400)
-    done = wait(api, place)
+    done = until_ended(api, place)
     assert (done["stop_reason"], done["counts"]["accepted"]) == ("target_reached", 12)
     found = api.get(f"{place}/forecast").json()["forecast"]
     assert (found["target"], found["runs"]) == (400, 1)
@@ -41,9 +42,9 @@ def test_a_pilot_makes_a_few_rows_and_forecasts_the_whole(api, dataset):
     ]
 
     # And the whole lies within what was forecast, give or take what a pilot can't know.
-    _, place = post(api, "/v1/runs", 202, **body(dataset, target=150, seed=3))
-    whole = wait(api, place)
-    asked = api.get(f"/v1/runs/{made['id']}/forecast", params={"target": 150}).json()["forecast"]
+    _, place = post(api, "/v1/runs", 202, **body(dataset, target=80, seed=3))
+    whole = until_ended(api, place)
+    asked = api.get(f"/v1/runs/{made['id']}/forecast", params={"target": 80}).json()["forecast"]
     spent = whole["usage"]["prompt_tokens"] + whole["usage"]["completion_tokens"]
     assert 0.5 * asked["tokens"]["low"] < spent < 2 * asked["tokens"]["high"]
 
@@ -99,7 +100,7 @@ def test_the_requests_of_a_run_are_shown_and_nothing_is_made(api, dataset):
 
 def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset):
     _, place = post(api, "/v1/runs", 202, **body(dataset, method="evol_instruct", options=EXTENDED, target=3))
-    done = wait(api, place)
+    done = until_ended(api, place)
     assert done["status"] == "succeeded" and done["counts"]["accepted"] == 3, done
     listed = rows_of(api, dataset, status="accepted", operation="rhyme")
     assert len(listed) == 3
@@ -113,7 +114,7 @@ def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset
     # And the rules of a caller decide again, without a call.
     asked = {"rules": [{"name": "length", "max": 0, "on": "output", "label": "silent"}], "apply": False}
     _, place = post(api, f"{place}/refilter", 202, **asked)
-    refiltered = wait(api, place)
+    refiltered = until_ended(api, place)
     assert refiltered["result"]["moved_out"] == {"rule:silent": 3}, refiltered
 
 

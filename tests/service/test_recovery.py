@@ -2,32 +2,18 @@
 
 import os
 import signal
-import time
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import httpx
 import psutil
-import pytest
 from redis import Redis
 
 from app.stack import Stack
-from tests.conftest import FAST
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory) -> Iterator[Stack]:
-    """A stack of its own, with a teacher that takes its time."""
-    options = ("--latency", "0.4")
-    with Stack(tmp_path_factory.mktemp("slow"), durable=False, environment=FAST, simulator_options=options) as stack:
-        yield stack
-
-
-@pytest.fixture
-def client(slow) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {slow.api_key}"}
-    with httpx.Client(base_url=slow.url, headers=headers, timeout=30) as client:
-        yield client
+from tests.rest import teacher_stats
+from tests.waiting import until
 
 
 def start(client: httpx.Client, target: int) -> str:
@@ -39,20 +25,24 @@ def start(client: httpx.Client, target: int) -> str:
     return run["id"]
 
 
-def wait_until(client: httpx.Client, id: str, true, seconds: float = 120) -> dict:
-    until = time.monotonic() + seconds
-    while not true(run := client.get(f"/v1/runs/{id}").json()):
-        assert time.monotonic() < until, run
+def wait_until(client: httpx.Client, id: str, condition: Callable[[dict], bool]) -> dict:
+    """The run when it meets the condition; it must not end before."""
+
+    def met() -> dict | None:
+        run = client.get(f"/v1/runs/{id}").json()
+        if condition(run):
+            return run
         assert run["status"] in ("queued", "running"), run
-        time.sleep(0.1)
-    return run
+        return None
+
+    return until(met, 180, message=lambda: client.get(f"/v1/runs/{id}").json())
 
 
 def ended(run: dict) -> bool:
     return run["status"] == "succeeded"
 
 
-def check(client: httpx.Client, slow: Stack, id: str, target: int) -> dict:
+def check(client: httpx.Client, stack: Stack, id: str, target: int) -> dict:
     run = wait_until(client, id, ended)
     assert (run["stop_reason"], run["counts"]["accepted"]) == ("target_reached", target)
     query = {"run_id": id, "status": "accepted", "limit": 200}
@@ -67,37 +57,34 @@ def twice(stats: dict) -> int:
     return stats["request_hashes"]["billed_more_than_once"]
 
 
-def test_a_killed_generation_worker(client, slow):
-    before = httpx.get(slow.teacher_url.removesuffix("/v1") + "/stats").json()
+def test_a_killed_generation_worker(client, faulty):
+    before = teacher_stats(faulty)
     id = start(client, 60)
-    os.kill(slow.processes["generation"].pid, signal.SIGKILL)
-    run = check(client, slow, id, 60)
-    after = httpx.get(slow.teacher_url.removesuffix("/v1") + "/stats").json()
+    os.kill(faulty.processes["generation"].pid, signal.SIGKILL)
+    run = check(client, faulty, id, 60)
+    after = teacher_stats(faulty)
     # Only calls in flight at the kill were made again, and each is counted.
     again = twice(after) - twice(before)
     assert 0 <= again <= run["usage"]["unknown_requests"]
 
 
-def test_a_wiped_redis(client, slow):
+def test_a_wiped_redis(client, faulty):
     id = start(client, 40)
-    Redis.from_url(slow.redis_url).flushall()
-    check(client, slow, id, 40)
+    Redis.from_url(faulty.redis_url).flushall()
+    check(client, faulty, id, 40)
 
 
-def test_a_killed_redis(client, slow):
+def test_a_killed_redis(client, faulty):
     id = start(client, 40)
-    os.kill(slow.processes["redis"].pid, signal.SIGKILL)
-    check(client, slow, id, 40)
+    os.kill(faulty.processes["redis"].pid, signal.SIGKILL)
+    check(client, faulty, id, 40)
 
 
 def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
-    import subprocess
-    import sys
-
     code = (
-        "import sys, time; from app.stack import Stack\n"
-        f"stack = Stack({str(tmp_path / 'home')!r}, durable=False); stack.start()\n"
-        "print(*[p.pid for p in stack.processes.values()], flush=True); time.sleep(60)"
+        "import sys, time; from app.stack import Stack; from app.stack.home import free_port\n"
+        f"stack = Stack({str(tmp_path / 'home')!r}, durable=False, port=free_port()); stack.start()\n"
+        "print(*[p.pid for p in stack.processes.values()], flush=True); time.sleep(600)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in child.stdout.readline().split()]
@@ -105,21 +92,18 @@ def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
     everyone = pids + [one.pid for pid in pids for one in psutil.Process(pid).children(recursive=True)]
     child.kill()
     child.wait()
-    until = time.monotonic() + 15
-    while (left := [pid for pid in everyone if psutil.pid_exists(pid)]) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert left == []
+    until(lambda: not any(psutil.pid_exists(pid) for pid in everyone), message=everyone)
 
 
-def test_the_api_takes_work_while_redis_hangs_and_the_work_is_done(slow, client):
+def test_the_api_takes_work_while_redis_hangs_and_the_work_is_done(faulty, client):
     dataset = client.post("/v1/datasets", json={"name": f"hung {uuid.uuid4()}", "seeds": {"bundled": "english"}}).json()
-    pid = slow.processes["redis"].pid
+    pid = faulty.processes["redis"].pid
     os.kill(pid, signal.SIGSTOP)
     try:
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         body = {"dataset_id": dataset["id"], "teacher": "simulated", "target": 5}
-        answers = [client.post("/v1/runs", json=body, timeout=10) for _ in range(2)]
+        answers = [client.post("/v1/runs", json=body) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [202, 202]
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -6,7 +6,8 @@ import uuid
 import httpx
 import pytest
 
-from tests.service.test_main_job import post, rows_of, wait
+from tests.rest import post, rows_of
+from tests.waiting import until_ended
 
 JSONL = {"content-type": "application/jsonl"}
 QUESTION = "A baker sells forty loaves in the morning and half as many in the afternoon; how many does he sell in all?"
@@ -16,7 +17,7 @@ QUESTION = "A baker sells forty loaves in the morning and half as many in the af
 def run(api) -> dict:
     made, _ = post(api, "/v1/datasets", 201, name=f"reviews {uuid.uuid4()}", seeds={"bundled": "english"})
     _, place = post(api, "/v1/runs", 202, dataset_id=made["id"], teacher="simulated", target=30)
-    return wait(api, place)
+    return until_ended(api, place)
 
 
 def imported(api: httpx.Client, dataset_id: str, *rows: dict, **params) -> httpx.Response:
@@ -27,13 +28,13 @@ def imported(api: httpx.Client, dataset_id: str, *rows: dict, **params) -> httpx
 def test_a_refilter_is_previewed_applied_and_undone(api, run):
     calls = run["usage"]["requests"]
     _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55)
-    found = wait(api, place)
+    found = until_ended(api, place)
     assert (found["status"], found["kind"]) == ("succeeded", "refilter")
     out = sum(found["result"]["moved_out"].values())
     assert found["result"]["accepted_before"] == 30 and found["result"]["applied"] is False
     assert api.get(f"/v1/runs/{run['id']}").json()["counts"]["accepted"] == 30
     _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55, apply=True)
-    applied = wait(api, place)["result"]
+    applied = until_ended(api, place)["result"]
     assert applied["applied"] is True and sum(applied["moved_out"].values()) == out
     now = api.get(f"/v1/runs/{run['id']}").json()
     assert now["counts"]["accepted"] == applied["accepted_after"]
@@ -45,12 +46,12 @@ def test_a_refilter_is_previewed_applied_and_undone(api, run):
             assert [one["decision"] for one in old] == [1]
             assert (old[0]["status"], old[0]["reason"]) != (row["status"], row["reason"])
     _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, apply=True)
-    assert wait(api, place)["result"]["accepted_after"] == 30
+    assert until_ended(api, place)["result"]["accepted_after"] == 30
 
 
 def test_an_evaluation_set_is_found_and_its_rows_dropped(api, run):
     row = {"instruction": f"Solve: {QUESTION}", "output": "Sixty."}
-    done = wait(api, imported(api, run["dataset_id"], row).headers["location"])
+    done = until_ended(api, imported(api, run["dataset_id"], row).headers["location"])
     assert done["accepted"] == 1
     lines = [{"question": QUESTION, "answer": "Sixty."}, {"text": "too short"}]
     content = "\n".join(json.dumps(line) for line in lines)
@@ -58,7 +59,7 @@ def test_an_evaluation_set_is_found_and_its_rows_dropped(api, run):
     assert (made.status_code, made.json()["rows"]) == (201, 2)
     asked = {"evaluation_sets": [made.json()["id"]], "action": "drop"}
     _, place = post(api, f"/v1/datasets/{run['dataset_id']}/decontaminations", 202, **asked)
-    found = wait(api, place)
+    found = until_ended(api, place)
     assert found["result"]["by_kind"] == {"ngram": 1} and found["result"]["items_too_short_for_ngrams"] == 1
     match = next(one for one in api.get(f"{place}/matches").json()["data"] if one["kind"] == "ngram")
     text = row["instruction"]
@@ -94,7 +95,8 @@ def test_rows_may_bring_their_vectors_if_they_are_of_this_encoder(api, run):
         answer = imported(api, id, refused, **params)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer), answer.text
     assert "reencode" in imported(api, id, row, encoder="another").json()["detail"]
-    done = wait(api, imported(api, id, row | {"embedding": vector}, encoder=encoding["name"]).headers["location"])
+    answer = imported(api, id, row | {"embedding": vector}, encoder=encoding["name"])
+    done = until_ended(api, answer.headers["location"])
     assert done["accepted"] == 1
     made = api.get(f"/v1/datasets/{id}/imports").json()["data"]
     assert sum(one["id"] == done["id"] for one in made) == 1
@@ -102,7 +104,7 @@ def test_rows_may_bring_their_vectors_if_they_are_of_this_encoder(api, run):
 
 def test_a_dataset_is_encoded_anew(api, run):
     _, place = post(api, f"/v1/datasets/{run['dataset_id']}/reencode", 202)
-    found = wait(api, place)
+    found = until_ended(api, place)
     assert found["status"] == "succeeded" and found["done_rows"] == found["rows"] > 200
     assert found["result"]["after"] == found["result"]["before"]
 
@@ -114,7 +116,7 @@ def test_a_run_that_finds_nothing_new_ends_as_saturated(api):
     made, _ = post(api, "/v1/datasets", 201, name=f"narrow {uuid.uuid4()}", **rules)
     asked = {"dataset_id": made["id"], "teacher": "simulated", "target": 500, "saturation_window": 40}
     _, place = post(api, "/v1/runs", 202, **asked, saturation_share=0.2)
-    done = wait(api, place)
+    done = until_ended(api, place)
     assert (done["status"], done["stop_reason"]) == ("succeeded", "saturated")
     assert done["counts"]["accepted"] < 0.5 * done["counts"]["offered"]
     novelty = api.get(f"{place}/report").json()["novelty"]

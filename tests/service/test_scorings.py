@@ -5,7 +5,8 @@ import uuid
 
 import pytest
 
-from tests.service.test_main_job import post, rows_of, wait
+from tests.rest import post, rows_of
+from tests.waiting import until_ended
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def dataset(api) -> dict:
     rows = [{"instruction": f"Explain part {n} of {w}", "output": f"{w} has a part {n}."} for n, w in enumerate(WORDS)]
     body = "\n".join(json.dumps(row) for row in rows).encode()
     answer = api.post(f"{place}/imports", content=body, headers={"content-type": "application/jsonl"})
-    wait(api, answer.headers["location"])
+    until_ended(api, answer.headers["location"])
     return made
 
 
@@ -23,7 +24,7 @@ WORDS = ("harbours", "mills", "orchards", "violins", "glaciers", "bakeries", "co
 
 def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, dataset):
     made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=256)
-    done = wait(api, place, 120)
+    done = until_ended(api, place, 120)
     assert (done["status"], done["stop_reason"]) == ("succeeded", "completed"), done
     rows = rows_of(api, dataset, status="accepted")
     assert done["done_rows"] == done["rows"] == len(rows) == made["rows"]
@@ -31,7 +32,7 @@ def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, datase
     assert done["summary"]["scored"] == len(rows)
     chosen = {"selection": {"method": "top_k", "k": 2, "quality": "local.ifd"}, "splits": {"train": 1.0}}
     _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=["alpaca"], **chosen)
-    assert wait(api, place)["rows"] == 2
+    assert until_ended(api, place)["rows"] == 2
     lines = [json.loads(line) for line in api.get(f"{place}/files/train.alpaca.jsonl").text.splitlines()]
     best = sorted(rows, key=lambda row: -row["scores"]["local.ifd"])[:2]
     assert {line["instruction"] for line in lines} == {row["instruction"] for row in best}
@@ -42,7 +43,7 @@ def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, datase
 def test_a_scoring_can_be_cancelled_and_nothing_is_left_of_it(api, dataset):
     made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"])
     assert api.post(f"{place}/cancel").json()["status"] in ("cancelling", "cancelled")
-    ended = wait(api, place, 60)
+    ended = until_ended(api, place, 60)
     assert ended["status"] == "cancelled"
     assert api.post(f"{place}/cancel").json() == ended
     assert made["id"] in [one["id"] for one in api.get("/v1/scorings").json()["data"]]
