@@ -117,10 +117,13 @@ def test_nothing_is_bought_again_but_what_never_arrived(runs, fault):
             assert spent == (billed["prompt"], billed["completion"])
 
 
+UNREADABLE = {"malformed_reply", "cut_off", "unreadable_reply"}
 REASONS = {
     "refusal": {"refused"},
     "empty": {"empty_reply"},
-    **dict.fromkeys(("cut_off", "invalid_json", "wrong_schema"), {"malformed_reply", "cut_off", "unreadable_reply"}),
+    "cut_off": UNREADABLE,
+    "invalid_json": UNREADABLE,
+    "wrong_schema": UNREADABLE,
 }
 
 

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,9 +24,11 @@ from redis import Redis
 from sqlalchemy import create_engine, text
 
 from app.stack import Stack
+from app.stack.state_dir import free_port
 from app.stack.plan import environment, worker
 from app.synth.pool import Pool
 from app.tables.jobs import Lease, Table
+from tests.waiting import ENDED, HTTP_SECONDS, PROCESS_SECONDS, let_pass, until
 
 FAST = {
     "SEEDBED_LEASE_SECONDS": "5",
@@ -37,9 +38,9 @@ FAST = {
 }
 LATENCY = ("--latency", "0.15", "--latency-tail", "0.5")
 PATIENCE_SECONDS = 180
+REQUEST_SECONDS = 60
 CLOCK = Path(__file__).parent / "clock"
 UNDER_WAY = "'running', 'cancelling', 'leased', 'preparing'"
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass
@@ -74,13 +75,13 @@ class Ground:
     def __init__(self, home: Path, faults: tuple[str, ...] = ()):
         options = (*LATENCY, *(part for fault in faults for part in ("--fault", fault)))
         # Durable, as in the field: without synchronous commits a killed PostgreSQL forgets what it had promised.
-        self.stack = Stack(home, environment=FAST, simulator_options=options)
+        self.stack = Stack(home, port=free_port(), environment=FAST, simulator_options=options)
         self.second: subprocess.Popen | None = None
 
     def __enter__(self) -> "Ground":
         self.stack.__enter__()
         self.client = httpx.Client(
-            base_url=self.stack.url, headers={"Authorization": f"Bearer {self.stack.api_key}"}, timeout=30
+            base_url=self.stack.url, headers={"Authorization": f"Bearer {self.stack.api_key}"}, timeout=HTTP_SECONDS
         )
         self.engine = create_engine(
             f"postgresql+psycopg://{self.stack.database_url.partition('://')[2]}", pool_pre_ping=True
@@ -112,7 +113,7 @@ class Ground:
             with suppress(ProcessLookupError):
                 self.second.send_signal(signal.SIGCONT)
             self.second.kill()
-            self.second.wait(20)
+            self.second.wait(PROCESS_SECONDS)
             self.second = None
 
     def pid(self, name: str) -> int:
@@ -124,49 +125,41 @@ class Ground:
 
     def wait_alive(self) -> None:
         """All processes are up again, and the API answers."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            for child in self.stack.processes.values():
-                # Deaths are our doing: the supervisor need not lose its patience.
-                child.start_count = 1
-            with suppress(httpx.HTTPError):
-                alive = all(child.is_alive for child in self.stack.processes.values())
-                if alive and self.client.get("/readyz").json()["status"] == "ready":
-                    return
-            time.sleep(0.1)
-        raise RuntimeError("the stack did not come back")
+        until(self._is_alive, every=0.1, message="the stack did not come back")
+
+    def _is_alive(self) -> bool:
+        for child in self.stack.processes.values():
+            # Deaths are our doing: the supervisor need not lose its patience.
+            child.start_count = 1
+        with suppress(httpx.HTTPError):
+            alive = all(child.is_alive for child in self.stack.processes.values())
+            return alive and self.client.get("/readyz").json()["status"] == "ready"
+        return False
 
     def get(self, path: str, **params) -> dict:
         """A GET with patience: the API may be the one that was killed."""
-        until = time.monotonic() + 60
-        while True:
-            try:
-                answer = self.client.get(path, params=params)
-                if answer.status_code == 200:
-                    return answer.json()
-                if answer.status_code != 503 or time.monotonic() > until:
-                    raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
-            except httpx.TransportError:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(0.1)
+        return self._answer(lambda: self.client.get(path, params=params), 503)
 
     def post(self, path: str, body: dict | None = None, content: str | None = None) -> dict:
         """A POST that a key makes repeatable. `content`: rows, a JSON object a line."""
-        key, until = {"Idempotency-Key": uuid.uuid4().hex}, time.monotonic() + 60
+        key = {"Idempotency-Key": uuid.uuid4().hex}
         if content is not None:
             key["Content-Type"] = "application/jsonl"
-        while True:
-            try:
-                answer = self.client.post(path, json=body, content=content, headers=key)
-                if answer.status_code < 300:
-                    return answer.json()
-                if answer.status_code not in (409, 503) or time.monotonic() > until:
-                    raise RuntimeError(f"{path}: {answer.status_code} {answer.text}")
-            except httpx.TransportError:
-                if time.monotonic() > until:
-                    raise
-            time.sleep(0.1)
+        return self._answer(lambda: self.client.post(path, json=body, content=content, headers=key), 409, 503)
+
+    def _answer(self, request: Callable[[], httpx.Response], *passing: int) -> dict:
+        """The body of the first answer that is neither a broken connection nor one of the `passing` statuses."""
+
+        def answer() -> httpx.Response | None:
+            with suppress(httpx.TransportError):
+                answer = request()
+                return None if answer.status_code in passing else answer
+            return None
+
+        answer = until(answer, REQUEST_SECONDS, every=0.1)
+        if answer.is_error:
+            raise RuntimeError(f"{answer.request.url}: {answer.status_code} {answer.text}")
+        return answer.json()
 
     def sql(self, query: str, **values) -> list:
         with self.engine.connect() as connection:
@@ -174,7 +167,7 @@ class Ground:
 
     def stats(self) -> dict | None:
         with suppress(httpx.HTTPError):
-            return httpx.get(self.stack.teacher_url.removesuffix("/v1") + "/stats", timeout=10).json()
+            return httpx.get(self.stack.teacher_url.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()
         return None
 
     def _first_snapshot(self) -> tuple[str, str, dict[str, str]]:
@@ -191,11 +184,16 @@ class Ground:
         return found
 
     def wait(self, job: dict, kind: str, seconds: float = PATIENCE_SECONDS) -> dict:
-        until = time.monotonic() + seconds
-        while job["status"] not in ENDED and time.monotonic() < until:
-            time.sleep(0.2)
-            job = self.get(f"/v1/{kind}/{job['id']}")
+        """The job as it ended, or as it is when the time is over."""
+        job = dict(job)
+        with suppress(AssertionError):
+            until(lambda: self._has_ended(job, kind), seconds, every=0.2)
         return job
+
+    def _has_ended(self, job: dict, kind: str) -> bool:
+        if job["status"] not in ENDED:
+            job.update(self.get(f"/v1/{kind}/{job['id']}"))
+        return job["status"] in ENDED
 
 
 class Trial:
@@ -226,9 +224,9 @@ class Trial:
 
     def _watch(self, seconds: float) -> set[str]:
         """Let the run go on for a while; what it says is accepted by then must stay."""
-        until, seen = time.monotonic() + seconds, set()
-        while time.monotonic() < until:
-            time.sleep(0.2)
+        seen: set[str] = set()
+        for _ in range(max(1, round(seconds / 0.2))):
+            let_pass(0.2)
             seen = self._accepted()
         return seen
 
@@ -308,10 +306,9 @@ class Trial:
 
     def _check_owners(self) -> None:
         """What is being worked on has somebody who does, or gets somebody within a lease's time."""
-        until = time.monotonic() + 3 * float(FAST["SEEDBED_LEASE_SECONDS"])
-        while (left := self._without_owner()) and time.monotonic() < until:
-            time.sleep(0.5)
-        for name in left:
+        with suppress(AssertionError):
+            until(lambda: not self._without_owner(), 3 * float(FAST["SEEDBED_LEASE_SECONDS"]), every=0.5)
+        for name in self._without_owner():
             self.findings.say("not_ended", f"{name} is nobody's")
 
     def _without_owner(self) -> list[str]:
@@ -343,7 +340,7 @@ def _kill(*names: str) -> Callable[[Trial], None]:
     def fault(trial: Trial) -> None:
         for name in names:
             trial.ground.kill(name)
-            time.sleep(trial.rng.uniform(0, 0.5))
+            let_pass(trial.rng.uniform(0, 0.5))
 
     return fault
 
@@ -355,7 +352,7 @@ def _kill_one_of_two(trial: Trial) -> None:
 def _kill_many_times(trial: Trial) -> None:
     for _ in range(3):
         trial.ground.kill("generation")
-        time.sleep(trial.rng.uniform(1, 3))
+        let_pass(trial.rng.uniform(1, 3))
         trial.ground.stack.processes["generation"].start_count = 1
 
 
@@ -374,7 +371,7 @@ def _stop(name: str) -> Callable[[Trial], None]:
     def fault(trial: Trial) -> None:
         pid = trial.ground.pid(name)
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(trial.rng.uniform(2, 5))
+        let_pass(trial.rng.uniform(2, 5))
         os.kill(pid, signal.SIGCONT)
 
     return fault
@@ -384,7 +381,7 @@ def _sleep_past_the_lease(trial: Trial) -> None:
     """One worker is stopped for longer than its lease, and wakes up with answers in its hands."""
     pid = trial.ground.second.pid
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(float(FAST["SEEDBED_LEASE_SECONDS"]) + 3)
+    let_pass(float(FAST["SEEDBED_LEASE_SECONDS"]) + 3)
     os.kill(pid, signal.SIGCONT)
 
 
@@ -400,7 +397,7 @@ def _ring_twice(trial: Trial) -> None:
         _ring(ground, "generation.run", trial.run["id"])
         _ring(ground, "generation.import", imported["id"])
         _ring(ground, "exports.snapshot", exported["id"])
-        time.sleep(trial.rng.uniform(0, 0.3))
+        let_pass(trial.rng.uniform(0, 0.3))
     ended = ground.wait(exported, "snapshots")
     if ended.get("digest") != ground.snapshot[1]:
         trial.findings.say("snapshots_changed", f"{ended['status']}: {ended.get('digest')}")
@@ -430,17 +427,17 @@ def _two_sweepers(trial: Trial) -> None:
         "SEEDBED_HOME": str(ground.stack.state_dir.path),
     }
     process = subprocess.Popen(worker("sweeper").argv, env=environment({**FAST, **changes}), stderr=subprocess.DEVNULL)
-    time.sleep(6)
+    let_pass(6)
     ground.kill("sweeper")
-    time.sleep(3)
+    let_pass(3)
     process.kill()
-    process.wait(10)
+    process.wait(PROCESS_SECONDS)
 
 
 def _late_clock(trial: Trial) -> None:
     trial.ground.end_second()
     trial.ground.start_second(PYTHONPATH=str(CLOCK))
-    time.sleep(4)
+    let_pass(4)
     trial.ground.kill("generation")
 
 
@@ -452,12 +449,12 @@ def _postgres_away(trial: Trial) -> None:
     for process in (psutil.Process(pid), *children):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    seen, until = set(), time.monotonic() + 3
-    while time.monotonic() < until:
+    seen = set()
+    for _ in range(60):
         with suppress(httpx.TransportError):
             answer = ground.client.get("/v1/runs")
             seen.add((answer.status_code, answer.headers["content-type"]))
-        time.sleep(0.05)
+        let_pass(0.05)
     if not seen <= {(200, "application/json"), (503, "application/problem+json")}:
         trial.findings.say("books_wrong", f"the API answered {seen}")
 
@@ -471,7 +468,7 @@ def _kill_at_the_export(trial: Trial) -> None:
     """The exports worker dies while it writes; the snapshot is made all the same."""
     ground = trial.ground
     made = ground.post("/v1/snapshots", {"dataset_id": _fixed_dataset(ground), "include_seeds": True})
-    time.sleep(trial.rng.uniform(0, 0.4))
+    let_pass(trial.rng.uniform(0, 0.4))
     ground.kill("exports")
     ended = ground.wait(made, "snapshots")
     if ended["status"] != "succeeded" or ended["digest"] != ground.snapshot[1]:
@@ -484,10 +481,8 @@ def _kill_at_the_training(trial: Trial) -> None:
     asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny"}
     made = ground.post("/v1/fine-tunes", asked | {"hyperparameters": {"epochs": 1}})
     _ring(ground, "finetuning.finetune", made["id"])
-    until = time.monotonic() + 60
-    while not (children := _trainings(ground)) and time.monotonic() < until:
-        time.sleep(0.2)
-    time.sleep(trial.rng.uniform(0, 8))
+    children = until(lambda: _trainings(ground), every=0.2)
+    let_pass(trial.rng.uniform(0, 8))
     if trial.rng.random() < 0.5 and children:
         with suppress(psutil.NoSuchProcess):
             children[0].kill()
@@ -505,14 +500,11 @@ def _training_that_breaks(trial: Trial, breaks: Callable[[psutil.Process], None]
     ground = trial.ground
     asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny", "hyperparameters": {"epochs": 1}}
     made = ground.post("/v1/fine-tunes", asked)
-    until = time.monotonic() + 60
-    while breaks is not None and time.monotonic() < until:
-        if children := _trainings(ground):
-            time.sleep(trial.rng.uniform(0, 3))
-            with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                breaks(children[0])
-            break
-        time.sleep(0.05)
+    if breaks is not None:
+        children = until(lambda: _trainings(ground))
+        let_pass(trial.rng.uniform(0, 3))
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            breaks(children[0])
     ended = ground.wait(made, "fine-tunes")
     if ended["status"] != "failed" or ended["stop_reason"] not in reasons or not ended["error"]:
         words = f"{ended['status']}: {ended['stop_reason']}, {ended['error']}"
@@ -574,12 +566,12 @@ def _no_place_for_files(trial: Trial) -> None:
     files.rename(aside)
     files.write_text("not a directory")
     dataset = _fixed_dataset(ground)
-    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots", 60)
+    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots")
     files.unlink()
     aside.rename(files)
     if made["status"] != "failed" or not made["error"]:
         trial.findings.say("not_ended", f"a snapshot without a place: {made['status']}")
-    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots", 60)
+    made = ground.wait(ground.post("/v1/snapshots", {"dataset_id": dataset, "include_seeds": True}), "snapshots")
     if made.get("digest") != ground.snapshot[1]:
         trial.findings.say("snapshots_changed", f"{made['status']}: {made.get('digest')}")
 
@@ -589,15 +581,19 @@ def _pause_and_resume(trial: Trial) -> None:
     ground, path = trial.ground, f"/v1/runs/{trial.run['id']}"
     with suppress(RuntimeError):
         ground.client.post(f"{path}/pause")
-        time.sleep(trial.rng.uniform(0.5, 2))
+        let_pass(trial.rng.uniform(0.5, 2))
         ground.kill("generation")
-        time.sleep(1)
+        let_pass(1)
         ground.client.post(f"{path}/resume")
-    until = time.monotonic() + 30
-    while ground.get(path)["status"] in ("pausing", "paused") and time.monotonic() < until:
-        with suppress(httpx.HTTPError):
-            ground.client.post(f"{path}/resume")
-        time.sleep(0.5)
+    until(lambda: _resumed(ground, path), every=0.5)
+
+
+def _resumed(ground: Ground, path: str) -> bool:
+    if ground.get(path)["status"] not in ("pausing", "paused"):
+        return True
+    with suppress(httpx.HTTPError):
+        ground.client.post(f"{path}/resume")
+    return False
 
 
 FAULTS: dict[str, Callable[[Trial], None]] = {
