@@ -12,7 +12,7 @@ import pytest
 from app import config, db
 from app.jobs import queue
 from app.stack import Stack
-from app.stack.home import free_port
+from app.stack.state_dir import free_port
 from tests.waiting import HTTP_SECONDS
 
 # Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.

@@ -13,7 +13,7 @@ SEEDBED = Path(sys.executable).with_name("seedbed")
 @pytest.fixture
 def seedbed(service, tmp_path):
     """Runs a command on the service's home, in an empty folder."""
-    env = {"PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.home.path)}
+    env = {"PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.state_dir.path)}
 
     def run(*arguments: str, status: int = 0) -> str:
         command = [SEEDBED, *arguments]
@@ -115,8 +115,8 @@ def test_methods_tasks_and_teachers_are_shown(seedbed):
 
 
 def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
-    config = service.home.path / "stack.toml"
-    env = {"SEEDBED_CONFIG": str(config), "PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.home.path)}
+    config = service.state_dir.path / "stack.toml"
+    env = {"SEEDBED_CONFIG": str(config), "PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.state_dir.path)}
     done = subprocess.run([SEEDBED, "teachers", "check"], capture_output=True, text=True, env=env, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "works  json_schema" in done.stdout and "as found" in done.stdout

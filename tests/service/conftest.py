@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.stack import Stack
-from app.stack.home import free_port
+from app.stack.state_dir import free_port
 from tests.conftest import FAST
 from tests.waiting import HTTP_SECONDS
 

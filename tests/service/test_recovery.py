@@ -82,7 +82,7 @@ def test_a_killed_redis(client, faulty):
 
 def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
     code = (
-        "import sys, time; from app.stack import Stack; from app.stack.home import free_port\n"
+        "import sys, time; from app.stack import Stack; from app.stack.state_dir import free_port\n"
         f"stack = Stack({str(tmp_path / 'home')!r}, durable=False, port=free_port()); stack.start()\n"
         "print(*[p.pid for p in stack.processes.values()], flush=True); time.sleep(600)"
     )
