@@ -7,28 +7,7 @@ from pydantic import Field
 from app.datasets.schemas import SIMULATED_NOTE
 from app.schemas import Body, JobView, Time, View
 from app.tables.finetunes import FineTune, Metric
-
-
-class Hyperparameters(Body):
-    """What a caller may set; what is left out has the recipe's default for the base model.
-
-    The bounds lie within the recipe's own (workers/recipes/job.py), so that what is taken here can begin.
-    """
-
-    epochs: float | None = Field(default=None, gt=0, le=100)
-    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    learning_rate: float | None = Field(default=None, gt=0, lt=1)
-    batch_size: int = Field(default=8, ge=1, le=512)
-    gradient_accumulation: int = Field(default=1, ge=1, le=1024)
-    max_length: int = Field(default=512, ge=16, le=32_768)
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
-    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: float = Field(default=0.0, ge=0, lt=1)
-    lora_rank: int = Field(default=8, ge=1, le=512)
-    lora_alpha: float = Field(default=16, gt=0, lt=4096)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    packing: bool = False
-    assistant_only_loss: bool = True
+from app.training_jobs.hyperparameters import Hyperparameters, Seed
 
 
 class FineTuneCreate(Body):
@@ -44,7 +23,7 @@ class FineTuneCreate(Body):
     base_model: str = Field(default="tiny", max_length=100, description="A name from GET /v1/base-models.")
     method: Literal["lora"] = "lora"
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: Seed = 0
 
 
 class ArtifactView(View):

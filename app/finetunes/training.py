@@ -1,6 +1,5 @@
 """One fine-tune from claim to artifacts: fetch the snapshot, run the recipe in a child, keep what it reports."""
 
-import json
 import logging
 import shutil
 import time
@@ -20,6 +19,7 @@ from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, 
 from app.snapshots import export
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
+from app.training_jobs.jobs import FineTuneJob, JobError, JobModel, parse_job
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +157,17 @@ def _prepare(row: FineTune, snapshot: Snapshot, work: Path) -> Path:
         "seed": row.seed,
         "simulated": row.simulated,
     }
-    job = work / "job.json"
-    job.write_text(json.dumps(content), "utf-8")
-    return job
+    return write_job(content, FineTuneJob, work / "job.json")
+
+
+def write_job(content: dict, model: type[JobModel], path: Path) -> Path:
+    """Write the job file of a recipe. Raises TrainingFailed for a job that the recipe would refuse."""
+    try:
+        job = parse_job(content, model)
+    except JobError as error:
+        raise TrainingFailed("invalid_job", str(error)) from error
+    path.write_text(job.model_dump_json(exclude_unset=True), "utf-8")
+    return path
 
 
 def _kept(taken: Claim, beat: Heartbeat, event: dict) -> None:

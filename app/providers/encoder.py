@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.providers.openvino import compile_encoder
 from app.synth.types import Encode, Encoder
 
 BUNDLED = "all-MiniLM-L6-v2"
@@ -156,8 +157,6 @@ def _pad_to_multiple(features: dict, model, multiple: int = PADDING_MULTIPLE) ->
 
 def _openvino_encode(settings: EncoderSettings, model, dtype: str) -> Encode:
     try:
-        from app.providers.openvino import compile_encoder
-
         return compile_encoder(model, dtype, BATCH_SIZE)
     except ImportError as error:
         message = f"The encoder {settings.name!r} needs the extra `openvino`: pip install 'seedbed[openvino]'"
@@ -173,7 +172,8 @@ def resolve_dtype(settings: EncoderSettings) -> str:
     import torch
 
     # Without these instructions bfloat16 is emulated, and is slower than float32.
-    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    processor = torch.cpu.get_capabilities()
+    fast = torch.cuda.is_available() or processor.get("avx512_bf16", False) or processor.get("amx_tile", False)
     return "bfloat16" if fast else "float32"
 
 

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from app.schemas import Body, JobView
 from app.tables.scorings import Scoring
+from app.training_jobs.jobs import ScoredLength
 
 
 class ScoringCreate(Body):
@@ -14,7 +15,7 @@ class ScoringCreate(Body):
     dataset_id: str = Field(max_length=100)
     base_model: str = Field(default="tiny", max_length=100, description="A name from GET /v1/base-models.")
     run_id: str | None = Field(default=None, max_length=100, description="Only the rows of this run.")
-    max_length: int = Field(default=1024, ge=16, le=131_072, description="Longer rows are cut after so many tokens.")
+    max_length: ScoredLength = Field(default=1024, description="Longer rows are cut after so many tokens.")
 
 
 class ScoringView(JobView):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from app import config
 from app.db import transaction
-from app.finetunes.training import Cancelled, TrainingFailed, explain, follow_to_end, patiently
+from app.finetunes.training import Cancelled, TrainingFailed, explain, follow_to_end, patiently, write_job
 from app.jobs import event_log
 from app.jobs.child import Child
 from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, heartbeat, release
 from app.scorings import store
 from app.synth.formats import to_messages
 from app.tables.scorings import Scoring
+from app.training_jobs.jobs import ScoreJob
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,8 @@ def _prepare(id: str, work: Path) -> Path:
         "rows": str(work / "rows.jsonl"),
         "base_model": base_model.source(),
         "max_length": scoring.max_length,
-        "seed": 0,
     }
-    job = work / "job.json"
-    job.write_text(json.dumps(content), "utf-8")
-    return job
+    return write_job(content, ScoreJob, work / "job.json")
 
 
 def _note(taken: Claim, beat: Heartbeat, event: dict) -> None:

@@ -1,45 +1,39 @@
-"""What an order of a fine-tune may say: nothing that the recipe would then refuse."""
-
-import dataclasses
+"""What an order of a fine-tune may say: the model of its settings is the recipe's own."""
 
 import pytest
 from pydantic import ValidationError
 
-from app.finetunes.schemas import FineTuneCreate, Hyperparameters
-from workers.recipes.job import Hyperparameters as OfTheRecipe
-from workers.recipes.job import parse_job
+from app.finetunes.schemas import FineTuneCreate
+from app.training_jobs.hyperparameters import Hyperparameters
+from app.training_jobs.jobs import FineTuneJob, parse_job
 
 EDGES = [None, 0, 0.0, 1e-9, 0.5, 0.999, 1, 1.0, 16, 100, 512, 1024, 4095, 4096, 32_768, 10_000_000]
 WORDS = ["cosine", "linear", "constant", True, False]
 NUMBERS_JSON_LACKS = [float("nan"), float("inf")]
 
 
-def taken(name: str, value) -> dict | None:
-    """The hyperparameters of the job, or None when the service refuses the value."""
+def accepted(name: str, value) -> dict | None:
+    """The hyperparameters as a job file holds them, or None when the service refuses the value."""
     try:
-        return Hyperparameters(**{name: value}).model_dump(mode="json", exclude_unset=True)
+        body = FineTuneCreate(snapshot_id="snap_1", hyperparameters={name: value})
     except ValidationError:
         return None
+    return body.hyperparameters.model_dump(mode="json", exclude_unset=True)
 
 
 @pytest.mark.parametrize("name", Hyperparameters.model_fields)
 def test_what_the_service_takes_the_recipe_takes(name):
-    jobs = [job for value in EDGES + WORDS if (job := taken(name, value)) is not None]
+    jobs = [job for value in EDGES + WORDS if (job := accepted(name, value)) is not None]
     assert jobs
     for job in jobs:
         base = {"output_dir": "/out", "files": {"train": "/train"}, "base_model": {"kind": "tiny"}, "simulated": False}
-        parse_job(base | {"hyperparameters": job})
+        parse_job(base | {"hyperparameters": job}, FineTuneJob)
 
 
 @pytest.mark.parametrize("name", Hyperparameters.model_fields)
 @pytest.mark.parametrize("value", [*NUMBERS_JSON_LACKS, -1, "x"])
 def test_values_that_no_field_takes(name, value):
-    assert taken(name, value) is None
-
-
-def test_the_documented_defaults_are_the_recipes():
-    told = {name: field.default for name, field in Hyperparameters.model_fields.items()}
-    assert told == {field.name: field.default for field in dataclasses.fields(OfTheRecipe)}
+    assert accepted(name, value) is None
 
 
 def test_what_is_left_out_stays_out_of_the_job():

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from app.training_jobs.jobs import BaseModelSource, ScoreJob
 from tests.waiting import PROCESS_SECONDS
 from workers.recipes.chat_dataset import common_prefix_length, render_dialogue
 from workers.recipes.failures import Failure
-from workers.recipes.job import BaseModel
+from workers.recipes.job import read_job
 from workers.recipes.likelihood import Scorer, read_rows
-from workers.recipes.score_job import ScoreJob, read_score_job
 
 PAIRS = [
     ("Name a river of Europe.", "The Rhine is a river of Europe."),
@@ -36,7 +36,7 @@ DIALOGUE = [
 
 
 def job(tmp_path: Path, max_length: int = 128) -> ScoreJob:
-    return ScoreJob(tmp_path / "rows.jsonl", BaseModel("tiny"), max_length, 0)
+    return ScoreJob(rows=tmp_path / "rows.jsonl", base_model=BaseModelSource(kind="tiny"), max_length=max_length)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_bad_job_is_rejected_with_a_message(tmp_path, content, message):
     job = content if isinstance(content, list) else {"base_model": {"kind": "tiny"}, **content}
     (tmp_path / "job.json").write_text(json.dumps(job))
     with pytest.raises(Failure, match=message):
-        read_score_job(tmp_path / "job.json")
+        read_job(tmp_path / "job.json", ScoreJob)
 
 
 def run(path: Path) -> subprocess.CompletedProcess:

@@ -12,12 +12,13 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from app.training_jobs.jobs import FineTuneJob
 from tests.waiting import PROCESS_SECONDS
 from workers.recipes.chat_dataset import encode_dialogues, read_messages
 from workers.recipes.evaluate import evaluate
 from workers.recipes.fine_tune import fine_tune
 from workers.recipes.job import read_job
-from workers.recipes.sft import report_failure
+from workers.recipes.process import report_failure
 
 
 def events_named(events: list[dict], name: str) -> list[dict]:
@@ -134,7 +135,7 @@ def fail(job: dict, file: Path) -> tuple[int, dict]:
     file.write_text(json.dumps(job), encoding="utf-8")
     events = []
     try:
-        fine_tune(read_job(file), lambda event, **fields: events.append({"event": event, **fields}))
+        fine_tune(read_job(file, FineTuneJob), lambda event, **fields: events.append({"event": event, **fields}))
     except Exception as error:
         return report_failure(error, lambda event, **fields: events.append({"event": event, **fields})), events[-1]
     raise AssertionError("the job did not fail")
@@ -156,7 +157,7 @@ def test_sigterm_ends_it_at_once_and_leaves_no_artifacts(tmp_path, make_job, sta
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's parent-death signal is Linux's")
 def test_recipe_dies_with_its_parent():
-    sleeper = "from workers.recipes.sft import die_with_parent as d; import time; d(); "
+    sleeper = "from workers.recipes.process import die_with_parent as d; import time; d(); "
     sleeper += "print('ready', flush=True); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_flash_attn_2_available
 
+from app.training_jobs.jobs import BaseModelSource
 from workers.recipes.failures import Failure, classify_error
-from workers.recipes.job import BaseModel
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LoadedBase:
     note: str
 
 
-def load_base_model(spec: BaseModel, packing: bool) -> LoadedBase:
+def load_base_model(spec: BaseModelSource, packing: bool) -> LoadedBase:
     """Load the model and the tokenizer from a folder or the hub.
 
     It never runs code that comes with a model, and never unpickles weights.
@@ -82,7 +82,8 @@ def choose_precision() -> torch.dtype:
     # Emulated bfloat16 is slower than float32.
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    processor = torch.cpu.get_capabilities()
+    fast = processor.get("avx512_bf16", False) or processor.get("amx_tile", False)
     return torch.bfloat16 if fast else torch.float32
 
 

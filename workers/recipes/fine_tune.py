@@ -1,5 +1,6 @@
 """One fine-tune from its job to its artifacts."""
 
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import datasets
 from transformers.utils import logging as transformers_logging
 
+from app.training_jobs.hyperparameters import Hyperparameters
+from app.training_jobs.jobs import SPLITS, FineTuneJob, ScoreJob
 from workers.recipes import tiny_model
 from workers.recipes.artifacts import open_work_folder, publish_artifacts, save_artifacts, save_base_model
 from workers.recipes.base_model import LoadedBase, load_base_model, set_thread_count
@@ -14,9 +17,8 @@ from workers.recipes.chat_dataset import Dialogue, EncodedRows, encode_dialogues
 from workers.recipes.evaluate import Evaluation, evaluate
 from workers.recipes.events import Emit
 from workers.recipes.failures import Failure
-from workers.recipes.job import SPLITS, Hyperparameters, Job
 from workers.recipes.model_card import model_card
-from workers.recipes.score_job import ScoreJob
+from workers.recipes.process import run_recipe
 from workers.recipes.training import TrainingResult, train
 
 # Without held-out rows the loss is measured on the first train rows; more of them would only take longer.
@@ -26,7 +28,7 @@ MAX_TRAIN_ROWS_EVALUATED = 200
 Losses = dict[str, Evaluation]
 
 
-def fine_tune(job: Job, emit: Emit) -> None:
+def fine_tune(job: FineTuneJob, emit: Emit) -> None:
     """Fine-tune a model and report each step through `emit`.
 
     Raises:
@@ -38,10 +40,10 @@ def fine_tune(job: Job, emit: Emit) -> None:
         run_fine_tune(job, work, emit)
 
 
-def run_fine_tune(job: Job, work: Path, emit: Emit) -> None:
+def run_fine_tune(job: FineTuneJob, work: Path, emit: Emit) -> None:
     """Load, evaluate, train, evaluate again and save. `work` is an empty folder on the disk of the output folder."""
     started = time.monotonic()
-    hyperparameters = job.hyperparameters.resolved(job.base_model.kind)
+    hyperparameters = job.hyperparameters.resolve(job.base_model.kind)
     dialogues = load_dialogues(job, emit)
     base = prepare_base_model(job, hyperparameters, dialogues["train"], emit)
     if base.made_on_the_spot:
@@ -57,25 +59,25 @@ def run_fine_tune(job: Job, work: Path, emit: Emit) -> None:
 
     emit("stage", stage="save", message="Saving the adapter and its model card.")
     losses = {split: (before[split], after[split]) for split in evaluation_splits}
-    files = {split: (job.files[split], len(rows)) for split, rows in dialogues.items() if rows}
+    files = {split: (path, len(dialogues[split])) for split, path in job.files.by_split().items() if dialogues[split]}
     card = model_card(base, files, hyperparameters, job.seed, losses, job.simulated)
     save_artifacts(base, training, metrics_rows(training, before, after), card, work / "artifacts")
     publish_artifacts(work, job.output_dir, emit)
     log_done(encoded, training, losses, time.monotonic() - started, emit)
 
 
-def load_dialogues(job: Job, emit: Emit) -> dict[str, list[Dialogue]]:
+def load_dialogues(job: FineTuneJob, emit: Emit) -> dict[str, list[Dialogue]]:
     """Return the dialogues by split. A split without a file has none.
 
     Raises:
         Failure: invalid_job without a train file, empty_train without a row in it.
     """
     emit("stage", stage="load", message="Reading the snapshot's files.")
-    if not job.files["train"].is_file():
-        raise Failure("invalid_job", f"The train file {job.files['train'].name!r} does not exist.")
+    if not job.files.train.is_file():
+        raise Failure("invalid_job", f"The train file {job.files.train.name!r} does not exist.")
+    files = job.files.by_split()
     dialogues = {
-        split: read_messages(job.files[split]) if split in job.files and job.files[split].is_file() else []
-        for split in SPLITS
+        split: read_messages(files[split]) if split in files and files[split].is_file() else [] for split in SPLITS
     }
     if not dialogues["train"]:
         raise Failure("empty_train", "The train split has no rows. Export a snapshot with some.")
@@ -83,7 +85,7 @@ def load_dialogues(job: Job, emit: Emit) -> dict[str, list[Dialogue]]:
 
 
 def prepare_base_model(
-    job: Job | ScoreJob, hyperparameters: Hyperparameters, dialogues: list[Dialogue], emit: Emit
+    job: FineTuneJob | ScoreJob, hyperparameters: Hyperparameters, dialogues: list[Dialogue], emit: Emit
 ) -> LoadedBase:
     """Make or load the base model, give it a chat template if it has none, and emit the event base_model."""
     tiny = job.base_model.kind == "tiny"
@@ -108,7 +110,7 @@ def clamp_max_length(hyperparameters: Hyperparameters, base: LoadedBase) -> Hype
     max_positions = (
         getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or hyperparameters.max_length
     )
-    return replace(hyperparameters, max_length=min(hyperparameters.max_length, max_positions))
+    return hyperparameters.model_copy(update={"max_length": min(hyperparameters.max_length, max_positions)})
 
 
 def encode_splits(
@@ -164,7 +166,7 @@ def evaluate_splits(
 
 def log_training(requested: Hyperparameters, hyperparameters: Hyperparameters, rows: EncodedRows, emit: Emit) -> None:
     """Emit the stage train, with the truncated rows and the values that were chosen for a null."""
-    changed_keys = [key for key, value in asdict(requested).items() if value != getattr(hyperparameters, key)]
+    changed_keys = [key for key, value in requested.model_dump().items() if value != getattr(hyperparameters, key)]
     message = f"Training an adapter of rank {hyperparameters.lora_rank} on {len(rows.rows)} rows."
     if rows.truncated:
         message += f" {rows.truncated} are longer than {hyperparameters.max_length} tokens and were truncated,"
@@ -175,7 +177,7 @@ def log_training(requested: Hyperparameters, hyperparameters: Hyperparameters, r
             + ", ".join(f"{key} {getattr(hyperparameters, key)}" for key in changed_keys)
             + "."
         )
-    emit("stage", stage="train", message=message, hyperparameters=asdict(hyperparameters))
+    emit("stage", stage="train", message=message, hyperparameters=hyperparameters.model_dump())
 
 
 def metrics_rows(training: TrainingResult, before: Losses, after: Losses) -> list[dict]:
@@ -213,3 +215,7 @@ def log_done(
         truncated_rows=encoded["train"].truncated,
         dropped_rows=encoded["train"].dropped,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(run_recipe(sys.argv[1:], FineTuneJob, fine_tune))

@@ -13,13 +13,13 @@ import torch
 from jinja2 import TemplateError
 from torch.nn.functional import cross_entropy
 
+from app.training_jobs.hyperparameters import Hyperparameters
+from app.training_jobs.jobs import ScoreJob
 from workers.recipes.chat_dataset import Dialogue, common_prefix_length, parse_dialogue, render_dialogue
 from workers.recipes.evaluate import MAX_LOGITS
 from workers.recipes.events import Emit
 from workers.recipes.failures import Failure, classify_error
 from workers.recipes.fine_tune import clamp_max_length, prepare_base_model
-from workers.recipes.job import Hyperparameters
-from workers.recipes.score_job import ScoreJob
 
 MAX_PERPLEXITY = 1e30
 
@@ -60,7 +60,8 @@ class Scorer:
     """Scores rows by a model."""
 
     def __init__(self, job: ScoreJob, rows: Sequence[tuple[str, Dialogue]], emit: Emit):
-        hyperparameters = Hyperparameters(max_length=job.max_length)
+        # A row may be longer than training takes.
+        hyperparameters = Hyperparameters().model_copy(update={"max_length": job.max_length})
         self.base = prepare_base_model(job, hyperparameters, [dialogue for _, dialogue in rows], emit)
         self.rows, self.max_length = rows, clamp_max_length(hyperparameters, self.base).max_length
         self.model = self.base.model.eval()

@@ -1,12 +1,11 @@
 """The model card of an adapter: its base model, its data, its losses and its hyperparameters."""
 
-from dataclasses import asdict
 from pathlib import Path
 
+from app.training_jobs.hyperparameters import Hyperparameters
 from workers.recipes.artifacts import file_sha256, library_versions
 from workers.recipes.base_model import LoadedBase
 from workers.recipes.evaluate import Evaluation
-from workers.recipes.job import Hyperparameters
 
 SIMULATED = "**The data came from a simulated teacher: it teaches a model nothing.**"
 
@@ -59,7 +58,7 @@ def model_card(
         "## Hyperparameters\n",
         _table(
             ("name", "value"),
-            [*((k, "-" if v is None else v) for k, v in asdict(hyperparameters).items()), ("seed", seed)],
+            [*((k, "-" if v is None else v) for k, v in hyperparameters.model_dump().items()), ("seed", seed)],
         ),
         "## Made with\n",
         _table(("library", "version"), list(library_versions().items())),

@@ -10,10 +10,10 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedConfig, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from app.training_jobs.hyperparameters import Hyperparameters
 from workers.recipes.base_model import LoadedBase
 from workers.recipes.events import Emit
 from workers.recipes.failures import Failure
-from workers.recipes.job import Hyperparameters
 
 
 @dataclass(frozen=True)
