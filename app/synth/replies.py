@@ -9,12 +9,14 @@ import re
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from app.synth.reply_forms import read_tagged
 from app.synth.types import Rejection, Reply
 
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)(?:\n\s*```.*)?$", re.DOTALL)
 _DECODER = json.JSONDecoder()
+_BARE_END = re.compile(r"[\w.+-]+$")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -127,31 +129,48 @@ def _first_object(text: str) -> dict | None:
         return None
     try:
         value, _ = _DECODER.raw_decode(text, start)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def _salvage(text: str, key: str) -> list:
+    """The items of the first list under `key` that are whole, wherever the text around them breaks off."""
     opening = re.search(rf'"{re.escape(key)}"\s*:\s*\[', text)
-    values: list = []
-    place = opening.end() if opening else len(text)
-    while True:
-        place = _skip(text, place)
-        try:
-            value, place = _DECODER.raw_decode(text, place)
-        except (json.JSONDecodeError, RecursionError):
-            return values
-        # A bare number or word at the very end may be the beginning of a longer one.
-        if place >= len(text) and not isinstance(value, str | dict | list):
-            return values
-        values.append(value)
+    if opening is None:
+        return []
+    items = text[opening.end() - 1 :]
+    try:
+        return _DECODER.raw_decode(items)[0]
+    except json.JSONDecodeError as error:
+        return _whole_items(items[: error.pos])
+    except (ValueError, RecursionError):
+        return []
 
 
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n,":
-        place += 1
-    return place
+def _whole_items(text: str) -> list:
+    """The whole items of a JSON array that breaks off at the end of `text`.
+
+    A partial parse leaves out a text that is cut, but keeps what it has of an object or an array that is cut.
+    """
+    # A bare number or word at the very end may be the beginning of a longer one.
+    text = _BARE_END.sub("", text).rstrip(" \t\r\n,")
+    try:
+        values = from_json(text, allow_partial=True)
+        if _is_json(f"{text}]"):
+            return values
+        cut_item_is_text = len(from_json(text, allow_partial="trailing-strings")) > len(values)
+    except ValueError:
+        return []
+    return values if cut_item_is_text else values[:-1]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _broken(reply: Reply) -> Rejection:

@@ -1,10 +1,12 @@
 """Reading teachers' replies: tables of cases, and arbitrary text."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import RootModel
 
 from app.synth.replies import read_items, read_object
 from app.synth.self_instruct import Classification, InputFirst, InstructionText
@@ -68,3 +70,53 @@ def test_a_list_cut_anywhere_gives_its_complete_items(values, cut):
     items, faults = read_items(Reply(whole[:cut], "length"), "instructions", InstructionText)
     assert [one.root for one in items] == values[: len(items)]
     assert faults or len(items) == len(values)
+
+
+class AnyItem(RootModel[Any]):
+    """An item of any shape, so that each item is compared as it was read."""
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def read_any(text: str) -> list[str]:
+    """The items that a cut reply gives, each as JSON: 1, 1.0 and true differ."""
+    items, _ = read_items(Reply(text, "length"), "items", AnyItem)
+    return [json.dumps(item.root) for item in items]
+
+
+@given(st.lists(JSON_VALUES, max_size=4), st.booleans(), st.sampled_from(["", '"before": {"items": 1}, ']))
+def test_json_cut_at_every_place_gives_its_whole_items_and_no_cut_one(values, ascii_only, before):
+    parts = [json.dumps(value, ensure_ascii=ascii_only) for value in values]
+    expected = [json.dumps(json.loads(part)) for part in parts]
+    text, ends = "{" + before + '"items": [', []
+    for place, part in enumerate(parts):
+        text += (", " if place else "") + part
+        # Of a bare number or word only what follows tells that it is whole.
+        ends.append(len(text) if part[0] in '"[{' else len(text) + 1)
+    text += '], "after": {"text": "more"}}'
+    for cut in range(len(text) + 1):
+        items = read_any(text[:cut])
+        assert items == expected[: len(items)]
+        assert len(items) >= sum(end <= cut for end in ends), text[:cut]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ('{"items": ["a", b, "c"]}', ['"a"']),
+        ('{"items": ["a", "b",]}', ['"a"', '"b"']),
+        ('{"items": [{"a": 1}, {"a": "x\\q"}, {"a": 2}]}', ['{"a": 1}']),
+        ('{"items": ["a", "b\n c", "d"]}', ['"a"']),
+        ('{"result": {"items": ["a", "b', ['"a"']),
+        ('{"items": ["a"], "other": x}', ['"a"']),
+        ('{"items": [' + "9" * 5000 + "]}", []),
+        ('{"items": ' + "[" * 100_000, []),
+    ],
+)
+def test_a_list_that_breaks_in_the_middle_gives_what_was_whole_before(text, items):
+    assert read_any(text) == items
