@@ -19,7 +19,9 @@ FIELDS = ("id", "status", "stop_reason", "error", "dataset_id", "rows", "splits"
 def create(
     session: Session,
     dataset: str,
-    form: Annotated[list[str] | None, typer.Option(help="alpaca, messages, sharegpt or dpo; may be repeated.")] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(help="Such as alpaca, messages, sharegpt, dpo; may be repeated.")
+    ] = None,
     train: Annotated[float, typer.Option(help="Share of the training split.")] = 0.9,
     validation: Annotated[float, typer.Option(help="Share of the validation split.")] = 0.05,
     test: Annotated[float, typer.Option(help="Share of the test split.")] = 0.05,

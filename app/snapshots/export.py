@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
 from app.snapshots import choosing, store
-from app.synth.formats import json_line, to_lines
+from app.synth.formats import json_line, needs_pairs, to_lines
 from app.synth.splits import SPLITS, assign_splits
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
@@ -66,7 +66,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
         }
         for rows in batched(store.rows(session, snapshot), PAIRS_AT_ONCE):
             kept = [row for row in rows if chosen is None or row.id in chosen]
-            pairs = store.pairs(session, [row.id for row in kept]) if "dpo" in spec["forms"] else {}
+            pairs = store.pairs(session, [row.id for row in kept]) if needs_pairs(spec["forms"]) else {}
             for row in kept:
                 split = split_of[_family(row.instruction)]
                 for form in spec["forms"]:

@@ -6,9 +6,10 @@ from pydantic import Field, field_validator
 
 from app.datasets.schemas import SIMULATED_NOTE
 from app.schemas import Body, JobView, View
+from app.synth.formats import FORMS
 from app.tables.snapshots import Snapshot
 
-Form = Literal["alpaca", "messages", "sharegpt", "dpo"]
+Form = Literal[*FORMS]
 Split = Literal["train", "validation", "test"]
 
 

@@ -13,6 +13,7 @@ from app.jobs import event_log, queue
 from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
 from app.snapshots import choosing, export, store
 from app.snapshots.schemas import SnapshotCreate
+from app.synth.formats import needs_pairs
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
@@ -52,7 +53,7 @@ def _enough(session: Session, dataset: Dataset, spec: dict) -> None:
     rows = store.count_rows(session, dataset.id, spec, dataset.last_seq)
     if rows == 0:
         raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
-    if "dpo" in spec["forms"] and store.count_pairs(session, dataset.id, spec, dataset.last_seq) == 0:
+    if needs_pairs(spec["forms"]) and store.count_pairs(session, dataset.id, spec, dataset.last_seq) == 0:
         words = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
         raise invalid("/forms", words, "no_pairs")
     chosen = spec["selection"]

@@ -1,7 +1,12 @@
-"""Rows in the formats of trainers: Alpaca, messages, ShareGPT and DPO pairs, as JSON Lines."""
+"""Rows in the formats of trainers: Alpaca, messages, ShareGPT and DPO pairs, as JSON Lines.
+
+A format joins as a function under `row_form` (an object for each row) or `pair_form` (one for each preference pair);
+snapshots, the API's schema and `write_jsonl` know it from FORMS.
+"""
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +28,40 @@ class PreferencePair(Protocol):
     margin: float
 
 
+@dataclass(frozen=True)
+class ExportForm:
+    """`to_lines(row, reasoning, pairs)` gives the lines of a row. `needs_pairs`: they come from its pairs alone."""
+
+    to_lines: Callable[[Row, bool, Iterable[PreferencePair]], list[dict]]
+    needs_pairs: bool = False
+
+
+FORMS: dict[str, ExportForm] = {}
+RowToLine = Callable[[Row, bool], dict]
+PairToLine = Callable[[Row, PreferencePair], dict]
+
+
+def row_form(name: str) -> Callable[[RowToLine], RowToLine]:
+    """Register a function (row, reasoning) -> line as the form `name`."""
+
+    def register(to_line: RowToLine) -> RowToLine:
+        FORMS[name] = ExportForm(lambda row, reasoning, pairs: [to_line(row, reasoning)])
+        return to_line
+
+    return register
+
+
+def pair_form(name: str) -> Callable[[PairToLine], PairToLine]:
+    """Register a function (row, pair) -> line as the form `name`."""
+
+    def register(to_line: PairToLine) -> PairToLine:
+        FORMS[name] = ExportForm(lambda row, reasoning, pairs: [to_line(row, pair) for pair in pairs], needs_pairs=True)
+        return to_line
+
+    return register
+
+
+@row_form("alpaca")
 def to_alpaca(row: Row, reasoning: bool = False) -> dict:
     """A row in the format of Stanford Alpaca. The earlier turns of a dialogue become `history`, pairs of messages."""
     turns = _dialogue_turns(row)
@@ -33,11 +72,13 @@ def to_alpaca(row: Row, reasoning: bool = False) -> dict:
     return {"instruction": row.instruction, "input": row.input, "output": output_with_reasoning(row, reasoning)}
 
 
+@row_form("messages")
 def to_messages(row: Row, reasoning: bool = False) -> dict:
     """A row in the format of chat templates: a list of {role, content}."""
     return {"messages": [{"role": role, "content": content} for role, content in conversation(row, reasoning)]}
 
 
+@row_form("sharegpt")
 def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
     """A row in the format of ShareGPT: a list of {from, value}, from `human` and `gpt`."""
     names = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -46,6 +87,7 @@ def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
     }
 
 
+@pair_form("dpo")
 def to_dpo(row: Row, pair: PreferencePair) -> dict:
     """A preference pair in the conversational format of DPO trainers (Rafailov et al. 2023)."""
     return {
@@ -55,13 +97,6 @@ def to_dpo(row: Row, pair: PreferencePair) -> dict:
         "kind": pair.kind,
         "margin": pair.margin,
     }
-
-
-FORMS: dict[str, Callable[..., dict]] = {
-    "alpaca": to_alpaca,
-    "messages": to_messages,
-    "sharegpt": to_sharegpt,
-}
 
 
 def conversation(row: Row, reasoning: bool = False) -> list[tuple[str, str]]:
@@ -93,11 +128,14 @@ def json_line(value: dict) -> bytes:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 
 
+def needs_pairs(forms: Iterable[str]) -> bool:
+    """Whether one of the forms writes preference pairs."""
+    return any(FORMS[form].needs_pairs for form in forms)
+
+
 def to_lines(row: Row, form: str, reasoning: bool = False, pairs: Iterable[PreferencePair] = ()) -> list[dict]:
-    """The objects of a row in a format of FORMS: one, or in `dpo` one for each preference pair."""
-    if form == "dpo":
-        return [to_dpo(row, pair) for pair in pairs]
-    return [FORMS[form](row, reasoning)]
+    """The objects of a row in a format of FORMS: one, or in a format of pairs one for each preference pair."""
+    return FORMS[form].to_lines(row, reasoning, pairs)
 
 
 def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", reasoning: bool = False) -> int:
@@ -106,7 +144,7 @@ def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", rea
     Args:
         rows: the rows to write.
         path: the file, which is replaced.
-        form: alpaca, messages, sharegpt or dpo.
+        form: a name from FORMS, such as alpaca, messages, sharegpt or dpo.
         reasoning: put a row's chain of thought before its output.
 
     Returns:

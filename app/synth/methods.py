@@ -7,6 +7,14 @@ __all__ = ["DEFAULT_METHOD", "METHODS", "Draw", "Method"]
 
 METHODS: dict[str, Method] = {
     module.METHOD.name: module.METHOD
-    for module in (self_instruct, evol_instruct, responses, dialogue, templates, documents, safety)
+    for module in (
+        self_instruct,
+        evol_instruct,
+        responses,
+        dialogue,
+        templates,
+        documents,
+        safety,
+    )
 }
 DEFAULT_METHOD = self_instruct.METHOD.name

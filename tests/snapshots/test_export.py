@@ -10,6 +10,7 @@ import pytest
 from app.snapshots.export import Export, line
 from app.snapshots.service import explain
 from app.synth.formats import FORMS, to_lines
+from app.synth.types import Pair
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Made:
 
 
 def made_line(row: Made, form: str) -> bytes:
-    (made,) = to_lines(row, form)
+    (made,) = to_lines(row, form, pairs=[Pair("best_worst", row.output, "worse", 0.5)])
     return line(row, made)
 
 

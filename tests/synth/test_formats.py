@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth.formats import FORMS, json_line, write_jsonl
+from app.synth.formats import json_line, to_lines, write_jsonl
 from app.synth.splits import assign_splits
 
 
@@ -30,11 +30,11 @@ class Row:
     ],
 )
 def test_forms(form, line):
-    assert FORMS[form](Row("Add", "1 1", "2")) == line
+    assert to_lines(Row("Add", "1 1", "2"), form) == [line]
 
 
 def test_without_input_the_turn_is_the_instruction():
-    assert FORMS["messages"](Row("Add", "", "2"))["messages"][0]["content"] == "Add"
+    assert to_lines(Row("Add", "", "2"), "messages")[0]["messages"][0]["content"] == "Add"
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
