@@ -49,6 +49,7 @@ async def answer(
             "input": f"\n\n<input>{draft.input}</input>" if draft.input else "",
             "language": language_name(batch.language),
         },
+        # A plain answer has no schema: code and Markdown would suffer from JSON escapes.
         object_schema("answer", {"reasoning": TEXT, "output": TEXT}) if chain_of_thought else None,
         step="answer",
         temperature=temperature,
@@ -64,4 +65,5 @@ async def answer(
     if chain_of_thought:
         row = replace(row, reasoning=clean(parsed.reasoning))
     row = replace(row, output=clean(parsed.output if chain_of_thought else parsed))
+    # Form is checked here, so that no judge is paid for an unusable output.
     return replace(row, rejection=check_instance(row.input, row.output))

@@ -15,6 +15,7 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
     Calls in flight are paid for, so no chain is cancelled when another one fails.
     """
     results = await asyncio.gather(*chains, return_exceptions=True)
+    # An error is raised after all chains have ended, so that no task outlives the batch.
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -29,10 +30,12 @@ async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Resul
     """
     results = await asyncio.gather(*chains, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
+    # A real fault must not pass for an exhausted budget.
     for error in errors:
         if not isinstance(error, CallsEnded):
             raise error
     completed = [result for result in results if not isinstance(result, BaseException)]
+    # Without any result the caller has to know that the batch produced nothing.
     if errors and not completed:
         raise errors[0]
     return completed

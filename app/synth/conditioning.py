@@ -61,6 +61,7 @@ def choose_conditioning(
         # One more than there are, so that the first choice follows the shares as well.
         total = sum(row_counts.get(name, 0) for name in shares) + 1
         deficits = {name: share * total - row_counts.get(name, 0) for name, share in shares.items()}
+        # A random number breaks ties; otherwise the first type would always lead.
         chosen["task_type"] = max(deficits, key=lambda name: (deficits[name], rng.random()))
     return chosen
 
@@ -73,6 +74,7 @@ def tag_row(row: Candidate, conditioning: Conditioning) -> Candidate:
     tags = dict(row.tags)
     if conditioning.topic:
         tags["topic"] = conditioning.topic
+    # What the teacher classified outranks what the prompt demanded.
     if row.is_classification:
         tags["task_type"] = CLASSIFICATION
     elif conditioning.task_type and (conditioning.task_type != CLASSIFICATION or row.is_classification is None):

@@ -66,8 +66,9 @@ def estimate_cost(
     total = {name: interval.times(target) for name, interval in per_row.items()}
     # However many calls run at once, a row waits for its own calls.
     min_seconds = latency * sequential_calls
+    # Little's law: throughput is calls in flight divided by their latency.
     seconds = total["requests"].times(latency / in_flight)
-    total["seconds"] = Interval(*(max(min_seconds, sample) for sample in (seconds.estimate, seconds.low, seconds.high)))
+    total["seconds"] = Interval(*(max(min_seconds, bound) for bound in (seconds.estimate, seconds.low, seconds.high)))
     return {"yield": share} | total
 
 
@@ -85,8 +86,10 @@ def _per_candidate(samples: Sequence[Sample], name: str) -> Interval:
     estimate = amounts.sum() / candidates.sum()
     if len(samples) < _MIN_BATCHES:
         return Interval(estimate, estimate * (1 - _SPREAD), estimate * (1 + _SPREAD))
+    # A fixed seed, so that the same batches always give the same estimate.
     resamples = np.random.default_rng(0).integers(0, len(samples), (_RESAMPLES, len(samples)))
     totals = candidates[resamples].sum(axis=1)
     ratios = amounts[resamples].sum(axis=1) / np.maximum(totals, 1.0)
     low, high = np.quantile(ratios, [0.05, 0.95])
+    # The bounds include the estimate even if resampling is skewed.
     return Interval(float(estimate), float(min(low, estimate)), float(max(high, estimate)))

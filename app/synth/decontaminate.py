@@ -73,6 +73,7 @@ class NgramIndex:
             first, end = _longest_stretch(windows)
             score = len(grams[item]) / self._sizes[item]
             spans.append(Span(item, tokens[first][1], tokens[end - 1][2], min(1.0, score)))
+        # A text may share a common phrase with thousands of items; the first ones are enough to reject it.
         return sorted(spans, key=lambda span: -span.score)[:_MAX_ITEMS]
 
     def _iterate_grams(self, tokens: Sequence[Token]) -> Iterator[tuple[tuple[int, int], int]]:
@@ -116,6 +117,7 @@ def _longest_stretch(windows: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The longest stretch that overlapping or adjacent windows form."""
     best = current = windows[0]
     for first, end in sorted(windows):
+        # Adjacent windows of one item are one passage, which a person reads as a whole.
         current = (current[0], max(current[1], end)) if first <= current[1] else (first, end)
         if current[1] - current[0] > best[1] - best[0]:
             best = current

@@ -115,6 +115,7 @@ async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Sc
 async def _continue_dialogue(batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask) -> Candidate:
     """Continue a dialogue until it has its turns, the user is content, or a reply cannot be used."""
     options: Options = batch.options
+    # Seeded, so that a repeated batch asks for dialogues of the same lengths.
     length = random.Random(f"{batch.seed}/{index}").randint(options.min_turns, options.max_turns)
     stop_reason = "length"
     while True:
@@ -180,6 +181,7 @@ async def _ask_user(
     text = clean(parsed.message)
     if parsed.done or not text:
         return draft, "", "user_content"
+    # A user who repeats a message has run out of purpose.
     if any(similarity(text, turn.content) > MAX_SIMILARITY for turn in turns if turn.role == "user"):
         return draft, "", "user_repeats"
     return draft, text, ""
@@ -199,6 +201,7 @@ async def _to_row(
         return row
     if exchanges < batch.options.min_turns:
         return row.turned_away("too_few_turns", exchanges, batch.options.min_turns)
+    # A rule score reads the last answer only, so refusals in earlier turns are looked for here.
     refusal = next(
         (turn for turn in row.messages if turn.role == "assistant" and _is_refusal(turn, batch.language)), None
     )

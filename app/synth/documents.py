@@ -90,6 +90,7 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: S
     draft = Candidate("", parents=(source.id,), tags={"document": source.fields["title"]}).after(prompt, reply)
     items, faults = read_items(reply, "questions", QuestionItem)
     rows = [replace(draft, rejection=fault) for fault in faults]
+    # A teacher sometimes asks the same question twice about one passage.
     seen: set[str] = set()
     drafts = []
     for item in items[: options.questions]:
@@ -115,6 +116,7 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> 
     if span is None:
         return row.turned_away("quote_not_found", item.quote[:200], MIN_QUOTE_SIMILARITY / 100)
     start, end = span
+    # The row refers to the whole document, of which this passage begins at `start`.
     offset = source.fields["start"]
     location = {"source": source.id, "document": source.fields["document"], "title": source.fields["title"]}
     return replace(row, source=location | {"start": offset + start, "end": offset + end, "quote": text[start:end]})
@@ -162,6 +164,7 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     words = quote.strip().strip("\"'“”‘’…").split()
     if not words:
         return None
+    # White space differs between a document and its quotation wherever lines are broken.
     exact = re.search(r"\s+".join(re.escape(word) for word in words), text, re.IGNORECASE)
     if exact:
         return exact.span()
@@ -174,6 +177,7 @@ def find_quote(text: str, quote: str) -> tuple[int, int] | None:
 
 def _widen_to_words(text: str, start: int, end: int) -> tuple[int, int]:
     """Widen the span to whole words, since fuzzy matching may cut a word."""
+    # Fuzzy alignment knows no words and may begin in the middle of one.
     while start > 0 and text[start - 1].isalnum() and text[start].isalnum():
         start -= 1
     while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():

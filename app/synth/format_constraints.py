@@ -14,6 +14,7 @@ _NUMBERS = {
     **{"a": 1, "single": 1, "하나": 1},
 }
 _NUMBER = r"(\d{1,4}|" + "|".join(sorted(_NUMBERS, key=len, reverse=True)) + ")"
+# These words turn a number into an upper limit.
 _AT_MOST = r"(?:at most|no more than|up to|under|fewer than|less than|within|maximum of)"
 _WORDS = regex.compile(rf"({_AT_MOST} )?\b{_NUMBER}[- ]words?\b|(\d{{1,4}}) ?단어(?: ?(이내|이하|안))?", regex.I)
 _SENTENCES = regex.compile(

@@ -67,6 +67,7 @@ def to_alpaca(row: Row, reasoning: bool = False) -> dict:
     turns = _dialogue_turns(row)
     if turns:
         contents = [content for _, content in turns]
+        # Alpaca's history has no roles, so messages go in pairs of question and answer.
         history = [contents[n : n + 2] for n in range(0, len(contents) - 2, 2)]
         return {"instruction": contents[-2], "input": "", "output": contents[-1], "history": history}
     return {"instruction": row.instruction, "input": row.input, "output": output_with_reasoning(row, reasoning)}
@@ -81,6 +82,7 @@ def to_messages(row: Row, reasoning: bool = False) -> dict:
 @row_form("sharegpt")
 def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
     """A row in the format of ShareGPT: a list of {from, value}, from `human` and `gpt`."""
+    # The names that trainers for ShareGPT expect in the place of chat roles.
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     return {
         "conversations": [{"from": names[role], "value": content} for role, content in conversation(row, reasoning)]
@@ -124,6 +126,7 @@ def user_turn(row: Row) -> str:
 
 def json_line(value: dict) -> bytes:
     """One JSON object as a line of UTF-8. U+2028 and U+2029 are escaped because many readers split lines on them."""
+    # Not ASCII: Korean escaped as \uXXXX would take twice the space and be unreadable.
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 

@@ -29,6 +29,7 @@ def counts_of_mix(
     group_shares = shares(sizes, weights, temperature)
     if not group_shares:
         return {}
+    # The group that runs out first limits the size of the mixture.
     total = min(sizes[name] / share for name, share in group_shares.items())
     # 1e-9 corrects a float such as 2.9999999 that stands for 3.
     return {name: max(1, min(sizes[name], int(share * total + 1e-9))) for name, share in group_shares.items()}

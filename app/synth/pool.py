@@ -158,6 +158,7 @@ class Pool:
         positions = [position for position in dict.fromkeys(positions) if self._ids[position] not in excluding]
         lexical = self._lexical.scores(text, positions)
         semantic = np.full(len(positions), np.nan) if vector is None else self._semantic.scores(vector, positions)
+        # fmax ignores nan: a row without a vector is ranked by its lexical score.
         order = np.argsort(-np.fmax(lexical, semantic), kind="stable")[:max_count]
         return [
             PoolNeighbour(
@@ -190,5 +191,6 @@ def identity(candidate: Candidate, scope: Scope = "instruction") -> bytes:
     """
     if candidate.scope == "instruction" and scope != "row":
         return content_hash(candidate.instruction, candidate.input)
+    # Rows that share an instruction on purpose differ by their outputs or turns.
     turns = (f"{turn.role} {turn.content}" for turn in candidate.messages)
     return content_hash(candidate.instruction, candidate.input, candidate.output, *turns)

@@ -37,6 +37,7 @@ def re_evaluate(
     Returns:
         The first rejection, or None when the row passes.
     """
+    # No rules at all is a choice of the caller, so an empty tuple is not replaced.
     rules = options.rules_for(language) if rules is None else rules
     # A row that was rejected before its answer was paid for has an instruction only.
     fields = get_args(RowField) if row.output else ("instruction",)

@@ -34,6 +34,7 @@ def describe(schema: dict, form: ReplyForm, language: str) -> str:
         language: a BCP-47 tag; other languages than Korean get the English text.
     """
     instructions = _INSTRUCTIONS.get(language.split("-")[0].lower(), _INSTRUCTIONS["en"])
+    # A teacher with a schema sees the shape in the prompt as well, so that both kinds get the same text.
     if form != "tagged":
         return instructions["json"].format(shape=json.dumps(_example(schema), ensure_ascii=False))
     shape = "\n".join(_tags(name, part) for name, part in schema["properties"].items())
@@ -92,6 +93,7 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
         end = _find_closing_tag(text, key, start)
         inner = text[start:] if end < 0 else text[start:end]
         truncated = truncated or end < 0
+        # Items tell a list from a text, since the schema is not known here.
         if "<item>" in inner:
             parts[key] = [_parse_item(item) for item in _split_items(inner)]
         elif end >= 0:
@@ -101,6 +103,7 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
 
 def _find_closing_tag(text: str, key: str, start: int) -> int:
     """The offset of the last closing tag before the next opening of the same name; -1 without one."""
+    # A teacher that repeats its reply closes the tag twice.
     next_opening = text.find(f"\n<{key}>", start)
     return text.rfind(f"</{key}>", start, next_opening if next_opening >= 0 else len(text))
 

@@ -84,6 +84,7 @@ def _threshold_of(name: str) -> float:
 def _distribution(values: list[float], name: str) -> dict:
     low, high, bins = (1.0, 5.0, 8) if name.startswith("judge.") and name != "judge.equal" else (0.0, 1.0, 10)
     if name.startswith("local."):
+        # Scores of local models have no fixed scale, so the largest value sets the range.
         low, high, bins = 0.0, max(1.0, *values), 10
     return {
         "rows": len(values),
@@ -124,7 +125,9 @@ def _count_values(values: Iterable[str | None]) -> dict:
     }
 
 
+# Requests open with these; the verb that matters comes after them.
 _COURTESIES = {"please", "can", "could", "would", "you", "kindly", "i", "want", "need", "to", "let's", "now", "then"}
+# Korean puts the verb last, with an ending that varies by politeness. The stem is what counts.
 _KOREAN_ENDING = regex.compile(
     r"(\p{Hangul}+?)(?:해|하여|어|아|여)?\s*(?:주세요|줘|주십시오|보세요|봐|드립니다|세요|시오|십시오|라|까요|나요|가요|니까|인가요)?[.?!]*$"
 )
@@ -191,6 +194,7 @@ def vendi_score(vectors: np.ndarray | None) -> float | None:
     # X^T X has the nonzero spectrum of X X^T and is the smaller matrix.
     matrix = vectors.astype(np.float64)
     spectrum = np.linalg.eigvalsh(matrix.T @ matrix / len(matrix))
+    # Rounding leaves tiny or negative eigenvalues, of which there is no logarithm.
     spectrum = spectrum[spectrum > 1e-12]
     return round(float(np.exp(-(spectrum * np.log(spectrum)).sum())), 2)
 

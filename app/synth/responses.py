@@ -61,6 +61,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
 
 async def _answers(batch: Batch, parent: Parent, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
+    # Drawn once for all answers of an instruction, so that comparable answers compete.
     chain_of_thought = random.Random(f"{batch.seed}/{position}").random() < options.steps_share
     draft = Candidate(
         parent.instruction,
@@ -95,6 +96,7 @@ async def _write_answer(
         chain_of_thought=chain_of_thought,
         seed=number,
     )
+    # Rule scores cost nothing, so they come before the judge.
     row = gate(row, batch) if row.rejection is None else row
     judged = options.judging.answer or (options.answers > 1 and options.choose_by == "score")
     return await judge_answer(batch, row, position, ask) if judged and row.rejection is None else row

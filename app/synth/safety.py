@@ -23,6 +23,7 @@ from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
 from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen
 
+# Broad names, so that no prompt contains a harmful detail.
 CATEGORIES: dict[str, dict[str, str]] = {
     "en": {
         "violence": "violence against people",
@@ -110,6 +111,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """Requests in the batch's category, each with a refusal."""
     options: Options = batch.options
     category = batch.focus["category"]
+    # A prompt in Korean names the category in Korean; every other language uses English.
     names = CATEGORIES.get(batch.language.split("-")[0].lower(), CATEGORIES["en"])
     prompt = prompt_for(
         batch,
@@ -159,6 +161,7 @@ async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, screen:
         return replace(row, rejection=rejection)
     if options.judge_refusal:
         row = await _judge_refusal(batch, row, index, ask)
+    # Without a judge the wording alone tells: here a score of 0 is the good one.
     elif RULE_SCORES["no_refusal"](row, batch.language) > 0:
         row = row.turned_away("not_a_refusal")
     return row if row.rejection is not None else await finish(batch, row, str(index), ask)

@@ -29,6 +29,7 @@ _LIST_LINE = regex.compile(r"^\s*(?:[-*•·‣]|\d+[.)]|[a-zA-Z가-하][.)])\s+
 _NUMBERED_LINE = regex.compile(r"^\s*(?:\d+[.)]|[①-⑳])\s*\S")
 _TABLE_LINE = regex.compile(r"^\s*\|.*\|\s*$")
 _SENTENCE_END = regex.compile(r"[.!?。！？…]+[\"'”’)\]]*(?:\s|$)|\n+")
+# Scripts by language; a language that is not listed is written in Latin letters.
 _SCRIPTS = {
     "ko": r"\p{Hangul}",
     "ja": r"[\p{Hiragana}\p{Katakana}\p{Han}]",
@@ -42,6 +43,7 @@ _SCRIPTS = {
     "hi": r"\p{Devanagari}",
     "el": r"\p{Greek}",
 }
+# A task that asks for another language shares neither words nor script with its answer.
 _OTHER_LANGUAGE = regex.compile(
     r"\b(translate|translation|in (french|german|spanish|korean|english|japanese|chinese|italian|latin|russian))\b|"
     r"번역|로마자|영어로|한국어로|일본어로|중국어로|프랑스어로|독일어로|스페인어로|영작",
@@ -73,6 +75,7 @@ def length_fit(row: Row, language: str) -> float:
 
 def _score_length(actual: int, requested: int, at_most: bool) -> float:
     """1 within a fifth of the requested number, or within 1 of a small number; less with the distance from there."""
+    # An upper limit is met by any shorter text.
     low, high = (0 if at_most else requested - max(1, 0.2 * requested)), requested + max(1, 0.2 * requested)
     if low <= actual <= high:
         return 1.0
@@ -106,12 +109,14 @@ def _check_constraints(constraints: FormatConstraints, output: str) -> list[floa
         checks.append(float(any(map(_LIST_LINE.match, lines))))
     if constraints.items is not None:
         list_lines = sum(map(bool, map(_LIST_LINE.match, lines)))
+        # A short list may stand on one line.
         inline_items = max((len(regex.split(r"[,、;]|\band\b", line)) for line in lines), default=0)
         checks.append(float(constraints.items in (list_lines, inline_items, len(lines))))
     return checks
 
 
 def _score_json(text: str) -> float:
+    # Teachers often wrap JSON in a code fence.
     body = regex.sub(r"^```\w*\n|\n```\s*$", "", text.strip())
     try:
         json.loads(body)
@@ -212,6 +217,7 @@ def language_match(row: Row, language: str) -> float:
     1 also for code, numbers and labels of a few letters, which belong to no language. Only the script is measured, so
     languages in Latin letters are not told apart.
     """
+    # Code and addresses use Latin letters in every language.
     prose = regex.sub(r"```.*?```|`[^`]*`|https?://\S+", "", row.output, flags=regex.DOTALL)
     letters = regex.findall(r"\p{L}", prose)
     if len(letters) < 12 or _OTHER_LANGUAGE.search(row.instruction) or _looks_like_code(row.output):

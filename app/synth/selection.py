@@ -37,6 +37,7 @@ def quality_complexity(
     Raises:
         ValueError: k is out of range, a value is not finite, or the vectors have another shape.
     """
+    # A product, as in DEITA, favours rows that are good in both respects.
     values = _finite_array(quality, "quality") * _finite_array(complexity, "complexity")
     _check_k(k, len(values))
     _check_vectors(vectors, len(values))
@@ -45,6 +46,7 @@ def quality_complexity(
     for index in np.argsort(-values, kind="stable"):
         if len(selected) == k:
             break
+        # The comparison needs vectors of the selected rows alone, never the whole matrix of similarities.
         if selected and float((selected_vectors[: len(selected)] @ vectors[index]).max()) > max_similarity:
             continue
         selected_vectors[len(selected)] = vectors[index]
@@ -83,6 +85,7 @@ def facility_location(vectors: np.ndarray, k: int, weights: Sequence[float] | No
     evaluated_at = dict.fromkeys(range(n), 0)
     while len(selected) < k:
         gain, index = heapq.heappop(heap)
+        # A negative cosine covers nothing, so it counts as 0.
         similarity = np.maximum(vectors @ vectors[index], 0)
         if evaluated_at[index] < len(selected):
             evaluated_at[index] = len(selected)

@@ -125,6 +125,7 @@ class SemanticIndex:
         graph = Index(ndim=self.dimensions, metric="ip", dtype="bf16", expansion_search=_GRAPH_EXPANSION)
         for start, block in self._iterate_blocks():
             graph.add(np.arange(start, start + len(block)), block, threads=1 if start < _SINGLE_THREAD_UP_TO else 0)
+        # Assigned when complete, so that a search never meets half a graph.
         self._graph = graph
 
     def _search_exactly(
@@ -140,6 +141,7 @@ class SemanticIndex:
             top = scores.max(axis=1)
             for query in np.flatnonzero(top >= best - _ROUNDING):
                 best[query] = max(best[query], top[query])
+                # Every near-tie is kept: only float64 can tell which of them is the best.
                 rows = np.flatnonzero(scores[query] >= best[query] - _ROUNDING)
                 candidates[query] += [(start + int(row), float(scores[query, row])) for row in rows[:_GRAPH_HITS]]
         return [self._pick_best(vector, hits, top) for vector, hits, top in zip(vectors, candidates, best, strict=True)]
@@ -149,6 +151,7 @@ class SemanticIndex:
     ) -> list[Neighbour | None]:
         neighbours: list[Neighbour | None] = []
         for vector, rows in zip(vectors, excluded_rows, strict=True):
+            # Excluded rows may fill the first hits, so the search asks for as many more.
             hits = self._graph.search(vector, _GRAPH_HITS + min(len(rows), 4 * _GRAPH_HITS)).keys
             candidates = [(int(row), 0.0) for row in hits if row >= first and int(row) not in rows]
             neighbours.append(self._pick_best(vector, candidates, 0.0))

@@ -20,6 +20,7 @@ def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int) ->
     Returns:
         The name of the split by group.
     """
+    # A hash rather than a shuffle: a row that is added later moves few others to another split.
     distinct = sorted(set(groups), key=lambda group: _rank(group, seed))
     counts = {name: _count(len(distinct), shares.get(name, 0.0)) for name in ("test", "validation")}
     held_out = counts["test"] + counts["validation"]

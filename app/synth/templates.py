@@ -48,6 +48,7 @@ class Options(MethodOptions):
     mixing_temperature: float = Field(
         default=1.0, ge=1, le=100, description="Tasks are drawn by size^(1/T): 1 by size, high evenly. T5 took 2 to 3."
     )
+    # Without a limit one huge data set would crowd out all other tasks.
     mixing_limit: int = Field(default=3000, ge=1, description="A larger task counts as one of this size (FLAN).")
     uses: int = Field(default=1, ge=1, le=50, description="Phrasings of each row, drawn one by one.")
     demonstrations: int = Field(default=0, ge=0, le=8, description="Solved examples before the input (few-shot).")
@@ -71,6 +72,7 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One row for each labelled row of the batch; a judge is called only where the options say so."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
+    # Rejected rows need no further checks, and no judge is paid for them.
     fresh = [row for row in rows if row.rejection is None]
     finished = await gather_until_budget(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))
     return Proposal((*(row for row in rows if row.rejection is not None), *finished))
@@ -78,6 +80,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
 
 def _row(batch: Batch, source: Source, index: int) -> Candidate:
     options: Options = batch.options
+    # Seeded by batch and row: a repeated batch draws the same phrasings.
     rng = random.Random(f"{batch.seed}/{index}")
     phrasing = task_families.choose_phrasing(source.task, batch.language, rng, options.inverse_share)
     draft = Candidate(
@@ -90,6 +93,7 @@ def _row(batch: Batch, source: Source, index: int) -> Candidate:
     )
     try:
         rendered = task_families.render(phrasing, source.fields)
+        # Demonstrations share the phrasing of the row: mixed forms would confuse a few-shot prompt.
         demonstrations = _sample_demonstrations(batch, source, rng)
         solved_examples = [task_families.render(phrasing, demonstration.fields) for demonstration in demonstrations]
     except ValueError as error:

@@ -18,6 +18,7 @@ _UNICODE = regex.compile(
 )
 _CHARACTER = regex.compile(rf"[{_BY_CHARACTER}]")
 _PAPER = re.compile(r"[a-z0-9]+")
+# Two characters of a script without spaces make about one word.
 _WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{1,2}|[\p{L}\p{N}\p{M}'’-]+"
 )
@@ -29,6 +30,7 @@ MODES = ("unicode", "paper")
 
 def normalise(text: str) -> str:
     """The text in NFC, with every run of white space as one space and none at the ends."""
+    # NFC first: composed and decomposed Hangul look alike and must compare as equal.
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

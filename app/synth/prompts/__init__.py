@@ -38,6 +38,7 @@ class Template:
             ValueError: a field is missing, or the prompt has no such field.
         """
         placeholders = set(FIELD.findall(self.user))
+        # Both directions count: an unused field is a typing error in the prompt or in the code.
         if placeholders != set(fields):
             raise ValueError(f"the prompt {self.name} takes the fields {sorted(placeholders)}, not {sorted(fields)}")
         return FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)

@@ -51,6 +51,7 @@ def parse_seed(value: dict) -> SeedTask:
 @cache
 def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
     """The tasks of a bundled set. Raises KeyError for an unknown name."""
+    # Checked by name, so that no path can be built from user input.
     if name not in BUNDLED:
         raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
     # Not splitlines: a text may contain U+2028, at which it would split.

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
+# Every family has phrasings in all of these, which a test checks.
 LANGUAGES = ("en", "ko")
 FAMILIES: tuple[str, ...] = tuple(
     sorted(
@@ -22,6 +23,7 @@ FAMILIES: tuple[str, ...] = tuple(
     )
 )
 MAX_VALUE_LENGTH = 400_000
+# The labels around the solved examples of a few-shot prompt.
 _EXAMPLES = {
     "en": ("Examples:", "Input: ", "Output: ", "Now this one:"),
     "ko": ("예시:", "입력: ", "출력: ", "이제 다음을 해 보세요:"),
@@ -130,6 +132,7 @@ def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
     Raises:
         ValueError: the row lacks a field, or a value is neither text, number nor list.
     """
+    # Labelled data often has codes such as 0 and 1, which say nothing to a reader.
     labels = load_family(phrasing.task).labels.get(phrasing.language, {})
     values = {name: _value_to_text(value, name) for name, value in row.items()}
     if "label" in values:
@@ -138,6 +141,7 @@ def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
     if missing:
         raise ValueError(f"{phrasing.name} needs the field {sorted(missing)[0]}")
     parts = (phrasing.instruction, phrasing.input, phrasing.output)
+    # A single pass over the template: text that was filled in is not searched for fields again.
     return Rendered(*(_FIELD.sub(lambda match: values[match.group(1)], part) for part in parts))
 
 
@@ -156,6 +160,7 @@ def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], l
 
 def _value_to_text(value: Any, name: str) -> str:
     """A value as text: lists with commas, {text, label} as `text (label)`. Raises ValueError for other types."""
+    # A bool is an int as well, and Python would write it with a capital letter.
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
