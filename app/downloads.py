@@ -5,12 +5,15 @@ import zlib
 from collections.abc import Iterator
 
 from fastapi import Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app import storage
 from app.errors import AppError
 
-_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"^bytes=([0-9]*)-([0-9]*)$")
+# A number of more digits lies behind the end of every file, and int() refuses one of more than 4,300.
+MAX_DIGITS = 18
 
 
 def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Response:
@@ -28,15 +31,40 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
         return Response(status_code=304, headers=headers)
     part = _range(wanted.get("range"), size) if wanted.get("if-range") in (None, etag) else None
     media_type = _media_type(name)
+    if part is None and _is_gzipped(wanted.get("accept-encoding", ""), name):
+        # Another representation, so another tag.
+        headers |= {"Content-Encoding": "gzip", "ETag": f'"{sha256}-gzip"'}
+        return StreamingResponse(_gzip(_read(path, 0, size)), 200, headers, media_type)
+    local = storage.local_path(path)
+    if local is not None:
+        return LocalFileResponse(local, part, headers=headers, media_type=media_type)
     if part is not None:
         first, last = part
         headers |= {"Content-Range": f"bytes {first}-{last}/{size}", "Content-Length": str(last - first + 1)}
         return StreamingResponse(_read(path, first, last + 1), 206, headers, media_type)
-    if "gzip" in wanted.get("accept-encoding", "") and name.endswith((".jsonl", ".json", ".md", ".txt")):
-        # Another representation, so another tag.
-        headers |= {"Content-Encoding": "gzip", "ETag": f'"{sha256}-gzip"'}
-        return StreamingResponse(_gzip(_read(path, 0, size)), 200, headers, media_type)
     return StreamingResponse(_read(path, 0, size), 200, headers | {"Content-Length": str(size)}, media_type)
+
+
+class LocalFileResponse(FileResponse):
+    """A file of this machine, or one part of it (first and last byte).
+
+    `serve` has judged the request's `Range` and `If-Range`, by rules that hold for every storage; Starlette, which
+    reads the headers itself, gets the outcome.
+    """
+
+    def __init__(self, path: str, part: tuple[int, int] | None, headers: dict[str, str], media_type: str) -> None:
+        super().__init__(path, headers=headers, media_type=media_type)
+        self.part = part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
+        if self.part is not None:
+            headers.append((b"range", b"bytes=%d-%d" % self.part))
+        await super().__call__(scope | {"headers": headers}, receive, send)
+
+
+def _is_gzipped(accept_encoding: str, name: str) -> bool:
+    return "gzip" in accept_encoding and name.endswith((".jsonl", ".json", ".md", ".txt"))
 
 
 def _matches(header: str | None, etag: str) -> bool:
@@ -53,9 +81,9 @@ def _range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     first, last = found.groups()
     if not first:
-        first, last = max(0, size - int(last)), size - 1
+        first, last = max(0, size - _bounded(last, size)), size - 1
     else:
-        first, last = int(first), min(int(last), size - 1) if last else size - 1
+        first, last = _bounded(first, size), min(_bounded(last, size), size - 1) if last else size - 1
     if first >= size or first > last:
         raise AppError(
             416,
@@ -64,6 +92,12 @@ def _range(header: str | None, size: int) -> tuple[int, int] | None:
             headers={"Content-Range": f"bytes */{size}"},
         )
     return first, last
+
+
+def _bounded(digits: str, size: int) -> int:
+    """The number, or the file's size where the number has too many digits."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= MAX_DIGITS else size
 
 
 def _read(path: str, start: int, end: int) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from app import config
 
@@ -57,7 +58,7 @@ def writing(path: str) -> Iterator[_Digesting]:
         with system.open(part, "wb") as raw:
             out = _Digesting(raw)
             yield out
-            if hasattr(raw, "fileno"):
+            if isinstance(system, LocalFileSystem):
                 raw.flush()
                 os.fsync(raw.fileno())
         system.mv(part, full)
@@ -90,6 +91,12 @@ def opened(path: str):
     system, full = _place(path)
     with system.open(full, "rb") as source:
         yield source
+
+
+def local_path(path: str) -> str | None:
+    """Where a stored file lies on this machine; None when the storage is no local directory."""
+    system, full = _place(path)
+    return full if isinstance(system, LocalFileSystem) else None
 
 
 def size(path: str) -> int:
