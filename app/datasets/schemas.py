@@ -200,7 +200,9 @@ class LineageView(RecordView):
     parents: list[ParentView]
     children: list[ParentView]
     completions: list[CompletionView]
-    templates: list[str]
+    templates: list[str] = Field(
+        description="The prompts of its calls, each with a digest; and a digest of what the run's options brought in."
+    )
     preferences: list[PreferenceView]
     decisions: list[DecisionView] = Field(description="Those that a review has replaced, oldest first.")
 

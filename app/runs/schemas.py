@@ -248,6 +248,7 @@ class MethodView(View):
     summary: str
     draws_from: str
     asks_teacher: bool
+    prompts: list[str] = Field(description="Names of its prompts, for the option `prompts`.")
     options: dict = Field(description="JSON schema of the options, with defaults and descriptions.")
 
 

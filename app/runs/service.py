@@ -40,7 +40,7 @@ def like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Ru
     whole = checks.target(session, dataset, body, options)
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
     asked = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
-    return store.runs_like(session, caller.project_id, asked | {"options": options.model_dump(mode="json")}), whole
+    return store.runs_like(session, caller.project_id, asked, options), whole
 
 
 def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
@@ -217,6 +217,7 @@ def methods() -> list[MethodView]:
             summary=one.summary,
             draws_from=one.draws_from(one.options()),
             asks_teacher=one.asks_teacher,
+            prompts=list(one.options.all_prompt_names()),
             options=one.options.model_json_schema(),
         )
         for one in METHODS.values()

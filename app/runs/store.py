@@ -12,6 +12,7 @@ from app.calls.store import locked_run as locked_run
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.cost_estimate import Sample
+from app.synth.options import MethodOptions
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Completion, RemoteBatch, Run
 
@@ -90,10 +91,19 @@ def proposals_of(session: Session, batch_id: str) -> int:
     return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
 
 
-def runs_like(session: Session, project_id: str, asked: dict, most: int = 20) -> list[Run]:
-    """The newest runs of these settings that have ended with something."""
-    query = select(Run).where(Run.project_id == project_id, Run.accepted > 0, Run.finished_at.is_not(None))
-    return list(session.scalars(query.filter_by(**asked).order_by(Run.id.desc()).limit(most)))
+def runs_like(session: Session, project_id: str, settings: dict, options: MethodOptions, most: int = 20) -> list[Run]:
+    """The newest runs of these settings and options that have ended with something.
+
+    A run that was started before an option existed has the option's default.
+    """
+    query = select(Run).where(
+        Run.project_id == project_id,
+        Run.accepted > 0,
+        Run.finished_at.is_not(None),
+        Run.options.contained_by(options.model_dump(mode="json")),
+    )
+    runs = session.scalars(query.filter_by(**settings).order_by(Run.id.desc()).limit(10 * most))
+    return [run for run in runs if type(options).model_validate(run.options) == options][:most]
 
 
 def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:

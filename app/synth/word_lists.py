@@ -3,7 +3,7 @@
 Every language is compared with the English list, too, and with its own where there is one.
 """
 
-from functools import cache
+from functools import lru_cache
 
 import regex
 
@@ -151,7 +151,8 @@ def contains_word(text: str, word: str) -> bool:
     return _whole_word_pattern(word).search(text) is not None
 
 
-@cache
+# Bounded: a caller may bring words, too.
+@lru_cache(maxsize=16_384)
 def _whole_word_pattern(word: str) -> regex.Pattern:
     end = "" if regex.search(r"\p{Hangul}", word) else r"(?!\w)"
     return regex.compile(rf"(?<!\w){regex.escape(word)}{end}", regex.IGNORECASE)

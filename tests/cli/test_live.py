@@ -123,3 +123,17 @@ def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
     assert "json_schema" in seedbed("teachers", "list")
     missing = subprocess.run([SEEDBED, "teachers", "check", "x"], capture_output=True, text=True, env=env, timeout=60)
     assert missing.returncode == 1 and "there are: simulated" in missing.stderr
+
+
+def test_the_requests_of_a_run_are_shown_before_it_is_paid_for(seedbed, tmp_path):
+    dataset = json.loads(seedbed("datasets", "create", f"shown {tmp_path.name}", "--bundled", "korean", "--json"))["id"]
+    options = json.dumps({"prompts": {"evol_equal": {"system": "ONE OR TWO?"}}})
+    asked = ("runs", "preview", dataset, "--method", "evol_instruct", "--options", options, "--show-prompts")
+    out = seedbed(*asked)
+    assert "== evolve, asked of the teacher" in out and "-- system" in out and "temperature 1.0" in out
+    assert "ONE OR TWO?" in out and "custom:evol_equal@" in out and "⟦" in out
+    steps = [prompt["step"] for prompt in json.loads(seedbed(*asked, "--json"))["prompts"]]
+    assert steps == ["evolve", "evol_equal", "answer", "evolve"]
+    assert json.loads(seedbed("runs", "list", "--dataset", dataset, "--json")) == []
+    templates = seedbed("runs", "preview", dataset, "--method", "templates", "--show-prompts", status=1)
+    assert "no labelled rows" in templates

@@ -3,6 +3,7 @@
 import uuid
 from unittest.mock import ANY
 
+import psycopg
 import pytest
 
 from tests.rest import post, rows_of
@@ -118,6 +119,17 @@ def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset
     assert refiltered["result"]["moved_out"] == {"rule:silent": 3}, refiltered
 
 
+def test_a_run_from_before_an_option_existed_is_of_the_same_kind(api, service, dataset):
+    _, place = post(api, "/v1/runs", 202, **body(dataset, target=5, options={"instance_tokens": 778}))
+    assert until_ended(api, place)["status"] == "succeeded"
+    with psycopg.connect(service.database_url) as connection:
+        connection.execute("UPDATE runs SET options = options - 'prompts' WHERE id = %s", [place.rpartition("/")[2]])
+    asked = body(dataset, dry_run=True, options={"instance_tokens": 778})
+    assert api.post("/v1/runs/preview", json=asked).json()["forecast"]["runs"] == 1
+    other = body(dataset, dry_run=True, options={"instance_tokens": 778, "prompts": {"judge_answer": {"system": "x"}}})
+    assert api.post("/v1/runs/preview", json=other).json()["forecast"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "pointer"),
     [
@@ -139,6 +151,8 @@ def test_what_cannot_be_brought_in_is_refused_by_preview_and_run(api, dataset, o
 
 def test_the_schema_of_the_service_shows_what_a_caller_may_bring_in(api):
     methods = {one["name"]: one["options"] for one in api.get("/v1/methods").json()["data"]}
+    answered = next(one for one in api.get("/v1/methods").json()["data"] if one["name"] == "responses")
+    assert answered["prompts"] == ["answer", "answer_steps", "judge_pair", "judge_question", "judge_answer"]
     assert {"CustomOperation", "Criterion", "CustomPrompt", "Pattern"} <= set(methods["evol_instruct"]["$defs"])
     schemas = api.get("/openapi.json").json()["components"]["schemas"]
     assert "show_prompts" in schemas["PreviewCreate"]["properties"]
