@@ -13,7 +13,7 @@ from app.tables.runs import Run
 def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     """None when there is nothing to go by. The runs are of one method, teacher and options."""
     ids = [run.id for run in runs]
-    samples = [sample for sample in store.samples(session, ids) if sample.offered]
+    samples = [sample for sample in store.samples(session, ids) if sample.candidates]
     if not samples:
         return None
     run = runs[0]
@@ -27,7 +27,7 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     return Forecast(
         target=target,
         runs=len(runs),
-        candidates=sum(one.offered for one in samples),
+        candidates=sum(sample.candidates for sample in samples),
         share=_view(found["yield"], 4),
         requests=_view(found["requests"], 1),
         tokens=_view(found["tokens"], 0),
