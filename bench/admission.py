@@ -174,7 +174,7 @@ def _offer(pools, dataset, texts: list[str], vectors: np.ndarray):
 
     candidates = [Candidate(text, "", "An answer.") for text in texts]
     with pools.offering(dataset.id, candidates, list(vectors)) as offer:
-        return admit(offer.session, offer.dataset, candidates, list(vectors), Origin("generated"), offer.looked)
+        return admit(offer.session, offer.dataset, candidates, list(vectors), Origin("generated"), offer.precheck)
 
 
 def lock() -> dict:

@@ -296,7 +296,7 @@ def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools, data
     with pools.offering(dataset.id, candidates, vectors) as offer:
         row = fenced(offer.session, taken)
         origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
-        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.looked)
+        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck)
         _count(offer.session, row, len(values), outcome.accepted, outcome.rejected)
 
 

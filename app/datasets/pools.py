@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from app import config
 from app.datasets import store
 from app.db import transaction
-from app.synth.pool import Pool, Thresholds, comparison_text
+from app.synth.decide import Precheck, precheck
+from app.synth.pool import Pool, Thresholds, compared
 from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset
 
@@ -89,36 +90,12 @@ class InFlight:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What the pool said of the candidates before the dataset's lock was had: rows from `since` on are newer.
-
-    A rejection stands, since rows only come; an acceptance is asked again, of the newer rows alone.
-    """
-
-    pool: Pool
-    since: int
-    found: list[Rejection | None]
-
-
-def look(pool: Pool, candidates: Sequence[Candidate], texts: Sequence[str], vectors: Sequence) -> Looked:
-    """`texts`: what each candidate is compared by. Those that are not compared, or rejected already, get None."""
-    asked = [n for n, c in enumerate(candidates) if c.rejection is None and c.scope == "instruction"]
-    found: list[Rejection | None] = [None] * len(candidates)
-    answers = pool.check_all(
-        [texts[n] for n in asked], [vectors[n] for n in asked], [candidates[n].resembles for n in asked]
-    )
-    for n, answer in zip(asked, answers, strict=True):
-        found[n] = answer
-    return Looked(pool, len(pool), found)
-
-
-@dataclass(frozen=True)
 class Offer:
-    """An open admission: the transaction, the dataset under its lock, and what was seen before."""
+    """An open admission: the transaction, the dataset under its lock, and the check before it."""
 
     session: Session
     dataset: Dataset
-    looked: Looked
+    precheck: Precheck
 
 
 class Pools:
@@ -173,14 +150,16 @@ class Pools:
             with transaction() as session:
                 dataset = session.get(Dataset, dataset_id)
                 pool = self.refresh(session, dataset, cached)
-            pool.build_indexes()
-            texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
-            looked = look(pool, candidates, texts, vectors)
+            pool.settle()
+            texts = [compared(dataset.scope, candidate) for candidate in candidates]
+            before = precheck(pool, candidates, texts, vectors)
             with transaction() as session:
                 dataset = store.lock_dataset(session, dataset_id)
                 now = self.refresh(session, dataset, cached)
-                # Rows left meanwhile: what was seen may rest on one of them.
-                yield Offer(session, dataset, looked if now is pool else look(now, candidates, texts, vectors))
+                if now is not pool:
+                    # Rows left the pool: a rejection of the precheck may rest on one of them.
+                    before = precheck(now, candidates, texts, vectors)
+                yield Offer(session, dataset, before)
             # What was admitted is in the pool already.
             cached.last_seq = dataset.last_seq
 
@@ -240,7 +219,7 @@ class Pools:
             with transaction() as session:
                 # As it is now: the caller may have read it long ago.
                 pool = self.refresh(session, session.get(Dataset, dataset.id), cached)
-            pool.build_indexes()
+            pool.settle()
         return encoder
 
     def prepare_if_there(self, dataset_id: str) -> None:

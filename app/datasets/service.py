@@ -66,7 +66,7 @@ def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
     if len(tasks) > most:
         raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {most} are taken", "too_many")
     candidates = [row for task in tasks for row in seed_rows(task)]
-    outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), looked=None)
+    outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), precheck=None)
     if outcome.accepted == 0:
         raise invalid("/seeds", "no usable seed among them", "empty")
 

@@ -1,7 +1,7 @@
 """Deciding again on a run's candidates, by other thresholds and rules, without a single call of a teacher."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -10,16 +10,17 @@ from sqlalchemy.orm import Session
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
-from app.datasets.pools import EncoderMismatch, Pools, look
+from app.datasets.pools import EncoderMismatch, Pools
 from app.db import transaction
 from app.jobs import event_log, runner
 from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
 from app.reviews import store
+from app.synth.decide import AdmissionDecider, precheck
 from app.synth.filters import RuleSet, rules_of
 from app.synth.methods import METHODS
 from app.synth.pool import Pool, Thresholds
 from app.synth.re_evaluate import may_be_lifted, re_evaluate
-from app.synth.types import Candidate, Encoder, Rejection
+from app.synth.types import Candidate, Encoder, Rejection, Turn
 from app.tables.datasets import Dataset, Record
 from app.tables.reviews import Review
 from app.tables.runs import Run
@@ -93,16 +94,12 @@ class _Redeciding:
         semantic = asked["semantic_threshold"] or dataset.semantic_threshold
         self.thresholds = Thresholds(lexical, semantic)
         self.found = Redecided((dataset.pool_version, dataset.last_seq))
-        # Instruction -> why its family can't come in, or None when it is in.
-        self.families: dict[str, Rejection | None] = {}
-        self.mine: set[str] = set()
-        self.entered: set[str] = set()
 
     def decide(self, taken: Claim | None) -> Redecided:
         rows = store.run_rows(self.session, self.run.id)
-        self.mine = {row.id for row in rows}
-        self.pool = self._pool_of_others()
-        self.identities = store.pool_identities(self.session, self.dataset.id, self.run.id)
+        own_ids = {row.id for row in rows}
+        self.pool = self._pool_of_others(own_ids)
+        self.decider = self._decider(rows, own_ids)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             if self.beat.lost.is_set():
                 raise LeaseLost(self.run.id)
@@ -111,60 +108,63 @@ class _Redeciding:
                 _progress(taken, min(start + ROWS_AT_ONCE, len(rows)), len(rows))
         return self.found
 
-    def _pool_of_others(self) -> Pool:
+    def _pool_of_others(self, own_ids: set[str]) -> Pool:
         pool = Pool(self.thresholds, self.dataset.lexical_mode)
         for entry in dataset_store.pool_entries(self.session, self.dataset, 0):
-            if entry.id not in self.mine:
+            if entry.id not in own_ids:
                 pool.add(entry.id, entry.text, entry.vector)
         pool.build_indexes()
         return pool
 
+    def _decider(self, rows: list[Record], own_ids: set[str]) -> AdmissionDecider:
+        """One decider for the whole run: its rows are judged as the candidates of one batch are."""
+        copies: dict[bytes, tuple[str, str]] = {}
+        heads: dict[str, str] = {}
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            hashes = [row.content_hash for row in part]
+            copies |= dataset_store.pool_hashes(self.session, self.dataset.id, hashes)
+            heads |= dataset_store.head_ids(self.session, self.dataset.id, {row.instruction for row in part})
+        return AdmissionDecider(
+            self.dataset.scope,
+            "generated",
+            {key: nearest for key, nearest in copies.items() if nearest[0] not in own_ids},
+            {text: id for text, id in heads.items() if id not in own_ids},
+            new_id=lambda accepted: self.row_id,
+            room=self.room,
+            require_output=True,
+        )
+
     def _decide_some(self, rows: list[Record]) -> None:
-        candidates = [_candidate(row) for row in rows]
+        candidates = [self._candidate(row) for row in rows]
         texts = [dataset_store.compared_text(self.dataset, row) for row in rows]
         vectors = self._vectors(rows, texts)
-        looked = look(self.pool, candidates, texts, vectors)
-        for place, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
+        before = pre_evaluate(self.pool, candidates, texts, vectors)
+        for position, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
             if row.reason is not None and not may_be_lifted(row.reason):
                 continue
-            found = self._decision(row, candidate, place, texts[place], vectors[place], looked)
-            self._count(row, found)
-            if found is None:
-                self._enter(row, texts[place], vectors[place])
+            self.row_id = row.id
+            rejection = self.decider.decide(candidate, vectors[position], before, position).rejection
+            self._count(row, rejection)
 
-    def _decision(self, row, candidate, place, text, vector, looked) -> Rejection | None:
-        found = re_evaluate(candidate, self.dataset.language, self.options, self.rules, self.least)
-        if found is None and row.content_hash in self.identities:
-            found = _as_it_was(row, "duplicate_exact") or Rejection("duplicate_exact", 1.0, 1.0)
-        if found is None:
-            found = self._novelty(candidate, place, text, vector, looked)
-        if found is None and not row.output:
-            found = Rejection("unanswered")
-        if found is None and self.found.accepted >= self.room:
-            found = Rejection("surplus")
-        return found
-
-    def _novelty(self, candidate, place, text, vector, looked) -> Rejection | None:
-        if candidate.scope == "row":
-            return None
-        if self.dataset.scope == "instruction" and candidate.instruction in self.families:
-            return self.families[candidate.instruction]
-        found = looked.found[place] or self.pool.check(text, vector, candidate.resembles, looked.since)
-        self.families[candidate.instruction] = found
-        return found
+    def _candidate(self, row: Record) -> Candidate:
+        """The row as it was offered, rejected already where its form or scores no longer do."""
+        candidate = Candidate(
+            row.instruction,
+            row.input,
+            row.output,
+            scope=row.lineage.get("scope", "instruction"),
+            resembles=tuple(row.lineage.get("resembles", ())),
+            messages=tuple(Turn(**turn) for turn in row.messages or ()),
+            scores=row.scores,
+        )
+        rejection = re_evaluate(candidate, self.dataset.language, self.options, self.rules, self.least)
+        return replace(candidate, rejection=rejection)
 
     def _count(self, row: Record, found: Rejection | None) -> None:
         self.found.accepted += found is None
         if (row.reason is None) != (found is None) or (found is not None and row.reason != found.reason):
             self.found.moves.append((row, found))
-
-    def _enter(self, row: Record, text: str, vector: np.ndarray | None) -> None:
-        """An instruction enters once, with the first of its rows; one that another run brought in is there."""
-        self.identities.add(row.content_hash)
-        alone = self.dataset.scope != "instruction"
-        if alone or (row.family in self.mine and row.instruction not in self.entered):
-            self.pool.add(row.id, text, vector)
-            self.entered.add(row.instruction)
 
     def _vectors(self, rows: list[Record], texts: list[str]) -> list[np.ndarray | None]:
         missing = {text for row, text in zip(rows, texts, strict=True) if row.embedding is None and text}
@@ -173,24 +173,6 @@ class _Redeciding:
             np.frombuffer(row.embedding, dtype=np.float32) if row.embedding is not None else known.get(text)
             for row, text in zip(rows, texts, strict=True)
         ]
-
-
-def _candidate(row: Record) -> Candidate:
-    return Candidate(
-        row.instruction,
-        row.input,
-        row.output,
-        scope=row.lineage.get("scope", "instruction"),
-        resembles=tuple(row.lineage.get("resembles", ())),
-        scores=row.scores,
-    )
-
-
-def _as_it_was(row: Record, reason: str) -> Rejection | None:
-    """The decision that the row has, if it is for this reason: it knows the nearest row."""
-    if row.reason != reason:
-        return None
-    return Rejection(reason, row.detail.get("value"), row.detail.get("threshold"), row.nearest_id, row.nearest_text)
 
 
 def _example(row: Record, found: Rejection | None) -> dict:

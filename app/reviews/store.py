@@ -45,17 +45,6 @@ def run_rows(session: Session, run_id: str) -> list[Record]:
     return list(session.scalars(query.order_by(Record.seq.asc().nulls_last(), Record.id)))
 
 
-def pool_identities(session: Session, dataset_id: str, but_run: str) -> set[bytes]:
-    query = select(Record.content_hash).where(
-        Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.run_id.is_distinct_from(but_run)
-    )
-    return set(session.scalars(query))
-
-
-def ids_of_run(session: Session, run_id: str) -> set[str]:
-    return set(session.scalars(select(Record.id).where(Record.run_id == run_id)))
-
-
 def accepted(session: Session, dataset_id: str, after_seq: int, limit: int) -> Sequence[Record]:
     """The next rows of the pool, with their embeddings."""
     query = select(Record).where(Record.dataset_id == dataset_id, Record.seq > after_seq)

@@ -147,7 +147,7 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
             candidates[:within],
             vectors[:within],
             origin,
-            offer.looked,
+            offer.precheck,
             run.target - run.accepted,
         )
         run.accepted += outcome.accepted

@@ -41,7 +41,7 @@ def dataset(database) -> Dataset:
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None, kind: str = "generated"):
     encoded = pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates])
     with pools.offering(dataset.id, candidates, list(encoded)) as offered:
-        return admit(offered.session, offered.dataset, candidates, list(encoded), Origin(kind), offered.looked, room)
+        return admit(offered.session, offered.dataset, candidates, list(encoded), Origin(kind), offered.precheck, room)
 
 
 def rows(dataset: Dataset, **filters) -> list[Record]:
@@ -109,8 +109,8 @@ def test_a_rolled_back_admission_leaves_no_trace_in_the_pool(dataset):
     candidate = Candidate("Explain how tides come about", "", "x")
     vectors = list(hash_encoder([candidate.instruction]))
     with pytest.raises(RuntimeError), pools.offering(dataset.id, [candidate], vectors) as offered:
-        looked = offered.looked
-        outcome = admit(offered.session, offered.dataset, [candidate], vectors, Origin("generated"), looked)
+        before = offered.precheck
+        outcome = admit(offered.session, offered.dataset, [candidate], vectors, Origin("generated"), before)
         assert outcome.accepted == 1
         raise RuntimeError("the database went away")
     assert offer(dataset, pools, candidate).accepted == 1

@@ -36,7 +36,7 @@ for start in range(0, len(texts), at_once):
     candidates = [Candidate(text, "", "x") for text in texts[start : start + at_once]]
     vectors = list(encode([c.instruction for c in candidates]))
     with pools.offering(dataset_id, candidates, vectors) as offer:
-        offered += admit(offer.session, offer.dataset, candidates, vectors, Origin("generated"), offer.looked).offered
+        offered += admit(offer.session, offer.dataset, candidates, vectors, Origin("generated"), offer.precheck).offered
 print(offered)
 """
 

@@ -30,7 +30,7 @@ def dataset_of(**rules) -> Dataset:
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, kind: str = "generated"):
     vectors = list(pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
     with pools.offering(dataset.id, candidates, vectors) as offered:
-        return admit(offered.session, offered.dataset, candidates, vectors, Origin(kind), offered.looked)
+        return admit(offered.session, offered.dataset, candidates, vectors, Origin(kind), offered.precheck)
 
 
 def rows(dataset: Dataset, **filters) -> list[Record]:

@@ -68,7 +68,7 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
     vectors = list(pools.prepare(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
     with pools.offering(dataset.id, candidates, vectors) as offer:
         origin = Origin("generated", run.id, method="self_instruct")
-        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.looked, target)
+        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck, target)
         row = offer.session.get(Run, run.id)
         row.accepted, row.rejected = outcome.accepted, outcome.rejected.total()
         row.rejected_by_reason = dict(outcome.rejected)
