@@ -12,8 +12,8 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.config import TeacherConfig
 from app.jobs.leases import Claim
-from app.providers.prices import Prices
 from app.providers.teacher import Endpoint, Teacher, TryAgain
+from app.synth.prices import Prices
 from app.synth.reply_forms import ReplyForm
 from app.synth.types import CallsEnded, Prompt, Reply
 

@@ -5,7 +5,6 @@ and say nothing. What may be tried again, and when, is for the caller to decide.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai.types.chat import ChatCompletion
 
-from app.providers.prices import Prices, estimate
+from app.synth.prices import Prices, estimate
 from app.synth.reply_forms import ReplyForm
+from app.synth.teacher_errors import MESSAGE_LENGTH, TeacherRefused, TryAgain, meaning_of_status
 from app.synth.types import Prompt, Reply, Usage
 
 CONNECT_SECONDS = 5
@@ -39,32 +39,6 @@ class Endpoint:
     tokens_per_minute: int = 0
     timeout_seconds: float = 120
     replies: ReplyForm = "json_schema"
-
-
-class TeacherRefused(Exception):
-    """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood."""
-
-    def __init__(self, stop_reason: str, words: str):
-        super().__init__(words)
-        self.stop_reason = stop_reason
-
-
-class TryAgain(Exception):
-    """The call failed and may succeed later. `after` is the server's wish in seconds, if it had one.
-
-    `paid` is None when the request may have been served and billed without our seeing the answer.
-    """
-
-    def __init__(
-        self,
-        words: str,
-        after: float | None = None,
-        paid: bool | None = False,
-        throttled: bool = False,
-        timeout: bool = False,
-    ):
-        super().__init__(words)
-        self.after, self.paid, self.throttled, self.timeout = after, paid, throttled, timeout
 
 
 @dataclass(frozen=True)
@@ -187,49 +161,8 @@ def meaning(error: openai.APIError) -> TeacherRefused | TryAgain | Served:
 
 
 def _meaning_of_status(error: openai.APIStatusError) -> TeacherRefused | TryAgain | Served:
-    status, code, words = error.status_code, str(error.code or ""), _words(error)
-    if status in (401, 403):
-        return TeacherRefused("credentials_refused", f"the teacher refused the credentials ({status}): {words}")
-    if status == 402 or code == "insufficient_quota" or "usage limit" in words.lower():
-        return TeacherRefused("quota_exhausted", f"the teacher's account has no credit left: {words}")
-    if status == 404:
-        return TeacherRefused("model_unknown", f"the teacher does not know the model or the address: {words}")
-    if code == "context_length_exceeded":
-        return Served(Reply(words, finish_reason="context_length"), "", usage_estimated=False)
-    if status == 429:
-        return TryAgain(f"asked to slow down: {words}", after=_retry_after(error), throttled=True)
-    if status in (408, 409) or status >= 500:
-        return TryAgain(f"the teacher failed ({status}): {words}", after=_retry_after(error), throttled=status == 503)
-    if "response_format" in words or "response_format" in str(error.param or ""):
-        words += " (run `seedbed teachers check` to find the form of reply that it can give)"
-    return TeacherRefused("request_refused", f"the teacher did not accept the request ({status}): {words}")
-
-
-def _words(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message") or error.message)[:500]
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds the server asked us to wait, or until what is used up comes back; never more than two minutes."""
-    headers = error.response.headers
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return min(120.0, max(0.0, float(headers[name]) * scale))
-        except (KeyError, ValueError):
-            continue
-    used_up = [
-        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-    ]
-    known = [seconds for seconds in used_up if seconds is not None]
-    return min(120.0, max(known)) if known else None
-
-
-def _seconds(duration: str) -> float | None:
-    """Of a duration such as 1m30s, 6.5s or 20ms."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        return None
-    return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+    message = str(body.get("message") or error.message)[:MESSAGE_LENGTH]
+    code, parameter = str(error.code or ""), str(error.param or "")
+    found = meaning_of_status(error.status_code, code, message, error.response.headers, parameter)
+    return Served(found, "", usage_estimated=False) if isinstance(found, Reply) else found

@@ -10,8 +10,8 @@ from redis import Redis
 from app import config
 from app.calls import rate_limiter
 from app.calls.rate_limiter import RateLimiter, TeacherAway
-from app.providers.prices import Prices
 from app.providers.teacher import Endpoint
+from app.synth.prices import Prices
 
 pytestmark = pytest.mark.usefixtures("database")
 

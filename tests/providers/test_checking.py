@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 
 from app.providers.checking import check
-from app.providers.prices import Prices
 from app.providers.teacher import Endpoint, Teacher
+from app.synth.prices import Prices
 from app.synth.prompting import TEXT, item_schema, list_schema
 from app.synth.replies import read_items
 from app.synth.self_instruct import InputFirst

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from app.providers.prices import Prices
 from app.providers.teacher import Endpoint, Served, Teacher, TeacherRefused, TryAgain
+from app.synth.prices import Prices
 from app.synth.types import Prompt, Usage
 from tests.fakes import ScriptedServer, chat, error
 

@@ -1,0 +1,152 @@
+"""What the failure of a teacher's call means, whatever client made it: one table for the service and for a notebook."""
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from app.synth.types import Reply
+
+MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
+FIRST_DELAY, LONGEST_DELAY, LONGEST_WISH = 0.5, 60.0, 120.0
+MESSAGE_LENGTH = 500
+
+
+class TeacherRefused(Exception):
+    """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood."""
+
+    def __init__(self, stop_reason: str, message: str):
+        super().__init__(message)
+        self.stop_reason = stop_reason
+
+
+class TryAgain(Exception):
+    """The call failed and may succeed later. `after` is the server's wish in seconds, if it had one.
+
+    `paid` is None when the request may have been served and billed without our seeing the answer. `classified` is
+    False for a failure that says nothing of its kind: it is tried again a few times only.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        after: float | None = None,
+        paid: bool | None = False,
+        throttled: bool = False,
+        timeout: bool = False,
+        classified: bool = True,
+    ):
+        super().__init__(message)
+        self.after, self.paid, self.throttled, self.timeout = after, paid, throttled, timeout
+        self.classified = classified
+
+
+def meaning_of_status(
+    status: int, code: str, message: str, headers: Mapping[str, str], parameter: str = ""
+) -> TeacherRefused | TryAgain | Reply:
+    """What an HTTP answer that is no success means. A prompt that is too long is a reply that says so.
+
+    `code` and `parameter`: those of the error in the body of an OpenAI-compatible server, "" where it has none.
+    """
+    if status in (401, 403):
+        return TeacherRefused("credentials_refused", f"the teacher refused the credentials ({status}): {message}")
+    if status == 402 or code == "insufficient_quota" or "usage limit" in message.lower():
+        return TeacherRefused("quota_exhausted", f"the teacher's account has no credit left: {message}")
+    if status == 404:
+        return TeacherRefused("model_unknown", f"the teacher does not know the model or the address: {message}")
+    if code == "context_length_exceeded":
+        return Reply(message, finish_reason="context_length")
+    if status == 429:
+        return TryAgain(f"asked to slow down: {message}", after=retry_after(headers), throttled=True)
+    if status in (408, 409) or status >= 500:
+        return TryAgain(
+            f"the teacher failed ({status}): {message}", after=retry_after(headers), throttled=status == 503
+        )
+    if "response_format" in message or "response_format" in parameter:
+        message += " (run `seedbed teachers check` to find the form of reply that it can give)"
+    return TeacherRefused("request_refused", f"the teacher did not accept the request ({status}): {message}")
+
+
+def meaning_of_exception(error: Exception) -> TeacherRefused | TryAgain | Reply:
+    """What an exception of any client means, by its attributes: status, code, and the headers of its response.
+
+    Timeouts and lost connections may be tried again; so may anything else, but fewer times.
+    """
+    if isinstance(error, TeacherRefused | TryAgain):
+        return error
+    message = _message(error)
+    status = _status(error)
+    if status is not None:
+        code = getattr(error, "code", None)
+        code = "" if code is None or code == status else str(code)
+        return meaning_of_status(status, code, message, _headers(error), str(getattr(error, "param", None) or ""))
+    name = type(error).__name__
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        return TryAgain(f"no answer in time: {message}", paid=None, timeout=True)
+    if isinstance(error, ConnectionError) or "Connect" in name:
+        return TryAgain(f"no connection to the teacher: {message}", paid=None)
+    return TryAgain(message, paid=None, classified=False)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the server asked us to wait, or until what is used up comes back; never more than two minutes.
+
+    `headers` is looked up in lower case.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return min(LONGEST_WISH, max(0.0, float(headers[name]) * scale))
+        except (KeyError, ValueError):
+            continue
+    resets = [
+        _seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+    ]
+    waits = [seconds for seconds in resets if seconds is not None]
+    return min(LONGEST_WISH, max(waits)) if waits else None
+
+
+def retry_delay(failures: int, wish: float | None) -> float:
+    """Seconds until the next try: the server's wish and a little, or full jitter under a doubling bound."""
+    if wish is not None:
+        return wish + random.uniform(0, 0.25 + 0.1 * wish)
+    return random.uniform(0, min(LONGEST_DELAY, FIRST_DELAY * 2**failures))
+
+
+def tries_are_used_up(failures: int, throttled: int, last: TryAgain) -> bool:
+    """Whether a call is given up: after `failures`, not counting the `throttled` tries, of which more are allowed."""
+    limit = MAX_TRIES if last.classified else MAX_UNCLASSIFIED_TRIES
+    return failures >= limit or throttled >= MAX_THROTTLED_TRIES
+
+
+def _status(error: Exception) -> int | None:
+    """Clients name it differently: openai and anthropic `status_code`, aiohttp `status`, urllib `code`."""
+    response = getattr(error, "response", None)
+    holders = ((error, "status_code"), (response, "status_code"), (error, "status"), (error, "code"))
+    for holder, name in holders:
+        value = getattr(holder, name, None)
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    response = getattr(error, "response", None)
+    headers: Any = getattr(response, "headers", None) or getattr(error, "headers", None) or {}
+    return {str(name).lower(): str(value) for name, value in headers.items()}
+
+
+def _message(error: Exception) -> str:
+    body = getattr(error, "body", None)
+    given = body.get("message") if isinstance(body, dict) else None
+    text = str(given or getattr(error, "message", None) or error)
+    return (text if text else type(error).__name__)[:MESSAGE_LENGTH]
+
+
+def _seconds(duration: str) -> float | None:
+    """Of a duration such as 1m30s, 6.5s or 20ms."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        return None
+    return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
