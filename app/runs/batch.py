@@ -19,7 +19,7 @@ from app.db import transaction
 from app.jobs import event_log
 from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher, TeacherRefused
-from app.runs import drawing, service, store
+from app.runs import sampling, service, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
 from app.synth.methods import METHODS
@@ -120,7 +120,7 @@ async def _propose(claim: Claim, tools: Work, looking: Looking, ask: TeacherCall
 def _load(claim: Claim, tools: Work) -> Batch:
     with transaction() as session:
         row = fenced(session, claim)
-        return drawing.load(session, tools.run, tools.dataset, row.plan)
+        return sampling.load(session, tools.run, tools.dataset, row.plan)
 
 
 async def _encode(candidates: list[Candidate], tools: Work) -> list:

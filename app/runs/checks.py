@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app import config
 from app.access.service import Caller
 from app.errors import AppError, FieldError, invalid, pointer_in
-from app.runs import sources, store
+from app.runs import sampling_queries, store
 from app.runs.schemas import RunCreate
 from app.synth.methods import METHODS, Method
 from app.synth.options import MethodOptions
@@ -86,12 +86,12 @@ def _material(session: Session, dataset: Dataset, method: Method, options: Metho
         chosen = options.parents
         if chosen.run_id is not None and not store.has_run(session, dataset.id, chosen.run_id):
             raise invalid("/options/parents/run_id", f"no run {chosen.run_id!r} on this dataset", "unknown")
-        if sources.count_parents(session, dataset.id, chosen) == 0:
+        if sampling_queries.count_parents(session, dataset.id, chosen) == 0:
             other = f"; or give {method.other_material}" if method.other_material else ""
             raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
-    if draws == "labelled" and not sources.task_sizes(session, dataset.id, options.tasks):
+    if draws == "labelled" and not sampling_queries.task_sizes(session, dataset.id, options.tasks):
         words = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"
         raise invalid("/options/tasks", words, "no_labelled_rows")
-    if draws == "passages" and sources.count_passages(session, dataset.id, options.document_ids) == 0:
+    if draws == "passages" and sampling_queries.count_passages(session, dataset.id, options.document_ids) == 0:
         words = "the dataset has no such documents; import some with kind=documents"
         raise invalid("/options/document_ids", words, "no_documents")

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app import config
-from app.runs import drawing, store
+from app.runs import sampling, store
 from app.runs.schemas import Forecast, IntervalView
 from app.synth.cost_estimate import Interval, estimate_cost
 from app.synth.methods import METHODS
@@ -17,7 +17,7 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     if not samples:
         return None
     run = runs[0]
-    options = drawing.options_of(run)
+    options = sampling.options_of(run)
     steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)

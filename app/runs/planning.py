@@ -1,6 +1,5 @@
 """How many batches, and what each shows the teacher. Done under the run's row lock, in one transaction."""
 
-import math
 import random
 from dataclasses import dataclass, field
 
@@ -10,12 +9,12 @@ from app.db import transaction
 from app.ids import new_id
 from app.jobs import event_log
 from app.jobs.leases import Claim, claim
-from app.runs import drawing, store
+from app.runs import sampling, store
+from app.synth.batch_sizes import batch_sizes, expected_yield
 from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
 from app.tables.runs import Batch, Run
 
-EXPERIENCE, LEAST_YIELD = 24, 0.05
 MOST_AT_ONCE = 64
 
 
@@ -74,7 +73,7 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
     for size in _wanted(session, run)[: room - len(batches)]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
-        batch.plan = drawing.plan(session, run, dataset, size, rng)
+        batch.plan = sampling.plan(session, run, dataset, size, rng)
         if batch.plan is None:
             if not store.open_proposals(session, run.id):
                 run.stopping = "exhausted"
@@ -91,21 +90,8 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
 
 def _wanted(session: Session, run: Run) -> list[int]:
     """How many proposals to ask for in each new batch, beside those under way: no more than are likely needed."""
-    method, options = METHODS[run.method], drawing.options_of(run)
-    per_proposal = _yield(session, run) * method.candidates(options)
+    method, options = METHODS[run.method], sampling.options_of(run)
+    # Batches of which all was rejected at once end first: only those count before which none is open.
+    per_proposal = expected_yield(*store.outcome_in_order(session, run.id)) * method.candidates(options)
     missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
-    sizes = []
-    while missing > 0 and len(sizes) < MOST_AT_ONCE:
-        sizes.append(min(method.batch_size(options), math.ceil(missing / per_proposal)))
-        missing -= per_proposal * sizes[-1]
-    return sizes
-
-
-def _yield(session: Session, run: Run) -> float:
-    """The share of offered rows that is accepted: this run's own experience, once it has some.
-
-    Before that every row is hoped for: too few are asked for again, too many would be paid for in vain. Batches of
-    which all was turned away at once end first, so that only those count before which none is open.
-    """
-    accepted, decided = store.outcome_in_order(session, run.id)
-    return max(LEAST_YIELD, accepted / decided) if decided >= EXPERIENCE else 1.0
+    return batch_sizes(missing, per_proposal, method.batch_size(options), MOST_AT_ONCE)

@@ -18,7 +18,7 @@ from app.db import transaction
 from app.jobs import queue
 from app.jobs.leases import Claim, extend_all
 from app.providers.teacher import Teacher
-from app.runs import batch, drawing, planning, service, store
+from app.runs import batch, planning, sampling, service, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
 from app.synth.methods import METHODS
@@ -171,7 +171,7 @@ class _Slice:
         asked = self.batch.teachers.get("teacher") or self.batch.teachers.get("judge")
         if asked is None:
             return BATCHES_WITHOUT_TEACHER
-        per_batch = METHODS[self.run.method].batch_size(drawing.options_of(self.run))
+        per_batch = METHODS[self.run.method].batch_size(sampling.options_of(self.run))
         for_a_call = self.tools.for_a_call.get(self.run.id, BATCHES_FOR_A_CALL)
         return max(2, math.ceil(asked.endpoint.in_flight * for_a_call / per_batch))
 

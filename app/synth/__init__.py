@@ -4,9 +4,11 @@ The outside world comes in as two functions: `ask` (a teacher) and `encode` (an 
 """
 
 from app.synth.formats import FORMS, to_alpaca, to_dpo, to_messages, to_sharegpt, write_jsonl
-from app.synth.grow import Growth, grow
+from app.synth.grow import grow
+from app.synth.growing import Growth
 from app.synth.methods import METHODS
-from app.synth.pool import Pool
+from app.synth.pool import Pool, Thresholds
+from app.synth.prices import Prices
 from app.synth.report import quality_report
 from app.synth.scores import RULE_SCORES, rule_scores
 from app.synth.seeds import load_seeds, parse_seed
@@ -36,10 +38,12 @@ __all__ = [
     "Pair",
     "Parent",
     "Pool",
+    "Prices",
     "Prompt",
     "Rejection",
     "Reply",
     "Source",
+    "Thresholds",
     "Turn",
     "Usage",
     "facility_location",

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.synth.types import Parent
+
 
 class ParentFilter(BaseModel):
     """All that is set must hold. Unset: every seed and accepted record of the dataset."""
@@ -20,3 +22,24 @@ class ParentFilter(BaseModel):
     minimum_scores: dict[str, float] = Field(
         default={}, description="Least stored scores by name, such as judge.overall."
     )
+
+
+EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
+"""The fields of a filter that a record's field of the same name must equal."""
+
+
+def fits(parent: Parent, chosen: ParentFilter) -> bool:
+    """Whether the filter lets the record through. A field that the record doesn't have fits no value.
+
+    The conditions of `app.runs.sampling_queries` are the same in SQL.
+    """
+    for name in EQUAL_FIELDS:
+        value = getattr(chosen, name)
+        if value is not None and getattr(parent, name) != value:
+            return False
+    if chosen.text is not None and chosen.text.lower() not in parent.instruction.lower():
+        return False
+    if chosen.answered is not None and (parent.output != "") != chosen.answered:
+        return False
+    scores = ((parent.scores.get(name), minimum) for name, minimum in chosen.minimum_scores.items())
+    return all(score is not None and score >= minimum for score, minimum in scores)

@@ -16,6 +16,11 @@ class Prices:
     cached: Decimal
     completion: Decimal
 
+    @classmethod
+    def per_million(cls, prompt: float | str | Decimal, completion: float | str | Decimal, cached=None) -> "Prices":
+        """Dollars per million tokens; what is cached costs as much as the rest of the prompt unless given."""
+        return cls(*(Decimal(str(price)) for price in (prompt, prompt if cached is None else cached, completion)))
+
     def cost(self, usage: Usage) -> Decimal:
         """Cached prompt tokens at their own price, the rest of the prompt at the full one. Rounded up."""
         fresh = max(0, usage.prompt - usage.cached)

@@ -1,6 +1,6 @@
 """The kernel's values. All frozen: a step takes some and returns new ones."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -37,7 +37,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Parent:
-    """An accepted record from which others grow. `ancestors`: the ids of what it grew from itself."""
+    """An accepted record from which others grow. `ancestors`: the ids of what it grew from itself.
+
+    `origin` (seed, generated or imported) and what follows it are what a filter of parents goes by.
+    """
 
     id: str
     instruction: str
@@ -46,6 +49,12 @@ class Parent:
     family: str = ""
     round: int = 0
     ancestors: tuple[str, ...] = ()
+    origin: str | None = None
+    run_id: str | None = None
+    method: str | None = None
+    operation: str | None = None
+    topic: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,14 @@ class Candidate:
             templates=(*self.templates, prompt.template),
             simulated=self.simulated or reply.simulated,
         )
+
+
+class CallFailed(Exception):
+    """A call got no answer after all its tries: it costs the proposal that needed it, and no other."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
 
 
 class CallsEnded(Exception):

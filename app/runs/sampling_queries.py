@@ -3,17 +3,15 @@
 The order is that of md5(id, salt): random, the same for every reader, and continued from any place.
 """
 
-import random
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from app.synth.material import Positions
 from app.synth.parents import ParentFilter
 from app.tables.datasets import Record, Source
 from app.tables.runs import Run
-
-Placed = Sequence[tuple[str, str]]
 
 
 def by_id(session: Session, ids: Sequence[str]) -> Sequence[Source]:
@@ -22,7 +20,7 @@ def by_id(session: Session, ids: Sequence[str]) -> Sequence[Source]:
 
 def parents(
     session: Session, run: Run, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int
-) -> Placed:
+) -> Positions:
     """Accepted records that the filter lets through, except rows of the run itself and dialogues.
 
     `unanswered`: only those to which no accepted answer was given before.
@@ -49,6 +47,7 @@ def count_parents(session: Session, dataset_id: str, chosen: ParentFilter) -> in
 
 
 def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
+    """The same as `app.synth.parents.fits`."""
     named = {
         Record.origin: chosen.origin,
         Record.run_id: chosen.run_id,
@@ -66,8 +65,10 @@ def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def passages(session: Session, run: Run, document_ids: Sequence[str], salt: str, after: str, count: int) -> Placed:
-    query = select(Source.id).where(Source.dataset_id == run.dataset_id, Source.kind == "passage")
+def passages(
+    session: Session, dataset_id: str, document_ids: Sequence[str], salt: str, after: str, count: int
+) -> Positions:
+    query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "passage")
     if document_ids:
         query = query.where(Source.fields["document"].astext.in_(document_ids))
     return _in_order(session, query, Source.id, salt, after, count)
@@ -80,15 +81,9 @@ def count_passages(session: Session, dataset_id: str, document_ids: Sequence[str
     return session.scalar(query)
 
 
-def labelled(session: Session, run: Run, task: str, salt: str, after: str, count: int) -> Placed:
-    query = select(Source.id).where(Source.dataset_id == run.dataset_id, Source.kind == "labelled", Source.task == task)
-    return _in_order(session, query, Source.id, salt, after, count)
-
-
-def some_labelled(session: Session, dataset_id: str, task: str, count: int, rng: random.Random) -> list[str]:
-    """Up to `count` rows of a task, at random."""
+def labelled(session: Session, dataset_id: str, task: str, salt: str, after: str, count: int) -> Positions:
     query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "labelled", Source.task == task)
-    return [id for id, _ in _in_order(session, query, Source.id, str(rng.random()), "", count)]
+    return _in_order(session, query, Source.id, salt, after, count)
 
 
 def task_sizes(session: Session, dataset_id: str, tasks: Sequence[str]) -> dict[str, int]:
@@ -98,7 +93,7 @@ def task_sizes(session: Session, dataset_id: str, tasks: Sequence[str]) -> dict[
     return {task: count for task, count in session.execute(query.group_by(Source.task).order_by(Source.task))}
 
 
-def _in_order(session: Session, query: Select, id, salt: str, after: str, count: int) -> Placed:
-    place = func.md5(id + f"/{salt}")
-    query = query.add_columns(place.label("place")).where(place > after).order_by(place).limit(count)
+def _in_order(session: Session, query: Select, id, salt: str, after: str, count: int) -> Positions:
+    position = func.md5(id + f"/{salt}")
+    query = query.add_columns(position.label("position")).where(position > after).order_by(position).limit(count)
     return [(row[0], row[1]) for row in session.execute(query)]

@@ -1,0 +1,113 @@
+"""The account of a growth's paid calls: hard ceilings, reserved before each call and settled after it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.synth.prices import Prices, most_tokens
+from app.synth.types import CallsEnded, Prompt, Usage
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What all calls together may be at most. None is no ceiling. `max_usd` needs prices."""
+
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: Decimal | None = None
+
+
+class CeilingReached(CallsEnded):
+    """The next call could go over a ceiling; `stop_reason` is the ceiling's name."""
+
+    def __init__(self, name: str, limit: object):
+        super().__init__(f"the next call could go over {name}={limit}")
+        self.stop_reason = name
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The most that one call can cost: the prompt's bytes as tokens, and the whole allowance of its reply."""
+
+    by: str
+    tokens: int
+    usd: Decimal
+
+
+class CallAccount:
+    """Counts calls, tokens and dollars. One event loop uses it.
+
+    A try counts as a call when it is made. What it may cost at most is reserved until it is settled, so that calls
+    in flight can't go over a ceiling together. `prices`: by who answers (`teacher`, `judge`).
+    """
+
+    def __init__(self, ceilings: Ceilings, prices: Mapping[str, Prices]) -> None:
+        self.ceilings, self._prices = ceilings, prices
+        self.calls = self.tokens = 0
+        self.usd = Decimal(0)
+        self._reserved_tokens, self._reserved_usd = 0, Decimal(0)
+        self._waiting: list[asyncio.Future] = []
+
+    def add(self, calls: int, tokens: int, usd: Decimal) -> None:
+        """Count what was paid before."""
+        self.calls += calls
+        self.tokens += tokens
+        self.usd += usd
+
+    async def reserve(self, prompt: Prompt) -> Reservation:
+        """Reserve the call's worst case, and count the call. Waits while only calls in flight stand in the way.
+
+        Raises CeilingReached when even without them the call could go over a ceiling.
+        """
+        worst = self._worst(prompt)
+        while not self._fits_beside_calls_in_flight(worst):
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        self.calls += 1
+        self._reserved_tokens += worst.tokens
+        self._reserved_usd += worst.usd
+        return worst
+
+    def settle(self, reservation: Reservation, usage: Usage) -> Decimal:
+        """The call was answered: its usage takes the place of the reservation. Returns its cost in dollars."""
+        usd = self._cost(reservation.by, usage)
+        self._release(reservation)
+        self.add(0, usage.prompt + usage.completion, usd)
+        return usd
+
+    def give_up(self, reservation: Reservation, may_be_billed: bool) -> None:
+        """The try failed. What may have been billed without an answer is counted at its most."""
+        self._release(reservation)
+        if may_be_billed:
+            self.add(0, reservation.tokens, reservation.usd)
+
+    def _fits_beside_calls_in_flight(self, worst: Reservation) -> bool:
+        """Raises CeilingReached when the call does not fit, whatever the calls in flight will have cost."""
+        ceilings = self.ceilings
+        amounts = (
+            ("max_calls", ceilings.max_calls, self.calls + 1, 0),
+            ("max_tokens", ceilings.max_tokens, self.tokens + worst.tokens, self._reserved_tokens),
+            ("max_usd", ceilings.max_usd, self.usd + worst.usd, self._reserved_usd),
+        )
+        for name, limit, amount, _ in amounts:
+            if limit is not None and amount > limit:
+                raise CeilingReached(name, limit)
+        return all(limit is None or amount + reserved <= limit for _, limit, amount, reserved in amounts)
+
+    def _worst(self, prompt: Prompt) -> Reservation:
+        usage = Usage(prompt=most_tokens(prompt), completion=prompt.max_tokens)
+        return Reservation(prompt.by, usage.prompt + usage.completion, self._cost(prompt.by, usage))
+
+    def _cost(self, by: str, usage: Usage) -> Decimal:
+        prices = self._prices.get(by)
+        return prices.cost(usage) if prices else Decimal(0)
+
+    def _release(self, reservation: Reservation) -> None:
+        self._reserved_tokens -= reservation.tokens
+        self._reserved_usd -= reservation.usd
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)

@@ -1,0 +1,147 @@
+"""The kernel's `ask` over plain functions: look into the ledger, reserve, call, keep; or try again."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from app.synth.call_account import CallAccount, CeilingReached, Reservation
+from app.synth.prices import estimate
+from app.synth.reply_ledger import Entry, ReplyLedger, key_of
+from app.synth.teacher_errors import (
+    TeacherRefused,
+    TryAgain,
+    meaning_of_exception,
+    retry_delay,
+    tries_are_used_up,
+)
+from app.synth.types import CallFailed, CallsEnded, Prompt, Reply, Usage
+
+Teacher = Callable[[list[dict]], str | Reply | Awaitable[str | Reply | None] | None]
+"""Chat messages in, the reply out, as a text or with its usage; a plain or an async function."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+MAX_FAILED_IN_A_ROW = 5
+HOPELESS = ("credentials_refused", "quota_exhausted", "model_unknown")
+"""Refusals that no other request of the growth would escape."""
+
+
+class TeacherGone(CallsEnded):
+    """No call will be answered any more; `stop_reason` says why."""
+
+    def __init__(self, stop_reason: str, message: str):
+        super().__init__(message)
+        self.stop_reason = stop_reason
+
+
+class FunctionCaller:
+    """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, Teacher | None],
+        account: CallAccount,
+        ledger: ReplyLedger,
+        method: str,
+        seed: int,
+        sleep: Sleep,
+    ) -> None:
+        self._functions, self._account, self._ledger = functions, account, ledger
+        self._method, self._seed, self._sleep = method, seed, sleep
+        self._failed_in_a_row = 0
+        self.replayed = 0
+        self.ended: CeilingReached | TeacherGone | None = None
+
+    async def ask(self, batch: int, prompt: Prompt) -> Reply:
+        """The reply to a call of a batch.
+
+        Raises CallFailed when its tries are used up, and CallsEnded when no further call will be made.
+        """
+        key = key_of(prompt, self._method, self._seed, batch)
+        reply = self._ledger.find(key)
+        if reply is not None:
+            self.replayed += 1
+        else:
+            reply = await self._call(key, prompt)
+        return replace(reply, id=f"{batch}/{prompt.position}")
+
+    async def _call(self, key: str, prompt: Prompt) -> Reply:
+        failures = throttled = 0
+        while True:
+            reservation = await self._reserve(prompt)
+            try:
+                reply = await self._try(key, prompt, reservation)
+            except TeacherRefused as error:
+                raise self._given_up(error) from error
+            except TryAgain as error:
+                failures, throttled = failures + (not error.throttled), throttled + error.throttled
+                if tries_are_used_up(failures, throttled, error):
+                    raise self._given_up(error) from error
+                await self._sleep(retry_delay(failures + throttled, error.after))
+            else:
+                self._failed_in_a_row = 0
+                return reply
+
+    async def _reserve(self, prompt: Prompt) -> Reservation:
+        if isinstance(self.ended, TeacherGone):
+            raise self.ended
+        try:
+            return await self._account.reserve(prompt)
+        except CeilingReached as error:
+            self.ended = self.ended or error
+            raise
+
+    async def _try(self, key: str, prompt: Prompt, reservation: Reservation) -> Reply:
+        """One call of the function; what it raises is raised as TryAgain or TeacherRefused."""
+        try:
+            answer = await self._invoke(prompt)
+        except Exception as error:
+            answer = meaning_of_exception(error)
+            if not isinstance(answer, Reply):
+                self._give_up(key, reservation, isinstance(answer, TryAgain) and answer.paid is None)
+                raise answer from error
+            return self._settle(key, reservation, answer, False)
+        except BaseException:
+            # Cancelled in flight: the answer may be under way and billed.
+            self._give_up(key, reservation, True)
+            raise
+        return self._settle(key, reservation, *_as_reply(answer, prompt))
+
+    async def _invoke(self, prompt: Prompt):
+        function = self._functions[prompt.by]
+        if inspect.iscoroutinefunction(function):
+            return await function(prompt.messages())
+        # A plain function may block for seconds: in a thread, other chains go on meanwhile.
+        answer = await asyncio.to_thread(function, prompt.messages())
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _settle(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
+        usd = self._account.settle(reservation, reply.usage)
+        self._ledger.append(Entry(key, reply, reply.usage.prompt + reply.usage.completion, usd, estimated))
+        return reply
+
+    def _give_up(self, key: str, reservation: Reservation, may_be_billed: bool) -> None:
+        self._account.give_up(reservation, may_be_billed)
+        if may_be_billed:
+            self._ledger.append(Entry(key, None, reservation.tokens, reservation.usd))
+
+    def _given_up(self, error: TeacherRefused | TryAgain) -> CallFailed | TeacherGone:
+        """What the end of a call means: the end of all calls, or of one proposal."""
+        refused = error.stop_reason if isinstance(error, TeacherRefused) else None
+        self._failed_in_a_row += 1
+        if refused in HOPELESS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            self.ended = TeacherGone(refused or "teacher_unavailable", str(error))
+            return self.ended
+        return CallFailed(refused or "call_failed", str(error))
+
+
+def _as_reply(answer: str | Reply | None, prompt: Prompt) -> tuple[Reply, bool]:
+    """What a function returned as a reply with its usage, and whether that is an estimate."""
+    if answer is None or isinstance(answer, str):
+        answer = Reply(answer or "")
+    if not isinstance(answer, Reply):
+        raise TypeError(f"a teacher returns a text or a synth.Reply, not {type(answer).__name__}")
+    if answer.usage != Usage():
+        return answer, False
+    return replace(answer, usage=estimate(prompt.messages(), answer.text)), True

@@ -1,0 +1,90 @@
+"""A file of JSON lines that keeps every reply of a teacher, so that none is paid for twice."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from app.synth.types import Prompt, Reply, Usage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reply with what it cost; `reply` is None for a try whose answer never came and may have been billed."""
+
+    key: str
+    reply: Reply | None
+    tokens: int
+    usd: Decimal
+    usage_estimated: bool = False
+
+
+class ReplyLedger:
+    """Entries by their keys, in a file when a path is given. One growth at a time writes to a file.
+
+    A line is written and flushed as soon as its reply is there. A process that is killed while it writes leaves a
+    torn last line, which is cut off by the next one. Raises ValueError for a file that holds anything else.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.entries: list[Entry] = []
+        self._replies: dict[str, Reply] = {}
+        self._file = None
+        if path is not None:
+            self._file = Path(path).open("a+b")  # noqa: SIM115 (closed by __exit__)
+            self._read(str(path))
+
+    def find(self, key: str) -> Reply | None:
+        return self._replies.get(key)
+
+    def append(self, entry: Entry) -> None:
+        self._remember(entry)
+        if self._file is not None:
+            self._file.write(_line(entry))
+            self._file.flush()
+
+    def __enter__(self) -> "ReplyLedger":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _read(self, path: str) -> None:
+        self._file.seek(0)
+        end = 0
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            try:
+                self._remember(_entry(line))
+            except (ValueError, KeyError, TypeError) as error:
+                self._file.close()
+                raise ValueError(f"{path}, line {number}: no entry of a reply ledger; name another file") from error
+        self._file.truncate(end)
+
+    def _remember(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        if entry.reply is not None:
+            self._replies[entry.key] = entry.reply
+
+
+def key_of(prompt: Prompt, method: str, seed: int, batch: int) -> str:
+    """The identity of a call: the whole request, and where in which growth it is made."""
+    request = {**asdict(prompt), "messages": prompt.messages()}
+    parts = json.dumps([request, method, seed, batch, prompt.position], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps({**asdict(entry), "usd": str(entry.usd)}).encode() + b"\n"
+
+
+def _entry(line: bytes) -> Entry:
+    fields = json.loads(line)
+    reply = fields["reply"]
+    if reply is not None:
+        reply = Reply(**{**reply, "usage": Usage(**reply["usage"])})
+    return Entry(**{**fields, "reply": reply, "usd": Decimal(fields["usd"])})
