@@ -36,7 +36,10 @@ class TeacherGone(CallsEnded):
 
 
 class FunctionCaller:
-    """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have."""
+    """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have.
+
+    `asked` counts the calls that were asked for, `replayed` those of them that the ledger answered.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class FunctionCaller:
         self._functions, self._account, self._ledger = functions, account, ledger
         self._method, self._seed, self._sleep = method, seed, sleep
         self._failed_in_a_row = 0
-        self.replayed = 0
+        self.asked = self.replayed = 0
         self.ended: CeilingReached | TeacherGone | None = None
 
     async def ask(self, batch: int, prompt: Prompt) -> Reply:
@@ -58,6 +61,7 @@ class FunctionCaller:
 
         Raises CallFailed when its tries are used up, and CallsEnded when no further call will be made.
         """
+        self.asked += 1
         key = key_of(prompt, self._method, self._seed, batch)
         reply = self._ledger.find(key)
         if reply is not None:

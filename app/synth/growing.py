@@ -1,6 +1,7 @@
 """A growth at work: rounds of batches, planned against the pool as it is, run side by side, admitted in their order."""
 
 import asyncio
+import math
 import random
 import threading
 from collections import Counter
@@ -22,6 +23,8 @@ from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
 from app.synth.pool import compared
 from app.synth.types import Batch, CallFailed, CallsEnded, Candidate, Encode, Proposal, Rejection
+
+FIRST_CALLS_PER_PROPOSAL = 3
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Growing:
     growth: Growth = field(default_factory=Growth)
     cursor: dict[str, Any] = field(default_factory=dict)
     batches: int = 0
+    proposals: int = 0
     cancel: Callable[[], object] | None = None
 
     def run(self) -> Growth:
@@ -120,7 +124,7 @@ class Growing:
         kind, growth, batches = METHODS[self.method], self.growth, []
         accepted = len(growth.accepted)
         rows_per_proposal = expected_yield(accepted, accepted + len(growth.rejected)) * kind.candidates(self.options)
-        missing = self.target - accepted
+        missing = min(self.target - accepted, self._affordable_proposals() * rows_per_proposal)
         for size in batch_sizes(missing, rows_per_proposal, kind.batch_size(self.options), self.parallel):
             plan = self._plan(size)
             if plan is None:
@@ -129,12 +133,24 @@ class Growing:
             self.batches += 1
         return batches
 
+    def _affordable_proposals(self) -> float:
+        """Proposals that can likely be finished under `max_calls`: what is begun and can't be finished is wasted.
+
+        By the calls that were needed so far, replayed ones included: a second growth plans the same batches.
+        """
+        limit = self.account.ceilings.max_calls
+        if limit is None or not METHODS[self.method].asks_teacher:
+            return math.inf
+        calls_per_proposal = self.caller.asked / self.proposals if self.proposals else FIRST_CALLS_PER_PROPOSAL
+        return max(1, (limit - self.caller.asked) // max(1, calls_per_proposal))
+
     def _plan(self, size: int) -> dict[str, Any] | None:
         rng = random.Random(f"{self.seed}/{self.batches}")
         plan, self.cursor = draw_plan(
             self.material, self.cursor, self.method, self.options, self.seed, self.batches, size, rng
         )
         if plan is not None:
+            self.proposals += plan["proposals"]
             self.material.plan_opened(plan)
         return plan
 
