@@ -139,7 +139,7 @@ class _Redeciding:
         candidates = [self._candidate(row) for row in rows]
         texts = [dataset_store.compared_text(self.dataset, row) for row in rows]
         vectors = self._vectors(rows, texts)
-        before = pre_evaluate(self.pool, candidates, texts, vectors)
+        before = precheck(self.pool, candidates, texts, vectors)
         for position, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
             if row.reason is not None and not may_be_lifted(row.reason):
                 continue
