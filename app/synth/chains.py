@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
-from app.synth.types import CallsEnded
+from app.synth.types import CallFailed, CallsEnded, Candidate
 
 Result = TypeVar("Result")
 
@@ -20,6 +20,22 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
         if isinstance(result, BaseException):
             raise result
     return results
+
+
+async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Candidate:
+    """The row that the chain makes of the draft; the draft, rejected, when one of its calls failed for good."""
+    try:
+        return await chain
+    except CallFailed as error:
+        return draft.turned_away(error.reason, str(error))
+
+
+async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candidate]]) -> list[Candidate]:
+    """The same for a chain that makes several rows of one draft: a failure costs the draft, once."""
+    try:
+        return await chain
+    except CallFailed as error:
+        return [draft.turned_away(error.reason, str(error))]
 
 
 async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
-from app.synth.chains import gather_until_budget
+from app.synth.chains import gather_until_budget, reject_on_failure
 from app.synth.filters import PRESETS, check_instruction
 from app.synth.judging import finish, judge_question
 from app.synth.lexical import similarity
@@ -71,17 +71,30 @@ class NextMessage(BaseModel):
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """One dialogue for each parent or topic of the batch."""
     if batch.options.topics:
-        chains = (_from_topic(batch, topic, n, ask, screen) for n, topic in enumerate(batch.focus["topics"]))
+        chains = (
+            reject_on_failure(_draft_on(topic), _from_topic(batch, topic, n, ask, screen))
+            for n, topic in enumerate(batch.focus["topics"])
+        )
     else:
-        chains = (_from_record(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+        chains = (
+            reject_on_failure(_draft_from(parent), _from_record(batch, parent, n, ask))
+            for n, parent in enumerate(batch.parents)
+        )
     return Proposal(tuple(await gather_until_budget(chains)))
+
+
+def _draft_on(topic: str) -> Candidate:
+    return Candidate("", tags={"topic": topic})
+
+
+def _draft_from(parent: Parent) -> Candidate:
+    return Candidate(parent.instruction, parent.input, parents=(parent.id,), scope="row")
 
 
 async def _from_record(batch: Batch, parent: Parent, index: int, ask: Ask) -> Candidate:
     opening = f"{parent.instruction}\n\n{parent.input}" if parent.input else parent.instruction
     turns = [Turn("user", opening)] + ([Turn("assistant", parent.output)] if parent.output else [])
-    draft = Candidate(parent.instruction, parent.input, parents=(parent.id,), scope="row")
-    return await _continue_dialogue(batch, draft, turns, index, ask)
+    return await _continue_dialogue(batch, _draft_from(parent), turns, index, ask)
 
 
 async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Screen) -> Candidate:
@@ -96,7 +109,7 @@ async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Sc
         seed=index,
     )
     reply = await ask(prompt)
-    draft = Candidate("", tags={"topic": topic}).after(prompt, reply)
+    draft = _draft_on(topic).after(prompt, reply)
     parsed = read_object(reply, Message)
     if isinstance(parsed, Rejection):
         return replace(draft, rejection=parsed)

@@ -11,11 +11,12 @@ from typing import ClassVar
 from pydantic import BaseModel, Field, StrictBool, StrictStr
 from rapidfuzz import fuzz
 
-from app.synth.chains import gather_until_budget
+from app.synth.chains import gather_until_budget, reject_on_failure, reject_once_on_failure
 from app.synth.filters import PRESETS, check_instance, check_instruction, check_row
 from app.synth.judging import Score, finish
 from app.synth.method import Method
 from app.synth.options import MethodOptions
+from app.synth.postprocess import at_most_asked
 from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
@@ -64,8 +65,15 @@ class Faithfulness(BaseModel):
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The questions on each passage of the batch."""
-    rows = await gather_until_budget(_passage(batch, source, n, ask, screen) for n, source in enumerate(batch.sources))
+    rows = await gather_until_budget(
+        reject_once_on_failure(_draft(source), _passage(batch, source, n, ask, screen))
+        for n, source in enumerate(batch.sources)
+    )
     return Proposal(tuple(row for passage_rows in rows for row in passage_rows))
+
+
+def _draft(source: Source) -> Candidate:
+    return Candidate("", parents=(source.id,), tags={"document": source.fields["title"]})
 
 
 async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: Screen) -> list[Candidate]:
@@ -87,20 +95,21 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: S
         seed=index,
     )
     reply = await ask(prompt)
-    draft = Candidate("", parents=(source.id,), tags={"document": source.fields["title"]}).after(prompt, reply)
-    items, faults = read_items(reply, "questions", QuestionItem)
+    draft = _draft(source).after(prompt, reply)
+    items, faults = at_most_asked(*read_items(reply, "questions", QuestionItem), options.questions)
     rows = [replace(draft, rejection=fault) for fault in faults]
     # A teacher sometimes asks the same question twice about one passage.
     seen: set[str] = set()
     drafts = []
-    for item in items[: options.questions]:
+    for item in items:
         row = _row(batch, draft, source, item)
         if row.rejection is None and normalise(row.instruction).casefold() in seen:
             row = row.turned_away("repeated_in_reply")
         seen.add(normalise(row.instruction).casefold())
         drafts.append(row)
     return rows + await gather_until_budget(
-        _check_and_judge(batch, row, source, f"{index}-{n}", ask, screen) for n, row in enumerate(drafts)
+        reject_on_failure(row, _check_and_judge(batch, row, source, f"{index}-{n}", ask, screen))
+        for n, row in enumerate(drafts)
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from app.synth.answering import answer
-from app.synth.chains import gather_all, gather_until_budget
+from app.synth.chains import gather_all, gather_until_budget, reject_on_failure
 from app.synth.filters import PRESETS, check_instruction, check_row
 from app.synth.judging import finish, judge_question, rule_mean
 from app.synth.method import Method
@@ -194,17 +194,18 @@ async def _round(
     wanted = options.children if options.survival == "selection" else 1
     drawn = rng.choices(list(options.weights), list(options.weights.values()), k=wanted)
     children = await gather_all(
-        _child(batch, node, f"{place}-{n}", operation, ask, screen) for n, operation in enumerate(drawn)
+        reject_on_failure(
+            _draft(node, f"{place}-{n}", operation), _child(batch, node, f"{place}-{n}", operation, ask, screen)
+        )
+        for n, operation in enumerate(drawn)
     )
     if options.survival == "selection":
         children = _select(children)
-    return await gather_all(_answered(batch, node, row, ask) for row in children)
+    return await gather_all(reject_on_failure(row, _answered(batch, node, row, ask)) for row in children)
 
 
-async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:
-    """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
-    options: Options = batch.options
-    child = Candidate(
+def _draft(node: _Node, place: str, operation: str) -> Candidate:
+    return Candidate(
         "",
         name=f"child-{place}",
         operation=operation,
@@ -212,6 +213,12 @@ async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask
         parents=(node.id,),
         resembles=(*node.ancestors, node.id) if options.kind_of(operation) == "depth" else (),
     )
+
+
+async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:
+    """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
+    options: Options = batch.options
+    child = _draft(node, place, operation)
     prompt = _rewrite_prompt(batch, node, place, operation)
     reply = await ask(prompt)
     child, found = child.after(prompt, reply), read_object(reply, Rewritten)

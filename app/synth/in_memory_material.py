@@ -48,9 +48,11 @@ class InMemoryMaterial(Material):
         if draws == "records":
             return self._missing_records(method, options.parents)
         if draws == "labelled" and not self.task_sizes(options.tasks):
-            return f"{method} needs at least one of labelled" + (f" for {options.tasks}" if options.tasks else "")
+            return f"{method} needs at least one of labelled" + _among(options.tasks)
         if draws == "passages" and not any(map(_passage_of(options.document_ids), self._passages.values())):
-            return f"{method} needs at least one of passages" + _among("documents", options.document_ids)
+            return f"{method} needs at least one of passages" + (
+                f" of {', '.join(options.document_ids)}" if options.document_ids else ""
+            )
         return None
 
     def _missing_records(self, method: str, chosen: ParentFilter) -> str | None:
@@ -186,5 +188,5 @@ def _passage_of(document_ids: Sequence[str]) -> Callable[[Source], bool]:
     return lambda source: not document_ids or source.fields["document"] in document_ids
 
 
-def _among(name: str, ids: Sequence[str]) -> str:
-    return f" of the {name} {', '.join(ids)}" if ids else ""
+def _among(names: Sequence[str]) -> str:
+    return f" among {', '.join(names)}" if names else ""

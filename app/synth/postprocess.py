@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from app.synth.filters import check_instruction
 from app.synth.rules import Rule
 from app.synth.text import clean, normalise
 from app.synth.types import Candidate, Rejection
+
+Item = TypeVar("Item")
 
 
 def normalise_instruction(text: str) -> str:
@@ -14,6 +17,15 @@ def normalise_instruction(text: str) -> str:
     text = normalise(clean(text))
     number, dot, rest = text.partition(". ")
     return (rest if dot and number.isdigit() else text).rstrip(":：").strip()
+
+
+def at_most_asked(
+    items: Sequence[Item], faults: Sequence[Rejection], asked: int
+) -> tuple[Sequence[Item], Sequence[Rejection]]:
+    """Of a reply's items and faults as many as were asked for, the items first. A reply without both is empty."""
+    items = items[:asked]
+    faults = faults[: asked - len(items)]
+    return items, faults if items or faults else [Rejection("empty_reply")]
 
 
 def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Candidate]:

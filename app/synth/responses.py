@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.synth.answering import answer
-from app.synth.chains import gather_all, gather_until_budget
+from app.synth.chains import gather_all, gather_until_budget, reject_on_failure, reject_once_on_failure
 from app.synth.filters import PRESETS
 from app.synth.judging import compare, gate, judge_answer, judge_question
 from app.synth.method import Method
@@ -55,27 +55,29 @@ class Options(MethodOptions):
 
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     """The answers to each parent of the batch, of which at most one is not rejected."""
-    rows = await gather_until_budget(_answers(batch, parent, n, ask) for n, parent in enumerate(batch.parents))
+    rows = await gather_until_budget(
+        reject_once_on_failure(_draft(parent), _answers(batch, parent, n, ask))
+        for n, parent in enumerate(batch.parents)
+    )
     return Proposal(tuple(row for answers in rows for row in answers))
+
+
+def _draft(parent: Parent) -> Candidate:
+    return Candidate(parent.instruction, parent.input, parents=(parent.id,), scope="row")
 
 
 async def _answers(batch: Batch, parent: Parent, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
     # Drawn once for all answers of an instruction, so that comparable answers compete.
     chain_of_thought = random.Random(f"{batch.seed}/{position}").random() < options.steps_share
-    draft = Candidate(
-        parent.instruction,
-        parent.input,
-        parents=(parent.id,),
-        scope="row",
-        operation="steps" if chain_of_thought else None,
-    )
+    draft = replace(_draft(parent), operation="steps" if chain_of_thought else None)
     if options.judging.question:
         draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
             return [draft]
     rows = await gather_all(
-        _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask) for n in range(options.answers)
+        reject_on_failure(draft, _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask))
+        for n in range(options.answers)
     )
     if options.answers == 1:
         return rows

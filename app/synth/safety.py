@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictBool, StrictStr
 
-from app.synth.chains import gather_until_budget
+from app.synth.chains import gather_until_budget, reject_on_failure
 from app.synth.filters import check_instruction, check_row
 from app.synth.judging import finish
 from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
-from app.synth.postprocess import normalise_instruction
+from app.synth.postprocess import at_most_asked, normalise_instruction
 from app.synth.prompting import TEXT, YES_NO, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object, read_text
@@ -125,10 +125,10 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     )
     reply = await ask(prompt)
     origin = Candidate("", operation=category, tags={"topic": category, "task_type": "refusal"}).after(prompt, reply)
-    items, faults = read_items(reply, "requests", Request)
+    items, faults = at_most_asked(*read_items(reply, "requests", Request), batch.size)
     rows = [replace(origin, rejection=fault) for fault in faults]
-    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items[: batch.size]]
-    chains = (_decline(batch, draft, n, ask, screen) for n, draft in enumerate(drafts))
+    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
+    chains = (reject_on_failure(draft, _decline(batch, draft, n, ask, screen)) for n, draft in enumerate(drafts))
     return Proposal((*rows, *await gather_until_budget(chains)))
 
 

@@ -13,13 +13,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
 
 from app.synth import self_instruct_one_call
-from app.synth.chains import gather_all, gather_until_budget
+from app.synth.chains import gather_all, gather_until_budget, reject_on_failure, reject_once_on_failure
 from app.synth.conditioning import Conditioning, check_shares, tag_row
 from app.synth.filters import check_instance
 from app.synth.judging import finish, judge_question
 from app.synth.method import Method
 from app.synth.options import MethodOptions
-from app.synth.postprocess import apply_filters, normalise_instruction
+from app.synth.postprocess import apply_filters, at_most_asked, normalise_instruction
 from app.synth.prompting import TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
@@ -124,7 +124,9 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     fresh = [draft for draft in drafts if draft.rejection is None]
-    grown = await gather_until_budget(_grow(batch, draft, place, ask, screen) for place, draft in enumerate(fresh))
+    grown = await gather_until_budget(
+        reject_once_on_failure(draft, _grow(batch, draft, place, ask, screen)) for place, draft in enumerate(fresh)
+    )
     return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
 
 
@@ -148,9 +150,9 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
         max_tokens=options.of_variant("instruction_tokens"),
     )
     reply = await ask(prompt)
-    items, faults = read_items(reply, "instructions", InstructionText)
+    items, faults = at_most_asked(*read_items(reply, "instructions", InstructionText), batch.size)
     origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
-    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items[: batch.size]]
+    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
     rejected = [replace(origin, rejection=fault) for fault in faults]
     return rejected + apply_filters(drafts, options.rules_for(batch.language))
 
@@ -166,7 +168,11 @@ async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Sc
     judged = await _classify(batch, draft, place, ask)
     rows = await _write_instances(batch, tag_row(judged, Conditioning.of(batch)), place, ask)
     fresh = iter(
-        await gather_all(finish(batch, row, f"{place}-{n}", ask) for n, row in enumerate(rows) if row.rejection is None)
+        await gather_all(
+            reject_on_failure(row, finish(batch, row, f"{place}-{n}", ask))
+            for n, row in enumerate(rows)
+            if row.rejection is None
+        )
     )
     return [row if row.rejection is not None else next(fresh) for row in rows]
 
@@ -212,8 +218,11 @@ async def _write_instances(batch: Batch, draft: Candidate, place: int, ask: Ask)
     reply = await ask(prompt)
     draft = draft.after(prompt, reply)
     items, faults = read_items(reply, "instances", InputFirst)
-    rejected = [replace(draft, rejection=fault) for fault in faults]
-    return rejected + _check_instances(draft, items[: options.max_instances])
+    if not items:
+        # One reply was paid for and none of it can be used: that is one rejection, whatever is wrong with it.
+        return [replace(draft, rejection=faults[0] if faults else Rejection("empty_output"))]
+    items, faults = at_most_asked(items, faults, options.max_instances)
+    return [replace(draft, rejection=fault) for fault in faults] + _check_instances(draft, items)
 
 
 def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Candidate]:
@@ -230,7 +239,7 @@ def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Cand
             found = Rejection("repeated_in_reply")
         seen.add(normalise(row.input))
         kept.append(replace(row, rejection=found))
-    return kept or [replace(draft, rejection=Rejection("empty_output"))]
+    return kept
 
 
 def instance_schema(first: str, most: int) -> dict:

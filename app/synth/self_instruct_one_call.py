@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from pydantic import BaseModel, StrictStr
 
-from app.synth.chains import gather_until_budget
+from app.synth.chains import gather_until_budget, reject_on_failure
 from app.synth.conditioning import Conditioning, tag_row
 from app.synth.filters import check_instance
 from app.synth.judging import finish
-from app.synth.postprocess import apply_filters, normalise_instruction
+from app.synth.postprocess import apply_filters, at_most_asked, normalise_instruction
 from app.synth.prompting import TEXT, item_schema, list_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items
@@ -28,7 +28,7 @@ class Row(BaseModel):
 async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     prompt = _prompt(batch)
     reply = await ask(prompt)
-    items, faults = read_items(reply, "items", Row)
+    items, faults = at_most_asked(*read_items(reply, "items", Row), batch.size)
     origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
     origin = tag_row(origin, Conditioning.of(batch))
     drafts = [
@@ -38,11 +38,11 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
             input=_input(item.input),
             output=clean(item.output),
         )
-        for item in items[: batch.size]
+        for item in items
     ]
     drafts = apply_filters(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
-    chains = (_checked(batch, row, n, ask, screen) for n, row in enumerate(drafts))
+    chains = (reject_on_failure(row, _checked(batch, row, n, ask, screen)) for n, row in enumerate(drafts))
     return Proposal((*rejected, *await gather_until_budget(chains)))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from app.synth import task_families
-from app.synth.chains import gather_until_budget
+from app.synth.chains import gather_until_budget, reject_on_failure
 from app.synth.filters import PRESETS, check_instance
 from app.synth.judging import finish
 from app.synth.method import Method
@@ -74,7 +74,9 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     # Rejected rows need no further checks, and no judge is paid for them.
     fresh = [row for row in rows if row.rejection is None]
-    finished = await gather_until_budget(finish(batch, row, str(n), ask) for n, row in enumerate(fresh))
+    finished = await gather_until_budget(
+        reject_on_failure(row, finish(batch, row, str(n), ask)) for n, row in enumerate(fresh)
+    )
     return Proposal((*(row for row in rows if row.rejection is not None), *finished))
 
 

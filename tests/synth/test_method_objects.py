@@ -75,9 +75,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (one.name for one in node.names)
 
 
-# Its draws move into the library.
-MOVING = {APP / "runs" / "drawing.py"}
-OTHER_ROOMS = [path for path in SOURCES if APP / "synth" not in path.parents and path not in MOVING]
+OTHER_ROOMS = [path for path in SOURCES if APP / "synth" not in path.parents]
 
 
 @pytest.mark.parametrize("path", OTHER_ROOMS, ids=name_of)

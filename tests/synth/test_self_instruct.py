@@ -116,7 +116,10 @@ def test_an_unreadable_classification_counts_as_no():
         ('{"instances": [{"input": "a", "output": "x"}, {"input": "b", "output": "x"}]}', [None, None]),
         ('{"instances": []}', ["empty_output"]),
         (Reply('{"instances": [{"input": "a", "output": "x"}, {"input": "b', "length"), ["cut_off", None]),
-        (Reply("", refusal="No."), ["refused", "empty_output"]),
+        (Reply("", refusal="No."), ["refused"]),
+        (Reply("Sorry, here is none", "length"), ["cut_off"]),
+        ('{"instances": [{"input": 1}, {"input": 2}]}', ["malformed_reply"]),
+        ('{"instances": [{"input": "a", "output": "x"}, {"input": 2}]}', ["malformed_reply", None]),
     ],
 )
 def test_instances(reply, outcome):
