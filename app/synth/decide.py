@@ -90,6 +90,7 @@ class AdmissionDecider:
         self._ids: dict[str, str] = {}
         # Instruction -> why its family was rejected, or None: one of its rows was accepted here.
         self._families: dict[str, Rejection | None] = {}
+        self._seed_heads: dict[str, str] = {}
 
     def decide(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None = None, position: int = 0
@@ -144,6 +145,9 @@ class AdmissionDecider:
         text = candidate.instruction
         self._families.setdefault(text, None)
         head = self.heads.setdefault(text, id)
+        if self.origin == "seed":
+            # A person's seed is one of the seeds, whatever the pool holds: it joins only those it came with.
+            head = self._seed_heads.setdefault(text, id)
         enters_index = head == id or self.scope != "instruction"
         if enters_index and precheck is not None:
             precheck.pool.add(id, compared(self.scope, candidate), vector)
@@ -194,7 +198,7 @@ class InMemoryPool:
         Ids: `row-N` counts the accepted rows from 0, `rejected-N` the others.
         """
         texts = [compared(self.scope, candidate) for candidate in candidates]
-        before = None if origin == "seed" else precheck(self.index, candidates, texts, vectors)
+        before = precheck(self.index, candidates, texts, vectors)
         decider = AdmissionDecider(self.scope, origin, self.copies, self.heads, self._new_id, room)
         return [
             decider.decide(candidate, vector, before, position)

@@ -56,11 +56,3 @@ def test_a_teacher_that_repeats_itself_ends_by_its_ceiling():
 def test_bad_arguments(method, seeds, words):
     with pytest.raises(ValueError, match=words):
         synth.grow(method, seeds, teacher_of([]), target=1)
-
-
-def test_what_the_teacher_raises_comes_through():
-    def teacher(messages):
-        raise ConnectionError("no model here")
-
-    with pytest.raises(ConnectionError, match="no model here"):
-        synth.grow("self_instruct", SEEDS, teacher, target=1)
