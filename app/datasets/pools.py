@@ -14,7 +14,7 @@ from app import config
 from app.datasets import store
 from app.db import transaction
 from app.synth.decide import Precheck, precheck
-from app.synth.pool import Pool, Thresholds, compared
+from app.synth.pool import Pool, Thresholds, comparison_text
 from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset
 
@@ -150,8 +150,8 @@ class Pools:
             with transaction() as session:
                 dataset = session.get(Dataset, dataset_id)
                 pool = self.refresh(session, dataset, cached)
-            pool.settle()
-            texts = [compared(dataset.scope, candidate) for candidate in candidates]
+            pool.build_indexes()
+            texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
             before = precheck(pool, candidates, texts, vectors)
             with transaction() as session:
                 dataset = store.lock_dataset(session, dataset_id)
@@ -219,7 +219,7 @@ class Pools:
             with transaction() as session:
                 # As it is now: the caller may have read it long ago.
                 pool = self.refresh(session, session.get(Dataset, dataset.id), cached)
-            pool.settle()
+            pool.build_indexes()
         return encoder
 
     def prepare_if_there(self, dataset_id: str) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.errors import invalid
-from app.runs import drawing
+from app.runs import sampling
 from app.runs.schemas import PromptList, PromptView, RunCreate, SamplingView
 from app.runs.teachers import UNCHECKED, reply_form
 from app.synth.methods import METHODS
@@ -40,10 +40,10 @@ def _first_batch(session: Session, dataset: Dataset, body: RunCreate, options: M
         batches_planned=0,
     )
     size = METHODS[body.method].batch_size(options)
-    plan = drawing.plan(session, run, dataset, size, random.Random(f"{body.seed}/0"))
+    plan = sampling.plan(session, run, dataset, size, random.Random(f"{body.seed}/0"))
     if plan is None:
         raise invalid("/dataset_id", "the dataset has nothing left for a batch of this method", "no_material")
-    return drawing.load(session, run, dataset, plan)
+    return sampling.load(session, run, dataset, plan)
 
 
 def _names(body: RunCreate) -> dict[str, str | None]:

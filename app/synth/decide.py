@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.synth.pool import Pool, Scope, Thresholds, compared, identity
+from app.synth.pool import Pool, Scope, Thresholds, comparison_text, identity
 from app.synth.types import Candidate, Rejection
 
 OriginKind = Literal["seed", "generated", "imported"]
@@ -133,7 +133,7 @@ class AdmissionDecider:
         if self.origin == "imported" and text in self.heads:
             return None
         rejection = precheck.rejections[position] or precheck.pool.check(
-            compared(self.scope, candidate), vector, self._resolve(candidate.resembles), precheck.since
+            comparison_text(self.scope, candidate), vector, self._resolve(candidate.resembles), precheck.since
         )
         if rejection is not None and self.scope == "instruction":
             self._families[text] = rejection
@@ -150,7 +150,7 @@ class AdmissionDecider:
             head = self._seed_heads.setdefault(text, id)
         enters_index = head == id or self.scope != "instruction"
         if enters_index and precheck is not None:
-            precheck.pool.add(id, compared(self.scope, candidate), vector)
+            precheck.pool.add(id, comparison_text(self.scope, candidate), vector)
         self.accepted += 1
         self.copies[key] = (id, text)
         return head, enters_index
@@ -184,7 +184,7 @@ class InMemoryPool:
         """Put in a row that is not decided on: a seed, or a record that was accepted elsewhere."""
         self.copies.setdefault(identity(row, self.scope), (id, row.instruction))
         if self.heads.setdefault(row.instruction, id) == id or self.scope != "instruction":
-            self.index.add(id, compared(self.scope, row), vector)
+            self.index.add(id, comparison_text(self.scope, row), vector)
 
     def admit(
         self,
@@ -197,7 +197,7 @@ class InMemoryPool:
 
         Ids: `row-N` counts the accepted rows from 0, `rejected-N` the others.
         """
-        texts = [compared(self.scope, candidate) for candidate in candidates]
+        texts = [comparison_text(self.scope, candidate) for candidate in candidates]
         before = precheck(self.index, candidates, texts, vectors)
         decider = AdmissionDecider(self.scope, origin, self.copies, self.heads, self._new_id, room)
         return [

@@ -195,7 +195,8 @@ async def _round(
     drawn = rng.choices(list(options.weights), list(options.weights.values()), k=wanted)
     children = await gather_all(
         reject_on_failure(
-            _draft(node, f"{place}-{n}", operation), _child(batch, node, f"{place}-{n}", operation, ask, screen)
+            _draft(options, node, f"{place}-{n}", operation),
+            _child(batch, node, f"{place}-{n}", operation, ask, screen),
         )
         for n, operation in enumerate(drawn)
     )
@@ -204,7 +205,7 @@ async def _round(
     return await gather_all(reject_on_failure(row, _answered(batch, node, row, ask)) for row in children)
 
 
-def _draft(node: _Node, place: str, operation: str) -> Candidate:
+def _draft(options: Options, node: _Node, place: str, operation: str) -> Candidate:
     return Candidate(
         "",
         name=f"child-{place}",
@@ -218,7 +219,7 @@ def _draft(node: _Node, place: str, operation: str) -> Candidate:
 async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:
     """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
     options: Options = batch.options
-    child = _draft(node, place, operation)
+    child = _draft(options, node, place, operation)
     prompt = _rewrite_prompt(batch, node, place, operation)
     reply = await ask(prompt)
     child, found = child.after(prompt, reply), read_object(reply, Rewritten)

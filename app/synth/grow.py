@@ -12,7 +12,7 @@ from app.synth.function_caller import FunctionCaller, Sleep, Teacher
 from app.synth.growing import Growing, Growth, encode_all
 from app.synth.in_memory_material import InMemoryMaterial, as_parents, as_passages, as_sources
 from app.synth.methods import METHODS
-from app.synth.pool import Scope, Thresholds, compared
+from app.synth.pool import Scope, Thresholds, comparison_text
 from app.synth.prices import Prices
 from app.synth.reply_ledger import ReplyLedger
 from app.synth.types import Candidate, Demonstration, Encode, Parent
@@ -108,6 +108,6 @@ def _with_family(record: Parent) -> Parent:
 
 def _fill(pool: InMemoryPool, parents: dict[str, Parent], encode: Encode | None) -> None:
     rows = {id: Candidate(parent.instruction, parent.input, parent.output) for id, parent in parents.items()}
-    vectors = encode_all(encode, [compared(pool.scope, row) for row in rows.values()])
+    vectors = encode_all(encode, [comparison_text(pool.scope, row) for row in rows.values()])
     for (id, row), vector in zip(rows.items(), vectors, strict=True):
         pool.enter(id, row, vector)

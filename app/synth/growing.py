@@ -21,7 +21,7 @@ from app.synth.in_memory_material import InMemoryMaterial
 from app.synth.material import draw_plan, load_plan
 from app.synth.methods import METHODS
 from app.synth.options import MethodOptions
-from app.synth.pool import compared
+from app.synth.pool import comparison_text
 from app.synth.types import Batch, CallFailed, CallsEnded, Candidate, Encode, Proposal, Rejection
 
 FIRST_CALLS_PER_PROPOSAL = 3
@@ -167,12 +167,12 @@ class Growing:
         """The lexical half of the check, before more is paid for. Inputs and answers may not be written yet."""
         if self.pool.scope != "instruction" and not draft.output:
             return None
-        return self.pool.index.screen(compared(self.pool.scope, draft), draft.resembles)
+        return self.pool.index.check_lexical(comparison_text(self.pool.scope, draft), draft.resembles)
 
     def _admit(self, proposal: Proposal) -> None:
         candidates = proposal.candidates
         vectors = encode_all(
-            self.encode, ["" if c.rejection is not None else compared(self.pool.scope, c) for c in candidates]
+            self.encode, ["" if c.rejection is not None else comparison_text(self.pool.scope, c) for c in candidates]
         )
         decisions = self.pool.admit(candidates, vectors, self.target - len(self.growth.accepted))
         for candidate, vector, decision in zip(candidates, vectors, decisions, strict=True):

@@ -18,7 +18,7 @@ from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.synth.decide import InMemoryPool
 from app.synth.in_memory_material import as_parents
-from app.synth.pool import SCOPES, Thresholds, compared
+from app.synth.pool import SCOPES, Thresholds, comparison_text
 from app.synth.types import Candidate, Demonstration, Instance, Rejection
 from app.tables.datasets import Dataset, Record
 from tests.fakes import encoders, hash_encoder
@@ -118,7 +118,7 @@ def in_memory(scope: str, batches, encoded: bool) -> list[tuple]:
     position = {parent.id: n - len(parents) for n, parent in enumerate(parents)}
     for parent in parents:
         row = Candidate(parent.instruction, parent.input, parent.output)
-        pool.enter(parent.id, row, hash_encoder([compared(scope, row)])[0])
+        pool.enter(parent.id, row, hash_encoder([comparison_text(scope, row)])[0])
     decisions = []
     for kind, room, candidates in batches:
         candidates = with_seed_id(candidates, SEED.id)
@@ -137,7 +137,7 @@ def in_memory(scope: str, batches, encoded: bool) -> list[tuple]:
 
 
 def vectors_of(scope: str, candidates: Sequence[Candidate], encoded: bool) -> list:
-    texts = [compared(scope, one) for one in candidates]
+    texts = [comparison_text(scope, one) for one in candidates]
     return list(hash_encoder(texts)) if encoded else [None] * len(texts)
 
 

@@ -2,20 +2,22 @@
 
 import asyncio
 import json
+import random
 
 import pytest
 from pydantic import ValidationError
 
 from app import synth
 from app.synth import evol_instruct
+from app.synth.in_memory_material import InMemoryMaterial, as_parents, as_passages, as_sources
 from app.synth.judging import finish
+from app.synth.material import draw_plan, load_plan
 from app.synth.methods import METHODS
 from app.synth.operations import OPERATIONS, WEIGHTS
 from app.synth.options import ASPECTS, MethodOptions
 from app.synth.preview import CLOSING, OPENING, has_placeholders, preview
 from app.synth.prompts import fields_of, template
 from app.synth.re_evaluate import may_be_lifted, re_evaluate
-from app.synth.supply import Supply, as_parents, as_passages, as_sources
 from app.synth.types import Batch, Candidate, Parent, Prompt
 from tests.fakes import FakeTeacher, nothing_known, unlike
 
@@ -227,13 +229,15 @@ def test_the_prompts_of_a_method_have_the_same_fields_in_every_language(method):
 
 def batch_of(name: str, options: dict, language="en") -> Batch:
     seeds = synth.load_seeds("english")
-    supply = Supply(
+    material = InMemoryMaterial(
         seeds=seeds,
         records=[*as_parents(seeds), Parent("u", "Why is tea hot?")],
         labelled=as_sources({"sentiment": [{"text": "Fine soup!", "label": 1}]}),
         passages=as_passages([("Bridges", "The bridge was opened in 1900 and carries trains. " * 20)]),
     )
-    return supply.batch(name, METHODS[name].options(**options), language, 0, 0)
+    method, checked = METHODS[name], METHODS[name].options(**options)
+    plan, _ = draw_plan(material, {}, name, checked, 0, 0, method.batch_size(checked), random.Random(0))
+    return load_plan(material, plan, checked, language)
 
 
 # All prompts of each method, over these options.
