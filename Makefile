@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test faults lint bench-admission bench-economy bench-run clean
+.PHONY: demo up test test-long faults lint bench-admission bench-economy bench-run clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -13,8 +13,15 @@ demo: $(INSTALLED)
 up: $(INSTALLED)
 	@$(BIN)/seedbed up
 
+# Two processes, whatever the machine has: one works while the other waits for workers, leases and child processes.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+
 test: lint
-	@$(BIN)/pytest
+	@$(PYTEST) -m "not long"
+
+# What proves endurance, or one more of a kind: a fault trial of every kind, every teacher's fault, Korean throughout.
+test-long: $(INSTALLED)
+	@$(PYTEST) -m long
 
 # 200 seeded trials of what breaks; about 40 minutes.
 faults: $(INSTALLED)

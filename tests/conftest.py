@@ -19,6 +19,14 @@ from tests.waiting import HTTP_SECONDS
 FAST = {"SEEDBED_LEASE_SECONDS": "6", "SEEDBED_SWEEP_SECONDS": "0.5", "SEEDBED_POLL_SECONDS": "2"}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What shares a stack goes to one of several test processes, so that none is started twice; else a file does."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            shared = [name for name in ("service", "faulty", "database") if name in item.fixturenames]
+            item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+
+
 def _use(stack: Stack) -> None:
     os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = stack.database_url, stack.redis_url
     os.environ["SEEDBED_HOME"] = str(stack.state_dir.path)

@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
+import time
+from collections import Counter
 
 import numpy as np
 
@@ -106,14 +109,48 @@ class ScriptedServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> "ScriptedServer":
-        import threading
-
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class ScriptedSelfInstruct:
+    """Answers Self-Instruct's calls; `fault(body, count)` may answer first. Counts each request body."""
+
+    def __init__(self, fault=lambda body, count: None, seconds=0.0):
+        self.fault, self.seconds = fault, seconds
+        self.served: Counter[str] = Counter()
+        self.guard = threading.Lock()
+
+    def __call__(self, body: dict):
+        key = json.dumps(body, sort_keys=True)
+        with self.guard:
+            count = self.served[key]
+            self.served[key] += 1
+        reply = self.fault(body, count)
+        if reply is not None:
+            return reply
+        time.sleep(self.seconds)
+        step = body["response_format"]["json_schema"]["name"]
+        if step == "instructions":
+            reply = {
+                "instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(instructions_wanted(body))]
+            }
+        elif step == "classification":
+            reply = {"is_classification": False}
+        elif step == "answer_verdict":
+            names = body["response_format"]["json_schema"]["schema"]["properties"]
+            reply = {name: "fine" if name in ("rationale", "topic") else 4 for name in names}
+        else:
+            reply = {"instances": [{"input": "", "output": f"An answer about {unlike(key)}"}]}
+        return 200, {}, chat(json.dumps(reply))
+
+
+def instructions_wanted(body: dict) -> int:
+    return body["response_format"]["json_schema"]["schema"]["properties"]["instructions"]["maxItems"]
 
 
 def chat(content: str | None, finish: str = "stop", **more) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from alembic import command
 
 from app import migrate
+from tests.waiting import PROCESS_SECONDS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = "torch", "transformers", "sentence_transformers", "peft", "trl", "openai"
@@ -14,12 +15,14 @@ HEAVY = "torch", "transformers", "sentence_transformers", "peft", "trl", "openai
 
 def python(code: str, **environment) -> subprocess.CompletedProcess:
     env = {"PATH": "/usr/bin:/bin", "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x", **environment}
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=PROCESS_SECONDS
+    )
 
 
 def test_imports_go_one_way():
     linter = Path(sys.executable).with_name("lint-imports")
-    found = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    found = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS)
     assert found.returncode == 0, found.stdout
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -35,6 +35,8 @@ class TeacherCaller:
     limits: Mapping[str, RateLimiter]
     books: LedgerWriter
     deferred: bool = False
+    # Waits for the seconds between two tries.
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     # Why calls have ended for good, if they have.
     ended: list[CallsEnded] = field(default_factory=list)
 
@@ -63,7 +65,7 @@ class TeacherCaller:
                 failures, throttled = failures + (not error.throttled), throttled + error.throttled
                 if failures >= MOST_TRIES or throttled >= MOST_THROTTLED:
                     raise TeacherUnavailable(str(error)) from error
-                await asyncio.sleep(delay(failures + throttled, error.after))
+                await self.sleep(delay(failures + throttled, error.after))
 
     async def _register(self, call: ledger.Call) -> Reply:
         """The answer, if it is here; otherwise the call goes out with the next remote batch."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
@@ -48,6 +48,8 @@ class Work:
     screens: Gathering[Draft, Rejection | None]
     # One admission after another: more would wait for the pool's lock, and hold a thread each.
     admitting: asyncio.Lock
+    # Waits for the seconds between two tries of a call.
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
 
 async def work(claim: Claim, tools: Work) -> None:
@@ -55,7 +57,8 @@ async def work(claim: Claim, tools: Work) -> None:
     run_id = tools.run.id
     looking = Looking(claim.id, tools)
     try:
-        ask = TeacherCaller(tools.run.id, claim, tools.teachers, tools.limits, tools.books, tools.run.mode == "batch")
+        deferred = tools.run.mode == "batch"
+        ask = TeacherCaller(tools.run.id, claim, tools.teachers, tools.limits, tools.books, deferred, sleep=tools.sleep)
         candidates = await _propose(claim, tools, looking, ask)
         vectors = await _encode(candidates, tools)
         async with tools.admitting:

@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,6 +56,8 @@ class Tools:
     shutdown: threading.Event
     at_work: dict[str, "_Slice"] = field(default_factory=dict)
     for_a_call: dict[str, float] = field(default_factory=dict)
+    # Waits for the seconds between two tries of a call.
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
 
 def work(run_id: str, tools: Tools, in_turn: bool = False) -> None:
@@ -115,7 +117,16 @@ class _Slice:
         encoding = Encoding(self.encoder.encode)
         screens = Gathering(partial(self.tools.pools.screen, self.dataset.id))
         self.batch = batch.Work(
-            self.run, self.dataset, teachers, limits, books, self.tools.pools, encoding, screens, asyncio.Lock()
+            self.run,
+            self.dataset,
+            teachers,
+            limits,
+            books,
+            self.tools.pools,
+            encoding,
+            screens,
+            asyncio.Lock(),
+            self.tools.sleep,
         )
         try:
             while await self._turn():

@@ -10,13 +10,16 @@ import pytest
 from app.cli import main, teachers
 from app.cli.lazy import LazyCommand, load_command
 from app.cli.session import Session
+from tests.waiting import PROCESS_SECONDS
 
 SEEDBED = Path(sys.executable).with_name("seedbed")
 
 
 def seedbed(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     env = {"PATH": "/usr/bin:/bin", "COLUMNS": "100", **environment}
-    return subprocess.run([SEEDBED, *arguments], capture_output=True, text=True, cwd=cwd, env=env, timeout=60)
+    return subprocess.run(
+        [SEEDBED, *arguments], capture_output=True, text=True, cwd=cwd, env=env, timeout=PROCESS_SECONDS
+    )
 
 
 def test_the_help_names_every_command(tmp_path):

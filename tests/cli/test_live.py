@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PROCESS_SECONDS
+
 SEEDBED = Path(sys.executable).with_name("seedbed")
 
 
@@ -17,7 +19,7 @@ def seedbed(service, tmp_path):
 
     def run(*arguments: str, status: int = 0) -> str:
         command = [SEEDBED, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=PROCESS_SECONDS)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if status == 0 else done.stderr
@@ -117,11 +119,15 @@ def test_methods_tasks_and_teachers_are_shown(seedbed):
 def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
     config = service.state_dir.path / "stack.toml"
     env = {"SEEDBED_CONFIG": str(config), "PATH": "/usr/bin:/bin", "SEEDBED_HOME": str(service.state_dir.path)}
-    done = subprocess.run([SEEDBED, "teachers", "check"], capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run(
+        [SEEDBED, "teachers", "check"], capture_output=True, text=True, env=env, timeout=PROCESS_SECONDS
+    )
     assert done.returncode == 0, done.stderr
     assert "works  json_schema" in done.stdout and "as found" in done.stdout
     assert "json_schema" in seedbed("teachers", "list")
-    missing = subprocess.run([SEEDBED, "teachers", "check", "x"], capture_output=True, text=True, env=env, timeout=60)
+    missing = subprocess.run(
+        [SEEDBED, "teachers", "check", "x"], capture_output=True, text=True, env=env, timeout=PROCESS_SECONDS
+    )
     assert missing.returncode == 1 and "there are: simulated" in missing.stderr
 
 

@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 
 from app.finetunes.training import explain
 from app.jobs.child import STDERR_BYTES, Child, environment
+from tests.waiting import PROCESS_SECONDS, until
 
 
 @pytest.fixture
@@ -34,11 +34,15 @@ def start(tmp_path) -> Iterator[Callable[[str], Child]]:
 
 
 def events(child: Child) -> list[dict]:
-    found, until = [], time.monotonic() + 20
-    while (event := child.next_event(0.2)) is not None:
-        assert time.monotonic() < until, found
-        found += [event] if event else []
-    return found
+    events: list[dict] = []
+
+    def read_to_end() -> bool:
+        while event := child.next_event(0.2):
+            events.append(event)
+        return event is None
+
+    until(read_to_end, message=events)
+    return events
 
 
 @pytest.mark.parametrize(
@@ -92,30 +96,30 @@ def test_a_killed_child_tells_its_signal(start):
 def test_a_process_left_behind_neither_holds_up_the_end_nor_stays(start):
     child = start("""
         import subprocess
-        left = subprocess.Popen(["sleep", "60"])
+        left = subprocess.Popen(["sleep", "600"])
         print('{"event": "done", "left": %d}' % left.pid)
     """)
     (done,) = events(child)
     assert psutil.pid_exists(done["left"])
     child.end()
-    assert gone(done["left"])
+    wait_for_end(done["left"])
 
 
 def test_a_stubborn_child_is_ended_with_all_its_group(start):
     child = start("""
         import signal, subprocess, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print('{"event": "stage", "left": %d}' % subprocess.Popen(["sleep", "60"]).pid, flush=True)
-        time.sleep(60)
+        print('{"event": "stage", "left": %d}' % subprocess.Popen(["sleep", "600"]).pid, flush=True)
+        time.sleep(600)
     """)
-    event = child.next_event(20)
+    event = child.next_event(PROCESS_SECONDS)
     child.end()
     assert child.wait() == -signal.SIGKILL
-    assert gone(event["left"])
+    wait_for_end(event["left"])
 
 
 def test_ending_twice_is_no_error(start):
-    child = start("import time; time.sleep(60)")
+    child = start("import time; time.sleep(600)")
     child.end()
     child.end()
 
@@ -124,9 +128,9 @@ def test_the_child_is_in_a_group_of_its_own(start):
     child = start("""
         import os, time
         print('{"event": "stage", "group": %d}' % os.getpgid(0), flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """)
-    assert child.next_event(20)["group"] != os.getpgid(0)
+    assert child.next_event(PROCESS_SECONDS)["group"] != os.getpgid(0)
 
 
 @pytest.mark.parametrize(
@@ -147,15 +151,13 @@ def test_a_failure_has_a_reason_and_tells_nothing_of_the_machine(error, reason):
     assert "secret" not in words
 
 
-def gone(pid: int, seconds: float = 5) -> bool:
-    """Whether the process ends; one that nobody has reaped yet is gone, too."""
+def wait_for_end(pid: int) -> None:
+    """Until the process ends; one that nobody has reaped yet has ended, too."""
+    until(lambda: not psutil.pid_exists(pid) or _is_zombie(pid))
+
+
+def _is_zombie(pid: int) -> bool:
     try:
-        process = psutil.Process(pid)
-        until = time.monotonic() + seconds
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        pass
-    return True
+        return True

@@ -14,13 +14,14 @@ from app.synth.self_instruct import InputFirst
 from app.synth.types import Prompt
 from tests.fakes import ScriptedServer, chat, error
 from tests.simulator.conftest import serve
+from tests.waiting import HTTP_SECONDS
 
 PRICES = Prices(Decimal(0), Decimal(0), Decimal(0))
 __all__ = ["serve"]
 
 
 def endpoint(url: str, replies="json_schema", model="seedbed-simulated") -> Endpoint:
-    return Endpoint("t", url, model, "key", PRICES, timeout_seconds=5, replies=replies)
+    return Endpoint("t", url, model, "key", PRICES, timeout_seconds=HTTP_SECONDS, replies=replies)
 
 
 @pytest.mark.parametrize(

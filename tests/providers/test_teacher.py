@@ -10,6 +10,7 @@ from app.providers.teacher import Endpoint, Served, Teacher, TeacherRefused, Try
 from app.synth.prices import Prices
 from app.synth.types import Prompt, Usage
 from tests.fakes import ScriptedServer, chat, error
+from tests.waiting import HTTP_SECONDS, PROCESS_SECONDS
 
 PRICES = Prices(Decimal("0.15"), Decimal("0.075"), Decimal("0.60"))
 PROMPT = Prompt(
@@ -25,7 +26,7 @@ PROMPT = Prompt(
 )
 
 
-def complete(answer, replies="json_schema", timeout=5.0) -> tuple[Served, list[dict]]:
+def complete(answer, replies="json_schema", timeout=HTTP_SECONDS) -> tuple[Served, list[dict]]:
     async def ask(url):
         teacher = Teacher(Endpoint("t", url, "m", "key", PRICES, timeout_seconds=timeout, replies=replies))
         try:
@@ -134,7 +135,7 @@ def test_a_server_that_hangs_is_given_up_and_may_have_been_paid():
     release = threading.Event()
 
     def hang(body):
-        release.wait(10)
+        release.wait(PROCESS_SECONDS)
 
     async def ask(url):
         teacher = Teacher(Endpoint("t", url, "m", "key", PRICES, timeout_seconds=0.3))

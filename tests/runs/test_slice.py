@@ -1,10 +1,11 @@
 """Runs in this process against a scripted teacher over HTTP: their ends, and that nothing is paid twice."""
 
+import asyncio
 import json
 import threading
 import time
 import zlib
-from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from types import SimpleNamespace
@@ -31,42 +32,18 @@ from app.runs.gathering import Gathering
 from app.runs.schemas import RunCreate
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Completion, Run
-from tests.fakes import ScriptedServer, chat, encoders, error, hash_encoder, unlike
+from tests.fakes import (
+    ScriptedSelfInstruct,
+    ScriptedServer,
+    chat,
+    encoders,
+    error,
+    hash_encoder,
+    instructions_wanted,
+    unlike,
+)
+from tests.waiting import PROCESS_SECONDS, until
 from workers.generation import teacher
-
-
-class Scripted:
-    """Answers Self-Instruct's calls; `fault(body, count)` may answer first. Counts each request body."""
-
-    def __init__(self, fault=lambda body, count: None, seconds=0.0):
-        self.fault, self.seconds = fault, seconds
-        self.served: Counter[str] = Counter()
-        self.guard = threading.Lock()
-
-    def __call__(self, body: dict):
-        key = json.dumps(body, sort_keys=True)
-        with self.guard:
-            count = self.served[key]
-            self.served[key] += 1
-        found = self.fault(body, count)
-        if found is not None:
-            return found
-        time.sleep(self.seconds)
-        asked = body["response_format"]["json_schema"]["name"]
-        if asked == "instructions":
-            reply = {"instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(asked_for(body))]}
-        elif asked == "classification":
-            reply = {"is_classification": False}
-        elif asked == "answer_verdict":
-            names = body["response_format"]["json_schema"]["schema"]["properties"]
-            reply = {name: "fine" if name in ("rationale", "topic") else 4 for name in names}
-        else:
-            reply = {"instances": [{"input": "", "output": f"An answer about {unlike(key)}"}]}
-        return 200, {}, chat(json.dumps(reply))
-
-
-def asked_for(body: dict) -> int:
-    return body["response_format"]["json_schema"]["schema"]["properties"]["instructions"]["maxItems"]
 
 
 @pytest.fixture
@@ -80,7 +57,7 @@ def start(database, tmp_path, monkeypatch):
         path = tmp_path / "seedbed.toml"
         path.write_text(
             f'[[teachers]]\nname = "t"\nbase_url = "{server.url}"\nmodel = "m"\n'
-            'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 3\n'
+            'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 600\n'
             f'[[teachers]]\nname = "j"\nbase_url = "{server.url}"\nmodel = "judge"\nprompt_price = "15"\n'
         )
         monkeypatch.setenv("SEEDBED_CONFIG", str(path))
@@ -98,6 +75,10 @@ def start(database, tmp_path, monkeypatch):
         server.__exit__()
     monkeypatch.undo()
     config.settings.cache_clear(), config.file_config.cache_clear()
+
+
+async def no_delay(seconds: float) -> None:
+    """Between two tries of a call, where only the number of tries matters."""
 
 
 def run_of(id: str) -> Run:
@@ -121,7 +102,7 @@ def books_balance(run: Run) -> None:
 
 
 def test_a_run_ends_with_exactly_its_target(start):
-    id, tools = start(Scripted(), target=37)
+    id, tools = start(ScriptedSelfInstruct(), target=37)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 37)
@@ -137,7 +118,7 @@ def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
             return 429, {"retry-after-ms": "30"}, error("rate_limit_exceeded")
         return None
 
-    script = Scripted(fault)
+    script = ScriptedSelfInstruct(fault)
     id, tools = start(script, target=20)
     slice.work(id, tools)
     run = run_of(id)
@@ -151,7 +132,7 @@ def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
     [(401, "invalid_api_key", "credentials_refused"), (404, "model_not_found", "model_unknown")],
 )
 def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
-    id, tools = start(Scripted(lambda body, count: (status, {}, error(code, "said the teacher"))), target=5)
+    id, tools = start(ScriptedSelfInstruct(lambda body, count: (status, {}, error(code, "said the teacher"))), target=5)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("failed", reason)
@@ -161,7 +142,7 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
 
 @pytest.mark.parametrize("ceiling", [{"max_requests": 9}, {"max_usd": 0.0012}, {"max_tokens": 4000}])
 def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
-    script = Scripted()
+    script = ScriptedSelfInstruct()
     id, tools = start(script, target=500, **ceiling)
     slice.work(id, tools)
     run = run_of(id)
@@ -178,7 +159,7 @@ def test_a_teacher_that_repeats_itself_ends_by_the_ceiling_on_candidates(start):
     def repeat(body, count):
         return 200, {}, chat('{"instructions": ["Name three fruits that are red", "Name three fruits that are red"]}')
 
-    id, tools = start(Scripted(repeat), target=5, max_candidates=11)
+    id, tools = start(ScriptedSelfInstruct(repeat), target=5, max_candidates=11)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("succeeded", "max_candidates")
@@ -192,44 +173,42 @@ def test_one_bad_reply_costs_one_row(start):
             return 200, {}, b"<html>not json</html>"
         return None
 
-    id, tools = start(Scripted(fault), target=12)
+    id, tools = start(ScriptedSelfInstruct(fault), target=12)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 12)
     books_balance(run)
 
 
+class PoolsOfAWorkerThatDies(Pools):
+    def offering(self, *args):
+        raise KeyboardInterrupt
+
+
 def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
-    script = Scripted()
+    script = ScriptedSelfInstruct()
     id, tools = start(script, target=8)
     seen = planning.look(id, 1)
     with transaction() as session:
         run = session.get(Run, id)
         dataset = store.dataset_of(session, run.project_id, run.dataset_id)
-    tools.pools.prepare(dataset)
+    dying = PoolsOfAWorkerThatDies(encoders())
+    dying.prepare(dataset)
 
-    def die(*args):
-        raise KeyboardInterrupt
-
-    async def work(claim, admit):
+    async def work(claim):
         asked = teacher("t")
         who = {"teacher": asked, "judge": asked}
         limits = dict.fromkeys(who, RateLimiter(asked.endpoint))
-        screens = Gathering(partial(tools.pools.screen, dataset.id))
-        shared = (LedgerWriter(run.id), tools.pools, Encoding(hash_encoder), screens, asyncio.Lock())
-        work_tools = batch.Work(run, dataset, who, limits, *shared)
-        original, batch._admit = batch._admit, admit
+        screens = Gathering(partial(dying.screen, dataset.id))
+        shared = (LedgerWriter(run.id), dying, Encoding(hash_encoder), screens, asyncio.Lock())
         try:
-            await batch.work(claim, work_tools)
+            await batch.work(claim, batch.Work(run, dataset, who, limits, *shared))
         finally:
-            batch._admit = original
             await limits["judge"].close()
             await asked.close()
 
-    import asyncio
-
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(work(seen.claims[0], die))
+        asyncio.run(work(seen.claims[0]))
     paid = script.served.total()
     with transaction() as session:
         session.get(Batch, seen.claims[0].id).lease_expires_at = in_seconds(-1)
@@ -242,16 +221,15 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
 
 
 def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
-    script = Scripted(seconds=0.1)
+    script = ScriptedSelfInstruct(seconds=0.1)
     id, tools = start(script, target=60)
     caller = Caller(run_of(id).project_id, "k")
     working = threading.Thread(target=slice.work, args=(id, tools))
     working.start()
-    while run_of(id).requests < 5:
-        time.sleep(0.02)
+    until(lambda: run_of(id).requests >= 5)
     with transaction() as session:
         assert service.pause(session, caller, id).status == "pausing"
-    working.join(timeout=20)
+    until(lambda: not working.is_alive())
     paused = run_of(id)
     assert (paused.status, paused.reserved_requests, paused.unknown_requests) == ("paused", 0, 0)
     before = script.served.total()
@@ -266,21 +244,26 @@ def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
     books_balance(run)
 
 
-def test_cancel_takes_effect_soon_and_keeps_what_was_accepted(start):
-    script = Scripted(seconds=0.5)
-    id, tools = start(script, target=500)
+def test_cancel_waits_for_no_call_in_flight_and_keeps_what_was_accepted(start):
+    enough, release = threading.Event(), threading.Event()
+
+    def hang(body, count):
+        if enough.is_set():
+            release.wait(PROCESS_SECONDS)
+
+    id, tools = start(ScriptedSelfInstruct(hang, seconds=0.05), target=500)
     caller = Caller(run_of(id).project_id, "k")
     working = threading.Thread(target=slice.work, args=(id, tools))
     working.start()
-    while run_of(id).accepted == 0:
-        time.sleep(0.05)
+    until(lambda: run_of(id).accepted > 0)
+    enough.set()
     with transaction() as session:
         service.cancel(session, caller, id)
-    began = time.monotonic()
-    working.join(timeout=20)
+    # No call comes home any more, and none times out before ten minutes.
+    until(lambda: not working.is_alive())
+    release.set()
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("cancelled", "cancelled")
-    assert time.monotonic() - began < 5
     assert run.accepted > 0
     books_balance(run)
     with transaction() as session:
@@ -290,14 +273,12 @@ def test_cancel_takes_effect_soon_and_keeps_what_was_accepted(start):
     assert found.value.status == 409
 
 
-def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start, monkeypatch):
-    from app.calls import caller as teacher_caller
-
-    monkeypatch.setattr(teacher_caller, "FIRST_DELAY", 0.001)
+def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
     away = threading.Event()
     away.set()
-    script = Scripted(lambda body, count: (500, {}, error("x", "out of order")) if away.is_set() else None)
+    script = ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order")) if away.is_set() else None)
     id, tools = start(script, target=12)
+    tools = replace(tools, sleep=no_delay)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.paused_for, run.stop_reason) == ("paused", "teacher_unavailable", None)
@@ -316,11 +297,9 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start, mon
     books_balance(run)
 
 
-def test_a_teacher_that_is_away_too_long_fails_the_run(start, monkeypatch):
-    from app.calls import caller as teacher_caller
-
-    monkeypatch.setattr(teacher_caller, "FIRST_DELAY", 0.001)
-    id, tools = start(Scripted(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
+def test_a_teacher_that_is_away_too_long_fails_the_run(start):
+    id, tools = start(ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
+    tools = replace(tools, sleep=no_delay)
     slice.work(id, tools)
     with transaction() as session:
         run = session.get(Run, id)
@@ -336,7 +315,7 @@ def test_a_teacher_that_is_away_too_long_fails_the_run(start, monkeypatch):
 
 
 def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
-    id, tools = start(Scripted(), target=8)
+    id, tools = start(ScriptedSelfInstruct(), target=8)
     planning.look(id, 50)
     bells = Redis.from_url(database.redis_url)
     bells.flushall()
@@ -347,7 +326,7 @@ def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
 
 
 def test_no_more_is_asked_for_than_is_needed(start):
-    script = Scripted()
+    script = ScriptedSelfInstruct()
     id, tools = start(script, target=11)
     slice.work(id, tools)
     run = run_of(id)
@@ -356,7 +335,7 @@ def test_no_more_is_asked_for_than_is_needed(start):
 
 
 def test_another_teacher_judges_at_its_own_price(start):
-    script = Scripted()
+    script = ScriptedSelfInstruct()
     id, tools = start(script, target=6, judge="j", options={"judging": {"answer": True}})
     slice.work(id, tools)
     run = run_of(id)
@@ -382,10 +361,10 @@ def test_what_is_in_flight_is_not_paid_for_twice(start):
     def fault(body, count):
         if body["response_format"]["json_schema"]["name"] != "instructions":
             return None
-        texts = [f"Explain to me {unlike(n)}" for n in range(asked_for(body))]
+        texts = [f"Explain to me {unlike(n)}" for n in range(instructions_wanted(body))]
         return 200, {}, chat(json.dumps({"instructions": texts}))
 
-    script = Scripted(fault, seconds=0.3)
+    script = ScriptedSelfInstruct(fault, seconds=0.3)
     id, tools = start(script, target=16, max_requests=40)
     slice.work(id, tools)
     run = run_of(id)
@@ -400,7 +379,7 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
             return None
         return 200, {}, chat(json.dumps({"instances": [{"input": "", "output": "A\x00n \ud800answer"}]}))
 
-    id, tools = start(Scripted(fault), target=4)
+    id, tools = start(ScriptedSelfInstruct(fault), target=4)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 4)
@@ -411,7 +390,7 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
 
 def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
     # One call for 8 instructions, 8 to classify them; of the instances 3 can be paid for.
-    id, tools = start(Scripted(), target=8, max_requests=12)
+    id, tools = start(ScriptedSelfInstruct(), target=8, max_requests=12)
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, run.requests) == ("succeeded", "max_requests", 12)
@@ -419,16 +398,17 @@ def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
     books_balance(run)
 
 
-def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(monkeypatch):
-    monkeypatch.setattr(slice, "transaction", lambda: pytest.fail("it looked at the run"))
-    tools = slice.Tools(None, None, threading.Event())
-    first = slice._Slice(None, None, tools, None)
-    tools.at_work["run_1"] = first
-    slice.work("run_1", tools)
+def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(start):
+    script = ScriptedSelfInstruct()
+    id, tools = start(script, target=4)
+    first = slice._Slice(Run(id=id), None, tools, None)
+    tools.at_work[id] = first
+    slice.work(id, tools)
+    assert (run_of(id).status, script.served.total()) == ("queued", 0)
     # The first one takes on no new batches: the next ring finds the place free.
-    first.run = Run(id="run_1")
     first.leave()
-    assert tools.at_work == {}
+    slice.work(id, tools)
+    assert (run_of(id).status, tools.at_work) == ("succeeded", {})
 
 
 def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_none():

@@ -8,6 +8,8 @@ import uuid
 import httpx
 import pytest
 
+from tests.waiting import HTTP_SECONDS
+
 TASK = {"instruction": "Name three fruits that are red", "instances": [{"input": "", "output": "apple"}]}
 
 
@@ -180,7 +182,7 @@ def test_a_body_over_the_limit(api, declared):
 @pytest.mark.parametrize("path", ["/v1/datasets", "/v1/runs", "/v1/teachers", "/v1/records/rec_1"])
 def test_no_key_or_a_wrong_one(service, header, path):
     headers = {} if header is None else {"Authorization": header}
-    answer = httpx.get(service.url + path, headers=headers)
+    answer = httpx.get(service.url + path, headers=headers, timeout=HTTP_SECONDS)
     check_problem(answer, 401, None)
     assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -188,7 +190,8 @@ def test_no_key_or_a_wrong_one(service, header, path):
 def test_a_right_id_with_a_wrong_secret(service):
     scheme, short, secret = service.api_key.split("_")
     wrong = f"{scheme}_{short}_{secret[::-1]}"
-    check_problem(httpx.get(service.url + "/v1/runs", headers={"Authorization": f"Bearer {wrong}"}), 401, None)
+    headers = {"Authorization": f"Bearer {wrong}"}
+    check_problem(httpx.get(service.url + "/v1/runs", headers=headers, timeout=HTTP_SECONDS), 401, None)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def stranger(service):
     )
     key = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     headers = {"Authorization": f"Bearer {key.stdout.strip()}"}
-    with httpx.Client(base_url=service.url, headers=headers) as client:
+    with httpx.Client(base_url=service.url, headers=headers, timeout=HTTP_SECONDS) as client:
         yield client
 
 
