@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 
@@ -100,7 +101,9 @@ class ScriptedServer:
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                # Who waited may be gone: a call that was cancelled.
+                with suppress(BrokenPipeError):
+                    self.wfile.write(content)
 
             def log_message(self, *args):
                 pass

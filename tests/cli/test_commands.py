@@ -110,7 +110,7 @@ def test_a_second_stack_on_a_home_names_the_first(tmp_path):
     from app.stack import Stack
 
     with Stack(tmp_path / ".seedbed", only=("redis",)) as first:
-        first.home.write_state(first.home.read_state() | {"url": "http://127.0.0.1:4321"})
+        first.state_dir.write_state(first.state_dir.read_state() | {"url": "http://127.0.0.1:4321"})
         done = seedbed("up", cwd=tmp_path)
     assert done.returncode == 1
     assert "already runs" in done.stderr
