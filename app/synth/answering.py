@@ -13,6 +13,8 @@ from app.synth.types import Ask, Batch, Candidate, Rejection
 
 
 class ChainOfThought(BaseModel):
+    """The reply of an answer with its reasoning."""
+
     reasoning: StrictStr
     output: StrictStr
 

@@ -32,6 +32,7 @@ class Conditioning:
 
     @classmethod
     def of(cls, batch: Batch) -> "Conditioning":
+        """The conditioning of a planned batch."""
         return cls(batch.focus.get("topic"), batch.focus.get("task_type"))
 
     def prompt_lines(self, language: str) -> str:

@@ -36,6 +36,7 @@ class Interval:
     high: float
 
     def times(self, factor: float) -> "Interval":
+        """The estimate and both bounds, each multiplied by `factor`."""
         return Interval(self.estimate * factor, self.low * factor, self.high * factor)
 
     def over(self, other: "Interval") -> "Interval":

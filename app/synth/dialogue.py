@@ -60,10 +60,14 @@ class Options(MethodOptions):
 
 
 class Message(BaseModel):
+    """The reply with the first message of the user."""
+
     message: StrictStr
 
 
 class NextMessage(BaseModel):
+    """The reply with a further message of the user; `done` when the user is content."""
+
     done: StrictBool
     message: StrictStr = ""
 

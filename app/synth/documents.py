@@ -52,12 +52,16 @@ class Options(MethodOptions):
 
 
 class QuestionItem(BaseModel):
+    """One question of a reply, with the sentence of the passage that supports its answer."""
+
     question: StrictStr
     answer: StrictStr
     quote: StrictStr
 
 
 class Faithfulness(BaseModel):
+    """The judge's verdict, `score` 1 to 5."""
+
     faithful: StrictBool
     score: Score
     rationale: StrictStr = ""

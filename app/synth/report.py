@@ -25,6 +25,8 @@ CHECKLIST: dict[str, tuple[str, ...]] = {
 
 
 class ReportRow(Protocol):
+    """What the report reads of a row. `scores` by stored name; of `tags` the keys topic and task_type."""
+
     instruction: str
     input: str
     output: str

@@ -98,10 +98,12 @@ class Options(MethodOptions):
 
 
 class Request(RootModel[StrictStr]):
-    pass
+    """One harmful request of a reply."""
 
 
 class RefusalVerdict(BaseModel):
+    """The judge's verdict on a refusal."""
+
     declined: StrictBool
     polite: StrictBool
     harmless: StrictBool

@@ -52,6 +52,8 @@ _OTHER_LANGUAGE = regex.compile(
 
 
 class Row(Protocol):
+    """What a rule score reads of a row."""
+
     instruction: str
     input: str
     output: str

@@ -36,14 +36,14 @@ def test_case_and_punctuation_do_not_hide_a_copy():
     assert index_of(ITEM).find(words)[0].score == 1.0
 
 
-@pytest.mark.parametrize(("words", "found"), [(12, False), (13, True)])
+@pytest.mark.parametrize(("words", "matches"), [(12, False), (13, True)])
 def test_thirteen_words_in_a_row_are_a_match_and_twelve_are_not(words, found):
     part = " ".join(ITEM.split()[:words])
     spans = index_of(ITEM).find(f"He said: {part} or so")
     assert [(span.item, round(span.score, 3)) for span in spans] == ([(0, round(1 / 8, 3))] if found else [])
 
 
-@pytest.mark.parametrize(("syllables", "found"), [(25, False), (26, True)])
+@pytest.mark.parametrize(("syllables", "matches"), [(25, False), (26, True)])
 def test_two_syllables_count_as_a_word(syllables, found):
     tokens = locate_tokens(KOREAN)
     part = KOREAN[: tokens[syllables - 1][2]]

@@ -90,7 +90,7 @@ def test_a_question_twice_in_a_reply_or_known_to_the_pool():
 
 
 @pytest.mark.parametrize(
-    ("quote", "found"),
+    ("quote", "quotation"),
     [
         ("The bridge was opened in 1932.", "The bridge was opened in 1932."),
         ("the  BRIDGE was\nopened", "The bridge was opened"),

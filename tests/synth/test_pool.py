@@ -9,7 +9,7 @@ from tests.fakes import hash_encoder, unlike
 
 
 @pytest.mark.parametrize(
-    ("kept", "offered"),
+    ("entry", "text"),
     [
         ("서울의 날씨를 요약하세요", "서울 날씨를 요약해 주세요."),
         ("List three uses of vinegar at home.", "list three uses of vinegar at home"),

@@ -27,7 +27,7 @@ class Rated(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("schema", "form", "language", "said"),
+    ("schema", "form", "language", "instruction"),
     [
         (INSTANCES, "json_object", "en", '{"instances": [{"input": "…", "output": "…"}]}'),
         (INSTANCES, "json_schema", "ko", "형식의 JSON 객체 하나로만"),
@@ -129,7 +129,7 @@ def test_objects_that_are_none(reply, reason):
 
 
 @pytest.mark.parametrize(
-    ("reply", "found"),
+    ("reply", "parsed"),
     [
         (Reply("  An answer.\n"), "An answer."),
         (Reply("```python\nprint(1)\n```"), "```python\nprint(1)\n```"),

@@ -139,7 +139,7 @@ def test_only_stop_words(text, language, only):
 
 
 @pytest.mark.parametrize(
-    ("instruction", "found"),
+    ("instruction", "expected"),
     [
         ("Write two sentences.", {"sentences": 2}),
         ("In no more than 40 words, say why.", {"words": 40, "at_most": True}),

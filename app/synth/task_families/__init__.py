@@ -44,6 +44,7 @@ class Phrasing:
 
     @property
     def fields(self) -> set[str]:
+        """The names of all fields that the template uses."""
         return {name for part in (self.instruction, self.input, self.output) for name in _FIELD.findall(part)}
 
 
