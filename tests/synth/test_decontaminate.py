@@ -24,11 +24,11 @@ def index_of(*texts: str, n: int = 13) -> NgramIndex:
 @pytest.mark.parametrize("text", [ITEM, KOREAN, CHINESE])
 def test_a_copy_is_found_whatever_stands_around_it(text):
     around = f"앞 Before. {text}! 뒤 after"
-    (found,) = index_of("Another one, of which there is nothing in the text at all, as far as we know it", text).find(
+    (match,) = index_of("Another one, of which there is nothing in the text at all, as far as we know it", text).find(
         around
     )
-    assert (found.item, found.score) == (1, 1.0)
-    assert around[found.start : found.end] == text
+    assert (match.item, match.score) == (1, 1.0)
+    assert around[match.start : match.end] == text
 
 
 def test_case_and_punctuation_do_not_hide_a_copy():
@@ -37,17 +37,17 @@ def test_case_and_punctuation_do_not_hide_a_copy():
 
 
 @pytest.mark.parametrize(("words", "matches"), [(12, False), (13, True)])
-def test_thirteen_words_in_a_row_are_a_match_and_twelve_are_not(words, found):
+def test_thirteen_words_in_a_row_are_a_match_and_twelve_are_not(words, matches):
     part = " ".join(ITEM.split()[:words])
     spans = index_of(ITEM).find(f"He said: {part} or so")
-    assert [(span.item, round(span.score, 3)) for span in spans] == ([(0, round(1 / 8, 3))] if found else [])
+    assert [(span.item, round(span.score, 3)) for span in spans] == ([(0, round(1 / 8, 3))] if matches else [])
 
 
 @pytest.mark.parametrize(("syllables", "matches"), [(25, False), (26, True)])
-def test_two_syllables_count_as_a_word(syllables, found):
+def test_two_syllables_count_as_a_word(syllables, matches):
     tokens = locate_tokens(KOREAN)
     part = KOREAN[: tokens[syllables - 1][2]]
-    assert bool(index_of(KOREAN).find(f"문제 {part}")) == found
+    assert bool(index_of(KOREAN).find(f"문제 {part}")) == matches
 
 
 def test_short_items_are_looked_for_whole_and_the_shortest_not_at_all():
@@ -61,9 +61,9 @@ def test_short_items_are_looked_for_whole_and_the_shortest_not_at_all():
 def test_the_longest_stretch_is_the_span():
     words = [f"w{n}" for n in range(60)]
     text = " ".join([*words[:14], "gap", *words[20:50]])
-    (found,) = index_of(" ".join(words)).find(text)
-    assert text[found.start : found.end] == " ".join(words[20:50])
-    assert found.score == pytest.approx((2 + 18) / 48)
+    (match,) = index_of(" ".join(words)).find(text)
+    assert text[match.start : match.end] == " ".join(words[20:50])
+    assert match.score == pytest.approx((2 + 18) / 48)
 
 
 WORD = st.sampled_from(["a", "b", "c", "가", "나", "日", "語", "don't", "👍"])
@@ -78,7 +78,7 @@ def test_it_finds_just_what_a_search_for_every_stretch_would(item, text, n):
     def halves(tokens):
         return sum(1 if token in "가나日語" else 2 for token in tokens)
 
-    a, b = ([token for token, _, _ in locate_tokens(one)] for one in (item, text))
+    a, b = ([token for token, _, _ in locate_tokens(part)] for part in (item, text))
     stretches = {tuple(a[i:j]) for i in range(len(a)) for j in range(i, len(a) + 1) if halves(a[i:j]) >= 2 * n}
     if not stretches and halves(a) >= 2 * min(n, 8):
         stretches = {tuple(a)}
@@ -90,5 +90,5 @@ def test_many_items_that_share_a_phrase_are_reported_by_their_share():
     rng = random.Random(1)
     phrase = [f"p{n}" for n in range(13)]
     items = [" ".join(phrase + [f"x{rng.random()}" for _ in range(k)]) for k in range(50)]
-    found = index_of(*items).find(" ".join(phrase))
-    assert len(found) == 20 and [span.item for span in found[:2]] == [0, 1]
+    spans = index_of(*items).find(" ".join(phrase))
+    assert len(spans) == 20 and [span.item for span in spans[:2]] == [0, 1]

@@ -104,9 +104,9 @@ def test_a_question_twice_in_a_reply_or_known_to_the_pool():
         ("  ", None),
     ],
 )
-def test_find_quote(quote, found):
+def test_find_quote(quote, quotation):
     span = find_quote(TEXT, quote)
-    assert (None if span is None else TEXT[slice(*span)]) == found
+    assert (None if span is None else TEXT[slice(*span)]) == quotation
 
 
 @given(st.text(max_size=300), st.text(max_size=60))
@@ -119,7 +119,7 @@ def test_a_span_lies_within_its_text(text, quote):
     "text", ["한국어 문장이 여기에 있습니다. " * 200, "One sentence follows another. " * 200 + "🙂", "x" * 5000]
 )
 def test_passages_are_stretches_of_the_text(text):
-    found = passages(text)
-    assert len(found) > 1
-    assert all(text[start : start + len(passage)] == passage and len(passage) <= 1200 for start, passage in found)
-    assert sum(len(passage) for _, passage in found) >= 0.95 * len(text.replace(" ", ""))
+    chunks = passages(text)
+    assert len(chunks) > 1
+    assert all(text[start : start + len(passage)] == passage and len(passage) <= 1200 for start, passage in chunks)
+    assert sum(len(passage) for _, passage in chunks) >= 0.95 * len(text.replace(" ", ""))

@@ -53,7 +53,7 @@ def test_a_task_is_tagged_by_what_it_was_found_to_be(is_classification, asked, t
     assert row.tags.get("task_type") == tag and row.tags["topic"] == "t"
 
 
-def test_the_words_of_a_focus_are_in_the_language():
+def test_the_prompt_lines_of_a_conditioning_are_in_the_language():
     assert Conditioning("tea", "rewriting").prompt_lines("en").count("\n") == 2
     assert "주제" in Conditioning("차").prompt_lines("ko-KR")
     assert Conditioning().prompt_lines("en") == ""

@@ -59,15 +59,15 @@ def test_write_jsonl(tmp_path):
 )
 def test_splits_cover_every_family_once_and_do_not_depend_on_order(families, validation, test, seed):
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
-    found = assign_splits(families, shares, seed)
-    assert set(found) == set(families)
-    assert found == assign_splits(list(reversed(families)), shares, seed)
+    split_of = assign_splits(families, shares, seed)
+    assert set(split_of) == set(families)
+    assert split_of == assign_splits(list(reversed(families)), shares, seed)
     if families:
-        assert "train" in found.values()
+        assert "train" in split_of.values()
 
 
 def test_split_sizes_are_exact():
-    found = list(
+    split_of = list(
         assign_splits([str(n) for n in range(200)], {"train": 0.9, "validation": 0.05, "test": 0.05}, 0).values()
     )
-    assert (found.count("train"), found.count("validation"), found.count("test")) == (180, 10, 10)
+    assert (split_of.count("train"), split_of.count("validation"), split_of.count("test")) == (180, 10, 10)

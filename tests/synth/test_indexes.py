@@ -45,12 +45,12 @@ def indexed(texts, mode="unicode", threshold=0.7, ordered_at=None) -> LexicalInd
 def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> None:
     scores = [plain_f1(text, one, index.mode) for one in pool]
     allowed = [n for n in range(since, len(pool)) if n not in excluding and scores[n] > index.threshold]
-    found = index.nearest(text, excluding, since)
+    match = index.nearest(text, excluding, since)
     if not allowed:
-        assert found is None
+        assert match is None
         return
     best = max(scores[n] for n in allowed)
-    assert (found.score, found.position) == (best, next(n for n in allowed if scores[n] == best))
+    assert (match.score, match.position) == (best, next(n for n in allowed if scores[n] == best))
 
 
 @settings(max_examples=400, deadline=None)
@@ -89,10 +89,10 @@ def test_rows_of_ten_thousand_words(common, rest):
     shared = [f"w{n % 900}" for n in range(common)]
     one, two = (" ".join([*shared, *(f"{mark}{n}" for n in range(rest))]) for mark in "xy")
     index = indexed(["short text", one], threshold=0.55)
-    found = index.nearest(two)
+    match = index.nearest(two)
     # Shared words stand first in both: they are the longest common subsequence.
     expected = common / (common + rest)
-    assert (found.score if found else None) == (pytest.approx(expected) if expected > 0.55 else None)
+    assert (match.score if match else None) == (pytest.approx(expected) if expected > 0.55 else None)
 
 
 def test_texts_of_one_token_repeated():
@@ -100,10 +100,10 @@ def test_texts_of_one_token_repeated():
     index = indexed(pool)
     for text in (*pool, "a " * 13, "a " * 9000, "b", ""):
         check_nearest(index, pool, text) if len(text) < 100 else None
-        found = index.nearest(text)
+        match = index.nearest(text)
         n = text.count("a")
         scores = [2 * min(n, one.count("a")) / (n + one.count("a")) for one in pool]
-        assert (found.score if found else 0) == pytest.approx(max(s if s > 0.7 else 0 for s in scores))
+        assert (match.score if match else 0) == pytest.approx(max(s if s > 0.7 else 0 for s in scores))
 
 
 def test_a_tie_at_the_threshold_falls_as_the_float_formula_says():
@@ -116,10 +116,10 @@ def test_a_tie_at_the_threshold_falls_as_the_float_formula_says():
                 shared = [f"s{i}" for i in range(common)]
                 one = " ".join(shared + [f"x{i}" for i in range(m - common)])
                 other = " ".join(shared + [f"y{i}" for i in range(n - common)])
-                found = indexed([one], "paper").nearest(other)
+                match = indexed([one], "paper").nearest(other)
                 assert similarity(one, other, "paper") == plain_f1(other, one, "paper")
-                assert (found is not None) == (plain_f1(other, one, "paper") > 0.7)
-                decisions.add(found is not None)
+                assert (match is not None) == (plain_f1(other, one, "paper") > 0.7)
+                decisions.add(match is not None)
     assert decisions == {True, False}
 
 
@@ -148,10 +148,10 @@ def test_paper_mode_decides_as_rouge_score_does():
         "why",
     ]
     pool = [" ".join(rng.choices(words, k=rng.randint(4, 16))) for _ in range(60)]
-    asked = [" ".join(w if rng.random() > 0.3 else rng.choice(words) for w in one.split()) for one in pool]
+    queries = [" ".join(w if rng.random() > 0.3 else rng.choice(words) for w in one.split()) for one in pool]
     index = indexed(pool, "paper")
-    decisions = [max(scorer.score(text, one)["rougeL"].fmeasure for one in pool) > 0.7 for text in asked]
-    assert [index.nearest(text) is not None for text in asked] == decisions
+    decisions = [max(scorer.score(text, one)["rougeL"].fmeasure for one in pool) > 0.7 for text in queries]
+    assert [index.nearest(text) is not None for text in queries] == decisions
     assert set(decisions) == {True, False}
 
 
@@ -208,15 +208,15 @@ def test_semantic_index_is_the_plain_definition(block):
     for n, vector in enumerate(pool):
         index.add(3 * n, vector)
     for since in (0, 401, 897, 898):
-        for query, without, found in zip(queries, excluding, index.nearest(queries, excluding, since), strict=True):
+        for query, without, match in zip(queries, excluding, index.nearest(queries, excluding, since), strict=True):
             cosines = plain_cosines(pool, query)
             left = [n for n in range(300) if 3 * n >= since and 3 * n not in without]
             if not left:
-                assert found is None
+                assert match is None
                 continue
             best = max(left, key=lambda n: cosines[n])
-            assert found.position == 3 * best
-            assert found.score == pytest.approx(cosines[best], abs=1e-12)
+            assert match.position == 3 * best
+            assert match.score == pytest.approx(cosines[best], abs=1e-12)
 
 
 def test_equal_vectors_have_a_cosine_of_one_and_the_oldest_is_named():
@@ -224,8 +224,8 @@ def test_equal_vectors_have_a_cosine_of_one_and_the_oldest_is_named():
     index = SemanticIndex()
     for place in range(40):
         index.add(place, vector)
-    (found,) = index.nearest(vector)
-    assert (found.position, found.score) == (0, 1.0)
+    (match,) = index.nearest(vector)
+    assert (match.position, match.score) == (0, 1.0)
     assert index.nearest(vector, [range(5)])[0].position == 5
 
 
@@ -241,9 +241,9 @@ def test_above_its_size_the_graph_finds_nearly_all_and_its_scores_are_exact():
     assert index._graph is not None
     for place, vector in enumerate(pool[2500:], 2500):
         index.add(place, vector)
-    found = index.nearest(queries)
-    assert sum(one.position == n for n, one in enumerate(found)) >= 199
-    for n, one in enumerate(found):
+    matches = index.nearest(queries)
+    assert sum(one.position == n for n, one in enumerate(matches)) >= 199
+    for n, one in enumerate(matches):
         assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.position], abs=1e-12)
     late = index.nearest(pool[2999:], since=2900)
     assert late[0].position == 2999

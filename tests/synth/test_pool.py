@@ -16,20 +16,24 @@ from tests.fakes import hash_encoder, unlike
         ("天気予報を要約してください", "天気予報を要約して下さい"),
     ],
 )
-def test_near_duplicates_are_caught_in_every_script(kept, offered):
+def test_near_duplicates_are_caught_in_every_script(entry, text):
     pool = Pool()
-    pool.add("first", kept, None)
-    found = pool.check_lexical(offered)
-    assert (found.reason, found.nearest_id, found.nearest_text) == ("duplicate_lexical", "first", kept)
-    assert found.value > found.threshold == 0.7
+    pool.add("first", entry, None)
+    rejection = pool.check_lexical(text)
+    assert (rejection.reason, rejection.nearest_id, rejection.nearest_text) == ("duplicate_lexical", "first", entry)
+    assert rejection.value > rejection.threshold == 0.7
 
 
 def test_semantic_duplicates_name_their_neighbour():
     pool = Pool(Thresholds(lexical=0.7, semantic=0.9))
     vector = hash_encoder(["x"])[0]
     pool.add("first", "Name a fruit", vector)
-    found = pool.check("Tell me something that grows on trees", vector)
-    assert (found.reason, found.nearest_id, found.nearest_text) == ("duplicate_semantic", "first", "Name a fruit")
+    rejection = pool.check("Tell me something that grows on trees", vector)
+    assert (rejection.reason, rejection.nearest_id, rejection.nearest_text) == (
+        "duplicate_semantic",
+        "first",
+        "Name a fruit",
+    )
     assert pool.check("Tell me something that grows on trees", -vector) is None
 
 
@@ -43,7 +47,7 @@ def test_many_at_once_are_what_one_by_one_would_be():
     excluding = [[text] if n % 2 else [] for n, text in enumerate(asked)]
     together = pool.check_all(asked, vectors, excluding)
     assert together == [pool.check(*one) for one in zip(asked, vectors, excluding, strict=True)]
-    assert [found.reason if found else None for found in together] == (
+    assert [rejection.reason if rejection else None for rejection in together] == (
         ["duplicate_lexical", None] * 5 + [None] * 20 + ["duplicate_semantic"]
     )
 
@@ -54,8 +58,8 @@ def test_rows_before_a_place_can_be_passed_over():
     for text, vector in zip(texts, hash_encoder(texts), strict=True):
         pool.add(text, text, vector)
     vectors = list(hash_encoder(texts))
-    found = pool.check_all(texts, vectors, [(), ()], since=1)
-    assert [one.nearest_id if one else None for one in found] == [None, texts[1]]
+    rejections = pool.check_all(texts, vectors, [(), ()], since=1)
+    assert [one.nearest_id if one else None for one in rejections] == [None, texts[1]]
     assert pool.check_all(texts, vectors, [(), ()], since=2) == [None, None]
 
 

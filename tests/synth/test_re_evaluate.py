@@ -27,8 +27,8 @@ ROW = Candidate("Draw a picture of the sea", "", "~~~", scores={"rule.length_fit
     ],
 )
 def test_what_is_given_takes_the_place_of_the_methods_own(rules, least, options, reason):
-    found = re_evaluate(ROW, "en", options, rules, least)
-    assert (found.reason if found else None) == reason
+    rejection = re_evaluate(ROW, "en", options, rules, least)
+    assert (rejection.reason if rejection else None) == reason
     assert reason is None or may_be_lifted(reason)
 
 

@@ -37,21 +37,21 @@ class Rated(BaseModel):
         (VERDICT, "tagged", "ko", "<clarity>1 to 5</clarity>\n<harmless>true or false</harmless>"),
     ],
 )
-def test_how_to_reply_is_said_from_the_schema(schema, form, language, said):
-    assert said in describe(schema, form, language)
+def test_how_to_reply_is_said_from_the_schema(schema, form, language, instruction):
+    assert instruction in describe(schema, form, language)
 
 
 @pytest.mark.parametrize("schema", [INSTANCES, VERDICT, CHOICE])
 def test_the_tags_that_are_shown_are_well_formed(schema):
     shape = describe(schema, "tagged", "en").split("\n\n")[1]
-    assert [one.tag for one in ElementTree.fromstring(f"<r>{shape}</r>")] == list(schema["properties"])
+    assert [item.tag for item in ElementTree.fromstring(f"<r>{shape}</r>")] == list(schema["properties"])
 
 
 def test_the_form_stands_at_the_end_of_the_fixed_part():
     prompt = Prompt("s", "p", "You judge.", "this", VERDICT, 0, 9, "t", turns=(("user", "a"), ("assistant", "b")))
-    said = prompt.messages("tagged")
-    assert said[0]["content"].startswith("You judge.\n\n") and "<clarity>" in said[0]["content"]
-    assert [one["content"] for one in said[1:]] == ["a", "b", "this"]
+    messages = prompt.messages("tagged")
+    assert messages[0]["content"].startswith("You judge.\n\n") and "<clarity>" in messages[0]["content"]
+    assert [item["content"] for item in messages[1:]] == ["a", "b", "this"]
     plain = Prompt("s", "p", "You answer.", "this", None, 0, 9, "t")
     assert plain.messages()[0]["content"] == "You answer."
 
@@ -71,8 +71,8 @@ def test_the_form_stands_at_the_end_of_the_fixed_part():
     ],
 )
 def test_tagged_items(text, finish, items, reasons):
-    found, faults = read_items(Reply(text, finish), "instructions", InstructionText)
-    assert [one.root for one in found] == items
+    parsed_items, faults = read_items(Reply(text, finish), "instructions", InstructionText)
+    assert [item.root for item in parsed_items] == items
     assert [fault.reason for fault in faults] == reasons
 
 
@@ -88,8 +88,8 @@ def f():
 <item><output>no input</output></item>
 <item><input>no output</input></item>
 </instances>"""
-    found, faults = read_items(Reply(text.replace('<item>"', 'item"')), "instances", InputFirst)
-    assert [(one.input, one.output) for one in found] == [
+    items, faults = read_items(Reply(text.replace('<item>"', 'item"')), "instances", InputFirst)
+    assert [(item.input, item.output) for item in items] == [
         ("2 < 3?", 'def f():\n    return "item"'),
         ("", "no input"),
     ]
@@ -124,8 +124,8 @@ def test_tagged_objects(text, model, values):
     ],
 )
 def test_objects_that_are_none(reply, reason):
-    found = read_object(reply, QuestionVerdict)
-    assert (found.reason if isinstance(found, Rejection) else None) == reason
+    parsed = read_object(reply, QuestionVerdict)
+    assert (parsed.reason if isinstance(parsed, Rejection) else None) == reason
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_objects_that_are_none(reply, reason):
         (Reply("x", refusal="No."), Rejection("refused", "No.")),
     ],
 )
-def test_plain_answers(reply, found):
-    assert read_text(reply) == found
+def test_plain_answers(reply, parsed):
+    assert read_text(reply) == parsed
 
 
 WORDS = st.text(st.characters(exclude_characters="<>\r"), min_size=1, max_size=30).filter(
@@ -152,15 +152,15 @@ def test_both_forms_give_the_same_items(pairs):
     rows = [{"input": input, "output": output} for input, output in pairs]
     tagged = "".join(f"<item>\n<input>{r['input']}</input>\n<output>{r['output']}</output>\n</item>\n" for r in rows)
     for text in (json.dumps({"instances": rows}), f"<instances>\n{tagged}</instances>"):
-        found, faults = read_items(Reply(text), "instances", InputFirst)
-        assert [one.model_dump() for one in found] == rows and faults == []
+        items, faults = read_items(Reply(text), "instances", InputFirst)
+        assert [item.model_dump() for item in items] == rows and faults == []
 
 
 @given(st.lists(WORDS, max_size=5), st.integers(0, 500))
 def test_a_tagged_list_cut_anywhere_gives_its_complete_items(texts, at):
     whole = "<instructions>" + "".join(f"<item>{text}</item>" for text in texts) + "</instructions>"
-    found, faults = read_items(Reply(whole[:at], "length"), "instructions", InstructionText)
-    assert [one.root for one in found] == texts[: len(found)]
+    items, faults = read_items(Reply(whole[:at], "length"), "instructions", InstructionText)
+    assert [item.root for item in items] == texts[: len(items)]
     assert len(faults) == (0 if at >= len(whole) else 1)
 
 
@@ -169,6 +169,6 @@ def test_arbitrary_text_never_raises(text, finish):
     for start in ("", "<instructions>", '{"instructions": '):
         reply = Reply(start + text, finish)
         items, _ = read_items(reply, "instructions", InstructionText)
-        assert all(isinstance(one.root, str) for one in items)
+        assert all(isinstance(item.root, str) for item in items)
         read_object(reply, Rated)
         read_text(reply)

@@ -22,7 +22,7 @@ def test_the_checklist_counts_rows_that_pass_all_they_were_asked():
         row(scores={"judge.instruction_following": 2}),
         row(),
     ]
-    answers = {one["question"]: one for one in quality_report(rows)["checklist"]}
+    answers = {entry["question"]: entry for entry in quality_report(rows)["checklist"]}
     follows = answers["output_follows_instruction"]
     assert (follows["rows"], follows["good"], follows["share_good"]) == (3, 1, 0.3333)
     assert follows["answered_by"] == ["judge.instruction_following", "rule.relevance"]
@@ -40,12 +40,12 @@ def test_diversity_is_that_of_instructions_topics_and_embeddings():
     rows = [
         row(f"{verb} {n}", tags={"topic": topic}) for n, (verb, topic) in enumerate([("Name", "a"), ("Write", "b")] * 3)
     ]
-    found = quality_report(rows, EYE, EYE[:3])["diversity"]
-    assert found["topics"]["different"] == 2 and found["topics"]["effective"] == 2
-    assert found["verbs"]["counts"] == {"name": 3, "write": 3}
-    assert found["similarity"]["mean"] == 0 and found["similarity"]["pairs"] == 15
-    assert found["vendi_score"] == pytest.approx(6)
-    assert found["coverage"] == {"seeds": 3, "share_within_half": 1.0, "mean_nearest": 1.0}
+    diversity = quality_report(rows, EYE, EYE[:3])["diversity"]
+    assert diversity["topics"]["different"] == 2 and diversity["topics"]["effective"] == 2
+    assert diversity["verbs"]["counts"] == {"name": 3, "write": 3}
+    assert diversity["similarity"]["mean"] == 0 and diversity["similarity"]["pairs"] == 15
+    assert diversity["vendi_score"] == pytest.approx(6)
+    assert diversity["coverage"] == {"seeds": 3, "share_within_half": 1.0, "mean_nearest": 1.0}
 
 
 def test_the_same_row_again_and_again_counts_once():
@@ -62,9 +62,9 @@ def test_little_or_nothing_is_no_fault(rows):
 
 def test_a_histogram_has_one_edge_more_than_bars_and_loses_no_row():
     scores = quality_report([row(scores={"judge.overall": value, "local.ifd": value}) for value in (1, 3, 5)])["scores"]
-    for one in scores.values():
-        assert len(one["histogram"]["edges"]) == len(one["histogram"]["counts"]) + 1
-        assert sum(one["histogram"]["counts"]) == one["rows"] == 3
+    for entry in scores.values():
+        assert len(entry["histogram"]["edges"]) == len(entry["histogram"]["counts"]) + 1
+        assert sum(entry["histogram"]["counts"]) == entry["rows"] == 3
 
 
 @pytest.mark.parametrize(

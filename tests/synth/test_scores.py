@@ -153,6 +153,6 @@ def test_only_stop_words(text, language, only):
         ("Explain tides.", {}),
     ],
 )
-def test_wishes(instruction, found):
-    said = parse_format_constraints(instruction)
-    assert {name: value for name, value in vars(said).items() if value not in (None, False)} == found
+def test_format_constraints_of_an_instruction(instruction, expected):
+    constraints = parse_format_constraints(instruction)
+    assert {name: value for name, value in vars(constraints).items() if value not in (None, False)} == expected

@@ -83,6 +83,6 @@ def test_as_demonstrations():
     ],
 )
 def test_a_bad_task_says_where(value, place):
-    with pytest.raises(ValidationError) as found:
+    with pytest.raises(ValidationError) as raised:
         parse_seed(value)
-    assert found.value.errors()[0]["loc"] == place
+    assert raised.value.errors()[0]["loc"] == place

@@ -29,14 +29,14 @@ def test_top_k_is_the_head_of_a_stable_sort(scores, data):
 @pytest.mark.parametrize("seed", range(5))
 def test_facility_location_is_greedy_and_near_the_best(seed):
     vectors = unit(9, seed)
-    found = facility_location(vectors, 3)
+    result = facility_location(vectors, 3)
     greedy: list[int] = []
     for _ in range(3):
         greedy.append(max((n for n in range(9) if n not in greedy), key=lambda n: (covered(vectors, [*greedy, n]), -n)))
     # Two rows may cover the same to the last bit; which of them is taken is of no matter.
-    assert covered(vectors, found) == pytest.approx(covered(vectors, greedy), rel=1e-5)
+    assert covered(vectors, result) == pytest.approx(covered(vectors, greedy), rel=1e-5)
     best = max(covered(vectors, chosen) for chosen in itertools.combinations(range(9), 3))
-    assert covered(vectors, found) >= (1 - 1 / np.e) * best
+    assert covered(vectors, result) >= (1 - 1 / np.e) * best
 
 
 def test_facility_location_takes_one_of_each_cluster():
@@ -100,6 +100,6 @@ def test_a_mixture_takes_as_many_rows_as_its_shares_allow(sizes, weights, temper
 
 @given(st.dictionaries(st.text(max_size=3), st.integers(0, 1000), max_size=6), st.floats(1, 20))
 def test_shares_add_up_to_one_and_no_group_is_overdrawn(sizes, temperature):
-    found = shares(sizes, None, temperature)
-    assert not found or sum(found.values()) == pytest.approx(1)
+    result = shares(sizes, None, temperature)
+    assert not result or sum(result.values()) == pytest.approx(1)
     assert all(1 <= count <= sizes[name] for name, count in counts_of_mix(sizes, None, temperature).items())
