@@ -124,7 +124,7 @@ def _another(one: Stack, config: Path) -> subprocess.Popen:
         "DATABASE_URL": one.database_url,
         "REDIS_URL": one.redis_url,
         "SEEDBED_CONFIG": str(config),
-        "SEEDBED_HOME": str(one.home.path),
+        "SEEDBED_HOME": str(one.state_dir.path),
         "SEEDBED_ENCODER_THREADS": "1",
     }
     argv = [part.replace("@%h", "-2@%h") for part in worker("generation").argv]
