@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test test-long faults lint bench-admission bench-economy bench-run clean
+.PHONY: demo up test test-long faults lint bench-admission bench-costs bench-economy bench-run clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -36,6 +36,9 @@ bench-admission: $(INSTALLED)
 
 bench-run: $(INSTALLED)
 	@$(BIN)/python -m bench.run
+
+bench-costs: $(INSTALLED)
+	@$(BIN)/python -m bench.costs
 
 bench-economy: $(INSTALLED)
 	@$(BIN)/python -m bench.economy

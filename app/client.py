@@ -16,6 +16,7 @@ COLLECTIONS = {
     "ds": "datasets",
     "rec": "records",
     "run": "runs",
+    "acc": "accounts",
     "snap": "snapshots",
     "ft": "fine-tunes",
     "sco": "scorings",
@@ -85,6 +86,14 @@ class Seedbed:
         """A run's cost by step, survival by operation, and the quality of its rows."""
         return self._get(f"{_path(run_id)}/report")
 
+    def account_report(self, account_id: str) -> dict:
+        """Calls, tokens and dollars of an account by step, teacher and operation; and its lost calls."""
+        return self._get(f"{_path(account_id)}/report")
+
+    def release(self, account_id: str) -> dict:
+        """Let lost calls hold no more of the account's ceilings than they probably cost."""
+        return self.act(account_id, "release")
+
     def stats(self, dataset_id: str) -> dict:
         return self._get(f"/datasets/{quote(dataset_id, safe='')}/stats")
 
@@ -149,11 +158,11 @@ class Seedbed:
         return self._get("/base-models")["data"]
 
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
-        """`collection` is datasets, runs, reviews, snapshots, fine-tunes, scorings or evaluation-sets."""
+        """`collection` is datasets, runs, accounts, reviews, snapshots, fine-tunes, scorings or evaluation-sets."""
         return self._pages(f"/{collection}", filters)
 
     def get(self, id: str) -> dict:
-        """A dataset, record, run, review, snapshot, fine-tune or scoring by its id."""
+        """A dataset, record, run, account, review, snapshot, fine-tune or scoring by its id."""
         return self._get(_path(id))
 
     def act(self, id: str, verb: str) -> dict:

@@ -5,6 +5,7 @@ import logging
 from fastapi import FastAPI
 
 from app import config, health, problems
+from app.calls import endpoints as accounts
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
 from app.reviews import endpoints as reviews
@@ -26,7 +27,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, most=config.limits().request_body)
     problems.install(app)
-    for slice in (datasets, runs, reviews, snapshots, finetunes, scorings):
+    for slice in (datasets, runs, accounts, reviews, snapshots, finetunes, scorings):
         app.include_router(slice.router)
     app.include_router(health.router)
     return app

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
+SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 

@@ -1,40 +1,66 @@
 """The ledger of teacher calls: reserved before, settled after, never bought twice.
 
-A completion's key covers the whole request and its place (run, batch, position), so that a batch that
-is tried again finds what it paid for. Before a call its worst case is reserved on the run: spent plus
-reserved never passes a ceiling, however many workers call at once. Entries of several calls are booked
-in one transaction: the run's row is what all workers of a run wait for.
+A completion's key covers the whole request and its position (owner, unit, position), so that a unit of work that is
+tried again finds what it paid for. Before a call its worst case is reserved on the account: certain cost, holds and
+reservations together never pass a ceiling, however many workers call at once. Entries of several calls are booked in
+one transaction: the account's row is what all workers of a job wait for.
+
+What becomes of a try:
+
+- answered: its reservation goes, and what it cost is booked as *certain*.
+- not served (refused, or it never reached the teacher): its reservation goes, and it costs nothing.
+- lost (the worker was killed, or no answer came in time): it may have been billed. It is *possible* cost, and holds its
+  worst case of the ceilings.
+
+What settles a lost try:
+
+- its own answer, however late, after the end of the job, too: booked as certain; the hold goes. So does the hold when
+  it is learned late that the try was not served.
+- the answer to another try of the same request: the hold falls from the worst case to what that answer cost (never
+  above the worst case). It stays possible: the teacher may have billed both. Both were the same prompt; where the
+  teacher does not repeat itself the output that was lost may have been longer.
+- the operator, who releases the account's holds: each falls to its estimate at that moment. The call stays lost.
+
+The estimate of a lost try that nothing has settled is the mean of the answered calls of its step, of all answered calls
+where its step has none, and its worst case where nothing was answered at all; never more than the worst case.
+
+So the certain cost never exceeds the teacher's bill, and until the operator releases holds, certain plus held (holds
+and reservations) does not fall below it.
+
+Locks are taken in the order dataset, run (or another job), unit, account, completions.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.calls import store
+from app.calls.costs import PLACES
 from app.db import transaction
 from app.jobs.leases import Claim, LeaseLost
 from app.synth.text import storable
 from app.synth.types import CallsEnded, Reply, Usage
-from app.tables.runs import Batch, Completion, Run
+from app.tables.accounts import Account, Completion, LostCall
 
 KEY_VERSION = 1
 
 
 class Stopped(Exception):
-    """The run takes no new calls now: it was paused or cancelled."""
+    """The account takes no new calls now: its job was paused or cancelled, or has ended."""
 
 
 class Ending(CallsEnded):
-    """The run is about to end, and makes no further call."""
+    """The job is about to end, and makes no further call."""
 
 
 class CeilingReached(CallsEnded):
-    """The next call could overrun a ceiling of the run. `name` is the ceiling."""
+    """The next call could overrun a ceiling of the account. `name` is the ceiling."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -46,15 +72,15 @@ class BudgetContention(Exception):
 
 
 class Deferred(Exception):
-    """The call waits for a remote batch: the answer will be found when this batch is tried again."""
+    """The call waits for a remote batch: the answer will be here when its unit of work is tried again."""
 
 
 @dataclass(frozen=True)
 class Call:
     """One teacher call before it is made. `deferred`: it goes out with a remote batch, not by itself."""
 
-    run_id: str
-    batch_id: str
+    account_id: str
+    unit_id: str
     step: str
     teacher: str
     model: str
@@ -84,6 +110,8 @@ class Begin:
 
 @dataclass(frozen=True)
 class Settle:
+    """Try number `tries` of the request was answered."""
+
     key: str
     tries: int
     paid: Paid
@@ -91,7 +119,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """`unknown`: the call may have been served and billed, and is charged at its worst."""
+    """Try number `tries` of the request failed. `unknown`: it may have been served and billed all the same."""
 
     key: str
     tries: int
@@ -101,10 +129,10 @@ class GiveUp:
 Entry = Begin | Settle | GiveUp
 
 
-def key_of(run_id: str, batch_id: str, position: str, base_url: str, request: dict) -> str:
-    """sha256 over the canonical JSON of the request, the address, and its place."""
-    whole = [KEY_VERSION, run_id, batch_id, position, base_url, request]
-    canonical = json.dumps(whole, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def key_of(owner_id: str, unit_id: str, position: str, base_url: str, request: dict) -> str:
+    """sha256 over the canonical JSON of the request, the address, and its position."""
+    parts = [KEY_VERSION, owner_id, unit_id, position, base_url, request]
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
@@ -113,177 +141,234 @@ def begin(call: Call, claim: Claim) -> Reply | int:
 
     Raises LeaseLost, Stopped, Ending, BudgetContention, CeilingReached or Deferred.
     """
-    (found,) = book(call.run_id, [Begin(call, claim)])
-    if isinstance(found, Exception):
-        raise found
-    return found
+    (result,) = book(call.account_id, [Begin(call, claim)])
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def settle(call: Call, tries: int, paid: Paid) -> None:
-    """Keep the reply and turn the reservation into what was paid.
-
-    A try that was given up as unknown meanwhile has been charged already: its reply is kept all the same.
-    """
-    book(call.run_id, [Settle(call.key, tries, paid)])
+    """Keep the reply and turn the reservation, or the hold of a lost try, into what was paid."""
+    book(call.account_id, [Settle(call.key, tries, paid)])
 
 
 def give_up(call: Call, tries: int, unknown: bool) -> None:
     """The call failed."""
-    book(call.run_id, [GiveUp(call.key, tries, unknown)])
+    book(call.account_id, [GiveUp(call.key, tries, unknown)])
 
 
-def book(run_id: str, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
+def book(account_id: str, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
     """Book all entries in one transaction; for each Begin what `begin` returns, or the exception that it raises."""
     with transaction() as session:
-        return book_in(session, run_id, entries)
+        return book_in(session, account_id, entries)
 
 
-def book_in(session: Session, run_id: str, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
+def book_in(session: Session, account_id: str, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
     """The same in a transaction of the caller's."""
-    run = store.locked_run(session, run_id)
-    if run is None:
-        return [LeaseLost(run_id) if isinstance(entry, Begin) else None for entry in entries]
+    account = store.locked_account(session, account_id)
+    if account is None:
+        return [LeaseLost(account_id) if isinstance(entry, Begin) else None for entry in entries]
     keys = [entry.call.key if isinstance(entry, Begin) else entry.key for entry in entries]
-    rows = store.completions_locked(session, keys)
-    held = _held(session, [entry.claim for entry in entries if isinstance(entry, Begin)])
-    booking = _Booking(session, run, rows)
-    found: list[Reply | int | Exception | None] = []
-    for entry in entries:
-        if isinstance(entry, Settle):
-            found.append(booking.settle(entry))
-        elif isinstance(entry, GiveUp):
-            found.append(booking.give_up(entry))
-        elif (entry.claim.id, entry.claim.token) in held:
-            found.append(booking.begin(entry.call))
-        else:
-            found.append(LeaseLost(entry.claim.id))
+    booking = _Booking(session, account, store.completions_locked(session, keys))
+    claims = _valid_claims(session, [entry.claim for entry in entries if isinstance(entry, Begin)])
+    results = [_book_entry(booking, entry, claims) for entry in entries]
     session.flush()
-    return found
+    return results
 
 
-def _held(session: Session, claims: Sequence[Claim]) -> set[tuple[str, int]]:
-    if not claims:
-        return set()
-    ids = {claim.id for claim in claims}
-    query = select(Batch.id, Batch.lease_token).where(Batch.id.in_(ids), Batch.status == "leased")
-    return {(row.id, row.lease_token) for row in session.execute(query)}
+def _book_entry(booking: "_Booking", entry: Entry, valid: set[Claim]) -> Reply | int | Exception | None:
+    if isinstance(entry, Settle):
+        return booking.settle(entry)
+    if isinstance(entry, GiveUp):
+        return booking.give_up(entry)
+    return booking.begin(entry.call) if entry.claim in valid else LeaseLost(entry.claim.id)
+
+
+def _valid_claims(session: Session, claims: Iterable[Claim]) -> set[Claim]:
+    """Those whose row still carries their token, whatever table it is of."""
+    by_table: defaultdict[type, set[Claim]] = defaultdict(set)
+    for claim in claims:
+        by_table[claim.table].add(claim)
+    valid = set()
+    for table, members in by_table.items():
+        tokens = store.lease_tokens(session, table, [claim.id for claim in members])
+        valid |= {claim for claim in members if tokens.get(claim.id) == claim.token}
+    return valid
 
 
 class _Booking:
-    """The run, locked, and the completions that are booked on it."""
+    """The account, locked, and the completions that are booked on it."""
 
-    def __init__(self, session: Session, run: Run, rows: dict[str, Completion]):
-        self.session, self.run, self.rows = session, run, rows
+    def __init__(self, session: Session, account: Account, completions: dict[str, Completion]):
+        self.session, self.account, self.completions = session, account, completions
+        with_lost_tries = [row.key for row in completions.values() if row.lost_tries]
+        self.lost = store.lost_calls(session, with_lost_tries)
 
     def begin(self, call: Call) -> Reply | int | Exception:
-        row = self.rows.get(call.key)
-        if row is not None and row.status == "done":
-            return reply_of(row)
-        if row is not None and (row.status == "waiting" or row.remote_batch_id is not None):
-            return Deferred(call.key)
-        if row is not None and row.status == "sent":
-            self.charge_unknown(row)
-        refused = self._refusal(call)
-        if refused is not None:
-            if row is not None and row.status == "sent":
+        row = self.completions.get(call.key)
+        if row is not None:
+            if row.status == "waiting" or (row.remote_batch_id is not None and row.status != "done"):
+                return Deferred(call.key)
+            if row.reserved_tokens:
+                # Whoever sent it has lost the unit of work since: its answer may still come, or never.
+                self._lose(row)
+            if row.status == "done":
+                return reply_of(row)
+        refusal = self._refusal(call)
+        if refusal is not None:
+            if row is not None:
                 row.status = "failed"
-            return refused
-        if row is None:
-            row = Completion(key=call.key, run_id=call.run_id, batch_id=call.batch_id, tries=0)
-            self._zero(row)
-            self.rows[call.key] = row
-            self.session.add(row)
+            return refusal
+        return self._reserve(row or self._new_completion(call), call)
+
+    def _new_completion(self, call: Call) -> Completion:
+        row = Completion(key=call.key, account_id=call.account_id, unit_id=call.unit_id, tries=0)
+        row.answers = row.lost_tries = row.prompt_tokens = row.cached_tokens = row.completion_tokens = 0
+        row.cost_usd = Decimal(0)
+        self.completions[call.key] = row
+        self.session.add(row)
+        return row
+
+    def _reserve(self, row: Completion, call: Call) -> int | Deferred:
         row.step, row.operation, row.request = call.step, call.operation, call.request
         row.teacher, row.model = call.teacher, call.model
         row.status, row.tries = "waiting" if call.deferred else "sent", row.tries + 1
         row.reserved_tokens, row.reserved_usd = call.worst_tokens, call.worst_usd
-        self.run.reserved_requests += 1
-        self.run.reserved_tokens += call.worst_tokens
-        self.run.reserved_usd += call.worst_usd
+        self.account.reserved_requests += 1
+        self.account.reserved_tokens += call.worst_tokens
+        self.account.reserved_usd += call.worst_usd
         return Deferred(call.key) if call.deferred else row.tries
 
-    @staticmethod
-    def _zero(row: Completion) -> None:
-        row.prompt_tokens = row.cached_tokens = row.completion_tokens = row.unknown_tokens = 0
-        row.cost_usd = Decimal(0)
-
     def _refusal(self, call: Call) -> Exception | None:
-        """Why the call can't be made, or None. BudgetContention while reservations, not payments, stand in its way."""
-        run = self.run
-        if run.status == "running" and run.stopping is not None:
-            return Ending(run.id)
-        if run.status != "running":
-            return Stopped(run.id)
-        tokens = run.prompt_tokens + run.completion_tokens + run.unknown_tokens
-        spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": tokens}
-        reserved = {
-            "max_requests": run.reserved_requests,
-            "max_usd": run.reserved_usd,
-            "max_tokens": run.reserved_tokens,
+        """Why the call can't be made, or None. BudgetContention while only calls in flight stand in its way."""
+        account = self.account
+        if account.state != "open":
+            return Ending(account.id) if account.state == "ending" else Stopped(account.id)
+        tokens = account.prompt_tokens + account.completion_tokens + account.held_tokens
+        needed = {
+            "max_requests": account.requests + account.lost_requests + account.reserved_requests + 1,
+            "max_usd": account.cost_usd + account.held_usd + account.reserved_usd + call.worst_usd,
+            "max_tokens": tokens + account.reserved_tokens + call.worst_tokens,
         }
-        wanted = {"max_requests": 1, "max_usd": call.worst_usd, "max_tokens": call.worst_tokens}
-        for name, used in spent.items():
-            most = getattr(run, name)
-            if most is not None and used + reserved[name] + wanted[name] > most:
-                return BudgetContention(run.id) if run.reserved_requests else CeilingReached(name)
+        for name, value in needed.items():
+            ceiling = getattr(account, name)
+            if ceiling is not None and value > ceiling:
+                return BudgetContention(account.id) if account.reserved_requests else CeilingReached(name)
         return None
 
     def settle(self, entry: Settle) -> None:
-        row, paid = self.rows.get(entry.key), entry.paid
+        row = self.completions.get(entry.key)
         if row is None:
             return
-        if row.tries == entry.tries and row.reserved_tokens:
-            usage = paid.reply.usage
-            self._release(row)
-            row.cost_usd += paid.cost_usd
-            row.prompt_tokens += usage.prompt
-            row.cached_tokens += usage.cached
-            row.completion_tokens += usage.completion
-            self.run.requests += 1
-            self.run.prompt_tokens += usage.prompt
-            self.run.cached_tokens += usage.cached
-            self.run.completion_tokens += usage.completion
-            self.run.cost_usd += paid.cost_usd
-            self.run.simulated = self.run.simulated or paid.reply.simulated
+        if self._end_try(row, entry.tries):
+            self._book_answer(row, entry.paid)
         if row.status != "done":
-            _keep(row, paid)
+            _keep(row, entry.paid)
+        self._price_lost_tries(row)
 
     def give_up(self, entry: GiveUp) -> None:
-        row = self.rows.get(entry.key)
-        if row is None or row.tries != entry.tries or row.status not in ("sent", "waiting"):
+        row = self.completions.get(entry.key)
+        if row is None:
             return
-        if entry.unknown:
-            self.charge_unknown(row)
-        else:
-            self._release(row)
-        row.status, row.remote_batch_id = "failed", None
+        in_flight = row.tries == entry.tries and row.reserved_tokens
+        if in_flight and entry.unknown:
+            self._lose(row)
+        elif not entry.unknown:
+            self._end_try(row, entry.tries)
+        if in_flight and row.status != "done":
+            row.status = "failed"
+        if not entry.unknown:
+            row.remote_batch_id = None
 
-    def charge_unknown(self, row: Completion) -> None:
+    def _end_try(self, row: Completion, number: int) -> bool:
+        """Give back what the try has reserved or holds. False when it ended before."""
+        if row.tries == number and row.reserved_tokens:
+            self._release_reservation(row)
+            return True
+        lost = self.lost.pop((row.key, number), None)
+        if lost is None:
+            return False
+        self.account.lost_requests -= 1
+        self.account.held_tokens -= lost.held_tokens
+        self.account.held_usd -= lost.held_usd
+        row.lost_tries -= 1
+        self.session.delete(lost)
+        return True
+
+    def _book_answer(self, row: Completion, paid: Paid) -> None:
+        account, usage = self.account, paid.reply.usage
+        for counters in (row, account):
+            counters.prompt_tokens += usage.prompt
+            counters.cached_tokens += usage.cached
+            counters.completion_tokens += usage.completion
+            counters.cost_usd += paid.cost_usd
+        # A refusal is free: it says nothing of what an answer costs.
+        row.answers += usage.prompt + usage.completion > 0
+        account.requests += 1
+        account.simulated = account.simulated or paid.reply.simulated
+
+    def _price_lost_tries(self, row: Completion) -> None:
+        if row.answers:
+            for lost in self.lost.values():
+                if lost.key == row.key and lost.state == "unsettled":
+                    tokens = (row.prompt_tokens + row.completion_tokens) // row.answers
+                    hold(self.account, lost, "priced", tokens, row.cost_usd / row.answers)
+
+    def _lose(self, row: Completion) -> None:
+        """The answer to the try that is in flight never came."""
         tokens, cost = row.reserved_tokens, row.reserved_usd
-        self._release(row)
-        row.cost_usd += cost
-        row.unknown_tokens += tokens
-        self.run.requests += 1
-        self.run.unknown_requests += 1
-        self.run.unknown_tokens += tokens
-        self.run.cost_usd += cost
+        self._release_reservation(row)
+        lost = LostCall(
+            key=row.key,
+            number=row.tries,
+            account_id=row.account_id,
+            step=row.step,
+            operation=row.operation,
+            teacher=row.teacher,
+            state="unsettled",
+            worst_tokens=tokens,
+            worst_usd=cost,
+            held_tokens=tokens,
+            held_usd=cost,
+        )
+        self.lost[row.key, row.tries] = lost
+        self.session.add(lost)
+        # Its answer may be among the entries that are booked with it.
+        self.session.flush()
+        row.lost_tries += 1
+        self.account.lost_requests += 1
+        self.account.held_tokens += tokens
+        self.account.held_usd += cost
+        self._price_lost_tries(row)
 
-    def _release(self, row: Completion) -> None:
-        self.run.reserved_requests -= 1
-        self.run.reserved_tokens -= row.reserved_tokens
-        self.run.reserved_usd -= row.reserved_usd
+    def _release_reservation(self, row: Completion) -> None:
+        self.account.reserved_requests -= 1
+        self.account.reserved_tokens -= row.reserved_tokens
+        self.account.reserved_usd -= row.reserved_usd
         row.reserved_tokens, row.reserved_usd = 0, Decimal(0)
 
 
-def close(session: Session, run: Run) -> None:
-    """At the end of a run: what was sent and never came home is charged as unknown; what was never sent costs nothing.
+def hold(account: Account, lost: LostCall, state: str, tokens: int, cost: Decimal) -> None:
+    """Let the hold of a lost call fall to this much; it never rises. The account is locked."""
+    tokens, cost = min(lost.held_tokens, tokens), min(lost.held_usd, cost.quantize(PLACES, ROUND_UP))
+    account.held_tokens -= lost.held_tokens - tokens
+    account.held_usd -= lost.held_usd - cost
+    lost.state, lost.held_tokens, lost.held_usd = state, tokens, cost
 
-    `run` is locked by the caller.
+
+def close(session: Session, account_id: str) -> None:
+    """The job has ended: a call without an answer is lost; one that was never sent costs nothing.
+
+    A late answer is still booked. The account takes no new calls.
     """
-    booking = _Booking(session, run, {})
-    for row in store.open_completions(session, run.id):
-        booking.rows[row.key] = row
-        booking.give_up(GiveUp(row.key, row.tries, unknown=row.status == "sent"))
+    account = store.locked_account(session, account_id)
+    account.state = "stopped"
+    rows = {row.key: row for row in store.reserved_completions(session, account_id)}
+    booking = _Booking(session, account, rows)
+    for row in rows.values():
+        # A remote batch that has the call may be with the teacher already.
+        never_sent = row.status == "waiting" and row.remote_batch_id is None
+        booking.give_up(GiveUp(row.key, row.tries, unknown=not never_sent))
     session.flush()
 
 

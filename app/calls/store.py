@@ -1,17 +1,50 @@
-"""All SQL of paid calls."""
+"""All SQL of accounts and their completions."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.tables.runs import Completion, Run
+from app.calls.costs import Answered
+from app.errors import not_found
+from app.tables.accounts import Account, Completion, LostCall
+
+TOKENS = Completion.prompt_tokens + Completion.completion_tokens
 
 
-def locked_run(session: Session, id: str) -> Run | None:
-    """The run as it is now, held until this transaction ends. Take it before its batches and completions."""
-    query = select(Run).where(Run.id == id).with_for_update(key_share=True)
+def account(session: Session, project_id: str, id: str) -> Account:
+    row = session.scalar(select(Account).where(Account.id == id, Account.project_id == project_id))
+    if row is None:
+        raise not_found("account", id)
+    return row
+
+
+def accounts(session: Session, project_id: str, filters: dict, limit: int, after: str | None) -> Sequence[Account]:
+    """Newest first; `filters` are columns with the value that each must have."""
+    query = select(Account).where(Account.project_id == project_id).filter_by(**filters)
+    query = query.order_by(Account.id.desc()).limit(limit + 1)
+    return session.scalars(query.where(Account.id < after) if after else query).all()
+
+
+def accounts_by_id(session: Session, ids: Sequence[str]) -> dict[str, Account]:
+    query = select(Account).where(Account.id.in_(ids)).execution_options(populate_existing=True)
+    return {row.id: row for row in session.scalars(query)}
+
+
+def locked_account(session: Session, id: str) -> Account | None:
+    """The account as it is now, held until this transaction ends. Take it after its job and before its completions."""
+    query = select(Account).where(Account.id == id).with_for_update(key_share=True)
     return session.scalar(query.execution_options(populate_existing=True))
+
+
+def set_state(session: Session, id: str, state: str) -> None:
+    session.execute(update(Account).where(Account.id == id, Account.state != state).values(state=state))
+
+
+def lease_tokens(session: Session, table: type, ids: Sequence[str]) -> dict[str, int]:
+    """Of the rows that somebody works on, in any leased table."""
+    query = select(table.id, table.lease_token).where(table.id.in_(ids), table.lease_owner.is_not(None))
+    return {row.id: row.lease_token for row in session.execute(query)}
 
 
 def completions_locked(session: Session, keys: Sequence[str]) -> dict[str, Completion]:
@@ -19,7 +52,64 @@ def completions_locked(session: Session, keys: Sequence[str]) -> dict[str, Compl
     return {row.key: row for row in session.scalars(query.execution_options(populate_existing=True))}
 
 
-def open_completions(session: Session, run_id: str) -> Sequence[Completion]:
-    """Those that hold a reservation."""
-    query = select(Completion).where(Completion.run_id == run_id, Completion.status.in_(("waiting", "sent")))
-    return session.scalars(query.with_for_update()).all()
+def reserved_completions(session: Session, account_id: str) -> Sequence[Completion]:
+    """Those that hold a reservation, locked."""
+    query = select(Completion).where(Completion.account_id == account_id, Completion.reserved_tokens > 0)
+    return session.scalars(query.order_by(Completion.key).with_for_update()).all()
+
+
+def lost_calls(session: Session, keys: Sequence[str]) -> dict[tuple[str, int], LostCall]:
+    """The lost tries of these requests, by (key, number)."""
+    if not keys:
+        return {}
+    query = select(LostCall).where(LostCall.key.in_(keys)).execution_options(populate_existing=True)
+    return {(row.key, row.number): row for row in session.scalars(query)}
+
+
+def lost_calls_of(session: Session, account_ids: Sequence[str]) -> Sequence[LostCall]:
+    """All lost calls of the accounts, newest first."""
+    query = select(LostCall).where(LostCall.account_id.in_(account_ids))
+    return session.scalars(query.order_by(LostCall.created_at.desc(), LostCall.key, LostCall.number)).all()
+
+
+def answered_by_step(session: Session, account_ids: Sequence[str]) -> list[Answered]:
+    totals = (func.sum(Completion.answers), func.sum(TOKENS), func.sum(Completion.cost_usd))
+    query = select(Completion.account_id, Completion.step, *totals).where(
+        Completion.account_id.in_(account_ids), Completion.answers > 0
+    )
+    rows = session.execute(query.group_by(Completion.account_id, Completion.step).order_by(Completion.step))
+    return [Answered(id, step, int(answers), int(tokens), cost) for id, step, answers, tokens, cost in rows]
+
+
+def totals_by(session: Session, account_id: str, column: InstrumentedAttribute) -> list[dict]:
+    """Calls, tokens and certain dollars of the account's completions by a column of theirs."""
+    sums = {
+        "tries": Completion.tries,
+        "prompt_tokens": Completion.prompt_tokens,
+        "cached_tokens": Completion.cached_tokens,
+        "completion_tokens": Completion.completion_tokens,
+        "certain_usd": Completion.cost_usd,
+    }
+    totals = [func.sum(summed).label(name) for name, summed in sums.items()]
+    query = select(column.label("name"), func.count().label("calls"), *totals)
+    rows = session.execute(query.where(Completion.account_id == account_id).group_by(column).order_by(column))
+    return [dict(row._mapping) for row in rows]
+
+
+def unsent_calls(session: Session, account_id: str, limit: int) -> Sequence[Completion]:
+    """Deferred calls that no remote batch has taken yet, locked."""
+    query = select(Completion).where(
+        Completion.account_id == account_id, Completion.status == "waiting", Completion.remote_batch_id.is_(None)
+    )
+    return session.scalars(query.order_by(Completion.created_at, Completion.key).limit(limit).with_for_update()).all()
+
+
+def calls_of_remote(session: Session, remote_batch_id: str) -> Sequence[Completion]:
+    """Calls of a remote batch that have no answer yet; those of a job that has ended meanwhile, too."""
+    query = select(Completion).where(Completion.remote_batch_id == remote_batch_id, Completion.status != "done")
+    return session.scalars(query.order_by(Completion.key)).all()
+
+
+def tries_of(session: Session, keys: Sequence[str]) -> dict[str, int]:
+    query = select(Completion.key, Completion.tries).where(Completion.key.in_(keys))
+    return {row.key: row.tries for row in session.execute(query)}

@@ -29,6 +29,7 @@ class Commands(LazyGroup):
             "app.cli.datasets:tasks", "The tasks that labelled rows may be of, and the fields that their rows have."
         ),
         "runs": LazyCommand("app.cli.runs:app", "Generation runs."),
+        "accounts": LazyCommand("app.cli.accounts:app", "What the teacher calls of each job may cost, and have cost."),
         "methods": LazyCommand(
             "app.cli.runs:methods",
             "The ways of making data; with a name, the options that `runs start --options` takes for it.",

@@ -34,6 +34,10 @@ FIELDS = (
     "usage.cached_tokens",
     "usage.completion_tokens",
     "usage.cost_usd",
+    "usage.certain_usd",
+    "usage.possible_usd",
+    "usage.held_usd",
+    "account_id",
     "note",
 )
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]

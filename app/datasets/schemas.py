@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from app.schemas import SIMULATED_NOTE as SIMULATED_NOTE
 from app.schemas import Body, JobView, Time, View
 from app.synth.pool import Scope
 from app.synth.seeds import BUNDLED, SeedTask
 from app.tables.datasets import Dataset, Import, Record, Source
-
-SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
 
 
 def _known_language(tag: str) -> str:

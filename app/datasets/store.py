@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from app.errors import conflict, not_found
 from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Turn
+from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
 from app.tables.reviews import Review
-from app.tables.runs import Completion, Run
+from app.tables.runs import Run
 from app.tables.scorings import Scoring
 from app.tables.snapshots import Snapshot
 

@@ -65,9 +65,9 @@ class Batches:
         content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
 
         def create() -> str:
-            for one in self._client.batches.list(limit=LATEST).data:
-                if (one.metadata or {}).get(MARK) == mark:
-                    return one.id
+            existing = self._marked(mark)
+            if existing is not None:
+                return existing
             file = self._client.files.create(file=(f"{mark}.jsonl", io.BytesIO(content)), purpose="batch")
             made = self._client.batches.create(
                 input_file_id=file.id,
@@ -78,6 +78,14 @@ class Batches:
             return made.id
 
         return _asked(create)
+
+    def find(self, mark: str) -> str | None:
+        """The remote id of the batch that has this mark; None if the teacher has none."""
+        return _asked(lambda: self._marked(mark))
+
+    def _marked(self, mark: str) -> str | None:
+        batches = self._client.batches.list(limit=LATEST).data
+        return next((batch.id for batch in batches if (batch.metadata or {}).get(MARK) == mark), None)
 
     def look(self, remote_id: str) -> Remote:
         found = _asked(lambda: self._client.batches.retrieve(remote_id))

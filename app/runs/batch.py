@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.calls import ledger
-from app.calls.caller import TeacherCaller, TeacherUnavailable
+from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter, TeacherAway
 from app.datasets import admission
@@ -41,15 +41,14 @@ class Work:
     run: Run
     dataset: Dataset
     teachers: Mapping[str, Teacher]
-    limits: Mapping[str, RateLimiter]
-    books: LedgerWriter
+    limiters: Mapping[str, RateLimiter]
+    ledger_writer: LedgerWriter
     pools: Pools
     encoding: Encoding
     screens: Gathering[Draft, Rejection | None]
     # One admission after another: more would wait for the pool's lock, and hold a thread each.
     admitting: asyncio.Lock
-    # Waits for the seconds between two tries of a call.
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    retry: RetryPolicy = RetryPolicy()
 
 
 async def work(claim: Claim, tools: Work) -> None:
@@ -57,8 +56,7 @@ async def work(claim: Claim, tools: Work) -> None:
     run_id = tools.run.id
     looking = Looking(claim.id, tools)
     try:
-        deferred = tools.run.mode == "batch"
-        ask = TeacherCaller(tools.run.id, claim, tools.teachers, tools.limits, tools.books, deferred, sleep=tools.sleep)
+        ask = _caller(claim, tools)
         candidates = await _propose(claim, tools, looking, ask)
         vectors = await _encode(candidates, tools)
         async with tools.admitting:
@@ -89,6 +87,14 @@ async def work(claim: Claim, tools: Work) -> None:
         await asyncio.to_thread(_broken, claim, run_id, error)
     finally:
         await asyncio.to_thread(tools.pools.release, tools.dataset.id, looking.tickets)
+
+
+def _caller(claim: Claim, tools: Work) -> TeacherCaller:
+    run = tools.run
+    limiters, deferred = tools.limiters, run.mode == "batch"
+    return TeacherCaller(
+        run.account_id, run.id, claim, tools.teachers, limiters, tools.ledger_writer, deferred, tools.retry
+    )
 
 
 class Looking:
@@ -134,7 +140,7 @@ async def _encode(candidates: list[Candidate], tools: Work) -> list:
 
 
 def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list) -> None:
-    """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch."""
+    """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch, account."""
     run_id = tools.run.id
     with tools.pools.offering(tools.dataset.id, candidates, vectors) as offer:
         session = offer.session
@@ -163,8 +169,7 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         release(batch)
         session.flush()
         if run.stopping is None:
-            run.stopping = _enough(session, run)
-        session.flush()
+            service.set_stopping(session, run, _enough(session, run))
         event_log.emit(
             session,
             run,

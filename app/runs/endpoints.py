@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
@@ -19,7 +20,6 @@ from app.runs.schemas import (
     RunCreate,
     RunView,
     TeacherList,
-    run_view,
 )
 from app.tables.runs import Run
 
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1")
 @router.post("/runs", operation_id="createRun", status_code=202, response_model=RunView, tags=["runs"])
 def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Start a generation run. Poll the Location, or follow its events."""
-    return once(202, lambda: run_view(service.start(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+    return once(202, lambda: _view(session, service.start(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
 
 
 @router.post(
@@ -58,7 +58,7 @@ def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerK
         runs, whole = service.like(session, caller, body)
         view = ForecastView(forecast=forecast.of_runs(session, runs, whole) if runs else None)
         return JSONResponse(view.model_dump(mode="json", by_alias=True))
-    return once(202, lambda: run_view(service.preview(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+    return once(202, lambda: _view(session, service.preview(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
 
 
 @router.get("/runs/{id}/forecast", operation_id="forecastRun", response_model=ForecastView, tags=["runs"])
@@ -81,29 +81,31 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    return page(store.runs(session, caller.project_id, dataset_id, limit, after), limit, run_view)
+    rows = store.runs(session, caller.project_id, dataset_id, limit, after)
+    views = service.views(session, rows)
+    return page(rows, limit, lambda run: views[run.id])
 
 
 @router.get("/runs/{id}", operation_id="getRun", response_model=RunView, tags=["runs"])
 def show(id: str, caller: Authorized, session: Db):
-    return run_view(store.run(session, caller.project_id, id))
+    return _view(session, store.run(session, caller.project_id, id))
 
 
 @router.post("/runs/{id}/cancel", operation_id="cancelRun", response_model=RunView, tags=["runs"])
 def cancel(id: str, caller: Authorized, session: Db):
     """End the run soon; what was accepted stays. A run that has ended is returned unchanged."""
-    return run_view(service.cancel(session, caller, id))
+    return _view(session, service.cancel(session, caller, id))
 
 
 @router.post("/runs/{id}/pause", operation_id="pauseRun", response_model=RunView, tags=["runs"])
 def pause(id: str, caller: Authorized, session: Db):
     """Let calls in flight finish, keep their results, and wait for resume."""
-    return run_view(service.pause(session, caller, id))
+    return _view(session, service.pause(session, caller, id))
 
 
 @router.post("/runs/{id}/resume", operation_id="resumeRun", response_model=RunView, tags=["runs"])
 def resume(id: str, caller: Authorized, session: Db):
-    return run_view(service.resume(session, caller, id))
+    return _view(session, service.resume(session, caller, id))
 
 
 @router.get("/runs/{id}/events", operation_id="listRunEvents", tags=["runs"])
@@ -139,3 +141,11 @@ def list_methods(caller: Authorized):
 def list_teachers(caller: Authorized, session: Db):
     """The teachers that the operator configured; a run names one."""
     return TeacherList(data=service.teachers(session))
+
+
+def _view(session: Session, run: Run) -> RunView:
+    return service.views(session, [run])[run.id]
+
+
+def _location(run: RunView) -> str:
+    return f"/v1/runs/{run.id}"

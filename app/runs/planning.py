@@ -7,9 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.ids import new_id
-from app.jobs import event_log
 from app.jobs.leases import Claim, claim
-from app.runs import sampling, store
+from app.runs import sampling, service, store
 from app.synth.batch_sizes import batch_sizes, expected_yield
 from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
@@ -42,12 +41,10 @@ def look(run_id: str, room: int, at_most: int = 2**31) -> Look:
         if run is None or run.ended:
             return Look("gone" if run is None else run.status)
         if run.status == "queued":
-            run.move("running")
-            session.flush()
+            service.move(session, run, "running")
             session.refresh(run)
-            event_log.emit_status(session, run)
         if run.status == "running" and run.stopping is None:
-            run.stopping = _ceiling(session, run)
+            service.set_stopping(session, run, _ceiling(session, run))
         found = Look(run.status, run.stopping)
         if room > 0 and at_most < 2**31:
             room = min(room, at_most - store.live_batches(session, run.id))
@@ -76,7 +73,7 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
         batch.plan = sampling.plan(session, run, dataset, size, rng)
         if batch.plan is None:
             if not store.open_proposals(session, run.id):
-                run.stopping = "exhausted"
+                service.set_stopping(session, run, "exhausted")
             break
         run.batches_planned += 1
         run.in_flight += batch.plan["proposals"]

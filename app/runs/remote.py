@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.calls import ledger
+from app.calls import store as calls
 from app.db import transaction
 from app.ids import new_id
 from app.jobs import event_log, queue
@@ -23,7 +24,8 @@ from app.providers.batches import Batches, Line
 from app.providers.teacher import TeacherRefused, TryAgain
 from app.runs import service, store
 from app.synth.types import Reply
-from app.tables.runs import Completion, RemoteBatch, Run
+from app.tables.accounts import Completion, RemoteBatch
+from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def work(run_id: str, connect: Connect) -> None:
     while True:
         _gather(run_id)
         for id in _open(run_id):
-            _work_on(id, connect)
+            _work_on(run_id, id, connect)
         if not _open(run_id) or time.monotonic() > until:
             return
         time.sleep(LOOK_SECONDS)
@@ -52,10 +54,9 @@ def _gather(run_id: str) -> None:
         run = store.locked_run(session, run_id)
         if run is None or run.status != "running" or run.stopping is not None or store.moving_batches(session, run_id):
             return
-        for teacher, rows in _by_teacher(store.waiting_calls(session, run_id, MOST_REQUESTS)):
-            made = RemoteBatch(
-                id=new_id("rb"), run_id=run_id, teacher=teacher, status="preparing", requests=len(rows), lease_token=0
-            )
+        for teacher, rows in _by_teacher(calls.unsent_calls(session, run.account_id, MOST_REQUESTS)):
+            made = RemoteBatch(id=new_id("rb"), account_id=run.account_id, teacher=teacher, status="preparing")
+            made.requests, made.lease_token = len(rows), 0
             session.add(made)
             for row in rows:
                 row.remote_batch_id = made.id
@@ -69,11 +70,11 @@ def _by_teacher(rows: Sequence[Completion]) -> Iterator[tuple[str, list[Completi
 
 def _open(run_id: str) -> list[str]:
     with transaction() as session:
-        query = select(RemoteBatch.id).where(RemoteBatch.run_id == run_id, RemoteBatch.status != "ended")
-        return list(session.scalars(query))
+        run = session.get(Run, run_id)
+        return [] if run is None else list(store.open_remote_batches(session, run.account_id))
 
 
-def _work_on(id: str, connect: Connect) -> None:
+def _work_on(run_id: str, id: str, connect: Connect) -> None:
     taken = _claim(id)
     if taken is None:
         return
@@ -81,7 +82,7 @@ def _work_on(id: str, connect: Connect) -> None:
         try:
             with transaction() as session:
                 row = session.get(RemoteBatch, id)
-                run = session.get(Run, row.run_id)
+                run = session.get(Run, run_id)
             with connect(row.teacher) as batches:
                 if row.status == "preparing":
                     _submit(taken, run, batches)
@@ -91,7 +92,7 @@ def _work_on(id: str, connect: Connect) -> None:
             log.warning("%s: %s; it is looked at again", id, error)
         except TeacherRefused as error:
             with transaction() as session:
-                service.fail(session, row.run_id, error.stop_reason, str(error))
+                service.fail(session, run_id, error.stop_reason, str(error))
             _end(taken, str(error))
         except LeaseLost:
             log.warning("%s has another owner now; this worker lets go", id)
@@ -116,19 +117,34 @@ def _let_go(taken: Claim) -> None:
 
 def _submit(taken: Claim, run: Run, batches: Batches) -> None:
     """The teacher is asked for our mark first: a batch that it has already is not bought again."""
-    with transaction() as session:
-        rows = store.calls_of_remote(session, taken.id)
-        requests = [(row.key, row.request) for row in rows]
-    if not requests or run.ended:
-        _end(taken, "nothing to ask for")
-        return
-    remote_id = batches.submit(taken.id, requests)
+    if run.ended:
+        remote_id = batches.find(taken.id)
+        if remote_id is None:
+            _drop(taken, run.account_id, "the run ended before it was sent")
+            return
+    else:
+        with transaction() as session:
+            requests = [(call.key, call.request) for call in calls.calls_of_remote(session, taken.id)]
+        remote_id = batches.submit(taken.id, requests)
     with transaction() as session:
         row = fenced(session, taken)
         row.status, row.remote_id = "submitted", remote_id
-        for call in store.calls_of_remote(session, taken.id):
-            call.status = "sent"
+        for call in calls.calls_of_remote(session, taken.id):
+            if call.status == "waiting":
+                call.status = "sent"
         event_log.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
+
+
+def _drop(taken: Claim, account_id: str, message: str) -> None:
+    """The teacher never had it: its calls cost nothing."""
+    with transaction() as session:
+        _end_in(session, taken, message)
+        ledger.book_in(session, account_id, _unserved(session, taken.id))
+
+
+def _unserved(session: Session, id: str) -> list[ledger.Entry]:
+    """What has no answer when all answers are here was not served."""
+    return [ledger.GiveUp(call.key, call.tries, unknown=False) for call in calls.calls_of_remote(session, id)]
 
 
 def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
@@ -138,7 +154,7 @@ def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
             batches.cancel(row.remote_id)
         return
     with transaction() as session:
-        asked = {call.key: call.request for call in store.calls_of_remote(session, row.id)}
+        asked = {call.key: call.request for call in calls.calls_of_remote(session, row.id)}
     share = config.teachers()[row.teacher].batch_price_share
     prices = batches.endpoint.prices.times(share)
     answered = failed = 0
@@ -146,22 +162,22 @@ def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
         lines = list(batches.answers(file, asked))
         for start in range(0, len(lines), BOOKED_AT_ONCE):
             some = lines[start : start + BOOKED_AT_ONCE]
-            _book(taken, run.id, some, prices.cost)
+            _book(taken, run.account_id, some, prices.cost)
             answered += sum(line.served is not None for line in some)
             failed += sum(line.served is None for line in some)
     if remote.failed and not answered:
         with transaction() as session:
             words = f"the teacher did not take the batch: {remote.words or 'it gave no reason'}"
             service.fail(session, run.id, "request_refused", words)
-    _finish(taken, answered, failed, remote.words)
+    _finish(taken, run.id, answered, failed, remote.words)
 
 
-def _book(taken: Claim, run_id: str, lines: Sequence[Line], cost: Callable) -> None:
+def _book(taken: Claim, account_id: str, lines: Sequence[Line], cost: Callable) -> None:
     with transaction() as session:
         fenced(session, taken)
-        tries = store.tries_of(session, [line.key for line in lines])
+        tries = calls.tries_of(session, [line.key for line in lines])
         entries = [_entry(line, tries[line.key], cost) for line in lines if line.key in tries]
-        ledger.book_in(session, run_id, entries)
+        ledger.book_in(session, account_id, entries)
 
 
 def _entry(line: Line, tries: int, cost: Callable) -> ledger.Entry:
@@ -176,13 +192,13 @@ def _entry(line: Line, tries: int, cost: Callable) -> ledger.Entry:
     return ledger.GiveUp(line.key, tries, unknown=False)
 
 
-def _finish(taken: Claim, answered: int, failed: int, words: str) -> None:
+def _finish(taken: Claim, run_id: str, answered: int, failed: int, words: str) -> None:
     """What has no line was not served: it goes out again. The batches that waited for the answers go on."""
     with transaction() as session:
-        run = store.locked_run(session, session.get(RemoteBatch, taken.id).run_id)
+        run = store.locked_run(session, run_id)
         row = fenced(session, taken)
-        left = [ledger.GiveUp(call.key, call.tries, unknown=False) for call in store.calls_of_remote(session, row.id)]
-        ledger.book_in(session, run.id, left)
+        left = _unserved(session, row.id)
+        ledger.book_in(session, run.account_id, left)
         row.status, row.answered, row.failed = "ended", answered, failed + len(left)
         row.error, row.finished_at = words or None, func.clock_timestamp()
         event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
@@ -192,10 +208,14 @@ def _finish(taken: Claim, answered: int, failed: int, words: str) -> None:
             queue.ring_after_commit(session, queue.RUN, run.id)
 
 
-def _end(taken: Claim, words: str) -> None:
+def _end(taken: Claim, message: str) -> None:
     with transaction() as session:
-        row = fenced(session, taken)
-        row.status, row.error, row.finished_at = "ended", words[:1000], func.clock_timestamp()
+        _end_in(session, taken, message)
+
+
+def _end_in(session: Session, taken: Claim, message: str) -> None:
+    row = fenced(session, taken)
+    row.status, row.error, row.finished_at = "ended", message[:1000], func.clock_timestamp()
 
 
 def waiting(session: Session) -> list[str]:

@@ -5,12 +5,15 @@ from decimal import Decimal
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.datasets.schemas import SIMULATED_NOTE
+from app.calls import service as accounts
+from app.calls import store as accounts_store
+from app.calls.schemas import AccountReport, SpendingView, money
 from app.runs import store
-from app.runs.schemas import ReportView, money
+from app.runs.schemas import ReportView, rate
+from app.schemas import SIMULATED_NOTE
 from app.synth.report import quality_report
 from app.tables.datasets import Record
-from app.tables.runs import Completion, Run
+from app.tables.runs import Run
 
 SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
@@ -18,6 +21,8 @@ SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 def of_run(session: Session, run: Run) -> ReportView:
     rows = store.sample_rows(session, run.id, SAMPLE)
     known = store.family_embeddings(session, [row.family for row in rows])
+    account = accounts_store.account(session, run.project_id, run.account_id)
+    spent = accounts.report(session, account)
     seeds = store.seed_embeddings(session, run.dataset_id, SEEDS)
     return ReportView(
         run_id=run.id,
@@ -25,29 +30,30 @@ def of_run(session: Session, run: Run) -> ReportView:
         accepted=run.accepted,
         rejected=run.rejected,
         rejected_by_reason=run.rejected_by_reason,
-        economy=_economy(session, run),
+        economy=_economy(spent, run),
         novelty=_novelty(session, run),
-        operations=_operations(session, run),
+        operations=_operations(session, spent, run),
         sampled_rows=len(rows),
         quality=quality_report(rows, _matrix(rows, known), _stacked(seeds)),
-        simulated=run.simulated,
-        note=SIMULATED_NOTE if run.simulated else None,
+        simulated=account.simulated,
+        note=SIMULATED_NOTE if account.simulated else None,
     )
 
 
-def _economy(session: Session, run: Run) -> dict:
+def _economy(spent: AccountReport, run: Run) -> dict:
     """Calls and tokens by step, and a row's share of them."""
-    steps = store.cost_by(session, run.id, Completion.step)
+    usage = spent.usage
+    tokens = usage.prompt_tokens + usage.completion_tokens + usage.unknown_tokens
     return {
-        "steps": [_costs(one, run.accepted) for one in steps],
-        "requests_per_accepted": _per(run.requests, run.accepted),
-        "tokens_per_accepted": _per(run.prompt_tokens + run.completion_tokens + run.unknown_tokens, run.accepted),
-        "cost_usd_per_accepted": money(run.cost_usd / run.accepted) if run.accepted else None,
+        "steps": [_costs(step, run.accepted) for step in spent.steps],
+        "requests_per_accepted": rate(usage.requests, run.accepted),
+        "tokens_per_accepted": rate(tokens, run.accepted),
+        "cost_usd_per_accepted": money(Decimal(usage.cost_usd) / run.accepted) if run.accepted else None,
     }
 
 
-def _costs(one: dict, accepted: int) -> dict:
-    return one | {"cost_usd": money(Decimal(one["cost_usd"])), "calls_per_accepted": _per(one["calls"], accepted)}
+def _costs(step: SpendingView, accepted: int) -> dict:
+    return step.model_dump() | {"calls_per_accepted": rate(step.calls, accepted)}
 
 
 def _novelty(session: Session, run: Run) -> dict:
@@ -64,7 +70,7 @@ def _novelty(session: Session, run: Run) -> dict:
     return {"window": run.saturation_window, "least_share": run.saturation_share, "points": points}
 
 
-def _operations(session: Session, run: Run) -> list[dict]:
+def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
     """By operation: offered, survived, why not, what it cost, and what the judge said of it."""
     found: dict[str, dict] = {}
     for operation, status, reason, rows in store.outcomes_by_operation(session, run.id):
@@ -77,19 +83,15 @@ def _operations(session: Session, run: Run) -> list[dict]:
         else:
             one["rejected"][reason] = one["rejected"].get(reason, 0) + rows
     verdicts = store.equality_verdicts(session, run.id)
-    costs = {one["name"]: one for one in store.cost_by(session, run.id, Completion.operation)}
+    costs = {group.name: group for group in spent.operations}
     for operation, one in found.items():
         judged, equal = verdicts.get(operation, (0, 0))
-        spent = costs.get(operation)
+        cost = costs.get(operation)
         one["survival"] = round(one["accepted"] / one["offered"], 4)
         one["judged_equal"] = {"asked": judged, "equal": equal}
-        one["calls"] = spent["calls"] if spent else 0
-        one["cost_usd"] = money(Decimal(spent["cost_usd"])) if spent else "0"
+        one["calls"] = cost.calls if cost else 0
+        one["cost_usd"] = cost.cost_usd if cost else "0"
     return sorted(found.values(), key=lambda one: one["operation"])
-
-
-def _per(total: int, rows: int) -> float | None:
-    return round(total / rows, 3) if rows else None
 
 
 def _matrix(rows: list[Record], known: dict[str, bytes]) -> np.ndarray | None:

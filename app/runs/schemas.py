@@ -1,13 +1,13 @@
 """Bodies and answers of runs."""
 
-from decimal import Decimal
 from typing import Literal
 
 from pydantic import Field
 
-from app.datasets.schemas import SIMULATED_NOTE
-from app.schemas import Body, JobView, Time, View
+from app.calls.schemas import UsageView, money
+from app.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.synth.methods import DEFAULT_METHOD
+from app.tables.accounts import Account
 from app.tables.runs import Run
 
 
@@ -143,23 +143,14 @@ class RunCounts(View):
     rejected_by_reason: dict[str, int]
 
 
-class RunUsage(View):
-    """What was paid. `unknown_requests` were sent and never answered; they are charged at their worst."""
-
-    requests: int
-    unknown_requests: int
-    in_flight: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    unknown_tokens: int
-    cost_usd: str
+class RunUsage(UsageView):
     requests_per_accepted: float | None
     tokens_per_accepted: float | None
 
 
 class RunView(JobView):
     dataset_id: str
+    account_id: str = Field(description="What pays for its calls: GET /v1/accounts/{id}.")
     mode: str
     pilot_for: int | None = Field(description="Of a pilot: the target that its forecast is for.")
     paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
@@ -183,10 +174,11 @@ class RunView(JobView):
     note: str | None
 
 
-_DERIVED = {"counts", "usage", "max_usd", "note"}
+_OF_ACCOUNT = ("max_requests", "max_tokens", "simulated")
+_DERIVED = {"counts", "usage", "max_usd", "note", *_OF_ACCOUNT}
 
 
-def run_view(row: Run) -> RunView:
+def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
     counts = RunCounts(
         offered=row.accepted + row.rejected + row.in_flight,
         in_flight=row.in_flight,
@@ -194,34 +186,23 @@ def run_view(row: Run) -> RunView:
         rejected=row.rejected,
         rejected_by_reason=row.rejected_by_reason,
     )
-    usage = RunUsage(
-        requests=row.requests,
-        unknown_requests=row.unknown_requests,
-        in_flight=row.reserved_requests,
-        prompt_tokens=row.prompt_tokens,
-        cached_tokens=row.cached_tokens,
-        completion_tokens=row.completion_tokens,
-        unknown_tokens=row.unknown_tokens,
-        cost_usd=money(row.cost_usd),
-        requests_per_accepted=_per(row.requests, row.accepted),
-        tokens_per_accepted=_per(row.prompt_tokens + row.completion_tokens + row.unknown_tokens, row.accepted),
-    )
+    tokens = usage.prompt_tokens + usage.completion_tokens + usage.unknown_tokens
+    per_accepted = {
+        "requests_per_accepted": rate(usage.requests, row.accepted),
+        "tokens_per_accepted": rate(tokens, row.accepted),
+    }
     return RunView(
         **{name: getattr(row, name) for name in RunView.model_fields if name not in _DERIVED},
+        **{name: getattr(account, name) for name in _OF_ACCOUNT},
         counts=counts,
-        usage=usage,
-        max_usd=money(row.max_usd),
-        note=SIMULATED_NOTE if row.simulated else None,
+        usage=RunUsage(**usage.model_dump(), **per_accepted),
+        max_usd=money(account.max_usd),
+        note=SIMULATED_NOTE if account.simulated else None,
     )
 
 
-def _per(total: int, rows: int) -> float | None:
+def rate(total: int, rows: int) -> float | None:
     return round(total / rows, 3) if rows else None
-
-
-def money(value: Decimal | None) -> str | None:
-    """Dollars as a plain decimal text, since a JSON number would round it."""
-    return None if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 class ReportView(View):

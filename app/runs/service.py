@@ -1,6 +1,6 @@
 """Runs: started, steered and ended. Every change of state happens with the run's row locked."""
 
-from decimal import Decimal
+from collections.abc import Sequence
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -8,13 +8,16 @@ from sqlalchemy.orm import Session
 from app import config
 from app.access.service import Caller
 from app.calls import ledger
+from app.calls import service as accounts
+from app.calls import store as accounts_store
+from app.calls.schemas import money
 from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.ids import new_id
 from app.jobs import event_log, queue
 from app.jobs.leases import in_seconds
 from app.runs import checks, prompt_preview, store
-from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, TeacherView, money
+from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
 from app.runs.teachers import reply_form
 from app.synth.methods import METHODS
 from app.tables.runs import Run
@@ -53,9 +56,13 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     dataset, options = checks.checked(session, caller, body)
     dataset_store.refuse_while_encoding(session, dataset.id)
     target = checks.target(session, dataset, body, options)
+    id = new_id("run")
+    ceilings = body.model_dump(include={"max_requests", "max_tokens", "max_usd"})
+    account = accounts.open_account(session, caller.project_id, dataset.id, ("run", id), ceilings)
     run = Run(
-        id=new_id("run"),
+        id=id,
         project_id=caller.project_id,
+        account_id=account.id,
         dataset_id=body.dataset_id,
         method=body.method,
         teacher=body.teacher if METHODS[body.method].asks_teacher else None,
@@ -64,9 +71,6 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
         seed=body.seed,
         mode=body.mode,
         target=target,
-        max_requests=body.max_requests,
-        max_tokens=body.max_tokens,
-        max_usd=None if body.max_usd is None else Decimal(str(body.max_usd)),
         max_candidates=body.max_candidates or CANDIDATES_PER_ROW * target + CANDIDATES_MORE,
         max_seconds=body.max_seconds,
         saturation_window=body.saturation_window,
@@ -90,7 +94,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Run:
     if run.status in ("queued", "paused"):
         end(session, run, "cancelled", "cancelled")
     else:
-        _move(session, run, "cancelling")
+        move(session, run, "cancelling")
         settle(session, run)
     return run
 
@@ -103,9 +107,9 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
         run.paused_for = run.resume_at = None
         return run
     if run.status == "queued":
-        _move(session, run, "paused")
+        move(session, run, "paused")
     elif run.status == "running" and run.stopping is None:
-        _move(session, run, "pausing")
+        move(session, run, "pausing")
         settle(session, run)
     else:
         about = " and about to end" if run.stopping and not run.ended else ""
@@ -136,7 +140,7 @@ def pause_for_teacher(session: Session, run_id: str, words: str, seconds: float)
         end(session, run, "failed", "teacher_unavailable", f"the teacher was away for too long; last: {words}")
         return
     run.paused_for, run.resume_at = "teacher_unavailable", in_seconds(max(1.0, seconds))
-    _move(session, run, "pausing")
+    move(session, run, "pausing")
     event_log.emit(session, run, "waiting", reason="teacher_unavailable", words=words, seconds=round(seconds, 1))
     settle(session, run)
 
@@ -151,7 +155,7 @@ def resume_due(session: Session) -> None:
 
 def _go_on(session: Session, run: Run) -> None:
     run.paused_for = run.resume_at = None
-    _move(session, run, "running")
+    move(session, run, "running")
     queue.ring_after_commit(session, queue.RUN, run.id)
 
 
@@ -159,7 +163,7 @@ def stop(session: Session, run_id: str, reason: str) -> None:
     """No new calls; the run ends with this reason when those in flight have come home."""
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended and run.stopping is None:
-        run.stopping = reason
+        set_stopping(session, run, reason)
         event_log.emit(session, run, "stopping", reason=reason)
 
 
@@ -173,7 +177,7 @@ def settle(session: Session, run: Run) -> bool:
     """Take the step that waits for the last batch in flight, if nobody holds one any more. The run is locked."""
     if run.ended or store.live_batches(session, run.id):
         return False
-    if run.stopping is not None and run.status != "cancelling" and store.remote_open(session, run.id):
+    if run.stopping is not None and run.status != "cancelling" and store.open_remote_batches(session, run.account_id):
         # What is out comes home first: it is paid for.
         return False
     if run.status == "cancelling":
@@ -181,15 +185,15 @@ def settle(session: Session, run: Run) -> bool:
     elif run.stopping is not None and run.status in ("running", "pausing"):
         end(session, run, "succeeded", run.stopping)
     elif run.status == "pausing":
-        _move(session, run, "paused")
+        move(session, run, "paused")
     else:
         return False
     return True
 
 
 def end(session: Session, run: Run, status: str, reason: str, words: str | None = None) -> None:
-    """Close the run's books: calls that never came home are charged, open batches dropped."""
-    ledger.close(session, run)
+    """Close the run's account: calls whose answer never came are lost; open batches are dropped."""
+    ledger.close(session, run.account_id)
     store.drop_open_batches(session, run.id)
     run.in_flight, run.paused_for, run.resume_at = 0, None, None
     run.move(status, reason, words)
@@ -244,7 +248,28 @@ def _locked(session: Session, caller: Caller, id: str) -> Run:
     return store.locked_run(session, id)
 
 
-def _move(session: Session, run: Run, to: str) -> None:
+def move(session: Session, run: Run, to: str) -> None:
+    """Take one transition, and tell the account whether it takes new calls."""
     run.move(to)
+    _set_account_state(session, run)
     session.flush()
     event_log.emit_status(session, run)
+
+
+def set_stopping(session: Session, run: Run, reason: str | None) -> None:
+    """Set why the run is about to end, if there is a reason: its account takes no new call from now on."""
+    if reason is not None:
+        run.stopping = reason
+        _set_account_state(session, run)
+
+
+def _set_account_state(session: Session, run: Run) -> None:
+    session.flush()
+    running = "ending" if run.stopping is not None else "open"
+    accounts_store.set_state(session, run.account_id, running if run.status == "running" else "stopped")
+
+
+def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:
+    """By id; what was spent is of the accounts as they are now."""
+    usages = accounts.usages(session, [run.account_id for run in runs])
+    return {run.id: run_view(run, *usages[run.account_id]) for run in runs}

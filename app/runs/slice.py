@@ -5,12 +5,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from app import config
+from app.calls.caller import RetryPolicy
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets.pools import EncoderMismatch, Pools
@@ -56,8 +57,7 @@ class Tools:
     shutdown: threading.Event
     at_work: dict[str, "_Slice"] = field(default_factory=dict)
     for_a_call: dict[str, float] = field(default_factory=dict)
-    # Waits for the seconds between two tries of a call.
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    retry: RetryPolicy = RetryPolicy()
 
 
 def work(run_id: str, tools: Tools, in_turn: bool = False) -> None:
@@ -110,23 +110,15 @@ class _Slice:
     async def work(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
-        books = LedgerWriter(self.run.id)
+        writer = LedgerWriter(self.run.account_id)
         opened = {teacher: RateLimiter(teacher.endpoint) for teacher in set(teachers.values())}
-        limits = {role: opened[teacher] for role, teacher in teachers.items()}
+        limiters = {role: opened[teacher] for role, teacher in teachers.items()}
         beating = asyncio.create_task(self._heartbeat())
         encoding = Encoding(self.encoder.encode)
         screens = Gathering(partial(self.tools.pools.screen, self.dataset.id))
+        pools, admitting = self.tools.pools, asyncio.Lock()
         self.batch = batch.Work(
-            self.run,
-            self.dataset,
-            teachers,
-            limits,
-            books,
-            self.tools.pools,
-            encoding,
-            screens,
-            asyncio.Lock(),
-            self.tools.sleep,
+            self.run, self.dataset, teachers, limiters, writer, pools, encoding, screens, admitting, self.tools.retry
         )
         try:
             while await self._turn():
@@ -134,9 +126,9 @@ class _Slice:
         finally:
             beating.cancel()
             await self._cancel_all()
-            await books.close()
-            for teacher, limit in opened.items():
-                await limit.close()
+            await writer.close()
+            for teacher, limiter in opened.items():
+                await limiter.close()
                 await teacher.close()
 
     def _teachers(self) -> dict[str, Teacher]:
@@ -188,7 +180,7 @@ class _Slice:
 
     def _make_room(self) -> None:
         """All batches that there is room for are under way: if nobody waits for leave all the same, take more."""
-        if any(one.waiting for one in self.batch.limits.values()):
+        if any(one.waiting for one in self.batch.limiters.values()):
             return
         # Not again before it is seen what the last ones do.
         if time.monotonic() - self.made_room_at > LOOK_SECONDS:

@@ -8,13 +8,13 @@ from datetime import datetime
 from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.calls.store import locked_run as locked_run
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.cost_estimate import Sample
 from app.synth.options import MethodOptions
+from app.tables.accounts import Completion, RemoteBatch
 from app.tables.datasets import Dataset, Record
-from app.tables.runs import Batch, Completion, RemoteBatch, Run
+from app.tables.runs import Batch, Run
 
 OPEN = ("pending", "leased", "waiting")
 ACTIVE = ("queued", "running", "pausing", "cancelling")
@@ -33,6 +33,12 @@ def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, 
     if dataset_id:
         query = query.where(Run.dataset_id == dataset_id)
     return session.scalars(query.where(Run.id < after) if after else query).all()
+
+
+def locked_run(session: Session, id: str) -> Run | None:
+    """The run as it is now, held until this transaction ends. Take it before its batches and its account."""
+    query = select(Run).where(Run.id == id).with_for_update(key_share=True)
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
@@ -116,15 +122,13 @@ def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     )
     spent = (
         select(
-            Completion.batch_id,
+            Completion.unit_id,
             func.sum(Completion.tries).label("requests"),
-            func.sum(Completion.prompt_tokens + Completion.completion_tokens + Completion.unknown_tokens).label(
-                "tokens"
-            ),
+            func.sum(Completion.prompt_tokens + Completion.completion_tokens).label("tokens"),
             func.sum(Completion.cost_usd).label("dollars"),
         )
-        .where(Completion.run_id.in_(run_ids))
-        .group_by(Completion.batch_id)
+        .where(Completion.account_id.in_(_accounts_of(run_ids)))
+        .group_by(Completion.unit_id)
         .subquery()
     )
     none = func.coalesce
@@ -137,7 +141,7 @@ def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
             none(spent.c.dollars, 0).label("dollars"),
         )
         .outerjoin(surplus, surplus.c.batch_id == Batch.id)
-        .outerjoin(spent, spent.c.batch_id == Batch.id)
+        .outerjoin(spent, spent.c.unit_id == Batch.id)
         .where(Batch.run_id.in_(run_ids), Batch.status == "done")
         .order_by(Batch.run_id, Batch.number)
     )
@@ -147,11 +151,15 @@ def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     ]
 
 
+def _accounts_of(run_ids: Sequence[str]) -> Select:
+    return select(Run.account_id).where(Run.id.in_(run_ids))
+
+
 def mean_latency(session: Session, run_ids: Sequence[str]) -> float:
     """Seconds from sending to keeping, of calls that needed one try."""
     took = func.extract("epoch", Completion.finished_at - Completion.created_at)
     query = select(func.avg(took)).where(
-        Completion.run_id.in_(run_ids), Completion.status == "done", Completion.tries == 1
+        Completion.account_id.in_(_accounts_of(run_ids)), Completion.status == "done", Completion.tries == 1
     )
     return float(session.scalar(query) or 0)
 
@@ -211,27 +219,6 @@ def drop_open_batches(session: Session, run_id: str) -> None:
     )
 
 
-def waiting_calls(session: Session, run_id: str, most: int) -> Sequence[Completion]:
-    """Calls that no remote batch has taken yet, locked."""
-    query = select(Completion).where(
-        Completion.run_id == run_id, Completion.status == "waiting", Completion.remote_batch_id.is_(None)
-    )
-    return session.scalars(query.order_by(Completion.created_at, Completion.key).limit(most).with_for_update()).all()
-
-
-def calls_of_remote(session: Session, remote_batch_id: str) -> Sequence[Completion]:
-    """Calls of a remote batch that have no answer yet."""
-    query = select(Completion).where(
-        Completion.remote_batch_id == remote_batch_id, Completion.status.in_(("waiting", "sent"))
-    )
-    return session.scalars(query.order_by(Completion.key)).all()
-
-
-def tries_of(session: Session, keys: Sequence[str]) -> dict[str, int]:
-    query = select(Completion.key, Completion.tries).where(Completion.key.in_(keys))
-    return {row.key: row.tries for row in session.execute(query)}
-
-
 def moving_batches(session: Session, run_id: str) -> int:
     """Batches that go on by themselves: held by somebody, or about to be."""
     query = select(func.count()).where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
@@ -240,9 +227,7 @@ def moving_batches(session: Session, run_id: str) -> int:
 
 def wake_batches(session: Session, run_id: str) -> None:
     """Batches all of whose calls have been answered, or given up, are tried again."""
-    out = select(Completion.key).where(
-        Completion.batch_id == Batch.id, Completion.status.in_(("waiting", "sent")), Completion.run_id == run_id
-    )
+    out = select(Completion.key).where(Completion.unit_id == Batch.id, Completion.status.in_(("waiting", "sent")))
     session.execute(
         update(Batch)
         .where(Batch.run_id == run_id, Batch.status == "waiting", ~out.exists())
@@ -250,15 +235,16 @@ def wake_batches(session: Session, run_id: str) -> None:
     )
 
 
-def remote_open(session: Session, run_id: str) -> bool:
-    query = select(RemoteBatch.id).where(RemoteBatch.run_id == run_id, RemoteBatch.status != "ended").limit(1)
-    return session.scalar(query) is not None
+def open_remote_batches(session: Session, account_id: str) -> Sequence[str]:
+    """Ids of those that the teacher has, or may have."""
+    query = select(RemoteBatch.id).where(RemoteBatch.account_id == account_id, RemoteBatch.status != "ended")
+    return session.scalars(query).all()
 
 
 def runs_with_remote_work(session: Session) -> list[str]:
-    out = select(RemoteBatch.run_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
-    ready = select(Completion.run_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
-    return list(session.scalars(out.union(ready)))
+    out = select(RemoteBatch.account_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
+    ready = select(Completion.account_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
+    return list(session.scalars(select(Run.id).where(Run.account_id.in_(out.union(ready)))))
 
 
 def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
@@ -309,24 +295,6 @@ def accepted_rows(session: Session, dataset_id: str, method: str) -> int:
         Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.method == method
     )
     return session.scalar(query)
-
-
-def cost_by(session: Session, run_id: str, column) -> list[dict]:
-    """Calls, tokens and dollars of the run's completions by a column of theirs."""
-    totals = [
-        func.coalesce(func.sum(one), 0)
-        for one in (
-            Completion.tries,
-            Completion.prompt_tokens,
-            Completion.cached_tokens,
-            Completion.completion_tokens,
-            Completion.unknown_tokens,
-            Completion.cost_usd,
-        )
-    ]
-    query = select(column, func.count(), *totals).where(Completion.run_id == run_id).group_by(column).order_by(column)
-    names = ("name", "calls", "tries", "prompt_tokens", "cached_tokens", "completion_tokens", "unknown_tokens")
-    return [dict(zip((*names, "cost_usd"), row, strict=True)) for row in session.execute(query)]
 
 
 def outcomes_by_operation(session: Session, run_id: str) -> list[tuple[str | None, str, str | None, int]]:

@@ -170,6 +170,27 @@ class Ground:
             return httpx.get(self.stack.teacher_url.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()
         return None
 
+    def settled_stats(self) -> dict | None:
+        """What the witness says when it has served all that was in flight."""
+        last = self.stats()
+        while True:
+            let_pass(0.7)
+            stats = self.stats()
+            if stats == last:
+                return last
+            last = stats
+
+    def dollars(self, stats: dict) -> Decimal:
+        """The bill for what it served."""
+        teacher = next(one for one in self.get("/v1/teachers")["data"] if one["name"] == "simulated")
+        tokens = stats["tokens"]
+        units = (
+            (tokens["prompt"] - tokens["cached"]) * Decimal(teacher["prompt_price"]),
+            tokens["cached"] * Decimal(teacher["cached_price"]),
+            tokens["completion"] * Decimal(teacher["completion_price"]),
+        )
+        return sum(units) / 1_000_000
+
     def _first_snapshot(self) -> tuple[str, str, dict[str, str]]:
         """A snapshot that must never change: its id, digest, and the digests of its files as they arrive."""
         dataset = self.post("/v1/datasets", {"name": f"fixed {uuid.uuid4()}", "seeds": {"bundled": "english"}})
@@ -209,7 +230,7 @@ class Trial:
         ground.wait_alive()
         if ground.second is None:
             ground.start_second()
-        before = ground.stats()
+        before = ground.settled_stats()
         self.dataset = ground.post("/v1/datasets", {"name": f"trial {uuid.uuid4()}", "seeds": {"bundled": "english"}})
         self.run = ground.post("/v1/runs", self._body())
         seen = self._watch(self.rng.uniform(0.3, 6.0))
@@ -246,9 +267,13 @@ class Trial:
         if seen - accepted:
             found.say("rows_lost", f"{sorted(seen - accepted)}", len(seen - accepted))
         self._check_promise(run, accepted)
-        self._check_books(run)
         self._check_pool()
-        self._check_paid(run, before, ground.stats())
+        after = ground.settled_stats()
+        # Answers that came late are booked by now.
+        run = ground.get(f"/v1/runs/{run['id']}")
+        self._check_books(run)
+        self._check_paid(run, before, after)
+        self._check_bill(run, before, after)
         self._check_rest()
 
     def _check_promise(self, run: dict, accepted: set[str]) -> None:
@@ -275,12 +300,38 @@ class Trial:
             self.findings.say("books_wrong", f"{counts} beside rows {accepted}, {by_reason}")
         if counts["offered"] != counts["accepted"] + counts["rejected"] + counts["in_flight"] or counts["in_flight"]:
             self.findings.say("books_wrong", f"{counts}")
-        cost = self.ground.sql("SELECT coalesce(sum(cost_usd), 0) FROM completions WHERE run_id = :id", id=run["id"])
-        if Decimal(run["usage"]["cost_usd"]) != cost[0][0] or run["usage"]["in_flight"]:
-            self.findings.say("books_wrong", f"{run['usage']} beside completions of {cost[0][0]}")
+        self._check_account(run)
         held = "SELECT id FROM batches WHERE run_id = :id AND status IN ('pending', 'leased', 'waiting')"
         if self.ground.sql(held, id=run["id"]):
             self.findings.say("books_wrong", "batches without an owner")
+
+    def _check_account(self, run: dict) -> None:
+        """The account's counters are the sums of its completions and lost calls; nothing stays reserved."""
+        counted = self.ground.sql(
+            "SELECT cost_usd, prompt_tokens + completion_tokens, reserved_usd, reserved_requests, lost_requests,"
+            " held_usd FROM accounts WHERE id = :id",
+            id=run["account_id"],
+        )
+        summed = self.ground.sql(
+            "SELECT coalesce(sum(cost_usd), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
+            " coalesce(sum(reserved_usd), 0), 0, coalesce(sum(lost_tries), 0),"
+            " (SELECT coalesce(sum(held_usd), 0) FROM lost_calls WHERE account_id = :id)"
+            " FROM completions WHERE account_id = :id",
+            id=run["account_id"],
+        )
+        if tuple(counted[0]) != tuple(summed[0]) or run["usage"]["in_flight"]:
+            self.findings.say("books_wrong", f"account {tuple(counted[0])} beside rows {tuple(summed[0])}")
+
+    def _check_bill(self, run: dict, before: dict | None, after: dict | None) -> None:
+        """The certain cost does not exceed the witness's bill; with what is held it does not fall below it."""
+        if not _same_witness(before, after):
+            return
+        bill, usage = self.ground.dollars(after) - self.ground.dollars(before), run["usage"]
+        certain, held = Decimal(usage["certain_usd"]), Decimal(usage["held_usd"])
+        # Each call is rounded up by itself.
+        rounded = usage["requests"] * Decimal("1e-9")
+        if not certain - rounded <= bill <= certain + held:
+            self.findings.say("books_wrong", f"the bill is {bill}: {usage}")
 
     def _check_pool(self) -> None:
         rows = self.ground.sql(
@@ -297,12 +348,16 @@ class Trial:
 
     def _check_paid(self, run: dict, before: dict | None, after: dict | None) -> None:
         """What the witness billed more than once, less what was in flight at a kill, which is counted as unknown."""
-        if before is None or after is None or after["requests"] < before["requests"]:
+        if not _same_witness(before, after):
             return
         twice = [one["request_hashes"]["billed_more_than_once"] for one in (before, after)]
-        more = twice[1] - twice[0] - run["usage"]["unknown_requests"]
+        # Lost at a kill, asked for again, and answered late all the same.
+        late = self.ground.sql(
+            "SELECT count(*) FROM completions WHERE account_id = :id AND answers > 1", id=run["account_id"]
+        )[0][0]
+        more = twice[1] - twice[0] - run["usage"]["unknown_requests"] - late
         if more > 0:
-            self.findings.say("paid_twice", f"{twice}, {run['usage']['unknown_requests']} unknown", more)
+            self.findings.say("paid_twice", f"{twice}, {run['usage']['unknown_requests']} unknown, {late} late", more)
 
     def _check_owners(self) -> None:
         """What is being worked on has somebody who does, or gets somebody within a lease's time."""
@@ -330,6 +385,11 @@ class Trial:
             # A training whose supervisor is gone belongs to init.
             if "workers.recipes" in " ".join(process.info["cmdline"] or []) and process.info["ppid"] == 1:
                 self.findings.say("orphans", str(process.info))
+
+
+def _same_witness(before: dict | None, after: dict | None) -> bool:
+    """Whether the simulated teacher counted on from the one to the other; it forgets when it is killed."""
+    return before is not None and after is not None and after["requests"] >= before["requests"]
 
 
 def _nothing(trial: Trial) -> None:

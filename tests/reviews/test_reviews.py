@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from app.access import service as access
 from app.access.service import Caller
+from app.calls import service as accounts
 from app.datasets import service as datasets
 from app.datasets import store as dataset_store
 from app.datasets.admission import Origin, admit
@@ -51,9 +52,12 @@ def pools() -> Pools:
 def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candidate, target: int = 100) -> Run:
     """A run that has ended, with these candidates decided as its own."""
     with transaction() as session:
+        id = new_id("run")
+        account = accounts.open_account(session, caller.project_id, dataset.id, ("run", id), {})
         run = Run(
-            id=new_id("run"),
+            id=id,
             project_id=caller.project_id,
+            account_id=account.id,
             dataset_id=dataset.id,
             method="self_instruct",
             options={},

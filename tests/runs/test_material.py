@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from app.access import service as access
 from app.access.service import Caller
+from app.calls import service as accounts
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
@@ -59,7 +60,9 @@ def dataset(database) -> Dataset:
         project = access.ensure_project(session, "material")
         body = DatasetCreate(name=f"set {time.time_ns()}", seeds={"tasks": TASKS})
         dataset = datasets.create(session, Caller(project.id, "k"), body)
-        run = Run(id=new_id("run"), **_run_columns(project.id, dataset.id))
+        id = new_id("run")
+        account = accounts.open_account(session, project.id, dataset.id, ("run", id), {})
+        run = Run(id=id, account_id=account.id, **_run_columns(project.id, dataset.id))
         session.add(run)
         session.flush()
         fields = product(TEXTS, ("", "an answer"), ("responses", "evol_instruct"), (None, "tea"), (None, 3.0, 4.0))

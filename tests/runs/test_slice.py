@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from app import config
 from app.access import service as access
 from app.access.service import Caller
+from app.calls.caller import RetryPolicy
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets import service as datasets
@@ -30,8 +31,9 @@ from app.runs import batch, planning, service, slice, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
 from app.runs.schemas import RunCreate
+from app.tables.accounts import Account, Completion
 from app.tables.datasets import Record
-from app.tables.runs import Batch, Completion, Run
+from app.tables.runs import Batch, Run
 from tests.fakes import (
     ScriptedSelfInstruct,
     ScriptedServer,
@@ -86,6 +88,11 @@ def run_of(id: str) -> Run:
         return session.get(Run, id)
 
 
+def account_of(run_id: str) -> Account:
+    with transaction() as session:
+        return session.get(Account, session.get(Run, run_id).account_id)
+
+
 def books_balance(run: Run) -> None:
     """Counters equal rows; cost equals completions; nothing stays reserved."""
     with transaction() as session:
@@ -94,11 +101,12 @@ def books_balance(run: Run) -> None:
             .where(Record.run_id == run.id)
             .group_by(Record.status, Record.reason)
         ).all()
-        cost = session.scalar(select(func.sum(Completion.cost_usd)).where(Completion.run_id == run.id)) or 0
+        paid = select(func.sum(Completion.cost_usd)).where(Completion.account_id == run.account_id)
+        cost, account = session.scalar(paid) or 0, session.get(Account, run.account_id)
     assert run.accepted == sum(count for status, _, count in rows if status == "accepted")
     assert run.rejected_by_reason == {reason: count for status, reason, count in rows if status == "rejected"}
     assert run.rejected == sum(run.rejected_by_reason.values())
-    assert (run.cost_usd, run.reserved_requests, run.reserved_usd) == (cost, 0, 0)
+    assert (account.cost_usd, account.reserved_requests, account.reserved_usd) == (cost, 0, 0)
 
 
 def test_a_run_ends_with_exactly_its_target(start):
@@ -122,7 +130,7 @@ def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
     id, tools = start(script, target=20)
     slice.work(id, tools)
     run = run_of(id)
-    assert (run.status, run.accepted, run.unknown_requests) == ("succeeded", 20, 0)
+    assert (run.status, run.accepted, account_of(id).lost_requests) == ("succeeded", 20, 0)
     assert max(script.served.values()) <= 2
     books_balance(run)
 
@@ -148,9 +156,10 @@ def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
     run = run_of(id)
     (name,) = ceiling
     assert (run.status, run.stop_reason) == ("succeeded", name)
-    assert script.served.total() == run.requests
-    tokens = run.prompt_tokens + run.completion_tokens
-    spent = {"max_requests": run.requests, "max_usd": run.cost_usd, "max_tokens": tokens}
+    account = account_of(id)
+    assert script.served.total() == account.requests
+    tokens = account.prompt_tokens + account.completion_tokens
+    spent = {"max_requests": account.requests, "max_usd": account.cost_usd, "max_tokens": tokens}
     assert 0 < spent[name] <= ceiling[name]
     books_balance(run)
 
@@ -200,7 +209,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
         who = {"teacher": asked, "judge": asked}
         limits = dict.fromkeys(who, RateLimiter(asked.endpoint))
         screens = Gathering(partial(dying.screen, dataset.id))
-        shared = (LedgerWriter(run.id), dying, Encoding(hash_encoder), screens, asyncio.Lock())
+        shared = (LedgerWriter(run.account_id), dying, Encoding(hash_encoder), screens, asyncio.Lock())
         try:
             await batch.work(claim, batch.Work(run, dataset, who, limits, *shared))
         finally:
@@ -216,7 +225,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 8)
     assert max(script.served.values()) == 1
-    assert paid == 17 and run.unknown_requests == 0
+    assert paid == 17 and account_of(id).lost_requests == 0
     books_balance(run)
 
 
@@ -226,12 +235,13 @@ def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
     caller = Caller(run_of(id).project_id, "k")
     working = threading.Thread(target=slice.work, args=(id, tools))
     working.start()
-    until(lambda: run_of(id).requests >= 5)
+    until(lambda: account_of(id).requests >= 5)
     with transaction() as session:
         assert service.pause(session, caller, id).status == "pausing"
     until(lambda: not working.is_alive())
     paused = run_of(id)
-    assert (paused.status, paused.reserved_requests, paused.unknown_requests) == ("paused", 0, 0)
+    account = account_of(id)
+    assert (paused.status, account.reserved_requests, account.lost_requests) == ("paused", 0, 0)
     before = script.served.total()
     slice.work(id, tools)
     assert script.served.total() == before
@@ -278,7 +288,7 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
     away.set()
     script = ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order")) if away.is_set() else None)
     id, tools = start(script, target=12)
-    tools = replace(tools, sleep=no_delay)
+    tools = replace(tools, retry=RetryPolicy(sleep=no_delay))
     slice.work(id, tools)
     run = run_of(id)
     assert (run.status, run.paused_for, run.stop_reason) == ("paused", "teacher_unavailable", None)
@@ -299,7 +309,7 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
 
 def test_a_teacher_that_is_away_too_long_fails_the_run(start):
     id, tools = start(ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
-    tools = replace(tools, sleep=no_delay)
+    tools = replace(tools, retry=RetryPolicy(sleep=no_delay))
     slice.work(id, tools)
     with transaction() as session:
         run = session.get(Run, id)
@@ -344,7 +354,7 @@ def test_another_teacher_judges_at_its_own_price(start):
     with transaction() as session:
         rows = session.execute(
             select(Completion.step, Completion.teacher, Completion.model, func.count(), func.sum(Completion.cost_usd))
-            .where(Completion.run_id == id)
+            .where(Completion.account_id == run.account_id)
             .group_by(Completion.step, Completion.teacher, Completion.model)
         ).all()
         scores = session.scalars(select(Record.scores).where(Record.run_id == id, Record.seq.is_not(None))).all()
@@ -393,7 +403,7 @@ def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
     id, tools = start(ScriptedSelfInstruct(), target=8, max_requests=12)
     slice.work(id, tools)
     run = run_of(id)
-    assert (run.status, run.stop_reason, run.requests) == ("succeeded", "max_requests", 12)
+    assert (run.status, run.stop_reason, account_of(id).requests) == ("succeeded", "max_requests", 12)
     assert run.accepted == 3
     books_balance(run)
 
@@ -441,7 +451,7 @@ def test_one_that_has_handed_on_takes_no_batches_again():
 def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_once():
     one = slice._Slice(Run(id="run_1"), None, slice.Tools(None, None, threading.Event()), None)
     limit = SimpleNamespace(waiting=1)
-    one.batch = SimpleNamespace(limits={"teacher": limit})
+    one.batch = SimpleNamespace(limiters={"teacher": limit})
     one.made_room_at -= 2 * slice.LOOK_SECONDS
     one._make_room()
     assert one.tools.for_a_call == {}

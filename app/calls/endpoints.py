@@ -1,0 +1,52 @@
+"""REST of accounts."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.access.dependencies import Authorized
+from app.api.session import Db
+from app.calls import service, store
+from app.calls.schemas import AccountReport, AccountView
+from app.paging import After, Limit, Page, page
+
+router = APIRouter(prefix="/v1", tags=["accounts"])
+Filter = Annotated[str | None, Query(max_length=100)]
+
+
+@router.get("/accounts", operation_id="listAccounts", response_model=Page[AccountView])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    owner_type: Filter = None,
+    owner_id: Filter = None,
+    dataset_id: Filter = None,
+):
+    """What jobs may spend on teacher calls, and have spent: one account for each run and judgement."""
+    filters = {"owner_type": owner_type, "owner_id": owner_id, "dataset_id": dataset_id}
+    given = {name: value for name, value in filters.items() if value is not None}
+    rows = store.accounts(session, caller.project_id, given, limit, after)
+    views = service.views(session, rows)
+    return page(rows, limit, lambda row: views[row.id])
+
+
+@router.get("/accounts/{id}", operation_id="getAccount", response_model=AccountView)
+def show(id: str, caller: Authorized, session: Db):
+    return service.show(session, caller, id)
+
+
+@router.get("/accounts/{id}/report", operation_id="getAccountReport", response_model=AccountReport)
+def report(id: str, caller: Authorized, session: Db):
+    """Calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
+    return service.report(session, store.account(session, caller.project_id, id))
+
+
+@router.post("/accounts/{id}/release", operation_id="releaseAccount", response_model=AccountView)
+def release(id: str, caller: Authorized, session: Db):
+    """Let go of what lost calls hold of the ceilings at their worst: each holds its estimate from now on.
+
+    The calls stay visible as lost. Do it when the teacher's bill shows that they were cheaper, or not billed.
+    """
+    return service.release(session, caller, id)

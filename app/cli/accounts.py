@@ -1,0 +1,67 @@
+"""seedbed accounts: what the teacher calls of each job may cost, and have cost."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.session import Session, connected
+from app.cli.tables import print_json
+
+app = typer.Typer(no_args_is_help=True)
+
+USAGE = (
+    *("usage.requests", "usage.unknown_requests", "usage.in_flight"),
+    *("usage.prompt_tokens", "usage.cached_tokens", "usage.completion_tokens", "usage.unknown_tokens"),
+    *("usage.cost_usd", "usage.certain_usd", "usage.possible_usd", "usage.held_usd"),
+)
+FIELDS = (
+    *("id", "owner_type", "owner_id", "dataset_id", "state", "max_requests", "max_tokens", "max_usd", *USAGE, "note"),
+)
+SPENDING = (
+    *("name", "calls", "tries", "prompt_tokens", "completion_tokens", "unknown_requests"),
+    *("cost_usd", "certain_usd", "possible_usd"),
+)
+
+
+@app.command("list")
+@connected
+def list_all(
+    session: Session,
+    dataset: Annotated[str | None, typer.Option(help="Of jobs on this dataset.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Of this run or judgement.")] = None,
+) -> None:
+    """All accounts, newest first."""
+    rows = session.client.find("accounts", dataset_id=dataset, owner_id=owner)
+    shown = ("usage.requests", "usage.certain_usd", "usage.possible_usd", "usage.held_usd")
+    session.table(rows, ("id", "owner_id", "state", "max_usd", *shown))
+
+
+@app.command("show")
+@connected
+def show(session: Session, id: str) -> None:
+    """One account: its ceilings, and what was spent under them."""
+    session.show(session.client.get(id), FIELDS)
+
+
+@app.command("report")
+@connected
+def report(session: Session, id: str) -> None:
+    """Calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
+    found = session.client.account_report(id)
+    if session.json:
+        print_json(found)
+        return
+    for group in ("steps", "teachers", "operations"):
+        print(f"\n{group}")
+        session.table(found[group], SPENDING)
+    if found["lost_calls"]:
+        print("\nlost calls")
+        fields = ("step", "teacher", "state", "worst_usd", "held_usd", "estimated_usd", "created_at")
+        session.table(found["lost_calls"], fields)
+
+
+@app.command("release")
+@connected
+def release(session: Session, id: str) -> None:
+    """Let lost calls hold no more of the ceilings than they probably cost."""
+    session.show(session.client.release(id), FIELDS)

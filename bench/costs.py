@@ -1,0 +1,106 @@
+"""What a run shows as its cost beside the teacher's bill, when its worker is killed often: `make bench-costs`.
+
+Real processes (PostgreSQL, Redis, API, workers) against the simulated teacher, which counts what it bills. The last
+line printed is one JSON object: dollars, and whether certain <= bill <= certain + held, shown nearer to the bill than
+all lost calls at their worst.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from decimal import Decimal
+
+import httpx
+from sqlalchemy import create_engine, text
+
+from app.client import ENDED, Seedbed
+from app.stack import Stack
+
+LATENCY = ("--latency", "1.0", "--latency-tail", "0.5")
+FAST = {"SEEDBED_LEASE_SECONDS": "4", "SEEDBED_SWEEP_SECONDS": "0.5"}
+CALLS_BETWEEN_KILLS = 30
+# Each call is rounded up by itself to nine places.
+ROUNDING = Decimal("1e-9")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--target", type=int, default=150, help="accepted rows")
+    options.add_argument("--kills", type=int, default=5, help="of the generation worker, in mid-flight")
+    given = options.parse_args()
+    os.environ.pop("SEEDBED_CONFIG", None)
+    home = tempfile.mkdtemp(prefix="seedbed-costs-")
+    stack = Stack(home, durable=False, environment=FAST, simulator_options=LATENCY)
+    with stack, Seedbed(stack.url, stack.api_key) as seedbed:
+        dataset = seedbed.create_dataset("costs", seeds={"bundled": "english"})
+        run = seedbed.start_run(dataset_id=dataset["id"], teacher="simulated", target=given.target)
+        kills = _kill_in_mid_flight(stack, seedbed, run["id"], given.kills)
+        run = seedbed.wait(run)
+        bill = _bill(stack, seedbed)
+        figures = _figures(stack, run, bill)
+    print(json.dumps({"bench": "costs", "target": given.target, "kills": kills, **figures}))
+
+
+def _kill_in_mid_flight(stack: Stack, seedbed: Seedbed, run_id: str, kills: int) -> int:
+    """Each time that the run has gone on for a little while with calls in flight."""
+    done, answered = 0, 0
+    while done < kills and (run := seedbed.get(run_id))["status"] not in ENDED:
+        usage = run["usage"]
+        if usage["in_flight"] and usage["requests"] - usage["unknown_requests"] >= answered + CALLS_BETWEEN_KILLS:
+            _kill(stack)
+            done, answered = done + 1, usage["requests"] - usage["unknown_requests"]
+            print(f"kill {done}: {usage['in_flight']} calls in flight", file=sys.stderr, flush=True)
+        time.sleep(0.2)
+    return done
+
+
+def _kill(stack: Stack) -> None:
+    child = stack.processes["generation"]
+    # The supervisor need not lose its patience: the deaths are our doing.
+    child.starts = 1
+    with suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def _bill(stack: Stack, seedbed: Seedbed) -> Decimal:
+    """What the teacher served, at its prices, once nothing more comes."""
+    address, tokens = stack.teacher_url.removesuffix("/v1") + "/stats", None
+    while tokens != (tokens := httpx.get(address).json()["tokens"]):
+        time.sleep(3)
+    teacher = next(item for item in seedbed.teachers() if item["name"] == "simulated")
+    fresh = (tokens["prompt"] - tokens["cached"]) * Decimal(teacher["prompt_price"])
+    cached = tokens["cached"] * Decimal(teacher["cached_price"])
+    return (fresh + cached + tokens["completion"] * Decimal(teacher["completion_price"])) / 1_000_000
+
+
+def _figures(stack: Stack, run: dict, bill: Decimal) -> dict:
+    usage = run["usage"]
+    names = ("cost_usd", "certain_usd", "possible_usd", "held_usd")
+    shown, certain, possible, held = (Decimal(usage[name]) for name in names)
+    worst = certain + _worst_of_lost_calls(stack, run["account_id"])
+    bounded = certain - usage["requests"] * ROUNDING <= bill <= certain + held
+    figures = {"bill": bill, "shown": shown, "certain": certain, "possible": possible, "held": held}
+    return {
+        "status": run["status"],
+        "requests": usage["requests"],
+        "lost_calls": usage["unknown_requests"],
+        **{name: float(round(value, 6)) for name, value in figures.items()},
+        "with_lost_calls_at_their_worst": float(round(worst, 6)),
+        "reached": bounded and abs(shown - bill) < abs(worst - bill),
+    }
+
+
+def _worst_of_lost_calls(stack: Stack, account_id: str) -> Decimal:
+    address = f"postgresql+psycopg://{stack.database_url.partition('://')[2]}"
+    query = text("SELECT coalesce(sum(worst_usd), 0) FROM lost_calls WHERE account_id = :id")
+    with create_engine(address).connect() as connection:
+        return connection.scalar(query, {"id": account_id})
+
+
+if __name__ == "__main__":
+    main()
