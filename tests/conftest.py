@@ -7,6 +7,7 @@ from collections.abc import Iterator
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import httpx
+import hypothesis
 import pytest
 
 from app import config, db
@@ -14,6 +15,10 @@ from app.jobs import queue
 from app.stack import Stack
 from app.stack.state_dir import free_port
 from tests.waiting import HTTP_SECONDS
+
+# A time limit on one example would be an assert on the load of the machine.
+hypothesis.settings.register_profile("seedbed", deadline=None)
+hypothesis.settings.load_profile("seedbed")
 
 # Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.
 FAST = {"SEEDBED_LEASE_SECONDS": "6", "SEEDBED_SWEEP_SECONDS": "0.5", "SEEDBED_POLL_SECONDS": "2"}

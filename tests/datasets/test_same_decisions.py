@@ -142,7 +142,7 @@ def vectors_of(scope: str, candidates: Sequence[Candidate], encoded: bool) -> li
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=offers, encoded=st.booleans())
 @example(
     batches=[

@@ -69,7 +69,7 @@ def test_the_longest_stretch_is_the_span():
 WORD = st.sampled_from(["a", "b", "c", "가", "나", "日", "語", "don't", "👍"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(WORD, max_size=25), st.lists(WORD, max_size=25), st.integers(3, 6))
 def test_it_finds_just_what_a_search_for_every_stretch_would(item, text, n):
     """The plain definition: some stretch of at least n words of the item stands in the text."""

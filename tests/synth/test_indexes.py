@@ -53,7 +53,7 @@ def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> Non
     assert (match.score, match.position) == (best, next(n for n in allowed if scores[n] == best))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(TEXTS, max_size=12),
     TEXTS,
