@@ -1,20 +1,18 @@
-"""How fast each teacher may be asked, by all workers together: its limits, its mood, and whether it is there at all.
+"""How fast each teacher may be called, by all workers together.
 
-The state lies in Redis, in one script (rate_limiter.lua): calls in flight under a limit that grows while the teacher is
-healthy and halves when it asks to slow down (additive increase, multiplicative decrease: Chiu and Jain 1989),
-requests and tokens per minute in buckets, and a circuit breaker. With Redis away each worker keeps to a share of its
-own that several of them can have at once.
+The state lies in Redis, and one script decides (rate_limiter.lua): calls in flight under a limit that grows while the
+teacher is healthy and halves when it asks to slow down (additive increase, multiplicative decrease: Chiu and Jain
+1989), requests and tokens per minute in buckets, and the circuit breaker. With Redis away each worker keeps to a share
+of its own that several of them can have at once.
 """
 
 import asyncio
 import hashlib
 import logging
-import random
-import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,44 +21,44 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from app import config
+from app.calls import circuit_breaker
+from app.calls.circuit_breaker import BreakerSettings, TeacherAway
+from app.calls.clock import SystemClock
 from app.providers.teacher import Endpoint
 
 log = logging.getLogger(__name__)
 
-SCRIPT = (Path(__file__).parent / "rate_limiter.lua").read_text("utf-8")
+SCRIPT = circuit_breaker.SCRIPT + (Path(__file__).parent / "rate_limiter.lua").read_text("utf-8")
 PREFIX = "seedbed:limits:"
-# Of the newest 20 calls within 30 s half have failed: rest 15 s, then twice as long each time, up to 5 minutes.
-NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS = 20, 30_000, 15_000, 300_000
-LOST_AFTER_SECONDS = 15
-# A worker speaks so often while it has calls in flight; one that is silent so long is gone, and its calls with it.
-SPEAK_SECONDS, GONE_MS = 3.0, 10_000
+PROBE_LOST_AFTER_SECONDS = 15
 # Without Redis nobody knows how many workers there are: a quarter of the limits for each.
-SAFE_SHARE = 4
-ASK_REDIS_AGAIN_SECONDS = 5.0
-LONGEST_WAIT, WAIT_ALONE = 1.0, 0.05
-AT_ONCE = 64
+FALLBACK_SHARE = 4
+REDIS_RETRY_SECONDS = 5.0
+MAX_WAIT_SECONDS, FALLBACK_WAIT_SECONDS = 1.0, 0.05
+MAX_PERMITS_AT_ONCE = 64
 
 
-class TeacherAway(Exception):
-    """The circuit breaker is open: the teacher fails most calls. `seconds`: until it may be asked again."""
+@dataclass(frozen=True)
+class PresenceSettings:
+    """A worker reports so often while it has calls in flight; one that is silent for `gone_ms` is gone, with them."""
 
-    def __init__(self, seconds: float, away_for: float):
-        super().__init__(f"the teacher fails most calls; it is asked again in {seconds:.0f} s")
-        self.seconds, self.away_for = seconds, away_for
+    report_seconds: float = 3.0
+    gone_ms: int = 10_000
 
 
 @dataclass
 class Permit:
-    """Leave for one call. Say before the end how it went.
+    """Permission for one call. Say before the end how it went.
 
     ok; slow: it asked to slow down; failed: an error or a broken connection; timeout; none: the call was not made.
+    `after`: seconds until the teacher wants to be called again. `used`: tokens.
     """
 
     tokens: int
     outcome: str = "none"
     after: float = 0.0
     used: int | None = None
-    alone: bool = False
+    from_fallback: bool = False
     given_back: bool = False
 
     @property
@@ -71,163 +69,191 @@ class Permit:
         return 0 if self.used is None else self.tokens - self.used
 
 
-class RateLimiter:
-    """The limits of one teacher, for one event loop. One task asks Redis for all who wait here."""
+@dataclass(frozen=True)
+class _Verdict:
+    """How many of those that wait may go; what the next one is told: go, wait or away; when to ask again."""
 
-    def __init__(self, endpoint: Endpoint):
-        self._endpoint = endpoint
+    granted: int
+    next: str
+    wait_seconds: float
+    away_seconds: float = 0.0
+
+
+class RateLimiter:
+    """The limits of one teacher, for one event loop. One task asks Redis for all who wait here.
+
+    `keys`: those of the script. `redis_url`: the configured one, unless given.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        breaker: BreakerSettings | None = None,
+        presence: PresenceSettings | None = None,
+        clock: SystemClock | None = None,
+        redis_url: str | None = None,
+    ):
+        self._endpoint, self._clock = endpoint, clock or SystemClock()
+        self._breaker, self._presence = breaker or BreakerSettings(), presence or PresenceSettings()
         # Another address or model under the same name is another teacher.
-        whole = "\n".join((endpoint.base_url, endpoint.model))
-        name = f"{endpoint.name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
-        self._keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "calls", "outcomes", "workers")]
+        identity = "\n".join((endpoint.base_url, endpoint.model))
+        name = f"{endpoint.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        self.keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "calls", "outcomes", "workers")]
         self._worker, self._in_flight = uuid.uuid4().hex, 0
         self._redis = redis.asyncio.from_url(
-            config.redis_url(), socket_connect_timeout=1, socket_timeout=2, decode_responses=True
+            redis_url or config.redis_url(), socket_connect_timeout=1, socket_timeout=2, decode_responses=True
         )
         self._script = self._redis.register_script(SCRIPT)
-        self._alone = _Alone(endpoint)
+        self._fallback = _LocalFallback(endpoint, self._clock.seconds)
         self._without_redis_until = 0.0
         self._waiting: deque[tuple[Permit, asyncio.Future]] = deque()
-        self._over: list[Permit] = []
-        self._news = asyncio.Event()
-        self._working: asyncio.Task | None = None
+        self._ended: list[Permit] = []
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task | None = None
 
     async def close(self) -> None:
-        """Give back what is over, and let go."""
-        if self._over:
+        """Give back the permits of calls that are over, and let go."""
+        if self._ended:
             await self._exchange([])
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.gather(self._working, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         await self._redis.aclose()
 
     @property
     def waiting(self) -> int:
-        """Calls that wait here for leave."""
+        """Calls that wait here for a permit."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def permit(self, tokens: int) -> AsyncIterator[Permit]:
         """Wait until one more call of up to `tokens` may be made. Raises TeacherAway."""
-        one = Permit(tokens)
+        permit = Permit(tokens)
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((one, future))
+        self._waiting.append((permit, future))
         self._wake()
         try:
             await future
-            yield one
+            yield permit
         finally:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.give_back(one)
+                self.give_back(permit)
             else:
                 future.cancel()
 
     def _wake(self) -> None:
-        self._news.set()
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work())
+        self._changed.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
 
-    def give_back(self, one: Permit) -> None:
+    def give_back(self, permit: Permit) -> None:
         """The call is over, and it is said how it went. The end of `permit` does the same for who has not."""
-        if one.given_back:
+        if permit.given_back:
             return
-        one.given_back = True
-        if one.alone:
-            self._alone.release()
+        permit.given_back = True
+        if permit.from_fallback:
+            self._fallback.release()
         else:
             self._in_flight -= 1
-            self._over.append(one)
+            self._ended.append(permit)
         self._wake()
 
-    async def _work(self) -> None:
-        while self._waiting or self._over or self._in_flight:
-            self._news.clear()
-            some = self._first_of_those_who_wait()
-            granted, verdict, wait, away_for = await self._exchange([one for one, _ in some])
-            for one, future in some[:granted]:
-                self._waiting.popleft()
-                if future.done():
-                    # Who waited has gone.
-                    self.give_back(one)
-                else:
-                    future.set_result(None)
-            if verdict == "away":
-                self._turn_all_away(TeacherAway(wait, away_for))
-            elif self._waiting and granted < len(some):
-                await self._hear(min(LONGEST_WAIT, wait) * random.uniform(0.5, 1.5))
+    async def _run(self) -> None:
+        while self._waiting or self._ended or self._in_flight:
+            self._changed.clear()
+            batch = self._first_waiting()
+            verdict = await self._exchange([permit for permit, _ in batch])
+            self._grant(batch[: verdict.granted])
+            if verdict.next == "away":
+                self._refuse_all(TeacherAway(verdict.wait_seconds, verdict.away_seconds))
+            elif self._waiting and verdict.granted < len(batch):
+                wait = min(MAX_WAIT_SECONDS, verdict.wait_seconds)
+                await self._clock.wait(self._changed, wait * self._clock.jitter())
             if self._in_flight and not self._waiting:
-                await self._hear(SPEAK_SECONDS)
+                await self._clock.wait(self._changed, self._presence.report_seconds)
 
-    async def _hear(self, seconds: float) -> None:
-        """Until a call ends or another one wants to go, or for so long."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+    def _grant(self, batch: Sequence[tuple[Permit, asyncio.Future]]) -> None:
+        for permit, future in batch:
+            self._waiting.popleft()
+            if future.done():
+                # Who waited has gone.
+                self.give_back(permit)
+            else:
+                future.set_result(None)
 
-    def _first_of_those_who_wait(self) -> list[tuple[Permit, asyncio.Future]]:
+    def _first_waiting(self) -> list[tuple[Permit, asyncio.Future]]:
         while self._waiting and self._waiting[0][1].done():
             self._waiting.popleft()
-        return list(islice(self._waiting, AT_ONCE))
+        return list(islice(self._waiting, MAX_PERMITS_AT_ONCE))
 
-    def _turn_all_away(self, error: TeacherAway) -> None:
+    def _refuse_all(self, error: TeacherAway) -> None:
         while self._waiting:
             _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
 
-    async def _exchange(self, waiting: Sequence[Permit]) -> tuple[int, str, float, float]:
-        """Give back, and take leave: how many of `waiting` may go, and what the next one is told."""
-        over, self._over = self._over, []
-        answer = await self._ask(over, waiting)
-        if answer is not None:
-            granted, verdict, wait, away_for = answer
-            self._in_flight += int(granted)
-            return int(granted), verdict, int(wait) / 1000, int(away_for) / 1000
-        granted = 0
-        while granted < len(waiting) and self._alone.acquire(waiting[granted].tokens):
-            waiting[granted].alone = True
-            granted += 1
-        return granted, "wait", WAIT_ALONE, 0.0
+    async def _exchange(self, waiting: Sequence[Permit]) -> _Verdict:
+        """Give back permits, and take new ones for `waiting`, first come first served."""
+        ended, self._ended = self._ended, []
+        answer = await self._call_script(ended, waiting)
+        if answer is None:
+            return self._take_from_fallback(waiting)
+        granted, verdict, wait_ms, away_ms = answer
+        self._in_flight += int(granted)
+        return _Verdict(int(granted), verdict, int(wait_ms) / 1000, int(away_ms) / 1000)
 
-    async def _ask(self, over: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
+    def _take_from_fallback(self, waiting: Sequence[Permit]) -> _Verdict:
+        granted = 0
+        while granted < len(waiting) and self._fallback.acquire(waiting[granted].tokens):
+            waiting[granted].from_fallback = True
+            granted += 1
+        return _Verdict(granted, "wait", FALLBACK_WAIT_SECONDS)
+
+    async def _call_script(self, ended: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
         """The script's answer; None while Redis is away."""
-        if time.monotonic() < self._without_redis_until:
+        if self._clock.seconds() < self._without_redis_until:
             return None
-        endpoint = self._endpoint
-        lost_after = int(1000 * (endpoint.timeout_seconds + LOST_AFTER_SECONDS))
-        limits = (endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute, lost_after)
-        worker = (self._worker, GONE_MS, self._in_flight)
-        breaker = (NEWEST, WITHIN_MS, FIRST_REST_MS, LONGEST_REST_MS)
-        ended = [part for one in over for part in (one.outcome, int(1000 * one.after), one.unused)]
-        asked = [one.tokens for one in waiting]
         try:
-            return await self._script(keys=self._keys, args=[*limits, *breaker, *worker, len(over), *ended, *asked])
+            return await self._script(keys=self.keys, args=self._arguments(ended, waiting))
         except (RedisError, OSError) as error:
             log.warning("no limits from Redis (%s): this worker keeps to a share of its own", error)
-            self._without_redis_until = time.monotonic() + ASK_REDIS_AGAIN_SECONDS
+            self._without_redis_until = self._clock.seconds() + REDIS_RETRY_SECONDS
             return None
 
+    def _arguments(self, ended: Sequence[Permit], waiting: Sequence[Permit]) -> list:
+        endpoint, breaker, now = self._endpoint, self._breaker, self._clock.shared_ms()
+        probe_lost_after_ms = int(1000 * (endpoint.timeout_seconds + PROBE_LOST_AFTER_SECONDS))
+        return [
+            *(endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute, probe_lost_after_ms),
+            *(breaker.newest, breaker.within_ms, breaker.first_open_ms, breaker.longest_open_ms),
+            *(self._worker, self._presence.gone_ms, self._in_flight, "" if now is None else now, len(ended)),
+            *(part for permit in ended for part in (permit.outcome, int(1000 * permit.after), permit.unused)),
+            *(permit.tokens for permit in waiting),
+        ]
 
-class _Alone:
-    """A worker's own share while Redis is away."""
 
-    def __init__(self, endpoint: Endpoint):
-        self._most = max(1, endpoint.in_flight // SAFE_SHARE)
-        self._requests = endpoint.requests_per_minute // SAFE_SHARE
-        self._tokens = endpoint.tokens_per_minute // SAFE_SHARE
+class _LocalFallback:
+    """A worker's own share while Redis is away. `clock` gives seconds."""
+
+    def __init__(self, endpoint: Endpoint, clock: Callable[[], float]):
+        self._clock = clock
+        self._max_in_flight = max(1, endpoint.in_flight // FALLBACK_SHARE)
+        self._requests = endpoint.requests_per_minute // FALLBACK_SHARE
+        self._tokens = endpoint.tokens_per_minute // FALLBACK_SHARE
         self._in_flight = 0
-        self._made: deque[tuple[float, int]] = deque()
+        self._calls: deque[tuple[float, int]] = deque()
 
     def acquire(self, tokens: int) -> bool:
-        minute_ago = time.monotonic() - 60
-        while self._made and self._made[0][0] < minute_ago:
-            self._made.popleft()
-        spent = sum(one for _, one in self._made)
-        if self._in_flight >= self._most or (self._requests and len(self._made) >= self._requests):
+        now = self._clock()
+        while self._calls and self._calls[0][0] < now - 60:
+            self._calls.popleft()
+        spent = sum(tokens for _, tokens in self._calls)
+        if self._in_flight >= self._max_in_flight or (self._requests and len(self._calls) >= self._requests):
             return False
-        if self._tokens and self._made and spent + tokens > self._tokens:
+        if self._tokens and self._calls and spent + tokens > self._tokens:
             return False
         self._in_flight += 1
-        self._made.append((time.monotonic(), tokens))
+        self._calls.append((now, tokens))
         return True
 
     def release(self) -> None:

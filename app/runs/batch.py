@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.calls import ledger
 from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
+from app.calls.circuit_breaker import TeacherAway
 from app.calls.ledger_writer import LedgerWriter
-from app.calls.rate_limiter import RateLimiter, TeacherAway
+from app.calls.rate_limiter import RateLimiter
 from app.datasets import admission
 from app.datasets.pools import Draft, Pools
 from app.db import transaction

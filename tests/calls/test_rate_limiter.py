@@ -1,260 +1,346 @@
-"""How fast a teacher is asked, by all workers together: on a real Redis."""
+"""How fast a teacher is called, by all workers together: on a real Redis, by a clock that the test moves."""
 
 import asyncio
-import time
 import uuid
+from collections.abc import Awaitable, Callable
 
 import pytest
 from redis import Redis
 
 from app import config
-from app.calls import rate_limiter
-from app.calls.rate_limiter import RateLimiter, TeacherAway
+from app.calls.circuit_breaker import BreakerSettings, TeacherAway
+from app.calls.clock import SystemClock
+from app.calls.rate_limiter import PresenceSettings, RateLimiter
 from app.providers.teacher import Endpoint
 from app.synth.prices import Prices
+from tests.waiting import until_in_loop
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def endpoint(**more) -> Endpoint:
-    return Endpoint(f"t-{uuid.uuid4().hex[:8]}", "http://x/v1", "m", "none", Prices(0, 0, 0), **more)
+class ManualClock(SystemClock):
+    """The time of all workers and of Redis, in ms. It moves by `advance` alone."""
 
+    def __init__(self):
+        self.now_ms = 1_000_000
+        self.sleepers: list[tuple[float, asyncio.Event]] = []
 
-async def call(of: RateLimiter, outcome: str = "ok", after: float = 0.0, used: int = 10, seconds: float = 0.0) -> None:
-    async with of.permit(100) as permit:
-        await asyncio.sleep(seconds)
-        permit.outcome, permit.after, permit.used = outcome, after, used
-    # It is given back by the task that asks Redis.
-    await of._working
+    def seconds(self) -> float:
+        return self.now_ms / 1000
 
+    def shared_ms(self) -> int:
+        return self.now_ms
 
-def state(of: RateLimiter) -> dict[str, float]:
-    found = Redis.from_url(config.redis_url(), decode_responses=True).hgetall(of._keys[0])
-    return {name: float(value) for name, value in found.items() if name != "prober"}
+    def jitter(self) -> float:
+        return 1.0
 
-
-def run(work):
-    async def closed():
-        opened = []
-
-        def open_one(where: Endpoint) -> RateLimiter:
-            opened.append(RateLimiter(where))
-            return opened[-1]
-
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        sleeper = (self.now_ms + 1000 * seconds, event)
+        self.sleepers.append(sleeper)
         try:
-            return await work(open_one)
+            await event.wait()
         finally:
-            for one in opened:
-                await one.close()
+            self.sleepers.remove(sleeper)
 
-    return asyncio.run(closed())
+    def advance(self, seconds: float) -> None:
+        self.now_ms += round(1000 * seconds)
+        for due, event in self.sleepers:
+            if due <= self.now_ms:
+                event.set()
+
+    def asleep(self) -> list[float]:
+        """When those are due that wait and were not woken."""
+        return [due for due, event in self.sleepers if not event.is_set()]
 
 
-async def most_at_once(workers: list[RateLimiter], calls: int, seconds: float) -> int:
-    now = most = 0
+class Scene:
+    """Workers that share a teacher, and calls that are in flight until the test ends them."""
 
-    async def one(of: RateLimiter) -> None:
-        nonlocal now, most
-        async with of.permit(10) as permit:
-            now += 1
-            most = max(most, now)
-            await asyncio.sleep(seconds)
-            now -= 1
-            permit.outcome, permit.used = "ok", 10
+    def __init__(self, **endpoint):
+        self.clock, self.limiters = ManualClock(), []
+        self.name, self.endpoint = f"t-{uuid.uuid4().hex[:8]}", endpoint
+        self.held = 0
 
-    await asyncio.gather(*(one(workers[n % len(workers)]) for n in range(calls)))
-    return most
+    def worker(self, **settings) -> RateLimiter:
+        endpoint = Endpoint(self.name, "http://x/v1", "m", "none", Prices(0, 0, 0), **self.endpoint)
+        self.limiters.append(RateLimiter(endpoint, clock=self.clock, **settings))
+        return self.limiters[-1]
+
+    def state(self) -> dict[str, float]:
+        redis = Redis.from_url(config.redis_url(), decode_responses=True)
+        return {
+            name: float(value) for name, value in redis.hgetall(self.limiters[0].keys[0]).items() if name != "prober"
+        }
+
+    async def state_is(self, name: str, value: float) -> None:
+        await until_in_loop(lambda: self.state().get(name, 0) == pytest.approx(value), message=self.state)
+
+    async def waits(self, sleepers: int = 1) -> None:
+        """Until so many workers wait for the clock."""
+        await until_in_loop(lambda: len(self.clock.asleep()) >= sleepers)
+
+    async def call(self, limiter: RateLimiter, outcome="ok", after=0.0, used=10, gate: asyncio.Event | None = None):
+        async with limiter.permit(100) as permit:
+            self.held += 1
+            if gate is not None:
+                await gate.wait()
+            self.held -= 1
+            permit.outcome, permit.after, permit.used = outcome, after, used
+
+    async def in_flight_at_once(self, limiters: list[RateLimiter], calls: int) -> int:
+        """How many of the calls go while none of them ends; then all end well."""
+        gate, before = asyncio.Event(), self.held
+        tasks = [asyncio.create_task(self.call(limiters[n % len(limiters)], gate=gate)) for n in range(calls)]
+        await until_in_loop(lambda: self._all_wait(limiters, calls - self.held + before))
+        at_once = self.held - before
+        gate.set()
+        await self.seconds_until(asyncio.gather(*tasks))
+        return at_once
+
+    def _all_wait(self, limiters: list[RateLimiter], calls: int) -> bool:
+        """Each worker has asked Redis, and waits for more room or for its calls; all but so many calls are held."""
+        return len(self.clock.asleep()) >= len(limiters) and calls == sum(limiter.waiting for limiter in limiters)
+
+    async def seconds_until(self, work: Awaitable) -> float:
+        """How long the work takes, when time passes only while no call is in flight and all wait for it."""
+        task, began = asyncio.ensure_future(work), self.clock.now_ms
+        while not task.done():
+            await until_in_loop(lambda: task.done() or (self.clock.asleep() and not self.held))
+            if not task.done():
+                self.clock.advance((min(self.clock.asleep()) - self.clock.now_ms) / 1000)
+        await task
+        return (self.clock.now_ms - began) / 1000
+
+
+def play(scene: Scene, work: Callable[[], Awaitable[None]]) -> None:
+    async def whole():
+        try:
+            await asyncio.wait_for(work(), 300)
+        finally:
+            for limiter in scene.limiters:
+                await limiter.close()
+
+    asyncio.run(whole())
 
 
 def test_calls_in_flight_grow_while_all_goes_well_and_never_pass_the_ceiling():
-    async def work(open_one):
-        where = endpoint(in_flight=24)
-        workers = [open_one(where), open_one(where)]
-        first = await most_at_once(workers, 12, 0.05)
-        assert first < 24
-        assert await most_at_once(workers, 120, 0.05) <= 24
-        assert state(workers[0])["limit"] == 24
-        assert await most_at_once(workers, 60, 0.05) > 12
+    scene = Scene(in_flight=24)
 
-    run(work)
+    async def work():
+        workers = [scene.worker(), scene.worker()]
+        assert await scene.in_flight_at_once(workers, 12) == 4
+        await scene.state_is("limit", 16)
+        assert await scene.in_flight_at_once(workers, 60) == 16
+        await scene.state_is("limit", 24)
+        assert await scene.in_flight_at_once(workers, 60) == 24
+
+    play(scene, work)
 
 
 def test_a_teacher_that_asks_to_slow_down_halves_them_once_in_a_while():
-    async def work(open_one):
-        one = open_one(endpoint(in_flight=64))
-        await most_at_once([one], 200, 0.02)
-        before = state(one)["limit"]
-        await asyncio.gather(*(call(one, "slow") for _ in range(5)))
-        assert state(one)["limit"] == pytest.approx(before / 2, rel=0.05)
-        # Carefully from now on: one more for a whole round.
-        await asyncio.gather(*(call(one) for _ in range(10)))
-        assert state(one)["limit"] < before / 2 + 2
+    scene = Scene(in_flight=64)
 
-    run(work)
+    async def work():
+        worker = scene.worker()
+        await scene.in_flight_at_once([worker], 60)
+        await scene.state_is("limit", 64)
+        await asyncio.gather(*(scene.call(worker, "slow") for _ in range(5)))
+        await scene.state_is("limit", 32)
+        # Carefully from now on: one more for a whole round.
+        await asyncio.gather(*(scene.call(worker) for _ in range(10)))
+        await until_in_loop(lambda: 32.2 < scene.state()["limit"] < 33)
+        scene.clock.advance(1.1)
+        await scene.call(worker, "slow")
+        await until_in_loop(lambda: 16 < scene.state()["limit"] < 17)
+
+    play(scene, work)
 
 
 def test_retry_after_is_kept_by_all_workers():
-    async def work(open_one):
-        where = endpoint()
-        one, other = open_one(where), open_one(where)
-        await call(one, "slow", after=0.6)
-        began = time.monotonic()
-        await call(other)
-        assert 0.4 < time.monotonic() - began < 3
+    scene = Scene()
 
-    run(work)
+    async def work():
+        worker, other = scene.worker(), scene.worker()
+        await scene.call(worker, "slow", after=0.6)
+        assert await scene.seconds_until(scene.call(other)) == pytest.approx(0.6)
 
-
-def test_requests_and_tokens_per_minute():
-    async def work(open_one):
-        # A sixth of a minute's is there at once; then 5 a second.
-        one = open_one(endpoint(in_flight=50, requests_per_minute=300))
-        began = time.monotonic()
-        await asyncio.gather(*(call(one) for _ in range(60)))
-        assert 1.5 < time.monotonic() - began < 6
-        # Calls reserve 100 tokens and use 10: what they don't use comes back.
-        sparing = open_one(endpoint(in_flight=50, tokens_per_minute=6000))
-        began = time.monotonic()
-        await asyncio.gather(*(call(sparing) for _ in range(60)))
-        assert time.monotonic() - began < 5
-        greedy = open_one(endpoint(in_flight=50, tokens_per_minute=6000))
-        began = time.monotonic()
-        await asyncio.gather(*(call(greedy, used=100) for _ in range(15)))
-        assert 3 < time.monotonic() - began < 10
-
-    run(work)
+    play(scene, work)
 
 
-def test_the_breaker_opens_rests_asks_once_and_closes(monkeypatch):
-    monkeypatch.setattr(rate_limiter, "FIRST_REST_MS", 400)
+def test_requests_per_minute():
+    # A sixth of a minute's is there at once; then 5 a second.
+    scene = Scene(in_flight=50, requests_per_minute=300)
 
-    async def work(open_one):
-        where = endpoint(in_flight=30)
-        one, other = open_one(where), open_one(where)
-        for _ in range(rate_limiter.NEWEST):
-            await call(one, "failed")
+    async def work():
+        worker = scene.worker()
+        calls = asyncio.gather(*(scene.call(worker) for _ in range(60)))
+        assert await scene.seconds_until(calls) == pytest.approx(2, abs=0.1)
+
+    play(scene, work)
+
+
+@pytest.mark.parametrize(("used", "calls", "seconds"), [(10, 60, 0), (100, 15, 5)])
+def test_tokens_per_minute_and_what_a_call_does_not_use_comes_back(used, calls, seconds):
+    # Calls reserve 100 tokens. 1,000 are there at once; then 100 a second.
+    scene = Scene(in_flight=50, tokens_per_minute=6000)
+
+    async def work():
+        worker = scene.worker()
+        work = asyncio.gather(*(scene.call(worker, used=used) for _ in range(calls)))
+        assert await scene.seconds_until(work) == pytest.approx(seconds, abs=0.2)
+
+    play(scene, work)
+
+
+def test_the_breaker_opens_waits_lets_one_try_and_closes():
+    scene = Scene(in_flight=30)
+    settings = BreakerSettings(first_open_ms=400)
+
+    async def work():
+        worker, other = scene.worker(breaker=settings), scene.worker(breaker=settings)
+        for _ in range(settings.newest):
+            await scene.call(worker, "failed")
+        await scene.state_is("open_for", 400)
         with pytest.raises(TeacherAway) as away:
-            await call(other)
-        assert 0 < away.value.seconds <= 0.4
-        await asyncio.sleep(0.5)
+            await scene.call(other)
+        assert (away.value.seconds, away.value.away_for) == (0.4, 0)
+        scene.clock.advance(0.4)
         # One goes ahead; the others wait for what it finds.
-        probe = asyncio.create_task(call(one, "failed", seconds=0.3))
-        await asyncio.sleep(0.1)
-        began = time.monotonic()
-        with pytest.raises(TeacherAway):
-            await call(other)
-        assert time.monotonic() - began > 0.1
+        gate = asyncio.Event()
+        probe = asyncio.create_task(scene.call(worker, "failed", gate=gate))
+        await until_in_loop(lambda: scene.held == 1)
+        waiting = asyncio.create_task(scene.call(other))
+        # The one for its probe, the other for the outcome.
+        await scene.waits(2)
+        assert not waiting.done()
+        gate.set()
         await probe
-        # It failed: twice the rest.
-        assert state(one)["open_for"] == 800
-        await asyncio.sleep(0.9)
-        await call(other)
-        assert state(one)["open_for"] == 0
-        await asyncio.gather(*(call(one) for _ in range(5)))
+        # It failed: open for twice as long.
+        await scene.state_is("open_for", 800)
+        with pytest.raises(TeacherAway):
+            await scene.seconds_until(waiting)
+        scene.clock.advance(0.8)
+        await scene.call(other)
+        await scene.state_is("open_for", 0)
+        await asyncio.gather(*(scene.call(worker) for _ in range(5)))
 
-    run(work)
+    play(scene, work)
 
 
 def test_half_of_the_calls_must_fail_and_slow_is_no_failure():
-    async def work(open_one):
-        one = open_one(endpoint())
-        for n in range(60):
-            await call(one, "failed" if n % 3 == 0 else "ok")
-        for _ in range(60):
-            await call(one, "slow")
-        assert state(one).get("open_for", 0) == 0
+    scene = Scene()
 
-    run(work)
+    async def work():
+        worker = scene.worker()
+        for n in range(60):
+            await scene.call(worker, "failed" if n % 3 == 0 else "ok")
+        for _ in range(60):
+            await scene.seconds_until(scene.call(worker, "slow"))
+        assert scene.state().get("open_for", 0) == 0
+
+    play(scene, work)
+
+
+def test_failures_of_long_ago_don_t_count():
+    scene = Scene()
+    settings = BreakerSettings(within_ms=30_000)
+
+    async def work():
+        worker = scene.worker(breaker=settings)
+        for _ in range(settings.newest - 1):
+            await scene.call(worker, "failed")
+        scene.clock.advance(31)
+        await scene.call(worker, "failed")
+        await scene.call(worker)
+        assert scene.state().get("open_for", 0) == 0
+
+    play(scene, work)
 
 
 def test_a_call_that_was_not_made_costs_nothing():
-    async def work(open_one):
-        one = open_one(endpoint(tokens_per_minute=6000))
-        async with one.permit(1000):
-            pass
-        await one._working
-        assert state(one)["tokens"] == pytest.approx(1000, abs=30)
+    scene = Scene(tokens_per_minute=6000)
 
-    run(work)
+    async def work():
+        async with scene.worker().permit(1000):
+            assert scene.state()["tokens"] == 0
+        await scene.state_is("tokens", 1000)
 
-
-async def killed(of: RateLimiter) -> None:
-    """The worker is no more, with all its calls in flight."""
-    of._working.cancel()
-    await asyncio.gather(of._working, return_exceptions=True)
-    of._wake = lambda: None
+    play(scene, work)
 
 
-def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_one_count(monkeypatch):
-    monkeypatch.setattr(rate_limiter, "GONE_MS", 600)
-    monkeypatch.setattr(rate_limiter, "SPEAK_SECONDS", 0.1)
+async def kill(limiter: RateLimiter, call: asyncio.Task) -> None:
+    """The worker is no more, with its call in flight: it says nothing from now on."""
+    limiter._task.cancel()
+    await asyncio.gather(limiter._task, return_exceptions=True)
+    call.cancel()
+    # Held back: a dead worker gives nothing back.
+    limiter._wake = lambda: None
+    limiter._ended = []
 
-    async def work(open_one):
-        where = endpoint(in_flight=2, timeout_seconds=600)
-        slow, dead, other = open_one(where), open_one(where), open_one(where)
-        calls = [asyncio.create_task(call(one, seconds=1.5)) for one in (slow, dead)]
-        await asyncio.sleep(0.1)
-        await killed(dead)
-        began = time.monotonic()
-        await call(other)
-        assert 0.4 < time.monotonic() - began < 1
-        # The slow one is alive: it has its call in flight as long as that takes.
-        await asyncio.gather(*(call(other, seconds=0.05) for _ in range(4)))
+
+def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_one_count():
+    scene = Scene(in_flight=2, timeout_seconds=600)
+    presence = PresenceSettings(report_seconds=0.1, gone_ms=600)
+
+    async def work():
+        slow, dead, other = (scene.worker(presence=presence) for _ in range(3))
+        gate = asyncio.Event()
+        calls = [asyncio.create_task(scene.call(worker, gate=gate)) for worker in (slow, dead)]
+        await until_in_loop(lambda: scene.held == 2)
+        await scene.waits(2)
+        await kill(dead, calls[1])
+        waiting = asyncio.create_task(scene.call(other))
+        await scene.waits(2)
+        for _ in range(5):
+            scene.clock.advance(0.1)
+            await scene.waits(2)
+        assert not waiting.done()
+        scene.clock.advance(0.1)
+        await waiting
+        # The slow one is alive: its call counts as long as it takes.
+        for _ in range(10):
+            scene.clock.advance(0.1)
+            await scene.waits()
         assert not calls[0].done()
-        assert await most_at_once([other], 4, 0.02) == 1
-        await calls[0]
-        assert await most_at_once([other], 4, 0.02) == 2
-        calls[1].cancel()
-        dead._over.clear()
+        tasks = [asyncio.create_task(scene.call(other, gate=gate)) for _ in range(4)]
+        await scene.waits(2)
+        # Its own, the one that died without ending, and one more.
+        assert scene.held == 3
+        gate.set()
+        await asyncio.gather(calls[0], *tasks)
 
-    run(work)
-
-
-def test_a_probe_that_dies_with_its_worker_is_followed_by_another(monkeypatch):
-    monkeypatch.setattr(rate_limiter, "FIRST_REST_MS", 200)
-    monkeypatch.setattr(rate_limiter, "GONE_MS", 400)
-
-    async def work(open_one):
-        where = endpoint(timeout_seconds=600)
-        one, other = open_one(where), open_one(where)
-        for _ in range(rate_limiter.NEWEST):
-            await call(one, "failed")
-        await asyncio.sleep(0.25)
-        probe = asyncio.create_task(call(one, seconds=60))
-        await asyncio.sleep(0.05)
-        await killed(one)
-        await asyncio.wait_for(call(other), 3)
-        assert state(other)["open_for"] == 0
-        probe.cancel()
-        one._over.clear()
-
-    run(work)
+    play(scene, work)
 
 
-def test_without_redis_each_worker_keeps_to_a_safe_share(monkeypatch):
-    monkeypatch.setattr(config, "redis_url", lambda: "redis://127.0.0.1:1/0")
+def test_a_probe_that_dies_with_its_worker_is_followed_by_another():
+    scene = Scene(timeout_seconds=600)
+    settings = {"breaker": BreakerSettings(first_open_ms=200), "presence": PresenceSettings(gone_ms=400)}
 
-    async def work(open_one):
-        one = open_one(endpoint(in_flight=16))
-        assert await most_at_once([one], 30, 0.01) == 4
+    async def work():
+        worker, other = scene.worker(**settings), scene.worker(**settings)
+        for _ in range(settings["breaker"].newest):
+            await scene.call(worker, "failed")
+        await scene.state_is("open_for", 200)
+        scene.clock.advance(0.25)
+        probe = asyncio.create_task(scene.call(worker, gate=asyncio.Event()))
+        await until_in_loop(lambda: scene.held == 1)
+        await scene.waits()
+        await kill(worker, probe)
+        waiting = asyncio.create_task(scene.call(other))
+        await scene.waits()
+        assert not waiting.done()
+        scene.clock.advance(0.4)
+        await waiting
+        await scene.state_is("open_for", 0)
 
-    run(work)
+    play(scene, work)
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
-        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
-        ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "20s"}, None),
-        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, None),
-        ({"retry-after": "3", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}, 3),
-        ({"retry-after-ms": "250"}, 0.25),
-    ],
-)
-def test_what_the_headers_of_a_429_ask_for(headers, seconds):
-    from types import SimpleNamespace
+def test_without_redis_each_worker_keeps_to_a_safe_share():
+    scene = Scene(in_flight=16)
 
-    from app.providers.teacher import _retry_after
+    async def work():
+        worker = scene.worker(redis_url="redis://127.0.0.1:1/0")
+        assert await scene.in_flight_at_once([worker], 30) == 4
 
-    assert _retry_after(SimpleNamespace(response=SimpleNamespace(headers=headers))) == seconds
+    play(scene, work)

@@ -5,7 +5,7 @@ from email.message import Message
 
 import pytest
 
-from app.synth.teacher_errors import TeacherRefused, TryAgain, meaning_of_exception, retry_delay
+from app.synth.teacher_errors import TeacherRefused, TryAgain, meaning_of_exception, retry_after, retry_delay
 from app.synth.types import Reply
 
 
@@ -76,3 +76,18 @@ def test_an_exception_without_words_is_told_by_its_name():
 def test_delays_double_up_to_a_minute_and_follow_the_servers_wish():
     assert all(retry_delay(n, None) <= min(60, 0.5 * 2**n) for n in range(12))
     assert 5 <= retry_delay(1, 5.0) <= 5.75
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "20s"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "soon"}, None),
+        ({"retry-after": "3", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}, 3),
+        ({"retry-after-ms": "250"}, 0.25),
+    ],
+)
+def test_what_the_headers_of_a_429_ask_for(headers, seconds):
+    assert retry_after(headers) == seconds
