@@ -47,8 +47,8 @@ def test_the_run_has_exactly_its_target_and_its_counts_are_rows(api, dataset, ru
     accepted = rows_of(api, dataset, run_id=run["id"], status="accepted")
     rejected = rows_of(api, dataset, run_id=run["id"], status="rejected")
     counts = run["counts"]
-    assert (len(accepted), len(rejected)) == (80, counts["rejected"]) == (counts["accepted"], counts["rejected"])
-    assert counts["offered"] == 80 + len(rejected)
+    assert (len(accepted), len(rejected)) == (120, counts["rejected"]) == (counts["accepted"], counts["rejected"])
+    assert counts["offered"] == 120 + len(rejected)
     for reason, count in counts["rejected_by_reason"].items():
         assert count == len([row for row in rejected if row["reason"] == reason])
     assert float(run["usage"]["cost_usd"]) > 0
@@ -91,8 +91,8 @@ def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
 
 
 def test_the_snapshot_reads_back(api, run, snapshot):
-    assert (snapshot["status"], snapshot["rows"], snapshot["simulated"]) == ("succeeded", 80, True)
-    assert sum(snapshot["splits"].values()) == 80
+    assert (snapshot["status"], snapshot["rows"], snapshot["simulated"]) == ("succeeded", 120, True)
+    assert sum(snapshot["splits"].values()) == 120
     lines = {}
     for file in snapshot["files"]:
         answer = api.get(f"/v1/snapshots/{snapshot['id']}/files/{file['name']}")
