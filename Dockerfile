@@ -35,6 +35,5 @@ COPY . .
 RUN pip install -c constraints.txt --no-deps --force-reinstall .
 WORKDIR /srv/seedbed
 USER seedbed
-CMD ["celery", "-A", "app.jobs.queue:app", "worker", "-Q", "finetuning", "-I", "workers.finetuning", "--pool", "prefork", \
-     "-c", "1", "--max-tasks-per-child", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", \
-     "-l", "INFO", "--", "worker.pool_start_method=spawn"]
+CMD ["celery", "-A", "app.jobs.queue:app", "worker", "-Q", "finetuning", "-I", "workers.finetuning", "--pool", "threads", \
+     "-c", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO"]

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test test-long faults lint bench-admission bench-costs bench-economy bench-run clean
+.PHONY: demo up test test-long faults lint bench-admission bench-costs bench-economy bench-run bench-cancel clean
 
 demo: $(INSTALLED)
 	@$(BIN)/seedbed demo
@@ -39,6 +39,9 @@ bench-run: $(INSTALLED)
 
 bench-costs: $(INSTALLED)
 	@$(BIN)/python -m bench.costs
+
+bench-cancel: $(INSTALLED)
+	@$(BIN)/python -m bench.cancel
 
 bench-economy: $(INSTALLED)
 	@$(BIN)/python -m bench.economy

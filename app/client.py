@@ -161,17 +161,21 @@ class Seedbed:
         """`collection` is datasets, runs, accounts, reviews, snapshots, fine-tunes, scorings or evaluation-sets."""
         return self._pages(f"/{collection}", filters)
 
-    def get(self, id: str) -> dict:
-        """A dataset, record, run, account, review, snapshot, fine-tune or scoring by its id."""
-        return self._get(_path(id))
+    def imports(self, dataset_id: str) -> Iterator[dict]:
+        """All imports of a dataset, newest first."""
+        return self._pages(f"{_path(dataset_id)}/imports", {})
 
-    def act(self, id: str, verb: str) -> dict:
-        """`cancel`, `pause` or `resume` a job."""
-        return self._post(f"{_path(id)}/{verb}", None)
+    def get(self, id: str, dataset_id: str | None = None) -> dict:
+        """Any resource by its id: a dataset, a record, an account, a job. An import is named with its dataset."""
+        return self._get(_path(id, dataset_id))
 
-    def events(self, id: str, after: int = 0) -> Iterator[dict]:
-        """The job's log so far, oldest first."""
-        return self._pages(f"{_path(id)}/events", {"after": after} if after else {})
+    def act(self, id: str, verb: str, dataset_id: str | None = None) -> dict:
+        """`cancel` any job, `pause` or `resume` a run. An import is named with its dataset."""
+        return self._post(f"{_path(id, dataset_id)}/{verb}", None)
+
+    def events(self, id: str, after: int = 0, dataset_id: str | None = None) -> Iterator[dict]:
+        """The job's log so far, oldest first. An import is named with its dataset."""
+        return self._pages(f"{_path(id, dataset_id)}/events", {"after": after} if after else {})
 
     def metrics(self, fine_tune_id: str) -> Iterator[dict]:
         """The training's rows, oldest first."""
@@ -190,7 +194,7 @@ class Seedbed:
 
     def wait(self, job: dict, on_progress: Callable[[dict], object] = lambda job: None) -> dict:
         """Poll a run, import, snapshot or fine-tune until it has ended; `on_progress` sees every state on the way."""
-        path, pause = _job_path(job), 0.1
+        path, pause = _path(job["id"], job.get("dataset_id")), 0.1
         while job["status"] not in ENDED:
             on_progress(job)
             time.sleep(pause)
@@ -274,18 +278,17 @@ class Seedbed:
         return SeedbedError(f"Seedbed at {self.url} can't be reached: {why}. Does it run? (`seedbed up`)")
 
 
-def _path(id: str) -> str:
+def _path(id: str, dataset_id: str | None = None) -> str:
+    """`dataset_id` is for imports, which are addressed below their dataset."""
+    if id.startswith("imp_"):
+        if dataset_id is None:
+            raise SeedbedError(f"{id!r} is an import: name its dataset, too (dataset_id).")
+        return f"{_path(dataset_id)}/imports/{quote(id, safe='')}"
     collection = COLLECTIONS.get(id.partition("_")[0])
     if collection is None:
         kinds = ", ".join(f"{prefix}_…" for prefix in COLLECTIONS)
         raise SeedbedError(f"{id!r} is not an id of Seedbed's ({kinds}).")
     return f"/{collection}/{quote(id, safe='')}"
-
-
-def _job_path(job: dict) -> str:
-    if job["id"].startswith("imp_"):
-        return f"{_path(job['dataset_id'])}/imports/{quote(job['id'], safe='')}"
-    return _path(job["id"])
 
 
 def _refusal(answer: httpx.Response) -> SeedbedError:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -46,6 +46,18 @@ class View(BaseModel):
 Time = Annotated[datetime, BeforeValidator(lambda value: value.astimezone(UTC))]
 
 
+class QueueView(View):
+    """Why a queued job waits."""
+
+    name: str
+    position: int = Field(description="Among the waiting jobs of its queue, oldest first, from 1.")
+    running: int = Field(description="Jobs of the queue that are being worked on.")
+    workers: int = Field(description="Workers of the queue that live.")
+    reason: str = Field(description="no_worker, waits_for_retry, others_first or next.")
+    message: str
+    retry_at: Time | None = Field(description="When the next attempt begins, if one has failed.")
+
+
 class JobView(View):
     """What every long job shows of itself."""
 
@@ -56,3 +68,4 @@ class JobView(View):
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
+    queue: QueueView | None = Field(default=None, description="Of a queued job: its place, and why it waits.")

@@ -34,7 +34,7 @@ def test_the_api_process_never_loads_torch():
 
 def test_the_light_workers_never_load_torch():
     code = (
-        "import sys, workers.exports, workers.finetuning, workers.sweeper; "
+        "import sys, workers.exports, workers.finetuning, workers.scoring, workers.sweeper; "
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )
     found = python(code)

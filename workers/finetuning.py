@@ -1,19 +1,19 @@
 """The fine-tuning worker: supervises one training child at a time. It never loads torch itself."""
 
-import logging
+import threading
 
-from app.finetunes import training
-from app.jobs import queue
-from app.scorings import scoring
+from app.finetunes.training import KIND
+from app.jobs import queue, runner
+from workers.process import SHUTDOWN, serve, waiting
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+# The poller works in a thread of its own: with Redis away, a second training must not begin beside the first.
+_one_at_a_time = threading.Lock()
 
 
 @queue.app.task(name=queue.FINETUNE)
 def finetune(id: str) -> None:
-    training.train(id)
+    with _one_at_a_time:
+        runner.work(KIND, id, shutdown=SHUTDOWN)
 
 
-@queue.app.task(name=queue.SCORING)
-def score(id: str) -> None:
-    scoring.score(id)
+serve(queue.FINETUNING, waiting([KIND], finetune))

@@ -5,32 +5,30 @@ import logging
 import threading
 from functools import cache
 
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.signals import worker_ready
 from threadpoolctl import threadpool_limits
 
 from app import config
 from app.calls.caller import endpoint
-from app.datasets import imports
+from app.datasets import import_job
 from app.datasets.pools import Pools
 from app.db import transaction
-from app.jobs import queue
-from app.jobs.poller import Poller
+from app.jobs import queue, runner
 from app.providers.batches import Batches
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.teacher import Endpoint, Teacher
-from app.reviews import service as reviews
-from app.reviews import work as reviewing
+from app.reviews.kinds import KINDS as REVIEW_KINDS
 from app.runs import remote, slice
 from app.runs import service as runs
 from app.runs.teachers import reply_form
 from app.synth.types import Encoder
+from app.tables.reviews import Review
+from workers.process import SHUTDOWN, serve, waiting
 
 # Products with a pool come often and are short: further threads would mostly spin in wait for the next one.
 threadpool_limits(1, user_api="blas")
-SHUTDOWN = threading.Event()
 _loading = threading.Lock()
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 # One line for every call of a teacher would bury all others.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
@@ -47,12 +45,15 @@ def remote_batches(run_id: str) -> None:
 
 @queue.app.task(name=queue.IMPORT)
 def import_rows(id: str) -> None:
-    imports.work(id, tools().pools)
+    runner.work(import_job.KIND, id, tools().pools, shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.REVIEW)
 def review(id: str) -> None:
-    reviewing.work(id, tools().pools)
+    with transaction() as session:
+        row = session.get(Review, id)
+    if row is not None:
+        runner.work(REVIEW_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.ENCODE)
@@ -72,23 +73,6 @@ def _warm_up(name: str) -> None:
     # What is here now stays: the collector need not look through all of torch again and again.
     gc.collect()
     gc.freeze()
-
-
-@worker_init.connect
-def _poll(**_) -> None:
-    """From the start: with Redis away the worker is never ready."""
-    kinds = {
-        runs.waiting: lambda id: slice.work(id, tools(), in_turn=True),
-        remote.waiting: remote_batches,
-        imports.waiting: import_rows,
-        reviews.waiting: review,
-    }
-    Poller(kinds, SHUTDOWN).start()
-
-
-@worker_shutting_down.connect
-def _stop(**_) -> None:
-    SHUTDOWN.set()
 
 
 def tools() -> slice.Tools:
@@ -135,3 +119,10 @@ def teacher(name: str) -> Teacher:
 def endpoint_of(name: str) -> Endpoint:
     with transaction() as session:
         return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
+
+
+RUNS = {runs.waiting: lambda id: slice.work(id, tools(), in_turn=True), remote.waiting: remote_batches}
+serve(
+    queue.GENERATION,
+    RUNS | waiting([import_job.KIND], import_rows) | waiting(REVIEW_KINDS.values(), review),
+)

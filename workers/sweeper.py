@@ -1,4 +1,4 @@
-"""The sweeper: rings again for work that nobody holds, and settles what can end. It needs no Redis.
+"""The sweeper: sends wake-ups for work that nobody holds, and ends what can end. It needs no Redis.
 
 Any number may run; the one that holds the advisory lock leads. `python -m workers.sweeper`.
 """
@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,57 +16,73 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access import store as access
-from app.datasets import imports
+from app.datasets import import_job
 from app.db import engine, transaction
-from app.finetunes import service as finetunes
-from app.jobs import queue
-from app.reviews import service as reviews
+from app.finetunes import training as finetunes
+from app.jobs import presence, queue, runner, steering
+from app.jobs.kinds import JobKind
+from app.reviews.kinds import KINDS as REVIEW_KINDS
 from app.runs import service as runs
 from app.runs import store as run_store
-from app.scorings import service as scorings
-from app.snapshots import service as snapshots
+from app.scorings import scoring as scorings
+from app.snapshots import writing as snapshots
 
 log = logging.getLogger("seedbed.sweeper")
 
 LEADER_LOCK = 7_301_923
-RING_AGAIN_SECONDS = 10.0
-# The bell that rang with the commit is mostly on its way still when the row is first seen.
-FIRST_RING_SECONDS = 4.0
+LOOK_SECONDS = 0.5
+NOTIFY_AGAIN_SECONDS = 10.0
+# The wake-up that was sent with the commit is mostly on its way still when the row is first seen.
+FIRST_NOTIFY_SECONDS = 4.0
 
-# Whose work may wait for a bell, and which bell.
-WAITING: dict[str, Callable[[Session], list[str]]] = {
-    queue.RUN: runs.waiting,
-    queue.REMOTE: run_store.runs_with_remote_work,
-    queue.IMPORT: imports.waiting,
-    queue.REVIEW: reviews.waiting,
-    queue.SNAPSHOT: snapshots.unfinished,
-    queue.FINETUNE: finetunes.unfinished,
-    queue.SCORING: scorings.unfinished,
-}
+KINDS: tuple[JobKind, ...] = (
+    import_job.KIND,
+    *REVIEW_KINDS.values(),
+    snapshots.KIND,
+    finetunes.KIND,
+    scorings.KIND,
+)
+# Whose work may wait for a wake-up, and which task works on it.
+WAITING: tuple[tuple[str, Callable[[Session], list[str]]], ...] = (
+    (queue.RUN, runs.waiting),
+    (queue.REMOTE, run_store.runs_with_remote_work),
+    *((kind.task, partial(runner.waiting, kind=kind)) for kind in KINDS),
+)
 
 
 class Sweeper:
-    """One leader's memory: when it last rang for what."""
+    """One leader's memory: when it last sent a wake-up for what, and when it swept."""
 
-    def __init__(self):
-        self._rung: dict[str, float] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._notified: dict[str, float] = {}
+        self._swept_at = float("-inf")
+
+    def look(self) -> None:
+        """What is cancelled ends soon: it is looked for more often than all else."""
+        for kind in KINDS:
+            steering.finish_cancelled(kind)
+        if self._clock() - self._swept_at >= config.settings().sweep_seconds:
+            self._swept_at = self._clock()
+            self.sweep()
 
     def sweep(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
+        for kind in KINDS:
+            steering.recover_lost(kind)
         with transaction() as session:
-            finetunes.settle(session)
-            scorings.settle(session)
             runs.resume_due(session)
             access.forget_old_answers(session)
-        for task, waiting in WAITING.items():
+            presence.forget_silent(session)
+        for task, waiting in WAITING:
             with transaction() as session:
                 ids = waiting(session)
             for id in ids:
-                self._rung.setdefault(id, now - RING_AGAIN_SECONDS + FIRST_RING_SECONDS)
-                if now - self._rung[id] >= RING_AGAIN_SECONDS:
-                    self._rung[id] = now
-                    queue.ring(task, id)
-        self._rung = {id: at for id, at in self._rung.items() if now - at < 10 * RING_AGAIN_SECONDS}
+                self._notified.setdefault(id, now - NOTIFY_AGAIN_SECONDS + FIRST_NOTIFY_SECONDS)
+                if now - self._notified[id] >= NOTIFY_AGAIN_SECONDS:
+                    self._notified[id] = now
+                    queue.notify(task, id)
+        self._notified = {id: at for id, at in self._notified.items() if now - at < 10 * NOTIFY_AGAIN_SECONDS}
 
 
 def lead(stop: threading.Event) -> None:
@@ -75,9 +92,9 @@ def lead(stop: threading.Event) -> None:
         sweeper = Sweeper()
         while not stop.is_set():
             if connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
-                sweeper.sweep()
+                sweeper.look()
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LEADER_LOCK})
-            stop.wait(config.settings().sweep_seconds)
+            stop.wait(min(LOOK_SECONDS, config.settings().sweep_seconds))
 
 
 def main() -> None:

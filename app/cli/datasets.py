@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import reviews
+from app.cli import imports, reviews
 from app.cli.jobs import finish
 from app.cli.progress import of_import
 from app.cli.session import CommandError, Session, connected
@@ -18,7 +18,6 @@ FIELDS = (
     *("id", "name", "language", "counts", "simulated", "scope", "encoder", "encoding"),
     *("lexical_threshold", "semantic_threshold", "note"),
 )
-IMPORT_FIELDS = ("id", "status", "stop_reason", "error", "rows", "accepted", "rejected", "rejected_by_reason")
 
 
 @app.command("create")
@@ -78,7 +77,7 @@ def import_file(
 ) -> None:
     """Upload seeds, rows, instructions, labelled rows or documents (JSONL; a document also as .txt), and wait."""
     started = session.client.import_file(id, file, kind, task)
-    finish(session, started, "import", of_import, IMPORT_FIELDS)
+    finish(session, started, "import", of_import, imports.FIELDS)
 
 
 @connected

@@ -25,6 +25,7 @@ FIELDS = (
     "summary",
     "simulated",
     "note",
+    "queue.message",
 )
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]
 

@@ -22,6 +22,7 @@ class Commands(LazyGroup):
             "Walk the whole way once: seeds, a Self-Instruct run, a snapshot, a LoRA fine-tune, the files.",
         ),
         "datasets": LazyCommand("app.cli.datasets:app", "Pools of records, and what goes into them."),
+        "imports": LazyCommand("app.cli.imports:app", "Imports into a dataset; `seedbed datasets import` starts one."),
         "records": LazyCommand(
             "app.cli.datasets:records", "Records of a dataset, newest first, with the reason where they were rejected."
         ),

@@ -20,8 +20,19 @@ def stage(
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Update]:
     """Gives a function to call with each state of the job. `measure` reads (done, of how many, a note) from it."""
-    with _bar(title, measure) if sys.stdout.isatty() else _lines(title, measure, clock) as update:
+
+    def measure_or_queue(job: dict) -> tuple[int, int | None, str]:
+        done, total, note = measure(job)
+        return done, total, _queue_note(job) or note
+
+    with _bar(title, measure_or_queue) if sys.stdout.isatty() else _lines(title, measure_or_queue, clock) as update:
         yield update
+
+
+def _queue_note(job: dict) -> str:
+    """Why a queued job waits, and its place in its queue."""
+    place = job.get("queue")
+    return f"{place['position']} in the queue {place['name']}. {place['message']}" if place else ""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ evaluation_sets = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     *("id", "kind", "status", "stop_reason", "error", "dataset_id", "run_id", "done_rows", "rows"),
+    "queue.message",
     *("result.applied", "result.accepted_before", "result.accepted_after", "result.moved_in", "result.moved_out"),
     *("result.other_reason", "result.unanswered", "result.contaminated_rows", "result.by_kind", "result.by_set"),
     *("result.items", "result.items_too_short_for_ngrams", "result.action", "result.before", "result.after"),
@@ -106,6 +107,13 @@ def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help=
 def show(session: Session, id: str) -> None:
     """One review: its state, and what came of it."""
     session.show(session.client.get(id), FIELDS)
+
+
+@app.command("cancel")
+@connected
+def cancel(session: Session, id: str) -> None:
+    """End a review; nothing of it stays."""
+    session.show(session.client.act(id, "cancel"), FIELDS)
 
 
 @app.command("matches")

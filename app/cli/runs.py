@@ -39,6 +39,7 @@ FIELDS = (
     "usage.held_usd",
     "account_id",
     "note",
+    "queue.message",
 )
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]
 

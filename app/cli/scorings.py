@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True)
 
 FIELDS = (
     *("id", "status", "stop_reason", "error", "dataset_id", "run_id", "base_model", "rows", "done_rows", "summary"),
-    "note",
+    *("note", "queue.message"),
 )
 
 

@@ -11,7 +11,19 @@ from app.cli.session import CommandError, Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True)
 
-FIELDS = ("id", "status", "stop_reason", "error", "dataset_id", "rows", "splits", "digest", "simulated", "note")
+FIELDS = (
+    "id",
+    "status",
+    "stop_reason",
+    "error",
+    "dataset_id",
+    "rows",
+    "splits",
+    "digest",
+    "simulated",
+    "note",
+    "queue.message",
+)
 
 
 @app.command("create")
@@ -56,6 +68,13 @@ def show(session: Session, id: str) -> None:
     session.show(snapshot, FIELDS)
     if not session.json:
         session.table(snapshot.get("files") or [], ("name", "rows", "bytes", "sha256"))
+
+
+@app.command("cancel")
+@connected
+def cancel(session: Session, id: str) -> None:
+    """End the export of a snapshot; no file of it stays."""
+    session.show(session.client.act(id, "cancel"), FIELDS)
 
 
 @app.command("download")

@@ -1,6 +1,6 @@
 """Deciding again on rows that were decided before. The old decisions stay readable beside the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, insert, select, update
@@ -22,13 +22,14 @@ class Move:
     rejection: Rejection | None
 
 
-def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str) -> None:
+def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]) -> None:
     """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
 
-    `by`: the review that decided. Rows that come in take new places at the end of the pool; when rows leave it,
-    pools in memory are read again.
+    `by`: the review that decided. `check` is called before each row, and may raise. Rows that come in take new places
+    at the end of the pool; when rows leave it, pools in memory are read again.
     """
     for move in moves:
+        check()
         row = session.get(Record, move.record_id, with_for_update=True)
         _keep(session, row, by)
         if row.seq is not None and move.rejection is not None:

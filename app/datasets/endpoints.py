@@ -29,6 +29,7 @@ from app.datasets.schemas import (
     source_view,
 )
 from app.errors import AppError
+from app.jobs.queue_position import add_place, add_places
 from app.paging import After, Limit, Page, page
 from app.tables.datasets import Import
 
@@ -137,7 +138,7 @@ def start_import(
 
     def create() -> ImportView:
         checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task, encoded)
-        return import_view(imports.start(session, caller, id, kind, checked, task))
+        return import_view(add_place(session, imports.start(session, caller, id, kind, checked, task)))
 
     place = f"/v1/datasets/{id}/imports/"
     return once.with_content(digest)(202, create, lambda made: place + made.id)
@@ -150,12 +151,26 @@ def _lines(raw) -> Iterator[bytes]:
 @router.get("/datasets/{id}/imports", operation_id="listImports", response_model=Page[ImportView], tags=["imports"])
 def list_imports(id: str, caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
     store.dataset(session, caller.project_id, id)
-    return page(store.imports(session, id, limit, after), limit, import_view)
+    return page(add_places(session, store.imports(session, id, limit, after)), limit, import_view)
 
 
 @router.get("/datasets/{id}/imports/{import_id}", operation_id="getImport", response_model=ImportView, tags=["imports"])
 def show_import(id: str, import_id: str, caller: Authorized, session: Db):
-    return import_view(store.import_of(session, caller.project_id, id, import_id))
+    return import_view(add_place(session, store.import_of(session, caller.project_id, id, import_id)))
+
+
+@router.post(
+    "/datasets/{id}/imports/{import_id}/cancel",
+    operation_id="cancelImport",
+    response_model=ImportView,
+    tags=["imports"],
+)
+def cancel_import(id: str, import_id: str, caller: Authorized, session: Db):
+    """End the import within seconds. Rows that were admitted by then stay, as the counts say; the upload goes.
+
+    One that has ended is returned unchanged.
+    """
+    return import_view(imports.cancel(session, caller, id, import_id))
 
 
 @router.get("/datasets/{id}/imports/{import_id}/events", operation_id="listImportEvents", tags=["imports"])

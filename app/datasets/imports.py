@@ -1,92 +1,27 @@
-"""Existing rows on their way in: every line is checked before any is stored; then a worker admits them."""
+"""Existing rows on their way in: every line is checked before any is stored. A worker admits them: import_job.py."""
 
 import json
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import IO, Annotated
+from typing import IO
 
-import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app import config, storage
 from app.access.service import Caller
-from app.datasets import store
-from app.datasets.admission import Origin, admit
-from app.datasets.material import Document, LabelledRow, check_labelled, keep_documents, keep_labelled
-from app.datasets.pools import EncoderMismatch, Pools, mismatch
-from app.datasets.service import seed_rows
-from app.db import transaction
+from app.datasets import import_job, store
+from app.datasets.import_rows import ROW_MODELS
+from app.datasets.material import check_labelled
+from app.datasets.pools import mismatch
 from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
-from app.jobs import event_log, queue, runner
-from app.jobs.leases import Claim, LeaseLost, fenced
+from app.jobs import event_log, queue, steering
 from app.synth import task_families
-from app.synth.filters import check_instance
-from app.synth.pool import comparison_text
-from app.synth.seeds import SeedTask
-from app.synth.text import clean
-from app.synth.types import Candidate, Encoder
 from app.tables.datasets import Dataset, Import
 
-ROWS_AT_ONCE = 100
 MOST_ERRORS = 20
-
-
-def _direction(values: list[float]) -> list[float]:
-    norm = math.sqrt(sum(value * value for value in values))
-    if not math.isfinite(norm) or norm == 0:
-        raise ValueError("a vector of finite numbers that are not all 0 is needed")
-    return [value / norm for value in values]
-
-
-# Strict would refuse the whole numbers among them.
-Vector = Annotated[list[Annotated[float, Field(strict=False)]], Field(max_length=16384), AfterValidator(_direction)]
-
-
-class ImportedRow(BaseModel):
-    """One line of kind `records`: the Alpaca form."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    instruction: str = Field(max_length=100_000)
-    input: str | None = Field(default="", max_length=400_000)
-    output: str = Field(max_length=400_000)
-    embedding: Vector | None = None
-
-    @field_validator("instruction", "input", "output")
-    @classmethod
-    def storable(cls, value: str | None) -> str:
-        return clean(value or "")
-
-
-class InstructionRow(BaseModel):
-    """One line of kind `instructions`: a question that has no answer yet."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    instruction: str = Field(max_length=100_000)
-    input: str | None = Field(default="", max_length=400_000)
-    embedding: Vector | None = None
-
-    @field_validator("instruction", "input")
-    @classmethod
-    def storable(cls, value: str | None) -> str:
-        return clean(value or "")
-
-
-KINDS: dict[str, type[BaseModel]] = {
-    "seeds": SeedTask,
-    "records": ImportedRow,
-    "instructions": InstructionRow,
-    "labelled": LabelledRow,
-    "documents": Document,
-}
-MATERIAL = ("labelled", "documents")
 
 
 @dataclass(frozen=True)
@@ -134,7 +69,7 @@ def check_lines(
 ) -> Upload:
     """Read JSONL, one row a line. Raises a 422 that names up to 20 bad lines; blank lines are passed over."""
     encoded = encoded or Encoded()
-    shape, rows, faults, most = KINDS[kind], 0, [], config.limits().import_rows
+    shape, rows, faults, most = ROW_MODELS[kind], 0, [], config.limits().import_rows
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -201,7 +136,7 @@ def start(
         dataset_id=dataset_id,
         kind=kind,
         task=task,
-        file=f"imports/{id}.jsonl",
+        file=import_job.upload_path(id),
         rows=upload.rows,
         done_rows=0,
         accepted=0,
@@ -216,7 +151,7 @@ def start(
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.ring_after_commit(session, queue.IMPORT, id)
+    queue.notify_after_commit(session, queue.IMPORT, id)
     return row
 
 
@@ -236,93 +171,7 @@ def temporary_file() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=8 << 20)
 
 
-def work(id: str, pools: Pools) -> None:
-    """Admit the rows of an import, from where it stands, and end it. A second call finds nothing to claim."""
-    runner.work(Import, id, lambda taken, beat: _admit_rows(taken, pools, beat), "import_failed")
-
-
-def waiting(session: Session) -> list[str]:
-    return runner.waiting(session, Import)
-
-
-def _admit_rows(taken: Claim, pools: Pools, beat) -> None:
-    with transaction() as session:
-        row = session.get(Import, taken.id)
-        dataset = store.dataset(session, row.project_id, row.dataset_id)
-    try:
-        encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
-    except EncoderMismatch as error:
-        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
-    with storage.opened(row.file) as source:
-        lines = islice(source, row.done_rows, None)
-        while chunk := list(islice(lines, ROWS_AT_ONCE)):
-            if beat.lost.is_set():
-                raise LeaseLost(taken.id)
-            values = [json.loads(line) for line in chunk]
-            if row.kind in MATERIAL:
-                _keep_chunk(taken, values)
-            else:
-                _admit_chunk(taken, row.kind, values, pools, dataset, encoder)
-    with transaction() as session:
-        runner.succeed(session, fenced(session, taken))
-    storage.delete(row.file)
-
-
-def _keep_chunk(taken: Claim, values: list[dict]) -> None:
-    with transaction() as session:
-        row = fenced(session, taken)
-        if row.kind == "labelled":
-            stored = keep_labelled(session, row.dataset_id, row.id, row.task, values)
-        else:
-            stored = keep_documents(session, row.dataset_id, row.id, values)
-        _count(session, row, len(values), stored.accepted, stored.rejected)
-
-
-def _count(session: Session, row: Import, done: int, accepted: int, rejected: Counter[str]) -> None:
-    row.done_rows += done
-    row.accepted += accepted
-    row.rejected += rejected.total()
-    row.rejected_by_reason = dict(Counter(row.rejected_by_reason) + rejected)
-    event_log.emit(session, row, "progress", done_rows=row.done_rows, rows=row.rows, accepted=row.accepted)
-
-
-def _admit_chunk(taken: Claim, kind: str, values: list[dict], pools: Pools, dataset: Dataset, encoder: Encoder) -> None:
-    made = [_candidates(kind, value) for value in values]
-    candidates = [row for rows in made for row in rows]
-    given = [value.get("embedding") for value, rows in zip(values, made, strict=True) for _ in rows]
-    vectors = _vectors(encoder, dataset, candidates, given)
-    with transaction() as session:
-        fenced(session, taken)
-    with pools.offering(dataset.id, candidates, vectors) as offer:
-        row = fenced(offer.session, taken)
-        origin = Origin("seed" if kind == "seeds" else "imported", import_id=row.id)
-        outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck)
-        _count(offer.session, row, len(values), outcome.accepted, outcome.rejected)
-
-
-def _vectors(
-    encoder: Encoder, dataset: Dataset, candidates: list[Candidate], given: list[list[float] | None]
-) -> list[np.ndarray | None]:
-    """Every text once; None for a row without one. What is rejected is encoded, too: it has neighbours."""
-    wrong = next((len(one) for one in given if one is not None and len(one) != encoder.identity["dimensions"]), None)
-    if wrong is not None:
-        words = f"Its embeddings have {wrong} dimensions; those of {dataset.encoder} have"
-        raise runner.CannotGoOn("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
-    texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
-    distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, given, strict=True) if one is None) if t]
-    known = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
-    return [
-        known.get(text) if one is None else np.array(one, dtype=np.float32)
-        for text, one in zip(texts, given, strict=True)
-    ]
-
-
-def _candidates(kind: str, value: dict) -> list[Candidate]:
-    if kind == "seeds":
-        return seed_rows(SeedTask.model_validate(value))
-    row = KINDS[kind].model_validate(value)
-    candidate = Candidate(row.instruction, row.input, getattr(row, "output", ""))
-    if not row.instruction:
-        return [candidate.turned_away("empty_instruction")]
-    found = None if kind == "instructions" else check_instance(row.input, row.output)
-    return [replace(candidate, rejection=found)]
+def cancel(session: Session, caller: Caller, dataset_id: str, id: str) -> Import:
+    """End the import soon. Rows that were admitted stay, and the counts say how many."""
+    store.import_of(session, caller.project_id, dataset_id, id)
+    return steering.cancel(session, import_job.KIND, id)

@@ -54,7 +54,7 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
     session.flush()
     if body.seeds is not None:
         _add_seeds(session, dataset, body.seeds)
-        queue.ring_after_commit(session, queue.ENCODE, dataset.id)
+        queue.notify_after_commit(session, queue.ENCODE, dataset.id)
     session.flush()
     session.refresh(dataset)
     return dataset
@@ -107,7 +107,7 @@ def delete(session: Session, caller: Caller, id: str) -> None:
     store.dataset(session, caller.project_id, id)
     store.lock_dataset(session, id)
     if store.active_work(session, id):
-        raise conflict("The dataset has runs or imports that have not ended. Cancel them first.")
+        raise conflict("The dataset has runs, imports, reviews or scorings that have not ended. Cancel them first.")
     if store.snapshots_of(session, id):
         raise conflict("The dataset has snapshots, which never change; it stays with them.")
     store.delete_dataset(session, id)

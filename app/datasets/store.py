@@ -14,6 +14,7 @@ from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Turn
 from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
+from app.tables.jobs import ENDED
 from app.tables.reviews import Review
 from app.tables.runs import Run
 from app.tables.scorings import Scoring
@@ -49,19 +50,18 @@ def snapshots_of(session: Session, id: str) -> int:
 
 def active_work(session: Session, id: str) -> int:
     """Runs, imports, scorings and reviews of the dataset that have not ended."""
-    over = ("succeeded", "failed", "cancelled")
-    counts = [
-        session.scalar(select(func.count()).select_from(table).where(table.dataset_id == id, table.status.not_in(over)))
-        for table in (Run, Import, Scoring, Review)
-    ]
-    return sum(counts)
+    total = 0
+    for table in (Run, Import, Scoring, Review):
+        query = select(func.count()).select_from(table)
+        total += session.scalar(query.where(table.dataset_id == id, table.status.not_in(ENDED)))
+    return total
 
 
 def refuse_while_encoding(session: Session, dataset_id: str) -> None:
     """Raises a 409 while all rows are being encoded anew. The caller holds the dataset's lock, or takes it here."""
     lock_dataset(session, dataset_id)
     open_one = select(Review.id).where(
-        Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.in_(("queued", "running"))
+        Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.not_in(ENDED)
     )
     found = session.scalar(open_one)
     if found is not None:

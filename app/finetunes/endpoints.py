@@ -18,6 +18,7 @@ from app.finetunes.schemas import (
     fine_tune_view,
     metric_page,
 )
+from app.jobs.queue_position import add_place, add_places
 from app.paging import After, Limit, Page, page
 from app.tables.finetunes import FineTune
 
@@ -30,7 +31,9 @@ router = APIRouter(prefix="/v1")
 def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Fine-tune a base model on a snapshot with LoRA."""
     return once(
-        202, lambda: fine_tune_view(service.create(session, caller, body)), lambda made: f"/v1/fine-tunes/{made.id}"
+        202,
+        lambda: fine_tune_view(add_place(session, service.create(session, caller, body))),
+        lambda made: f"/v1/fine-tunes/{made.id}",
     )
 
 
@@ -42,18 +45,22 @@ def list_all(
     after: After = None,
     snapshot_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    return page(store.fine_tunes(session, caller.project_id, snapshot_id, limit, after), limit, fine_tune_view)
+    return page(
+        add_places(session, store.fine_tunes(session, caller.project_id, snapshot_id, limit, after)),
+        limit,
+        fine_tune_view,
+    )
 
 
 @router.get("/fine-tunes/{id}", operation_id="getFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def show(id: str, caller: Authorized, session: Db):
-    return fine_tune_view(store.fine_tune(session, caller.project_id, id))
+    return fine_tune_view(add_place(session, store.fine_tune(session, caller.project_id, id)))
 
 
 @router.post("/fine-tunes/{id}/cancel", operation_id="cancelFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the training soon. One that has ended is returned unchanged."""
-    return fine_tune_view(service.cancel(session, caller, id))
+    """End the training within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    return fine_tune_view(add_place(session, service.cancel(session, caller, id)))
 
 
 @router.get("/fine-tunes/{id}/events", operation_id="listFineTuneEvents", tags=["fine-tunes"])

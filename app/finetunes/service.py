@@ -7,12 +7,11 @@ from app.access.service import Caller
 from app.errors import conflict, invalid, not_found
 from app.finetunes import store
 from app.finetunes.schemas import BaseModelView, FineTuneCreate
+from app.finetunes.training import KIND
 from app.ids import new_id
-from app.jobs import event_log, queue
+from app.jobs import event_log, queue, steering
 from app.tables.finetunes import FineTune
 from app.tables.snapshots import Snapshot
-
-unfinished = store.unfinished
 
 
 def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
@@ -34,7 +33,7 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.ring_after_commit(session, queue.FINETUNE, row.id)
+    queue.notify_after_commit(session, queue.FINETUNE, row.id)
     return row
 
 
@@ -55,25 +54,7 @@ def _checked(session: Session, caller: Caller, body: FineTuneCreate) -> Snapshot
 def cancel(session: Session, caller: Caller, id: str) -> FineTune:
     """End the training soon. Cancelling what has ended changes nothing."""
     store.fine_tune(session, caller.project_id, id)
-    row = store.locked(session, id)
-    if row.ended or row.status == "cancelling":
-        return row
-    if row.status == "queued":
-        row.move("cancelled", "cancelled")
-    else:
-        row.move("cancelling")
-    session.flush()
-    session.refresh(row)
-    event_log.emit_status(session, row)
-    return row
-
-
-def settle(session: Session) -> None:
-    """End what was cancelled while its worker was gone."""
-    for row in store.cancelling_without_owner(session):
-        row.move("cancelled", "cancelled")
-        session.flush()
-        event_log.emit_status(session, row)
+    return steering.cancel(session, KIND, id)
 
 
 def artifact(session: Session, caller: Caller, id: str, name: str) -> dict:

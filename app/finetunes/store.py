@@ -6,7 +6,6 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.jobs.leases import free
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
 
@@ -27,28 +26,8 @@ def fine_tunes(
     return session.scalars(query.where(FineTune.id < after) if after else query).all()
 
 
-def locked(session: Session, id: str) -> FineTune:
-    query = select(FineTune).where(FineTune.id == id).with_for_update()
-    return session.scalar(query.execution_options(populate_existing=True))
-
-
 def snapshot_of(session: Session, project_id: str, id: str) -> Snapshot | None:
     return session.scalar(select(Snapshot).where(Snapshot.id == id, Snapshot.project_id == project_id))
-
-
-def claimable(session: Session, id: str) -> FineTune | None:
-    query = select(FineTune).where(FineTune.id == id, FineTune.status.in_(("queued", "running")), free(FineTune))
-    return session.scalar(query.with_for_update(skip_locked=True))
-
-
-def unfinished(session: Session) -> Sequence[str]:
-    query = select(FineTune.id).where(FineTune.status.in_(("queued", "running")), free(FineTune))
-    return session.scalars(query.order_by(FineTune.id)).all()
-
-
-def cancelling_without_owner(session: Session) -> Sequence[FineTune]:
-    query = select(FineTune).where(FineTune.status == "cancelling", free(FineTune))
-    return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
 def metrics(session: Session, id: str, limit: int, after: int) -> Sequence[Metric]:

@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-TERM_SECONDS = 5
+# A job that is cancelled has ended in 5 seconds: its child must have, too.
+TERM_SECONDS = 2
 STDERR_BYTES = 4096
 
 # What a training needs of our environment. Everything else stays here: addresses, keys, passwords.
@@ -26,7 +27,8 @@ def environment(inherited: dict[str, str]) -> dict[str, str]:
         for name, value in inherited.items()
         if name in _ALLOWED or (name.startswith(_ALLOWED_STARTS) and "TOKEN" not in name)
     }
-    return kept | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(part for part in (str(PROJECT), inherited.get("PYTHONPATH", "")) if part)
+    return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 class Child:

@@ -1,4 +1,4 @@
-"""Looking into Postgres for work that no bell rang for: with Redis away nothing else would begin it."""
+"""Looking into Postgres for jobs that no wake-up came for: with Redis away nothing else would begin them."""
 
 import logging
 import threading
@@ -14,32 +14,46 @@ from app.db import transaction
 
 log = logging.getLogger(__name__)
 
+Waiting = Callable[[Session], list[str]]
+
+
+def redis_answers() -> bool:
+    try:
+        with Redis.from_url(config.redis_url(), socket_connect_timeout=2, socket_timeout=2) as redis:
+            return bool(redis.ping())
+    except (RedisError, OSError):
+        return False
+
 
 class Poller:
-    """A thread that works while Redis is away. `kinds`: whose work may wait, and what works on one of them."""
+    """A thread that works while Redis is away. `kinds`: the ids of the jobs that wait, and what works on one.
 
-    def __init__(self, kinds: dict[Callable[[Session], list[str]], Callable[[str], None]], stop: threading.Event):
+    `wait(seconds)` returns True when the worker is to end; `broker_answers` says whether wake-ups arrive.
+    """
+
+    def __init__(
+        self,
+        kinds: dict[Waiting, Callable[[str], None]],
+        stop: threading.Event,
+        broker_answers: Callable[[], bool] = redis_answers,
+        wait: Callable[[float], bool] | None = None,
+    ):
         self._kinds, self._stop = kinds, stop
-        self._redis = Redis.from_url(config.redis_url(), socket_connect_timeout=2, socket_timeout=2)
+        self._broker_answers, self._wait = broker_answers, wait or stop.wait
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="polling", daemon=True).start()
+        threading.Thread(target=self.run, name="polling", daemon=True).start()
 
-    def _run(self) -> None:
-        while not self._stop.wait(config.settings().poll_seconds):
+    def run(self) -> None:
+        """Look again and again, until the worker is to end."""
+        while not self._wait(config.settings().poll_seconds):
             try:
-                if not self._bells_ring():
+                if not self._broker_answers():
                     self.look()
             except SQLAlchemyError as error:
                 log.warning("the database is away: %s", error)
             except Exception:
                 log.exception("polling failed")
-
-    def _bells_ring(self) -> bool:
-        try:
-            return bool(self._redis.ping())
-        except (RedisError, OSError):
-            return False
 
     def look(self) -> None:
         """Work on all that waits, one after another; claims keep workers apart."""
@@ -49,5 +63,5 @@ class Poller:
             for id in ids:
                 if self._stop.is_set():
                     return
-                log.info("working on %s without a bell: Redis is away", id)
+                log.info("working on %s without a wake-up: Redis is away", id)
                 work(id)

@@ -1,11 +1,12 @@
-"""All Celery knowledge: the app, the queues, the task names, and ringing after commit.
+"""All Celery knowledge: the app, the queues, the task names, and notifying workers after a commit.
 
-Postgres is the truth and Celery is a doorbell. A message carries an id only; losing one costs
-the time until the sweeper rings again, and a second one finds nothing left to claim.
+Postgres is the truth and a Celery message is a wake-up. It carries an id only; losing one costs
+the time until the sweeper sends it again, and a second one finds nothing left to claim.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from functools import cache
 
 from celery import Celery
@@ -18,7 +19,7 @@ from app.db import after_commit
 
 log = logging.getLogger(__name__)
 
-GENERATION, EXPORTS, FINETUNING = "generation", "exports", "finetuning"
+GENERATION, EXPORTS, FINETUNING, SCORINGS = "generation", "exports", "finetuning", "scoring"
 
 RUN = "generation.run"
 REMOTE = "generation.remote_batches"
@@ -27,12 +28,13 @@ REVIEW = "generation.review"
 ENCODE = "generation.encode"
 SNAPSHOT = "exports.snapshot"
 FINETUNE = "finetuning.finetune"
-SCORING = "finetuning.scoring"
+SCORING = "scoring.score"
 
 QUEUE_OF = {
     **dict.fromkeys((RUN, REMOTE, IMPORT, REVIEW, ENCODE), GENERATION),
     SNAPSHOT: EXPORTS,
-    **dict.fromkeys((FINETUNE, SCORING), FINETUNING),
+    FINETUNE: FINETUNING,
+    SCORING: SCORINGS,
 }
 
 
@@ -45,7 +47,7 @@ def _make_app() -> Celery:
         worker_prefetch_multiplier=1,
         accept_content=["json"],
         task_serializer="json",
-        task_queues=[Queue(name) for name in (GENERATION, EXPORTS, FINETUNING)],
+        task_queues=[Queue(name) for name in (GENERATION, EXPORTS, FINETUNING, SCORINGS)],
         task_routes={task: {"queue": queue} for task, queue in QUEUE_OF.items()},
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
@@ -55,7 +57,7 @@ def _make_app() -> Celery:
             "socket_connect_timeout": 2,
             "socket_timeout": 60,
             "global_keyprefix": "seedbed:",
-            # A ring must not hold up the request that made it: the sweeper rings again.
+            # A wake-up must not hold up the request that sends it: the sweeper sends it again.
             "max_retries": 1,
             "interval_start": 0,
             "interval_step": 0.1,
@@ -70,30 +72,43 @@ def _make_app() -> Celery:
 
 app = _make_app()
 
-# Workers wait long for a message. Who rings does not wait for a Redis that hangs, and leaves it alone for a while then.
-RING_TIMEOUT_SECONDS, QUIET_SECONDS = 2, 5
-_quiet_until = 0.0
+# A worker waits long for a message. Who sends one does not wait for a Redis that hangs, and then leaves it alone.
+SEND_TIMEOUT_SECONDS, BACK_OFF_SECONDS = 2, 5
 
 
 @cache
-def _bells(broker_url: str) -> Connection:
-    return app.connection_for_write(broker_url, transport_options={"socket_timeout": RING_TIMEOUT_SECONDS})
+def _connection(broker_url: str) -> Connection:
+    return app.connection_for_write(broker_url, transport_options={"socket_timeout": SEND_TIMEOUT_SECONDS})
 
 
-def ring(task: str, id: str) -> bool:
-    """Send one doorbell. A Redis that is down or hangs is logged: the sweeper rings again from the row."""
-    global _quiet_until
-    if time.monotonic() < _quiet_until:
-        return False
-    try:
-        with pools.producers[_bells(app.conf.broker_url)].acquire(block=True) as producer:
-            app.send_task(task, args=[id], ignore_result=True, producer=producer)
-    except (OperationalError, OSError) as error:
-        _quiet_until = time.monotonic() + QUIET_SECONDS
-        log.warning("the doorbell %s for %s was not sent (%s); the sweeper will ring", task, id, error)
-        return False
-    return True
+def _send(task: str, id: str) -> None:
+    with pools.producers[_connection(app.conf.broker_url)].acquire(block=True) as producer:
+        app.send_task(task, args=[id], ignore_result=True, producer=producer)
 
 
-def ring_after_commit(session: Session, task: str, id: str) -> None:
-    after_commit(session, lambda: ring(task, id))
+class Notifier:
+    """Sends wake-ups. After one that failed it sends none for a while."""
+
+    def __init__(self, send: Callable[[str, str], None] = _send, clock: Callable[[], float] = time.monotonic):
+        self._send, self._clock = send, clock
+        self._quiet_until = float("-inf")
+
+    def notify(self, task: str, id: str) -> bool:
+        """Whether the wake-up was sent. A Redis that is down or hangs is logged: the sweeper reads the row."""
+        if self._clock() < self._quiet_until:
+            return False
+        try:
+            self._send(task, id)
+        except (OperationalError, OSError) as error:
+            self._quiet_until = self._clock() + BACK_OFF_SECONDS
+            log.warning("the wake-up %s for %s was not sent (%s); the sweeper will send it", task, id, error)
+            return False
+        return True
+
+
+_notifier = Notifier()
+notify = _notifier.notify
+
+
+def notify_after_commit(session: Session, task: str, id: str) -> None:
+    after_commit(session, lambda: notify(task, id))

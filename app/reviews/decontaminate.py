@@ -9,10 +9,9 @@ from sqlalchemy.orm import Session
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
-from app.datasets.pools import EncoderMismatch, Pools
+from app.datasets.pools import Pools
 from app.db import transaction
-from app.jobs import event_log, runner
-from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs.runner import RunningJob
 from app.reviews import store
 from app.synth.decontaminate import NgramIndex
 from app.synth.types import Encoder, Rejection
@@ -64,33 +63,29 @@ class Evaluation:
         }
 
 
-def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
-    with transaction() as session:
-        review = fenced(session, taken)
-        store.forget_matches(session, review.id)
+def decontaminate(job: RunningJob, pools: Pools) -> None:
+    with job.transaction() as (session, review):
         asked, dataset = review.settings, session.get(Dataset, review.dataset_id)
         review.done_rows, review.rows = 0, store.count_accepted(session, dataset.id)
         items = list(store.items(session, asked["evaluation_sets"]))
-    try:
-        encoder = pools.prepare(dataset)
-    except EncoderMismatch as error:
-        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
+    encoder = pools.prepare(dataset)
     evaluation = Evaluation(items, asked["ngram"], asked["semantic_threshold"], encoder)
     seq = 0
     while True:
-        if beat.lost.is_set():
-            raise LeaseLost(taken.id)
-        seq, rows = _look_at_some(taken, dataset, evaluation, encoder, seq)
+        job.check()
+        seq, rows = _look_at_some(job, dataset, evaluation, encoder, seq)
         if not rows:
             break
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, dataset.id)
-        review = fenced(session, taken)
-        _end(session, dataset, review, evaluation)
+        result = _act(job, session, dataset, evaluation)
+        review = job.fence(session)
+        review.result = result
+        job.succeed(session, review)
 
 
 def _look_at_some(
-    taken: Claim, dataset: Dataset, evaluation: Evaluation, encoder: Encoder, seq: int
+    job: RunningJob, dataset: Dataset, evaluation: Evaluation, encoder: Encoder, seq: int
 ) -> tuple[int, int]:
     with transaction() as session:
         rows = store.accepted(session, dataset.id, seq, ROWS_AT_ONCE)
@@ -100,11 +95,10 @@ def _look_at_some(
     if evaluation.vectors is not None and len(evaluation.items):
         cosines = _vectors(rows, encoder) @ evaluation.vectors.T
         found += [m for row, line in zip(rows, cosines, strict=True) for m in evaluation.by_embedding(row, line)]
-    with transaction() as session:
-        review = fenced(session, taken)
+    with job.transaction() as (session, review):
         store.insert_matches(session, [{"review_id": review.id} | match for match in found])
         review.done_rows += len(rows)
-        event_log.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
+        job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
     return rows[-1].seq, len(rows)
 
 
@@ -117,8 +111,9 @@ def _vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
     return np.stack([made[n] if one is None else np.frombuffer(one, dtype=np.float32) for n, one in enumerate(stored)])
 
 
-def _end(session: Session, dataset: Dataset, review: Review, evaluation: Evaluation) -> None:
-    """Say what was found, and do what was asked for. The dataset is locked."""
+def _act(job: RunningJob, session: Session, dataset: Dataset, evaluation: Evaluation) -> dict:
+    """Do what the review is to do with the rows that have matches; its result. The dataset is locked."""
+    review = session.get(Review, job.id)
     strongest = list(store.strongest_matches(session, review.id))
     action = review.settings["action"]
     if action == "flag":
@@ -126,8 +121,8 @@ def _end(session: Session, dataset: Dataset, review: Review, evaluation: Evaluat
             store.tag(session, match.record_id, {TAG: match.set_id})
     if action == "drop":
         moves = [Move(match.record_id, _rejection(match, review)) for match in strongest]
-        decisions.apply(session, dataset, _still_in(session, moves), review.id)
-    review.result = {
+        decisions.apply(session, dataset, _still_in(session, moves), review.id, job.check)
+    return {
         "contaminated_rows": len(strongest),
         "by_kind": dict(Counter(match.kind for match in strongest)),
         "by_set": dict(Counter(match.set_id for match in strongest)),
@@ -135,7 +130,6 @@ def _end(session: Session, dataset: Dataset, review: Review, evaluation: Evaluat
         "items_too_short_for_ngrams": evaluation.grams.too_short if evaluation.grams is not None else 0,
         "action": action,
     }
-    runner.succeed(session, review)
 
 
 def _still_in(session: Session, moves: Sequence[Move]) -> list[Move]:

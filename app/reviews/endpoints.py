@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
 from app.api.session import Db
+from app.jobs.queue_position import add_place, add_places
 from app.paging import After, Limit, Page, page
 from app.reviews import service, store
 from app.reviews.evaluation import uploaded
@@ -38,7 +39,7 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
     Without `apply` the review says how many rows would move. With it they move: each new decision is another
     version of the row's, and the old one stays readable with the record.
     """
-    return once(202, lambda: review_view(service.refilter(session, caller, id, body)), _place)
+    return once(202, lambda: review_view(add_place(session, service.refilter(session, caller, id, body))), _place)
 
 
 @router.post(
@@ -46,13 +47,13 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
 )
 def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
-    return once(202, lambda: review_view(service.decontaminate(session, caller, id, body)), _place)
+    return once(202, lambda: review_view(add_place(session, service.decontaminate(session, caller, id, body))), _place)
 
 
 @router.post("/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=ReviewView)
 def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
-    return once(202, lambda: review_view(service.reencode(session, caller, id, body)), _place)
+    return once(202, lambda: review_view(add_place(session, service.reencode(session, caller, id, body))), _place)
 
 
 @router.get("/reviews", operation_id="listReviews", response_model=Page[ReviewView])
@@ -63,12 +64,20 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    return page(store.reviews(session, caller.project_id, dataset_id, limit, after), limit, review_view)
+    return page(
+        add_places(session, store.reviews(session, caller.project_id, dataset_id, limit, after)), limit, review_view
+    )
 
 
 @router.get("/reviews/{id}", operation_id="getReview", response_model=ReviewView)
 def show(id: str, caller: Authorized, session: Db):
-    return review_view(store.review(session, caller.project_id, id))
+    return review_view(add_place(session, store.review(session, caller.project_id, id)))
+
+
+@router.post("/reviews/{id}/cancel", operation_id="cancelReview", response_model=ReviewView)
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the review within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    return review_view(service.cancel(session, caller, id))
 
 
 @router.get("/reviews/{id}/matches", operation_id="listMatches", response_model=MatchPage)

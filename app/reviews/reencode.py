@@ -5,51 +5,50 @@ from sqlalchemy.orm import Session
 from app.datasets import store as dataset_store
 from app.datasets.pools import ENCODE_AT_ONCE, Pools
 from app.db import transaction
-from app.jobs import event_log, runner
-from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs.runner import RunningJob
 from app.reviews import store
 from app.synth.types import Encoder
 from app.tables.datasets import Dataset
 from app.tables.reviews import Review
 
 
-def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
-    """Goes on where an earlier try stopped."""
+def reencode(job: RunningJob, pools: Pools) -> None:
+    """Goes on where an earlier attempt stopped."""
     with transaction() as session:
-        review = session.get(Review, taken.id)
+        review = session.get(Review, job.id)
         dataset = session.get(Dataset, review.dataset_id)
         done = store.last_new_embedding(session, review.id)
     encoder = pools.any_encoder(review.settings["encoder"])
     while True:
-        if beat.lost.is_set():
-            raise LeaseLost(taken.id)
-        done, rows = _encode_some(taken, dataset, encoder, done)
+        job.check()
+        done, rows = _encode_some(job, dataset, encoder, done)
         if not rows:
             break
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, dataset.id)
-        review = fenced(session, taken)
-        store.take_new_embeddings(session, review.id)
+        store.take_new_embeddings(session, job.id)
+        # Only now: whoever cancels need not wait while all rows get their vectors.
+        review = job.fence(session)
+        store.forget_new_embeddings(session, job.id)
         before = dataset.encoding
         dataset.encoder, dataset.encoding = review.settings["encoder"], encoder.identity
         dataset.pool_version += 1
         review.result = {"before": before, "after": encoder.identity}
-        runner.succeed(session, review)
+        job.succeed(session, review)
 
 
-def _encode_some(taken: Claim, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
+def _encode_some(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
     with transaction() as session:
         rows = store.encoded_rows(session, dataset.id, after, ENCODE_AT_ONCE)
         texts = [dataset_store.compared_text(dataset, row) for row in rows]
     if not rows:
         return after, 0
     vectors = encoder.encode(texts)
-    with transaction() as session:
-        review = fenced(session, taken)
+    with job.transaction() as (session, review):
         _keep(session, review, [row.id for row in rows], vectors)
         review.rows = store.count_encoded(session, dataset.id)
         review.done_rows += len(rows)
-        event_log.emit(session, review, "progress", done_rows=review.done_rows, rows=review.rows)
+        job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
     return rows[-1].id, len(rows)
 
 

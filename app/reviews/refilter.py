@@ -1,6 +1,7 @@
 """Deciding again on a run's candidates, by other thresholds and rules, without a single call of a teacher."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,10 +11,9 @@ from sqlalchemy.orm import Session
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
-from app.datasets.pools import EncoderMismatch, Pools
+from app.datasets.pools import Pools
 from app.db import transaction
-from app.jobs import event_log, runner
-from app.jobs.leases import Claim, Heartbeat, LeaseLost, fenced
+from app.jobs.runner import RunningJob
 from app.reviews import store
 from app.synth.decide import AdmissionDecider, precheck
 from app.synth.filters import RuleSet, rules_of
@@ -53,38 +53,41 @@ class Redecided:
         }
 
 
-def work(taken: Claim, beat: Heartbeat, pools: Pools) -> None:
+def refilter(job: RunningJob, pools: Pools) -> None:
     """Decide again, say what would move, and, when asked to, make it so in one transaction."""
     with transaction() as session:
-        review = session.get(Review, taken.id)
+        review = session.get(Review, job.id)
         run, dataset = session.get(Run, review.run_id), session.get(Dataset, review.dataset_id)
-    try:
-        encoder = pools.prepare(dataset)
-    except EncoderMismatch as error:
-        raise runner.CannotGoOn("encoder_mismatch", str(error)) from error
+    encoder = pools.prepare(dataset)
     with transaction() as session:
-        found = _Redeciding(session, session.get(Dataset, dataset.id), run, review, encoder, beat).decide(taken)
+        found = _Redeciding(session, session.get(Dataset, dataset.id), run, review, encoder, job).decide(_progress)
     with transaction() as session:
-        dataset = dataset_store.lock_dataset(session, dataset.id)
-        review = fenced(session, taken)
         if review.settings["apply"]:
-            if found.seen != (dataset.pool_version, dataset.last_seq):
-                # Rows came or left meanwhile: once more, while nobody else can.
-                found = _Redeciding(session, dataset, run, review, encoder, beat).decide(None)
-            moves = [Move(row.id, rejection) for row, rejection in found.moves]
-            result = found.result(run, True)
-            decisions.apply(session, dataset, moves, review.id)
-        else:
-            result = found.result(run, False)
-        review.result = result
-        runner.succeed(session, review)
+            found = _apply(session, review, run, encoder, job, found)
+        # Only now: whoever cancels need not wait while the decisions are written.
+        review = job.fence(session)
+        review.result = found.result(run, review.settings["apply"])
+        job.succeed(session, review)
+
+
+def _apply(
+    session: Session, review: Review, run: Run, encoder: Encoder, job: RunningJob, found: Redecided
+) -> Redecided:
+    """Write the new decisions, as of the pool as it is now."""
+    dataset = dataset_store.lock_dataset(session, review.dataset_id)
+    if found.seen != (dataset.pool_version, dataset.last_seq):
+        # Rows came or left meanwhile: once more, while nobody else can.
+        found = _Redeciding(session, dataset, run, review, encoder, job).decide()
+    moves = [Move(row.id, rejection) for row, rejection in found.moves]
+    decisions.apply(session, dataset, moves, review.id, job.check)
+    return found
 
 
 class _Redeciding:
     def __init__(
-        self, session: Session, dataset: Dataset, run: Run, review: Review, encoder: Encoder, beat: Heartbeat
+        self, session: Session, dataset: Dataset, run: Run, review: Review, encoder: Encoder, job: RunningJob
     ) -> None:
-        self.session, self.dataset, self.run, self.encoder, self.beat = session, dataset, run, encoder, beat
+        self.session, self.dataset, self.run, self.encoder, self.job = session, dataset, run, encoder, job
         asked = review.settings
         self.options = METHODS[run.method].options.model_validate(run.options)
         self.rules = None if asked["rules"] is None else rules_of(_RULES.validate_python(asked["rules"]))
@@ -95,17 +98,16 @@ class _Redeciding:
         self.thresholds = Thresholds(lexical, semantic)
         self.found = Redecided((dataset.pool_version, dataset.last_seq))
 
-    def decide(self, taken: Claim | None) -> Redecided:
+    def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> Redecided:
         rows = store.run_rows(self.session, self.run.id)
         own_ids = {row.id for row in rows}
         self.pool = self._pool_of_others(own_ids)
         self.decider = self._decider(rows, own_ids)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            if self.beat.lost.is_set():
-                raise LeaseLost(self.run.id)
+            self.job.check()
             self._decide_some(rows[start : start + ROWS_AT_ONCE])
-            if taken is not None:
-                _progress(taken, min(start + ROWS_AT_ONCE, len(rows)), len(rows))
+            if progress is not None:
+                progress(self.job, min(start + ROWS_AT_ONCE, len(rows)), len(rows))
         return self.found
 
     def _pool_of_others(self, own_ids: set[str]) -> Pool:
@@ -187,8 +189,7 @@ def _example(row: Record, found: Rejection | None) -> dict:
     }
 
 
-def _progress(taken: Claim, done: int, rows: int) -> None:
-    with transaction() as session:
-        review = fenced(session, taken)
+def _progress(job: RunningJob, done: int, rows: int) -> None:
+    with job.transaction() as (session, review):
         review.done_rows, review.rows = done, rows
-        event_log.emit(session, review, "progress", done_rows=done, rows=rows)
+        job.progress(session, review, done_rows=done, rows=rows)

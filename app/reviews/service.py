@@ -11,15 +11,12 @@ from app.datasets import service as datasets
 from app.datasets import store as dataset_store
 from app.errors import conflict, invalid
 from app.ids import new_id
-from app.jobs import event_log, queue, runner
+from app.jobs import event_log, queue, steering
 from app.reviews import store
+from app.reviews.kinds import KINDS
 from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
 from app.runs import store as run_store
 from app.tables.reviews import EvaluationSet, Review
-
-
-def waiting(session: Session) -> list[str]:
-    return runner.waiting(session, Review)
 
 
 def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate) -> Review:
@@ -70,8 +67,14 @@ def _order(
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.ring_after_commit(session, queue.REVIEW, row.id)
+    queue.notify_after_commit(session, queue.REVIEW, row.id)
     return row
+
+
+def cancel(session: Session, caller: Caller, id: str) -> Review:
+    """End the review soon: nothing of it stays. Cancelling what has ended changes nothing."""
+    row = store.review(session, caller.project_id, id)
+    return steering.cancel(session, KINDS[row.kind], id)
 
 
 def add_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -> EvaluationSet:

@@ -82,7 +82,10 @@ def take_new_embeddings(session: Session, review_id: str) -> None:
     session.execute(
         update(Record).where(Record.id == NewEmbedding.record_id, mine).values(embedding=NewEmbedding.embedding)
     )
-    session.execute(delete(NewEmbedding).where(mine))
+
+
+def forget_new_embeddings(session: Session, review_id: str) -> None:
+    session.execute(delete(NewEmbedding).where(NewEmbedding.review_id == review_id))
 
 
 def evaluation_set(session: Session, project_id: str, id: str) -> EvaluationSet:

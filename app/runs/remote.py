@@ -19,7 +19,7 @@ from app.calls import store as calls
 from app.db import transaction
 from app.ids import new_id
 from app.jobs import event_log, queue
-from app.jobs.leases import Claim, LeaseLost, claim, fenced, free, heartbeat, release
+from app.jobs.leases import Claim, claim, fenced, free, held, lock_free
 from app.providers.batches import Batches, Line
 from app.providers.teacher import TeacherRefused, TryAgain
 from app.runs import service, store
@@ -78,7 +78,7 @@ def _work_on(run_id: str, id: str, connect: Connect) -> None:
     taken = _claim(id)
     if taken is None:
         return
-    with heartbeat(taken):
+    with held(taken):
         try:
             with transaction() as session:
                 row = session.get(RemoteBatch, id)
@@ -94,25 +94,13 @@ def _work_on(run_id: str, id: str, connect: Connect) -> None:
             with transaction() as session:
                 service.fail(session, run_id, error.stop_reason, str(error))
             _end(taken, str(error))
-        except LeaseLost:
-            log.warning("%s has another owner now; this worker lets go", id)
-        finally:
-            _let_go(taken)
 
 
 def _claim(id: str) -> Claim | None:
+    query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
     with transaction() as session:
-        query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
-        row = session.scalar(query.with_for_update(skip_locked=True))
+        row = lock_free(session, query)
         return None if row is None else claim(session, row)
-
-
-def _let_go(taken: Claim) -> None:
-    try:
-        with transaction() as session:
-            release(fenced(session, taken))
-    except LeaseLost:
-        pass
 
 
 def _submit(taken: Claim, run: Run, batches: Batches) -> None:
@@ -205,7 +193,7 @@ def _finish(taken: Claim, run_id: str, answered: int, failed: int, words: str) -
         store.wake_batches(session, run.id)
         service.settle(session, run)
         if not run.ended:
-            queue.ring_after_commit(session, queue.RUN, run.id)
+            queue.notify_after_commit(session, queue.RUN, run.id)
 
 
 def _end(taken: Claim, message: str) -> None:

@@ -16,6 +16,7 @@ from app.errors import conflict
 from app.ids import new_id
 from app.jobs import event_log, queue
 from app.jobs.leases import in_seconds
+from app.jobs.queue_position import add_places
 from app.runs import checks, prompt_preview, store
 from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
 from app.runs.teachers import reply_form
@@ -82,7 +83,7 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     session.flush()
     session.refresh(run)
     event_log.emit_status(session, run)
-    queue.ring_after_commit(session, queue.RUN, run.id)
+    queue.notify_after_commit(session, queue.RUN, run.id)
     return run
 
 
@@ -156,7 +157,7 @@ def resume_due(session: Session) -> None:
 def _go_on(session: Session, run: Run) -> None:
     run.paused_for = run.resume_at = None
     move(session, run, "running")
-    queue.ring_after_commit(session, queue.RUN, run.id)
+    queue.notify_after_commit(session, queue.RUN, run.id)
 
 
 def stop(session: Session, run_id: str, reason: str) -> None:
@@ -272,4 +273,4 @@ def _set_account_state(session: Session, run: Run) -> None:
 def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:
     """By id; what was spent is of the accounts as they are now."""
     usages = accounts.usages(session, [run.account_id for run in runs])
-    return {run.id: run_view(run, *usages[run.account_id]) for run in runs}
+    return {run.id: run_view(run, *usages[run.account_id]) for run in add_places(session, runs)}

@@ -151,7 +151,7 @@ class _Slice:
             self._make_room()
         if not self.tasks:
             if self.run.mode == "batch":
-                await asyncio.to_thread(queue.ring, queue.REMOTE, self.run.id)
+                await asyncio.to_thread(queue.notify, queue.REMOTE, self.run.id)
             return False
         if self._lost_patience(seen):
             return False
@@ -198,7 +198,7 @@ class _Slice:
         self.leave()
         if not self.handed_on and not self.tools.shutdown.is_set():
             self.handed_on = True
-            await asyncio.to_thread(queue.ring, queue.RUN, self.run.id)
+            await asyncio.to_thread(queue.notify, queue.RUN, self.run.id)
 
     def _over(self) -> bool:
         if self.tools.shutdown.is_set() or self.handed_on:

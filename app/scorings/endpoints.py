@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
 from app.api.session import Db
+from app.jobs.queue_position import add_place, add_places
 from app.paging import After, Limit, Page, page
 from app.scorings import service, store
 from app.scorings.schemas import ScoringCreate, ScoringView, scoring_view
@@ -19,7 +20,9 @@ router = APIRouter(prefix="/v1", tags=["scorings"])
 def create(body: ScoringCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Score accepted rows by a causal language model: `local.perplexity` and `local.ifd` of each."""
     return once(
-        202, lambda: scoring_view(service.create(session, caller, body)), lambda made: f"/v1/scorings/{made.id}"
+        202,
+        lambda: scoring_view(add_place(session, service.create(session, caller, body))),
+        lambda made: f"/v1/scorings/{made.id}",
     )
 
 
@@ -31,18 +34,20 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    return page(store.scorings(session, caller.project_id, dataset_id, limit, after), limit, scoring_view)
+    return page(
+        add_places(session, store.scorings(session, caller.project_id, dataset_id, limit, after)), limit, scoring_view
+    )
 
 
 @router.get("/scorings/{id}", operation_id="getScoring", response_model=ScoringView)
 def show(id: str, caller: Authorized, session: Db):
-    return scoring_view(store.scoring(session, caller.project_id, id))
+    return scoring_view(add_place(session, store.scoring(session, caller.project_id, id)))
 
 
 @router.post("/scorings/{id}/cancel", operation_id="cancelScoring", response_model=ScoringView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the scoring soon; rows that are scored keep their scores."""
-    return scoring_view(service.cancel(session, caller, id))
+    """End the scoring within seconds; rows that are scored keep their scores."""
+    return scoring_view(add_place(session, service.cancel(session, caller, id)))
 
 
 @router.get("/scorings/{id}/events", operation_id="listScoringEvents")

@@ -6,12 +6,11 @@ from app import config
 from app.access.service import Caller
 from app.errors import invalid
 from app.ids import new_id
-from app.jobs import event_log, queue
+from app.jobs import event_log, queue, steering
 from app.scorings import store
 from app.scorings.schemas import ScoringCreate
+from app.scorings.scoring import KIND
 from app.tables.scorings import Scoring
-
-unfinished = store.unfinished
 
 
 def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
@@ -41,29 +40,11 @@ def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.ring_after_commit(session, queue.SCORING, row.id)
+    queue.notify_after_commit(session, queue.SCORING, row.id)
     return row
 
 
 def cancel(session: Session, caller: Caller, id: str) -> Scoring:
     """End the scoring soon; rows that are scored keep their scores. Cancelling what has ended changes nothing."""
     store.scoring(session, caller.project_id, id)
-    row = store.locked(session, id)
-    if row.ended or row.status == "cancelling":
-        return row
-    if row.status == "queued":
-        row.move("cancelled", "cancelled")
-    else:
-        row.move("cancelling")
-    session.flush()
-    session.refresh(row)
-    event_log.emit_status(session, row)
-    return row
-
-
-def settle(session: Session) -> None:
-    """End what was cancelled while its worker was gone."""
-    for row in store.cancelling_without_owner(session):
-        row.move("cancelled", "cancelled")
-        session.flush()
-        event_log.emit_status(session, row)
+    return steering.cancel(session, KIND, id)

@@ -7,12 +7,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.jobs.leases import free
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run
 from app.tables.scorings import Scoring
 
-OPEN = ("queued", "running")
 ROWS_AT_ONCE = 500
 READ = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
 
@@ -31,11 +29,6 @@ def scorings(
     if dataset_id:
         query = query.where(Scoring.dataset_id == dataset_id)
     return session.scalars(query.where(Scoring.id < after) if after else query).all()
-
-
-def locked(session: Session, id: str) -> Scoring:
-    query = select(Scoring).where(Scoring.id == id).with_for_update()
-    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
@@ -68,17 +61,3 @@ def add_scores(session: Session, dataset_id: str, found: Mapping[str, dict[str, 
             .where(Record.id == id, Record.dataset_id == dataset_id)
             .values(scores=Record.scores.concat(cast(scores, JSONB)))
         )
-
-
-def claimable(session: Session, id: str) -> Scoring | None:
-    query = select(Scoring).where(Scoring.id == id, Scoring.status.in_(OPEN), free(Scoring))
-    return session.scalar(query.with_for_update(skip_locked=True))
-
-
-def unfinished(session: Session) -> Sequence[str]:
-    return session.scalars(select(Scoring.id).where(Scoring.status.in_(OPEN), free(Scoring))).all()
-
-
-def cancelling_without_owner(session: Session) -> Sequence[Scoring]:
-    query = select(Scoring).where(Scoring.status == "cancelling", free(Scoring))
-    return session.scalars(query.with_for_update(skip_locked=True)).all()

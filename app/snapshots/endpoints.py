@@ -8,6 +8,7 @@ from app import downloads
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
 from app.api.session import Db
+from app.jobs.queue_position import add_place, add_places
 from app.paging import After, Limit, Page, page
 from app.snapshots import export, service, store
 from app.snapshots.schemas import SnapshotCreate, SnapshotView, snapshot_view
@@ -20,7 +21,9 @@ router = APIRouter(prefix="/v1", tags=["snapshots"])
 def create(body: SnapshotCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Freeze the rows that are accepted now into files with digests."""
     return once(
-        202, lambda: snapshot_view(service.create(session, caller, body)), lambda made: f"/v1/snapshots/{made.id}"
+        202,
+        lambda: snapshot_view(add_place(session, service.create(session, caller, body))),
+        lambda made: f"/v1/snapshots/{made.id}",
     )
 
 
@@ -32,12 +35,20 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    return page(store.snapshots(session, caller.project_id, dataset_id, limit, after), limit, snapshot_view)
+    return page(
+        add_places(session, store.snapshots(session, caller.project_id, dataset_id, limit, after)), limit, snapshot_view
+    )
 
 
 @router.get("/snapshots/{id}", operation_id="getSnapshot", response_model=SnapshotView)
 def show(id: str, caller: Authorized, session: Db):
-    return snapshot_view(store.snapshot(session, caller.project_id, id))
+    return snapshot_view(add_place(session, store.snapshot(session, caller.project_id, id)))
+
+
+@router.post("/snapshots/{id}/cancel", operation_id="cancelSnapshot", response_model=SnapshotView)
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the export within seconds; no file of it stays. One that has ended is returned unchanged."""
+    return snapshot_view(service.cancel(session, caller, id))
 
 
 @router.get("/snapshots/{id}/manifest", operation_id="getSnapshotManifest")

@@ -46,15 +46,20 @@ class Export:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def folder(snapshot_id: str) -> str:
+    return f"snapshots/{snapshot_id}"
+
+
 def path(snapshot_id: str, name: str) -> str:
-    return f"snapshots/{snapshot_id}/{name}"
+    return f"{folder(snapshot_id)}/{name}"
 
 
-def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None]) -> Export:
-    """Write every file of the snapshot, then the manifest. `progress` hears the rows written so far."""
+def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None], check: Callable[[], None]) -> Export:
+    """Write every file of the snapshot. `progress` hears the rows written so far; `check` may raise to end it."""
     spec = snapshot.spec
     export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
     chosen = choosing.choose(session, snapshot)
+    check()
     families = [_family(text) for id, text in store.instructions(session, snapshot) if chosen is None or id in chosen]
     split_of = assign_splits(families, spec["splits"], spec["seed"])
     names = [(split, form) for split in export.splits for form in spec["forms"]]
@@ -65,6 +70,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None])
             for split, form in names
         }
         for rows in batched(store.rows(session, snapshot), PAIRS_AT_ONCE):
+            check()
             kept = [row for row in rows if chosen is None or row.id in chosen]
             pairs = store.pairs(session, [row.id for row in kept]) if needs_pairs(spec["forms"]) else {}
             for row in kept:

@@ -1,26 +1,17 @@
-"""Snapshots: ordered, written once, then only read."""
-
-import logging
+"""Snapshots: ordered, written once, then only read. The writing itself is in writing.py."""
 
 from sqlalchemy.orm import Session
 
-from app import storage
 from app.access.service import Caller
-from app.db import transaction
 from app.errors import conflict, invalid, not_found
 from app.ids import new_id
-from app.jobs import event_log, queue
-from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, fenced, heartbeat, release
+from app.jobs import event_log, queue, steering
 from app.snapshots import choosing, export, store
 from app.snapshots.schemas import SnapshotCreate
+from app.snapshots.writing import KIND
 from app.synth.formats import needs_pairs
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
-
-log = logging.getLogger(__name__)
-
-MOST_ATTEMPTS = 3
-unfinished = store.unfinished
 
 
 def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
@@ -44,7 +35,7 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.ring_after_commit(session, queue.SNAPSHOT, row.id)
+    queue.notify_after_commit(session, queue.SNAPSHOT, row.id)
     return row
 
 
@@ -84,85 +75,7 @@ def file(session: Session, caller: Caller, id: str, name: str) -> dict:
     return found
 
 
-def write(id: str) -> None:
-    """Write a snapshot that nobody else is writing. A second try writes the same bytes over the first."""
-    taken = _claim(id)
-    if taken is None:
-        return
-    with heartbeat(taken) as beat:
-        try:
-            _write(taken, beat)
-        except LeaseLost:
-            log.warning("%s has another owner now; this worker lets go", id)
-        except Exception as error:
-            log.exception("%s was not written", id)
-            _failed(taken, error)
-
-
-def _claim(id: str) -> Claim | None:
-    with transaction() as session:
-        row = store.claimable(session, id)
-        if row is None:
-            return None
-        if row.attempt >= MOST_ATTEMPTS:
-            release(row)
-            row.move("failed", "export_failed", f"{row.attempt} workers were lost while writing; see their logs.")
-        elif row.status == "queued":
-            row.move("running")
-        else:
-            return claim(session, row)
-        session.flush()
-        event_log.emit_status(session, row)
-        return None if row.ended else claim(session, row)
-
-
-def _write(taken: Claim, beat: Heartbeat) -> None:
-    with transaction() as session:
-        # The splits are made in a first pass over the rows: the second must meet the same.
-        store.freeze(session)
-        snapshot = session.get(Snapshot, taken.id)
-        dataset = session.get(Dataset, snapshot.dataset_id)
-        session.expunge_all()
-        written = export.write(session, snapshot, lambda rows: _progress(taken, beat, rows))
-    content = export.manifest(snapshot, dataset, written)
-    export.write_manifest(snapshot.id, content)
-    with transaction() as session:
-        row = fenced(session, taken)
-        row.rows, row.splits, row.files = written.rows, dict(written.splits), written.files
-        row.digest, row.simulated = written.digest, written.simulated > 0
-        release(row)
-        row.move("succeeded", "completed")
-        session.flush()
-        event_log.emit_status(session, row)
-
-
-def _progress(taken: Claim, beat: Heartbeat, rows: int) -> None:
-    if beat.lost.is_set():
-        raise LeaseLost(taken.id)
-    with transaction() as session:
-        event_log.emit(session, fenced(session, taken), "progress", rows=rows)
-
-
-def _failed(taken: Claim, error: Exception) -> None:
-    """A disk that is full or read-only is said at once; other faults get three tries."""
-    reason, words = explain(error)
-    try:
-        with transaction() as session:
-            row = fenced(session, taken)
-            release(row)
-            if reason != "export_failed" or taken.attempt >= MOST_ATTEMPTS:
-                row.move("failed", reason, words)
-                session.flush()
-                event_log.emit_status(session, row)
-    except LeaseLost:
-        log.warning("%s has another owner now; this worker lets go", taken.id)
-
-
-def explain(error: Exception) -> tuple[str, str]:
-    """(stop_reason, words) for a failed export. What the error says of paths and addresses stays in the log."""
-    code = getattr(error, "errno", None)
-    if code in storage.FULL:
-        return "storage_full", "The storage is full. Make room, then order the snapshot again."
-    if code in storage.UNWRITABLE:
-        return "storage_unwritable", "The storage can't be written. Check the rights of SEEDBED_STORAGE_URL."
-    return "export_failed", f"The export failed ({type(error).__name__}). The log of the worker says more."
+def cancel(session: Session, caller: Caller, id: str) -> Snapshot:
+    """End the export; no file of it stays. Cancelling what has ended changes nothing."""
+    store.snapshot(session, caller.project_id, id)
+    return steering.cancel(session, KIND, id)

@@ -6,12 +6,10 @@ from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import not_found
-from app.jobs.leases import free
 from app.tables.datasets import Dataset, Preference, Record
 from app.tables.runs import Run
 from app.tables.snapshots import Snapshot
 
-OPEN = ("queued", "running")
 ROWS_AT_ONCE = 500
 EXPORTED = (
     *(Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning),
@@ -116,12 +114,3 @@ def pairs(session: Session, record_ids: Sequence[str]) -> dict[str, list[Prefere
 def count_pairs(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
     chosen = _chosen(dataset_id, spec, through_seq).with_only_columns(Record.id)
     return session.scalar(select(func.count()).where(Preference.record_id.in_(chosen)))
-
-
-def claimable(session: Session, id: str) -> Snapshot | None:
-    query = select(Snapshot).where(Snapshot.id == id, Snapshot.status.in_(OPEN), free(Snapshot))
-    return session.scalar(query.with_for_update(skip_locked=True))
-
-
-def unfinished(session: Session) -> Sequence[str]:
-    return session.scalars(select(Snapshot.id).where(Snapshot.status.in_(OPEN), free(Snapshot))).all()

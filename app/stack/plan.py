@@ -1,7 +1,6 @@
 """The processes of a stack and their commands."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,9 @@ from pathlib import Path
 from app.stack.process import ProcessSpec
 
 SERVERS = ("postgres", "redis")
-WORKERS = ("generation", "exports", "finetuning", "sweeper")
+WORKERS = ("generation", "exports", "finetuning", "scoring", "sweeper")
+# Jobs that a worker works on at once. A training child takes all of a GPU's memory that it can get.
+THREADS = {"generation": 4, "exports": 2, "finetuning": 1, "scoring": 1}
 ALL = (*SERVERS, "simulator", "api", *WORKERS)
 
 
@@ -36,20 +37,13 @@ def worker(name: str) -> ProcessSpec:
     """Return the worker of this name, one of WORKERS."""
     if name == "sweeper":
         return ProcessSpec(name, (sys.executable, "-m", "workers.sweeper"))
-    if name == "finetuning":
-        # A process for each task: its end releases all memory of a training.
-        pool = ("--pool", "prefork", "-c", "1", "--max-tasks-per-child", "1")
-        argv = _celery(name, pool, ("--", "worker.pool_start_method=spawn"))
-        # At SIGTERM the worker would wait for the end of the training.
-        return ProcessSpec(name, argv, stop_signal=signal.SIGQUIT)
-    threads = "4" if name == "generation" else "2"
-    return ProcessSpec(name, _celery(name, ("--pool", "threads", "-c", threads), ()))
+    return ProcessSpec(name, _celery(name, str(THREADS[name])))
 
 
-def _celery(queue: str, pool: tuple[str, ...], settings: tuple[str, ...]) -> tuple[str, ...]:
+def _celery(queue: str, threads: str) -> tuple[str, ...]:
     app = (sys.executable, "-m", "celery", "-A", "app.jobs.queue:app", "worker", "-Q", queue, "-I", f"workers.{queue}")
     options = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", "-n", f"{queue}@%h")
-    return (*app, *pool, *options, *settings)
+    return (*app, "--pool", "threads", "-c", threads, *options)
 
 
 def environment(changes: dict[str, str]) -> dict[str, str]:

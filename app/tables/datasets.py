@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Job, Lease, Table, status_check
+from app.tables.jobs import LeasedJob, Table, status_check
 
 
 class Dataset(Table):
@@ -175,7 +175,7 @@ class Source(Table):
     )
 
 
-class Import(Table, Job, Lease):
+class Import(Table, LeasedJob):
     """Existing data on its way through admission. The uploaded lines lie in storage until it has ended."""
 
     __tablename__ = "imports"

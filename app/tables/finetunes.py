@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Job, Lease, Table, status_check
+from app.tables.jobs import LeasedJob, Table, status_check
 
 
-class FineTune(Table, Job, Lease):
+class FineTune(Table, LeasedJob):
     __tablename__ = "finetunes"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))

@@ -1,6 +1,7 @@
 """What every long job's row has: a state, an owner for a while, an end with a reason, and its events."""
 
 from datetime import datetime
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
@@ -28,7 +29,7 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 # The drawn form is docs/states.md. pausing and paused are for runs only.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "paused", "cancelled", "failed"}),
-    "running": frozenset({"succeeded", "failed", "pausing", "cancelling", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "queued", "pausing", "cancelling", "cancelled"}),
     "pausing": frozenset({"paused", "running", "cancelling", "succeeded", "failed"}),
     "paused": frozenset({"running", "cancelled"}),
     "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
@@ -47,6 +48,8 @@ class Job:
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # Why it waits, and its place: what `jobs.waiting` has read for a view. No column.
+    queue: ClassVar[Any] = None
 
     @property
     def ended(self) -> bool:
@@ -76,6 +79,25 @@ class Lease:
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class LeasedJob(Job, Lease):
+    """A job that one worker performs from its claim to its end, again if need be."""
+
+    # A failed attempt is tried again from this time on.
+    retry_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+
+
+class Worker(Table):
+    """A worker process that said lately that it lives; the queues that it takes jobs from, and how many at once."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    queues: Mapped[list]
+    slots: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class Event(Table):

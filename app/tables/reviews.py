@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Job, Lease, Table, status_check
+from app.tables.jobs import LeasedJob, Table, status_check
 
 
-class Review(Table, Job, Lease):
+class Review(Table, LeasedJob):
     """A job over rows that are decided already.
 
     refilter: a run's candidates under other thresholds or rules. decontamination: rows against evaluation sets.

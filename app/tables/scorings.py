@@ -3,10 +3,10 @@
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Job, Lease, Table, status_check
+from app.tables.jobs import LeasedJob, Table, status_check
 
 
-class Scoring(Table, Job, Lease):
+class Scoring(Table, LeasedJob):
     __tablename__ = "scorings"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))

@@ -139,6 +139,14 @@ def test_waiting_shows_every_state_and_returns_the_last(server, seedbed):
     assert seen == ["queued", "running", "succeeded"]
 
 
+def test_an_import_is_cancelled_with_its_dataset(server, seedbed):
+    server.answers = [answer({"id": "imp_1", "dataset_id": "ds_1", "status": "cancelling"})]
+    assert seedbed.act("imp_1", "cancel", "ds_1")["status"] == "cancelling"
+    assert server.asked[0][:2] == ("POST", "/v1/datasets/ds_1/imports/imp_1/cancel")
+    with pytest.raises(SeedbedError, match="dataset_id"):
+        seedbed.act("imp_1", "cancel")
+
+
 def test_an_import_is_streamed_from_its_file(server, seedbed, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b'{"instruction": "x"}\n' * 100)

@@ -23,6 +23,14 @@ def test_plain_lines_are_few_and_the_end_is_always_told(capsys):
     assert not any("\x1b" in line for line in lines)
 
 
+def test_a_job_that_waits_says_why(capsys):
+    place = {"name": "exports", "position": 3, "message": "No worker of the queue exports is alive."}
+    with progress.stage("snapshot", progress.of_snapshot, FakeClock()) as update:
+        update({"status": "queued", "queue": place})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("snapshot: queued 3 in the queue exports. No worker of the queue exports is alive.")
+
+
 def test_a_fine_tune_shows_its_stage_and_newest_loss():
     class Client:
         asked = []

@@ -15,7 +15,12 @@ from pathlib import Path
 from tests.faults.trials import FAULTS, Findings, Ground, Trial
 
 # A training takes as long as some other trials together.
-RARE = {"kill_at_the_training": 0.15, "full_disk_at_the_training": 0.4, "no_memory_for_the_training": 0.4}
+RARE = {
+    "slow_start": 0.1,
+    "kill_at_the_training": 0.15,
+    "full_disk_at_the_training": 0.4,
+    "no_memory_for_the_training": 0.4,
+}
 TRIALS_ON_A_GROUND = 40
 
 

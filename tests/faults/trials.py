@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -40,6 +42,8 @@ LATENCY = ("--latency", "0.15", "--latency-tail", "0.5")
 PATIENCE_SECONDS = 180
 REQUEST_SECONDS = 60
 CLOCK = Path(__file__).parent / "clock"
+SLOW_START = Path(__file__).parent / "slow_start" / "sitecustomize.py"
+SLOW_START_SECONDS = 20
 UNDER_WAY = "'running', 'cancelling', 'leased', 'preparing'"
 
 
@@ -75,7 +79,12 @@ class Ground:
     def __init__(self, home: Path, faults: tuple[str, ...] = ()):
         options = (*LATENCY, *(part for fault in faults for part in ("--fault", fault)))
         # Durable, as in the field: without synchronous commits a killed PostgreSQL forgets what it had promised.
-        self.stack = Stack(home, port=free_port(), environment=FAST, simulator_options=options)
+        self.slow_start = home / "slow_start"
+        self.slow_start.mkdir(parents=True)
+        shutil.copy(SLOW_START, self.slow_start)
+        path = os.pathsep.join(part for part in (str(self.slow_start), os.environ.get("PYTHONPATH")) if part)
+        env = {**FAST, "PYTHONPATH": path}
+        self.stack = Stack(home, port=free_port(), environment=env, simulator_options=options)
         self.second: subprocess.Popen | None = None
 
     def __enter__(self) -> "Ground":
@@ -555,6 +564,34 @@ def _kill_at_the_training(trial: Trial) -> None:
         trial.findings.say("not_ended", f"fine-tune failed: {ended['stop_reason']} {ended['error']}")
 
 
+def _slow_start(trial: Trial) -> None:
+    """The fine-tuning worker and its child take 20 seconds each to start. The job succeeds, and nobody starts again."""
+    ground = trial.ground
+    before, workers, children = ground.pid("finetuning"), set(), set()
+
+    def has_ended() -> bool:
+        workers.add(ground.pid("finetuning"))
+        children.update(child.pid for child in _trainings(ground))
+        return ground._has_ended(made, "fine-tunes")
+
+    (ground.slow_start / "on").touch()
+    try:
+        ground.kill("finetuning")
+        asked = {"snapshot_id": ground.snapshot[0], "base_model": "tiny", "hyperparameters": {"max_steps": 2}}
+        made = ground.post("/v1/fine-tunes", asked)
+        until(has_ended, PATIENCE_SECONDS, every=0.2, message=lambda: made)
+    finally:
+        (ground.slow_start / "on").unlink()
+    if made["status"] != "succeeded":
+        trial.findings.say("not_ended", f"fine-tune {made['status']}: {made['stop_reason']}, {made['error']}")
+    started = workers - {before}
+    if len(started) != 1 or len(children) != 1:
+        trial.findings.say("not_ended", f"started again: workers {started}, children {children}")
+    took = datetime.fromisoformat(made["finished_at"]) - datetime.fromisoformat(made["created_at"])
+    if took.total_seconds() < 2 * SLOW_START_SECONDS:
+        trial.findings.say("not_ended", f"the starts were not slow: the job took {took}")
+
+
 def _training_that_breaks(trial: Trial, breaks: Callable[[psutil.Process], None] | None, reasons: set[str]) -> None:
     """A fine-tune in whose way something is put ends as failed, with a reason and words for it."""
     ground = trial.ground
@@ -684,4 +721,5 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
     "full_disk_at_the_training": _full_disk_at_the_training,
     "no_memory_for_the_training": _no_memory_for_the_training,
     "pause_and_resume": _pause_and_resume,
+    "slow_start": _slow_start,
 }

@@ -17,8 +17,9 @@ from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.errors import AppError
 from app.ids import new_id
+from app.jobs import runner
 from app.reviews import service, store
-from app.reviews import work as reviewing
+from app.reviews.kinds import KINDS
 from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
 from app.synth.pool import comparison_text
 from app.synth.types import Candidate, Rejection
@@ -82,7 +83,7 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
 def review(pools: Pools, caller: Caller, order, id: str, body) -> Review:
     with transaction() as session:
         made = order(session, caller, id, body)
-    reviewing.work(made.id, pools)
+    runner.work(KINDS[made.kind], made.id, pools)
     with transaction() as session:
         found = session.get(Review, made.id)
     assert found.status == "succeeded", found.error
@@ -342,6 +343,6 @@ def test_encoding_anew_waits_for_nobody_and_lets_nobody_in(dataset, caller, pool
     with pytest.raises(AppError) as refused, transaction() as session:
         service.reencode(session, caller, dataset.id, ReencodeCreate())
     assert refused.value.status == 409
-    reviewing.work(order.id, pools)
+    runner.work(KINDS[order.kind], order.id, pools)
     with pytest.raises(AppError, match="unheard-of"), transaction() as session:
         service.reencode(session, caller, dataset.id, ReencodeCreate(encoder="unheard-of"))

@@ -331,7 +331,7 @@ def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
     bells.flushall()
     slice.work(id, tools)
     assert bells.keys("*generation") == []
-    queue.ring(queue.RUN, id)
+    queue.notify(queue.RUN, id)
     assert bells.keys("*generation") != [], "this is where a ring would have been seen"
 
 

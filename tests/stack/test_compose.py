@@ -78,12 +78,13 @@ def test_only_the_api_is_published_and_only_on_this_machine():
     assert all(port.startswith("127.0.0.1:") for port in published["api"])
 
 
-def test_a_training_machine_needs_none_of_the_other_services():
-    service = SERVICES["finetuning-gpu"]
+@pytest.mark.parametrize("name", ["finetuning-gpu", "scoring-gpu"])
+def test_a_training_machine_needs_none_of_the_other_services(name):
+    service = SERVICES[name]
     assert service["profiles"] == ["gpu"]
     assert "depends_on" not in service
-    for name in ("DATABASE_URL", "REDIS_URL", "SEEDBED_STORAGE_URL"):
-        assert service["environment"][name].startswith("${" + name)
+    for variable in ("DATABASE_URL", "REDIS_URL", "SEEDBED_STORAGE_URL"):
+        assert service["environment"][variable].startswith("${" + variable)
 
 
 def test_redis_keeps_nothing_and_drops_nothing():

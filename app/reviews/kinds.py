@@ -1,0 +1,69 @@
+"""The three kinds of reviews, which share one table and one task."""
+
+from sqlalchemy.orm import Session
+
+from app.datasets.pools import EncoderMismatch
+from app.jobs import queue
+from app.jobs.kinds import Explanation, JobKind
+from app.reviews import store
+from app.reviews.decontaminate import decontaminate
+from app.reviews.reencode import reencode
+from app.reviews.refilter import refilter
+from app.tables.reviews import Review
+
+MAX_ATTEMPTS = 5
+
+
+def explain(error: Exception) -> Explanation:
+    if isinstance(error, EncoderMismatch):
+        return Explanation("encoder_mismatch", str(error), final=True)
+    return Explanation("review_failed", f"{type(error).__name__}: {error}")
+
+
+def _start_anew(session: Session, row: Review) -> None:
+    row.done_rows = 0
+
+
+def _forget_matches(session: Session, row: Review) -> None:
+    row.done_rows = 0
+    store.forget_matches(session, row.id)
+
+
+def _forget_new_embeddings(session: Session, row: Review) -> None:
+    row.done_rows = 0
+    store.forget_new_embeddings(session, row.id)
+
+
+REFILTER = JobKind(
+    name="refilter",
+    table=Review,
+    task=queue.REVIEW,
+    perform=refilter,
+    explain=explain,
+    max_attempts=MAX_ATTEMPTS,
+    reset=_start_anew,
+    only=Review.kind == "refilter",
+)
+DECONTAMINATION = JobKind(
+    name="decontamination",
+    table=Review,
+    task=queue.REVIEW,
+    perform=decontaminate,
+    explain=explain,
+    max_attempts=MAX_ATTEMPTS,
+    reset=_forget_matches,
+    discard=_forget_matches,
+    only=Review.kind == "decontamination",
+)
+# No reset: an attempt goes on where the one before it stopped.
+REENCODING = JobKind(
+    name="reencoding",
+    table=Review,
+    task=queue.REVIEW,
+    perform=reencode,
+    explain=explain,
+    max_attempts=MAX_ATTEMPTS,
+    discard=_forget_new_embeddings,
+    only=Review.kind == "reencoding",
+)
+KINDS = {kind.name: kind for kind in (REFILTER, DECONTAMINATION, REENCODING)}

@@ -1,0 +1,182 @@
+"""One order of each of the seven kinds of jobs, through the services, on a small dataset."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select, update
+
+from app import config, storage
+from app.access.service import Caller
+from app.calls import service as accounts
+from app.datasets import import_job, imports
+from app.datasets import service as datasets
+from app.datasets.pools import Pools
+from app.datasets.schemas import DatasetCreate
+from app.db import transaction
+from app.finetunes import service as finetunes
+from app.finetunes import training
+from app.finetunes.schemas import FineTuneCreate
+from app.ids import new_id
+from app.jobs import runner
+from app.jobs.kinds import JobKind
+from app.reviews import kinds as reviewing
+from app.reviews import service as reviews
+from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
+from app.scorings import scoring
+from app.scorings import service as scorings
+from app.scorings.schemas import ScoringCreate
+from app.snapshots import service as snapshots
+from app.snapshots import writing
+from app.snapshots.schemas import SnapshotCreate
+from app.tables.datasets import Dataset, Record
+from app.tables.reviews import Match, NewEmbedding
+from app.tables.runs import Run
+from tests.fakes import encoders, unlike
+
+ROWS = 250
+
+
+@dataclass
+class Bench:
+    """A project with one dataset, and the pools of a worker."""
+
+    caller: Caller
+    dataset: Dataset
+    pools: Pools
+
+    def tools(self, kind: JobKind) -> tuple:
+        """What a worker gives the kind's `perform`."""
+        return (self.pools,) if kind.table.__tablename__ in ("imports", "reviews") else ()
+
+    def work(self, kind: JobKind, row) -> None:
+        runner.work(kind, row.id, *self.tools(kind))
+
+
+def open_bench(caller: Caller) -> Bench:
+    with transaction() as session:
+        body = DatasetCreate(name=f"jobs {time.time_ns()}", seeds={"bundled": "english"})
+        dataset = datasets.create(session, caller, body)
+    bench = Bench(caller, dataset, Pools(encoders()))
+    bench.pools.prepare(dataset)
+    return bench
+
+
+def order_import(bench: Bench):
+    lines = "".join(json.dumps({"instruction": f"Say {unlike(n)}", "output": "x"}) + "\n" for n in range(ROWS))
+    upload = imports.Upload(io.BytesIO(lines.encode()), ROWS)
+    with transaction() as session:
+        return imports.start(session, bench.caller, bench.dataset.id, "records", upload)
+
+
+def order_snapshot(bench: Bench):
+    with transaction() as session:
+        body = SnapshotCreate(dataset_id=bench.dataset.id, include_seeds=True)
+        return snapshots.create(session, bench.caller, body)
+
+
+def order_fine_tune(bench: Bench):
+    snapshot = order_snapshot(bench)
+    bench.work(writing.KIND, snapshot)
+    with transaction() as session:
+        return finetunes.create(session, bench.caller, FineTuneCreate(snapshot_id=snapshot.id))
+
+
+def order_scoring(bench: Bench):
+    with transaction() as session:
+        return scorings.create(session, bench.caller, ScoringCreate(dataset_id=bench.dataset.id))
+
+
+def order_refilter(bench: Bench):
+    with transaction() as session:
+        id = new_id("run")
+        account = accounts.open_account(session, bench.caller.project_id, bench.dataset.id, ("run", id), {})
+        run = Run(
+            id=id,
+            project_id=bench.caller.project_id,
+            account_id=account.id,
+            dataset_id=bench.dataset.id,
+            method="self_instruct",
+            options={},
+            seed=0,
+            target=10,
+            status="succeeded",
+            stop_reason="target_reached",
+            rejected_by_reason={},
+            cursor={},
+        )
+        session.add(run)
+        session.flush()
+        # More imported rows than its target, if there are any: applied, the refilter would move them.
+        mine = (Record.dataset_id == bench.dataset.id, Record.import_id.is_not(None))
+        session.execute(update(Record).where(*mine).values(run_id=run.id))
+        return reviews.refilter(session, bench.caller, run.id, RefilterCreate(apply=True))
+
+
+def order_decontamination(bench: Bench):
+    with transaction() as session:
+        texts = ["Is there anything I can eat for a breakfast that doesn't include eggs, yet includes protein, and has"]
+        evaluation = reviews.add_set(session, bench.caller, f"set {time.time_ns()}", texts)
+        body = DecontaminationCreate(evaluation_sets=[evaluation.id], ngram=5, action="drop")
+        return reviews.decontaminate(session, bench.caller, bench.dataset.id, body)
+
+
+def order_reencoding(bench: Bench):
+    with transaction() as session:
+        return reviews.reencode(session, bench.caller, bench.dataset.id, ReencodeCreate())
+
+
+@dataclass(frozen=True)
+class Order:
+    kind: JobKind
+    make: Callable
+    cancel: Callable
+
+
+def _cancel_import(session, bench: Bench, id: str):
+    return imports.cancel(session, bench.caller, bench.dataset.id, id)
+
+
+def _by(service) -> Callable:
+    return lambda session, bench, id: service.cancel(session, bench.caller, id)
+
+
+ORDERS = {
+    order.kind.name: order
+    for order in (
+        Order(import_job.KIND, order_import, _cancel_import),
+        Order(writing.KIND, order_snapshot, _by(snapshots)),
+        Order(training.KIND, order_fine_tune, _by(finetunes)),
+        Order(scoring.KIND, order_scoring, _by(scorings)),
+        Order(reviewing.REFILTER, order_refilter, _by(reviews)),
+        Order(reviewing.DECONTAMINATION, order_decontamination, _by(reviews)),
+        Order(reviewing.REENCODING, order_reencoding, _by(reviews)),
+    )
+}
+
+
+def read(table: type, id: str):
+    with transaction() as session:
+        return session.get(table, id)
+
+
+def leftovers(id: str) -> list[str]:
+    """Files, folders and rows that a job of this id has half stored."""
+    files = Path(config.settings().files)
+    found = [str(path) for path in files.rglob("*") if id in str(path)] if files.exists() else []
+    found += [str(path) for path in (Path(config.settings().home) / "work").glob(f"{id}-*")]
+    with transaction() as session:
+        for table in (NewEmbedding, Match):
+            count = session.scalar(select(func.count()).where(table.review_id == id))
+            found += [f"{count} rows of {table.__tablename__}"] if count else []
+    return found
+
+
+def storage_has(path: str) -> bool:
+    try:
+        return storage.size(path) >= 0
+    except FileNotFoundError:
+        return False
