@@ -1,12 +1,9 @@
 """The kernel's `ask` over plain functions: look into the ledger, reserve, call, keep; or try again."""
 
-import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from app.synth.call_account import CallAccount, CeilingReached, Reservation
-from app.synth.prices import estimate
 from app.synth.reply_ledger import Entry, ReplyLedger, key_of
 from app.synth.teacher_errors import (
     TeacherRefused,
@@ -15,10 +12,8 @@ from app.synth.teacher_errors import (
     retry_delay,
     tries_are_used_up,
 )
-from app.synth.types import CallFailed, CallsEnded, Prompt, Reply, Usage
-
-Teacher = Callable[[list[dict]], str | Reply | Awaitable[str | Reply | None] | None]
-"""Chat messages in, the reply out, as a text or with its usage; a plain or an async function."""
+from app.synth.teacher_functions import TeacherFunction, call_function, reply_of
+from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -43,7 +38,7 @@ class FunctionCaller:
 
     def __init__(
         self,
-        functions: Mapping[str, Teacher | None],
+        functions: Mapping[str, TeacherFunction | None],
         account: CallAccount,
         ledger: ReplyLedger,
         method: str,
@@ -99,7 +94,7 @@ class FunctionCaller:
     async def _try(self, key: str, prompt: Prompt, reservation: Reservation) -> Reply:
         """One call of the function; what it raises is raised as TryAgain or TeacherRefused."""
         try:
-            answer = await self._invoke(prompt)
+            answer = await call_function(self._functions[prompt.by], prompt.messages())
         except Exception as error:
             answer = meaning_of_exception(error)
             if not isinstance(answer, Reply):
@@ -110,15 +105,7 @@ class FunctionCaller:
             # Cancelled in flight: the answer may be under way and billed.
             self._give_up(key, reservation, True)
             raise
-        return self._settle(key, reservation, *_as_reply(answer, prompt))
-
-    async def _invoke(self, prompt: Prompt):
-        function = self._functions[prompt.by]
-        if inspect.iscoroutinefunction(function):
-            return await function(prompt.messages())
-        # A plain function may block for seconds: in a thread, other chains go on meanwhile.
-        answer = await asyncio.to_thread(function, prompt.messages())
-        return await answer if inspect.isawaitable(answer) else answer
+        return self._settle(key, reservation, *reply_of(answer, prompt.messages()))
 
     def _settle(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
         usd = self._account.settle(reservation, reply.usage)
@@ -138,14 +125,3 @@ class FunctionCaller:
             self.ended = TeacherGone(refused or "teacher_unavailable", str(error))
             return self.ended
         return CallFailed(refused or "call_failed", str(error))
-
-
-def _as_reply(answer: str | Reply | None, prompt: Prompt) -> tuple[Reply, bool]:
-    """What a function returned as a reply with its usage, and whether that is an estimate."""
-    if answer is None or isinstance(answer, str):
-        answer = Reply(answer or "")
-    if not isinstance(answer, Reply):
-        raise TypeError(f"a teacher returns a text or a synth.Reply, not {type(answer).__name__}")
-    if answer.usage != Usage():
-        return answer, False
-    return replace(answer, usage=estimate(prompt.messages(), answer.text)), True

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from app.synth.call_account import CallAccount, Ceilings
 from app.synth.decide import InMemoryPool
-from app.synth.function_caller import FunctionCaller, Sleep, Teacher
+from app.synth.function_caller import FunctionCaller, Sleep
 from app.synth.growing import Growing, Growth, encode_all
 from app.synth.in_memory_material import InMemoryMaterial, as_parents, as_passages, as_sources
 from app.synth.methods import METHODS
 from app.synth.pool import Scope, Thresholds, comparison_text
 from app.synth.prices import Prices
 from app.synth.reply_ledger import ReplyLedger
+from app.synth.teacher_functions import TeacherFunction
 from app.synth.types import Candidate, Demonstration, Encode, Parent
 
 CALLS_A_ROW = 30
@@ -23,13 +24,13 @@ CALLS_A_ROW = 30
 def grow(
     method: str,
     seeds: Sequence[Demonstration],
-    teacher: Teacher | None,
+    teacher: TeacherFunction | None,
     target: int,
     *,
     records: Iterable[Parent] | None = None,
     labelled: dict[str, Iterable[dict]] | None = None,
     documents: Iterable[str | tuple[str, str]] = (),
-    judge: Teacher | None = None,
+    judge: TeacherFunction | None = None,
     language: str = "en",
     encode: Encode | None = None,
     scope: Scope = "instruction",

@@ -51,4 +51,4 @@ def most_tokens(prompt: Prompt) -> int:
 def estimate(messages: Sequence[dict], text: str) -> Usage:
     """Tokens of a reply whose server gave no usage: about four bytes a token, and never less than a word."""
     asked = sum(len(message["content"].encode("utf-8")) for message in messages)
-    return Usage(prompt=asked // 4 + 8, completion=len(text.encode("utf-8")) // 4 + 1)
+    return Usage(prompt=asked // 4 + 8, completion=len(text.encode("utf-8", "surrogatepass")) // 4 + 1)

@@ -85,7 +85,7 @@ def meaning_of_exception(error: Exception) -> TeacherRefused | TryAgain | Reply:
         return TryAgain(f"no answer in time: {message}", paid=None, timeout=True)
     if isinstance(error, ConnectionError) or "Connect" in name:
         return TryAgain(f"no connection to the teacher: {message}", paid=None)
-    return TryAgain(message, paid=None, classified=False)
+    return TryAgain(message if message == name else f"{name}: {message}", paid=None, classified=False)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

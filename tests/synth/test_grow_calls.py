@@ -346,3 +346,17 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match=r"notes\.jsonl, line 1: no entry"):
         grow(compose, ledger=path)
     assert path.read_text() == '{"instruction": "x"}\n'
+
+
+@pytest.mark.parametrize("function_is_async", [False, True])
+def test_a_teacher_that_raises_stop_iteration_costs_a_proposal_and_does_not_hang(function_is_async):
+    def plain(messages):
+        return next(iter(()))
+
+    async def asynchronous(messages):
+        return plain(messages)
+
+    grown = synth.grow(
+        "self_instruct", SEEDS, asynchronous if function_is_async else plain, 3, sleep=Clock().sleep, max_calls=30
+    )
+    assert grown.stop_reason == "teacher_unavailable" and "StopIteration" in grown.message
