@@ -1,12 +1,13 @@
 """What the operator configured. The only reader of the environment and of the configuration file."""
 
 import os
+import pkgutil
 import re
 import tomllib
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,13 +28,26 @@ def _key(whose: str, variable: str | None) -> str:
     return value
 
 
+# One module for each; the module of the protocol is loaded by the process that makes the calls.
+_ADAPTERS = Path(__file__).parent / "providers" / "adapters"
+PROTOCOLS_WITH_REMOTE_BATCHES = frozenset({"openai"})
+
+
+def protocols() -> list[str]:
+    """The protocols that a teacher may speak, by the names of their modules."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(_ADAPTERS)]))
+
+
 class TeacherConfig(BaseModel):
-    """One OpenAI-compatible endpoint and model. Prices are US dollars per million tokens."""
+    """A teacher: an address or a function, and a model. Prices are US dollars per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    base_url: str
+    protocol: str = "openai"
+    base_url: str = ""
+    # "module:function", of the protocol `callable`, which has no address. It must be importable by the workers.
+    function: str = ""
     model: str
     api_key_env: str | None = None
     prompt_price: Decimal = Field(default=Decimal(0), ge=0)
@@ -49,12 +63,53 @@ class TeacherConfig(BaseModel):
     # The form of replies with parts; auto: what `seedbed teachers check` found, json_schema until then.
     replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
 
+    @field_validator("protocol")
+    @classmethod
+    def registered(cls, value: str) -> str:
+        if value not in protocols():
+            raise ValueError(f"no protocol {value!r}; there are {', '.join(protocols())}")
+        return value
+
     @field_validator("base_url")
     @classmethod
     def plain_http_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+        if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("function")
+    @classmethod
+    def module_and_function(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[\w.]+:[\w.]+", value):
+            raise ValueError("must be written as module:function")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def named_by_its_function(cls, data: Any) -> Any:
+        """A function is its own model, unless the operator gives the model a name."""
+        if isinstance(data, dict) and data.get("protocol") == "callable" and data.get("function"):
+            return {"model": data["function"], **data}
+        return data
+
+    @model_validator(mode="after")
+    def whole(self) -> "TeacherConfig":
+        is_callable = self.protocol == "callable"
+        needed, other = ("function", "base_url") if is_callable else ("base_url", "function")
+        if not getattr(self, needed):
+            raise ValueError(f"a teacher of the protocol {self.protocol!r} needs {needed}")
+        if getattr(self, other):
+            raise ValueError(f"a teacher of the protocol {self.protocol!r} has no {other}")
+        return self
+
+    @property
+    def address(self) -> str:
+        """What tells this teacher from another one of the same name: its URL, or its function."""
+        return self.base_url or self.function
+
+    @property
+    def has_remote_batches(self) -> bool:
+        return self.protocol in PROTOCOLS_WITH_REMOTE_BATCHES
 
     def api_key(self) -> str:
         """The key from the named variable. Endpoints without keys get a placeholder, which the SDK demands."""

@@ -75,11 +75,12 @@ def served(url: str) -> int:
 
 async def bare_loop(url: str) -> float:
     """Requests a second of 200 tasks that each ask again as soon as they have their answer."""
-    from app.providers.teacher import Endpoint, Teacher
+    from app.providers.protocols import open_teacher
+    from app.providers.teacher import Endpoint
     from app.synth.prices import Prices
     from app.synth.types import Prompt
 
-    teacher = Teacher(Endpoint("bare", url, "seedbed-simulated", "none", Prices(0, 0, 0), in_flight=IN_FLIGHT))
+    teacher = open_teacher(Endpoint("bare", url, "seedbed-simulated", "none", Prices(0, 0, 0), in_flight=IN_FLIGHT))
     over = time.monotonic() + WARM_SECONDS / 2 + MEASURED_SECONDS
     number = 0
 

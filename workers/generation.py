@@ -14,8 +14,8 @@ from app.datasets import import_job
 from app.datasets.pools import Pools
 from app.db import transaction
 from app.jobs import queue, runner
-from app.providers.batches import Batches
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
+from app.providers.protocols import open_remote_batches, open_teacher
 from app.providers.teacher import Endpoint, Teacher
 from app.reviews.kinds import KINDS as REVIEW_KINDS
 from app.runs import remote, slice
@@ -40,7 +40,7 @@ def run(id: str) -> None:
 
 @queue.app.task(name=queue.REMOTE)
 def remote_batches(run_id: str) -> None:
-    remote.work(run_id, lambda name: Batches(endpoint_of(name)))
+    remote.work(run_id, lambda name: open_remote_batches(endpoint_of(name)))
 
 
 @queue.app.task(name=queue.IMPORT)
@@ -113,7 +113,7 @@ def _wanted(name: str, dtype: str | None) -> EncoderSettings:
 
 
 def teacher(name: str) -> Teacher:
-    return Teacher(endpoint_of(name))
+    return open_teacher(endpoint_of(name))
 
 
 def endpoint_of(name: str) -> Endpoint:

@@ -12,9 +12,10 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.config import TeacherConfig
 from app.jobs.leases import Claim
-from app.providers.teacher import Endpoint, Teacher, TryAgain
+from app.providers.teacher import Endpoint, Teacher
 from app.synth.prices import Prices
 from app.synth.reply_forms import ReplyForm
+from app.synth.teacher_errors import TryAgain
 from app.synth.types import CallsEnded, Prompt, Reply
 
 
@@ -110,7 +111,7 @@ class TeacherCaller:
             operation=prompt.operation,
             teacher=endpoint.name,
             model=endpoint.model,
-            key=ledger.key_of(self.owner_id, self.claim.id, prompt.position, endpoint.base_url, request),
+            key=ledger.key_of(self.owner_id, self.claim.id, prompt.position, endpoint.address, request),
             request=request,
             worst_tokens=tokens,
             worst_usd=dollars,
@@ -154,4 +155,6 @@ def endpoint(configured: TeacherConfig, replies: ReplyForm) -> Endpoint:
         tokens_per_minute=configured.tokens_per_minute,
         timeout_seconds=configured.timeout_seconds,
         replies=replies,
+        protocol=configured.protocol,
+        function=configured.function,
     )

@@ -96,7 +96,7 @@ class RateLimiter:
         self._endpoint, self._clock = endpoint, clock or SystemClock()
         self._breaker, self._presence = breaker or BreakerSettings(), presence or PresenceSettings()
         # Another address or model under the same name is another teacher.
-        identity = "\n".join((endpoint.base_url, endpoint.model))
+        identity = "\n".join((endpoint.address, endpoint.model))
         name = f"{endpoint.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         self.keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "calls", "outcomes", "workers")]
         self._worker, self._in_flight = uuid.uuid4().hex, 0

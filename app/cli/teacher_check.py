@@ -31,11 +31,15 @@ def check_teachers(
 def check_teacher(teacher: TeacherConfig) -> bool:
     """Check one teacher, print what it did, and store the form of its replies; whether any form worked."""
     result = asyncio.run(check(endpoint(teacher, UNCHECKED)))
-    print(f"{teacher.name}: {teacher.model} at {teacher.base_url}")
+    print(f"{teacher.name}: {teacher.model} at {teacher.address}")
     for attempt in result.attempts:
         tokens = f", {attempt.usage.prompt} + {attempt.usage.completion} tokens" if attempt.usage else ", no usage told"
         outcome = f"{attempt.message} ({attempt.seconds:.1f} s{tokens if attempt.model else ''})"
         print(f"  {'works' if attempt.works else 'fails':6} {attempt.form:12} {outcome}")
+    for form in result.impossible_forms:
+        print(f"  none   {form:12} the protocol {teacher.protocol} can't ask for it")
+    if not teacher.has_remote_batches:
+        print(f"  none   {'batch mode':12} the protocol {teacher.protocol} has no remote batches")
     if result.replies is None:
         return False
     with db.transaction() as session:

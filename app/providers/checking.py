@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, StrictStr
 
-from app.providers.teacher import Endpoint, Teacher, TeacherRefused, TryAgain
+from app.providers.protocols import FORMS, adapter_of, open_teacher
+from app.providers.teacher import Endpoint
 from app.synth.prompting import TEXT, item_schema, list_schema
 from app.synth.replies import read_items
 from app.synth.reply_forms import ReplyForm
+from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Prompt, Usage
 
-FORMS: tuple[ReplyForm, ...] = ("json_schema", "json_object", "tagged")
 # With these reasons every form fails, so the other forms need no attempt, and no paid call.
 _FINAL_STOP_REASONS = ("credentials_refused", "quota_exhausted", "model_unknown")
 
@@ -56,10 +57,11 @@ class FormAttempt:
 
 @dataclass(frozen=True)
 class FormCheck:
-    """The attempts at one teacher, in order."""
+    """The attempts at one teacher, in order, and the forms for which its protocol has no request."""
 
     name: str
     attempts: tuple[FormAttempt, ...] = field(default=())
+    impossible_forms: tuple[ReplyForm, ...] = ()
 
     @property
     def replies(self) -> ReplyForm | None:
@@ -68,22 +70,23 @@ class FormCheck:
 
 
 async def check(endpoint: Endpoint) -> FormCheck:
-    """Ask for each form, the strictest first, until one works.
+    """Ask for each form that the protocol has, the strictest first, until one works.
 
     Each attempt is one small call to the teacher, which may cost money. Errors of the teacher are part of the result.
     """
     attempts: list[FormAttempt] = []
-    for form in FORMS:
+    forms = adapter_of(endpoint).forms
+    for form in forms:
         attempt, is_final = await _attempt_form(replace(endpoint, replies=form), form)
         attempts.append(attempt)
         if attempt.works or is_final:
             break
-    return FormCheck(endpoint.name, tuple(attempts))
+    return FormCheck(endpoint.name, tuple(attempts), tuple(form for form in FORMS if form not in forms))
 
 
 async def _attempt_form(endpoint: Endpoint, form: ReplyForm) -> tuple[FormAttempt, bool]:
     """Return the attempt, and whether all other forms would fail, too."""
-    start_time, teacher = time.monotonic(), Teacher(endpoint)
+    start_time, teacher = time.monotonic(), open_teacher(endpoint)
     try:
         served = await teacher.complete(_PROMPT)
     except TeacherRefused as error:

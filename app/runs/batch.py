@@ -19,12 +19,13 @@ from app.datasets.pools import Draft, Pools
 from app.db import transaction
 from app.jobs import event_log
 from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
-from app.providers.teacher import Teacher, TeacherRefused
+from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
 from app.runs.encoding import Encoding
 from app.runs.gathering import Gathering
 from app.synth.methods import METHODS
 from app.synth.pool import comparison_text
+from app.synth.teacher_errors import TeacherRefused
 from app.synth.types import Batch, CallsEnded, Candidate, Rejection
 from app.tables.datasets import Dataset
 from app.tables.runs import Run

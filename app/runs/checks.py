@@ -64,6 +64,9 @@ def _teacher(body: RunCreate, field: str) -> None:
         raise invalid(f"/{field}", f"no teacher {name!r} is configured; there are: {known}", "unknown")
     if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
         raise invalid("/max_usd", f"the teacher {name!r} has no prices configured", "no_prices")
+    if body.mode == "batch" and not teacher.has_remote_batches:
+        message = f"the teacher {name!r} has no remote batches, since its protocol {teacher.protocol!r} has none"
+        raise invalid("/mode", f"{message}; use the mode direct", "no_remote_batches")
 
 
 def _options(model: type[MethodOptions], given: dict) -> MethodOptions:

@@ -20,9 +20,9 @@ from app.db import transaction
 from app.ids import new_id
 from app.jobs import event_log, queue
 from app.jobs.leases import Claim, claim, fenced, free, held, lock_free
-from app.providers.batches import Batches, Line
-from app.providers.teacher import TeacherRefused, TryAgain
+from app.providers.remote_batches import Line, RemoteBatches
 from app.runs import service, store
+from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Reply
 from app.tables.accounts import Completion, RemoteBatch
 from app.tables.runs import Run
@@ -33,7 +33,7 @@ MOST_REQUESTS, BOOKED_AT_ONCE = 10_000, 500
 MOST_TRIES = 5
 LOOK_SECONDS, STAY_SECONDS = 1.0, 20.0
 
-Connect = Callable[[str], Batches]
+Connect = Callable[[str], RemoteBatches]
 
 
 def work(run_id: str, connect: Connect) -> None:
@@ -103,7 +103,7 @@ def _claim(id: str) -> Claim | None:
         return None if row is None else claim(session, row)
 
 
-def _submit(taken: Claim, run: Run, batches: Batches) -> None:
+def _submit(taken: Claim, run: Run, batches: RemoteBatches) -> None:
     """The teacher is asked for our mark first: a batch that it has already is not bought again."""
     if run.ended:
         remote_id = batches.find(taken.id)
@@ -135,7 +135,7 @@ def _unserved(session: Session, id: str) -> list[ledger.Entry]:
     return [ledger.GiveUp(call.key, call.tries, unknown=False) for call in calls.calls_of_remote(session, id)]
 
 
-def _look(taken: Claim, row: RemoteBatch, run: Run, batches: Batches) -> None:
+def _look(taken: Claim, row: RemoteBatch, run: Run, batches: RemoteBatches) -> None:
     remote = batches.look(row.remote_id)
     if not remote.over:
         if run.ended or run.status == "cancelling" or run.stopping is not None:

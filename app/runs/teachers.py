@@ -17,14 +17,14 @@ def reply_form(session: Session, teacher: TeacherConfig) -> ReplyForm:
         return teacher.replies
     found = select(TeacherCheck.replies).where(
         TeacherCheck.name == teacher.name,
-        TeacherCheck.base_url == teacher.base_url,
+        TeacherCheck.base_url == teacher.address,
         TeacherCheck.model == teacher.model,
     )
     return session.scalar(found) or UNCHECKED
 
 
 def keep(session: Session, teacher: TeacherConfig, replies: ReplyForm) -> None:
-    values = {"base_url": teacher.base_url, "model": teacher.model, "replies": replies}
+    values = {"base_url": teacher.address, "model": teacher.model, "replies": replies}
     made = insert(TeacherCheck).values(name=teacher.name, **values)
     changed = values | {"checked_at": func.now()}
     session.execute(made.on_conflict_do_update(index_elements=["name"], set_=changed))

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from app.providers.checking import check
-from app.providers.teacher import Endpoint, Teacher
+from app.providers.protocols import open_teacher
+from app.providers.teacher import Endpoint
 from app.synth.prices import Prices
 from app.synth.prompting import TEXT, item_schema, list_schema
 from app.synth.replies import read_items
@@ -69,7 +70,7 @@ def test_every_form_carries_the_same_reply(serve, mode, form, language):
     )
 
     async def ask(url):
-        teacher = Teacher(endpoint(url, form))
+        teacher = open_teacher(endpoint(url, form))
         try:
             return teacher.request(prompt), await teacher.complete(prompt)
         finally:

@@ -47,6 +47,8 @@ from tests.fakes import (
 from tests.waiting import PROCESS_SECONDS, until
 from workers.generation import teacher
 
+SELF_INSTRUCT_FUNCTION = "tests.providers.teacher_functions:self_instruct"
+
 
 @pytest.fixture
 def start(database, tmp_path, monkeypatch):
@@ -61,6 +63,8 @@ def start(database, tmp_path, monkeypatch):
             f'[[teachers]]\nname = "t"\nbase_url = "{server.url}"\nmodel = "m"\n'
             'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 600\n'
             f'[[teachers]]\nname = "j"\nbase_url = "{server.url}"\nmodel = "judge"\nprompt_price = "15"\n'
+            f'[[teachers]]\nname = "f"\nprotocol = "callable"\nfunction = "{SELF_INSTRUCT_FUNCTION}"\n'
+            '[[teachers]]\nname = "missing"\nprotocol = "callable"\nfunction = "no_such_module_here:teacher"\n'
         )
         monkeypatch.setenv("SEEDBED_CONFIG", str(path))
         config.settings.cache_clear(), config.file_config.cache_clear()
@@ -69,7 +73,7 @@ def start(database, tmp_path, monkeypatch):
             caller = Caller(project.id, "k")
             made = DatasetCreate(name=f"set {time.time_ns()}", seeds={"bundled": "korean"})
             dataset = datasets.create(session, caller, made)
-            run = service.start(session, caller, RunCreate(dataset_id=dataset.id, teacher="t", **body))
+            run = service.start(session, caller, RunCreate(dataset_id=dataset.id, **{"teacher": "t"} | body))
         return run.id, slice.Tools(Pools(encoders()), teacher, threading.Event())
 
     yield begin
@@ -115,6 +119,33 @@ def test_a_run_ends_with_exactly_its_target(start):
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 37)
     books_balance(run)
+
+
+def test_a_function_as_the_teacher_ends_a_run_with_its_target(start):
+    id, tools = start(ScriptedSelfInstruct(), teacher="f", target=7)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 7)
+    books_balance(run)
+    with transaction() as session:
+        query = select(Completion).where(Completion.account_id == run.account_id)
+        models = {row.model for row in session.scalars(query)}
+    assert models == {SELF_INSTRUCT_FUNCTION}
+
+
+def test_a_function_that_is_not_there_ends_the_run_by_a_message_with_its_name(start):
+    id, tools = start(ScriptedSelfInstruct(), teacher="missing", target=7)
+    slice.work(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("failed", "model_unknown")
+    assert "'no_such_module_here:teacher' can't be imported" in run.error
+    books_balance(run)
+
+
+def test_batch_mode_is_refused_where_the_protocol_has_no_remote_batches(start):
+    with pytest.raises(AppError, match="'callable' has none; use the mode direct") as error_info:
+        start(ScriptedSelfInstruct(), teacher="f", target=7, mode="batch")
+    assert (error_info.value.status, error_info.value.errors[0].pointer) == (422, "/mode")
 
 
 def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):

@@ -3,42 +3,24 @@
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import openai
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 
-from app.providers.teacher import CONNECT_SECONDS, Endpoint, Served, TeacherRefused, TryAgain, meaning, served_of
+from app.providers.adapters.openai.client import CONNECT_SECONDS
+from app.providers.adapters.openai.meaning import meaning_of_error, served_of
+from app.providers.remote_batches import Line, Remote
+from app.providers.teacher import Endpoint, Served
+from app.synth.teacher_errors import TryAgain
 
 MARK = "seedbed_batch"
 LATEST = 100
 OVER = ("completed", "failed", "expired", "cancelled")
 
 
-@dataclass(frozen=True)
-class Remote:
-    """How a remote batch stands. `words`: why it failed as a whole."""
-
-    id: str
-    over: bool
-    failed: bool
-    words: str
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the answers: by its key a reply, or words why there is none. `refused`: asking again is vain."""
-
-    key: str
-    served: Served | None
-    words: str = ""
-    refused: bool = False
-
-
-class Batches:
-    """Calls may raise TryAgain or TeacherRefused, as those for single completions do."""
+class OpenAIBatches:
+    """The remote batches of one endpoint, by the client of OpenAI."""
 
     def __init__(self, endpoint: Endpoint):
         self.endpoint = endpoint
@@ -49,7 +31,7 @@ class Batches:
             timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
         )
 
-    def __enter__(self) -> "Batches":
+    def __enter__(self) -> "OpenAIBatches":
         return self
 
     def __exit__(self, *_) -> None:
@@ -136,7 +118,7 @@ def _asked(call):
     try:
         return call()
     except openai.APIError as error:
-        found = meaning(error)
-        if isinstance(found, TeacherRefused | TryAgain):
-            raise found from error
-        raise TryAgain(str(error)) from error
+        meaning = meaning_of_error(error)
+        raise (TryAgain(str(error)) if isinstance(meaning, Served) else meaning) from error
+    except (ValueError, RecursionError) as error:
+        raise TryAgain(f"the answer was not JSON: {error}") from error

@@ -1,0 +1,81 @@
+"""A teacher behind the OpenAI protocol, by the client of OpenAI.
+
+The client's own retries are off: against a server that hangs it would buy the same answer three times and say nothing.
+What may be tried again, and when, is for the caller to decide.
+"""
+
+import asyncio
+
+import httpx2
+import openai
+from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai.types.chat import ChatCompletion
+
+from app.providers.adapters.openai.meaning import meaning_of_error, served_of
+from app.providers.teacher import Endpoint, Served, unreadable
+from app.synth.teacher_errors import TryAgain
+from app.synth.types import Prompt
+
+CONNECT_SECONDS = 5
+
+
+class OpenAITeacher:
+    """An open connection pool to one endpoint. It is opened, used and closed in one event loop."""
+
+    def __init__(self, endpoint: Endpoint):
+        self.endpoint = endpoint
+        self._room = asyncio.Semaphore(endpoint.in_flight)
+        self._client = AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            max_retries=0,
+            timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
+            # Servers close idle connections, uvicorn after 5 s: one that is about to be closed must not be used again,
+            # since a call on it may have been served or not.
+            http_client=DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3)
+            ),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def request(self, prompt: Prompt) -> dict:
+        """The request body, as it is sent and as it is keyed."""
+        body: dict = {
+            "model": self.endpoint.model,
+            "messages": prompt.messages(self.endpoint.replies),
+            "temperature": prompt.temperature,
+            "max_tokens": prompt.max_tokens,
+        }
+        if prompt.top_p is not None:
+            body["top_p"] = prompt.top_p
+        if prompt.seed is not None:
+            body["seed"] = prompt.seed
+        if prompt.schema is not None and self.endpoint.replies == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        if prompt.schema is not None and self.endpoint.replies == "json_schema":
+            schema = {key: value for key, value in prompt.schema.items() if key != "title"}
+            form = {"name": prompt.schema["title"], "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    async def complete(self, prompt: Prompt) -> Served:
+        """Make one call; everything the server said with a status of success is a Served."""
+        async with self._room:
+            try:
+                async with asyncio.timeout(self.endpoint.timeout_seconds):
+                    # The body is whole as it is: the typed method would walk through all of it once more.
+                    answer = await self._client.post(
+                        "/chat/completions", body=self.request(prompt), cast_to=ChatCompletion
+                    )
+            except TimeoutError as error:
+                raise TryAgain(f"no answer in {self.endpoint.timeout_seconds:g} s", paid=None, timeout=True) from error
+            except openai.APIError as error:
+                meaning = meaning_of_error(error)
+                if isinstance(meaning, Served):
+                    return meaning
+                raise meaning from error
+            except (ValueError, RecursionError) as error:
+                return unreadable(prompt.messages(), f"the answer was not JSON: {error}")
+        return served_of(prompt.messages(), answer)
