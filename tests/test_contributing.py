@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent
 SECTIONS = dict(
     section.split("\n", 1) for section in (ROOT / "docs" / "contributing.md").read_text("utf-8").split("\n## ")[1:]
 )
-FILES = {"An operation": 1, "An export form": 1, "A rule": 1, "An endpoint": 3, "A method": 2}
+FILES = {"An operation": 1, "An export form": 1, "A rule": 1, "An endpoint": 3, "A method": 2, "A teacher protocol": 1}
+
+TEST_HELPERS = ("tests/fakes.py", "tests/waiting.py", "tests/providers/conformance.py")
 
 
 def changes(section: str) -> list[tuple[str, str, str]]:
@@ -42,6 +44,9 @@ def apply(code: Path, path: str, kind: str, text: str) -> None:
 def changed(request, tmp_path) -> Path:
     """The code with one section's examples applied."""
     shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests" / "providers").mkdir(parents=True)
+    for path in TEST_HELPERS:
+        shutil.copy(ROOT / path, tmp_path / path)
     for change in changes(SECTIONS[request.param]):
         apply(tmp_path, *change)
     return tmp_path
@@ -51,12 +56,15 @@ def python(code: Path, script: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(code), "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_example_touches_as_many_files_of_code_as_the_table_says(name):
-    assert len({path for path, _, _ in changes(SECTIONS[name]) if path.endswith(".py")}) == FILES[name]
+    assert (
+        len({path for path, _, _ in changes(SECTIONS[name]) if path.startswith("app/") and path.endswith(".py")})
+        == FILES[name]
+    )
 
 
 OPERATION = """
@@ -113,12 +121,21 @@ grown = synth.grow("first_sentence", [], None, 3, records=records)
 assert [row.output for row in grown.accepted] == ["It was boiled in a kettle"] * 3
 assert grown.calls == 0
 """
+PROTOCOL = """
+import pytest
+from app.config import TeacherConfig
+
+assert TeacherConfig(name="t", protocol="ollama", base_url="http://x", model="m").address == "http://x"
+arguments = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "tests/providers/test_ollama.py"]
+assert pytest.main(arguments) == 0
+"""
 SCRIPTS = {
     "An operation": OPERATION,
     "An export form": FORM,
     "A rule": RULE,
     "An endpoint": ENDPOINT,
     "A method": METHOD,
+    "A teacher protocol": PROTOCOL,
 }
 
 
