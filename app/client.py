@@ -17,6 +17,7 @@ COLLECTIONS = {
     "rec": "records",
     "run": "runs",
     "acc": "accounts",
+    "jdg": "judgements",
     "snap": "snapshots",
     "ft": "fine-tunes",
     "sco": "scorings",
@@ -113,6 +114,14 @@ class Seedbed:
     def start_scoring(self, **body: object) -> dict:
         return self._post("/scorings", body)
 
+    def start_judgement(self, **body: object) -> dict:
+        """Judge records that are there already: `dataset_id`, `teacher`, `filter`, `options`, `reject`, ceilings."""
+        return self._post("/judgements", body)
+
+    def judgement_report(self, judgement_id: str) -> dict:
+        """A judgement's outcomes, cost by step, and the scores of its rows."""
+        return self._get(f"{_path(judgement_id)}/report")
+
     def preview_run(self, **body: object) -> dict:
         """A pilot run of a few `rows`; `dry_run=True` gives a forecast, `show_prompts=True` the first requests."""
         return self._post("/runs/preview", body)
@@ -158,7 +167,7 @@ class Seedbed:
         return self._get("/base-models")["data"]
 
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
-        """`collection` is datasets, runs, accounts, reviews, snapshots, fine-tunes, scorings or evaluation-sets."""
+        """`collection` is datasets, runs, accounts, judgements, reviews, snapshots, fine-tunes or scorings."""
         return self._pages(f"/{collection}", filters)
 
     def imports(self, dataset_id: str) -> Iterator[dict]:

@@ -8,6 +8,7 @@ from app import config, health, problems
 from app.calls import endpoints as accounts
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
+from app.judgements import endpoints as judgements
 from app.reviews import endpoints as reviews
 from app.runs import endpoints as runs
 from app.scorings import endpoints as scorings
@@ -27,7 +28,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, most=config.limits().request_body)
     problems.install(app)
-    for slice in (datasets, runs, accounts, reviews, snapshots, finetunes, scorings):
+    for slice in (datasets, runs, accounts, judgements, reviews, snapshots, finetunes, scorings):
         app.include_router(slice.router)
     app.include_router(health.router)
     return app

@@ -1,6 +1,6 @@
 """How soon a cancel takes effect: `python -m bench.cancel`. The last line printed is one JSON object.
 
-Each of the seven kinds of jobs is cancelled in the middle of its work, with real processes, in several rounds: seconds
+Each of the eight kinds of jobs that are no runs is cancelled in the middle of its work, with real processes, in several rounds: seconds
 from the request until the job is `cancelled`, and what is left of it afterwards. Then once more with its worker
 stopped (SIGSTOP) at the moment of the request, as a worker that hangs: the sweeper takes its lease away.
 """
@@ -116,6 +116,7 @@ def orders(bench: Bench, folder: Path) -> dict[str, Callable[[], dict]]:
         "refilter": lambda: client.refilter(run, apply=True, lexical_threshold=0.6),
         "decontamination": lambda: client.decontaminate(reviewed, [evaluation], ngram=5, action="drop"),
         "reencoding": lambda: client.reencode(reviewed),
+        "judgement": lambda: client.start_judgement(dataset_id=reviewed, teacher="simulated", reject=True),
     }
 
 

@@ -1,4 +1,4 @@
-"""The generation worker: runs, imports and reviews. It holds the encoder and the pools for its process."""
+"""The generation worker: runs, imports, reviews and judgements. It holds the encoder and the pools for its process."""
 
 import gc
 import logging
@@ -14,6 +14,8 @@ from app.datasets import import_job
 from app.datasets.pools import Pools
 from app.db import transaction
 from app.jobs import queue, runner
+from app.judgements import judging
+from app.judgements.kind import KIND as JUDGEMENT
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.protocols import open_remote_batches, open_teacher
 from app.providers.teacher import Endpoint, Teacher
@@ -54,6 +56,11 @@ def review(id: str) -> None:
         row = session.get(Review, id)
     if row is not None:
         runner.work(REVIEW_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
+
+
+@queue.app.task(name=queue.JUDGEMENT)
+def judge(id: str) -> None:
+    runner.work(JUDGEMENT, id, lambda job: judging.judge(job, judging.Tools(teacher)), shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.ENCODE)
@@ -124,5 +131,8 @@ def endpoint_of(name: str) -> Endpoint:
 RUNS = {runs.waiting: lambda id: slice.work(id, tools(), in_turn=True), remote.waiting: remote_batches}
 serve(
     queue.GENERATION,
-    RUNS | waiting([import_job.KIND], import_rows) | waiting(REVIEW_KINDS.values(), review),
+    RUNS
+    | waiting([import_job.KIND], import_rows)
+    | waiting(REVIEW_KINDS.values(), review)
+    | waiting([JUDGEMENT], judge),
 )

@@ -21,6 +21,8 @@ from app.db import engine, transaction
 from app.finetunes import training as finetunes
 from app.jobs import presence, queue, runner, steering
 from app.jobs.kinds import JobKind
+from app.judgements import service as judgements
+from app.judgements.kind import KIND as JUDGEMENT
 from app.reviews.kinds import KINDS as REVIEW_KINDS
 from app.runs import service as runs
 from app.runs import store as run_store
@@ -38,6 +40,7 @@ FIRST_NOTIFY_SECONDS = 4.0
 KINDS: tuple[JobKind, ...] = (
     import_job.KIND,
     *REVIEW_KINDS.values(),
+    JUDGEMENT,
     snapshots.KIND,
     finetunes.KIND,
     scorings.KIND,
@@ -72,6 +75,8 @@ class Sweeper:
             steering.recover_lost(kind)
         with transaction() as session:
             runs.resume_due(session)
+            judgements.resume_due(session)
+            judgements.pause_what_was_left(session)
             access.forget_old_answers(session)
             presence.forget_silent(session)
         for task, waiting in WAITING:

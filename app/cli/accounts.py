@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.session import Session, connected
-from app.cli.tables import print_json
+from app.cli.session import Session, connected, print_json
+from app.cli.tables import console
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -52,10 +52,10 @@ def report(session: Session, id: str) -> None:
         print_json(found)
         return
     for group in ("steps", "teachers", "operations"):
-        print(f"\n{group}")
+        console().print(f"\n{group}")
         session.table(found[group], SPENDING)
     if found["lost_calls"]:
-        print("\nlost calls")
+        console().print("\nlost calls")
         fields = ("step", "teacher", "state", "worst_usd", "held_usd", "estimated_usd", "created_at")
         session.table(found["lost_calls"], fields)
 

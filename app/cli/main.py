@@ -31,6 +31,7 @@ class Commands(LazyGroup):
         ),
         "runs": LazyCommand("app.cli.runs:app", "Generation runs."),
         "accounts": LazyCommand("app.cli.accounts:app", "What the teacher calls of each job may cost, and have cost."),
+        "judgements": LazyCommand("app.cli.judgements:app", "A judge's verdicts on records that are there already."),
         "methods": LazyCommand(
             "app.cli.runs:methods",
             "The ways of making data; with a name, the options that `runs start --options` takes for it.",

@@ -90,6 +90,11 @@ def of_review(job: dict) -> tuple[int, int | None, str]:
     return job["done_rows"], job["rows"] or None, "rows"
 
 
+def of_judgement(job: dict) -> tuple[int, int | None, str]:
+    usage = job["usage"]
+    return job["done_rows"], job["rows"], f"{usage['requests']} calls, ${usage['cost_usd'] or 0}"
+
+
 def of_scoring(job: dict) -> tuple[int, int | None, str]:
     ifd = (job.get("summary") or {}).get("mean_ifd")
     return job["done_rows"], job["rows"], f"mean IFD {ifd:.3f}" if ifd is not None else "rows"

@@ -36,14 +36,19 @@ def _show_quality(session: Session, quality: dict) -> None:
     output = console()
     output.print(f"\nquality of {quality['rows']} rows")
     session.table(quality["checklist"], ("question", "share_good", "good", "rows", "answered_by"))
+    output.print()
+    show_scores(session, quality)
+    output.print()
+    print_fields(_diversity(quality["diversity"]), output)
+
+
+def show_scores(session: Session, quality: dict) -> None:
+    """The mean and the spread of each score."""
     scores = (
         {"score": name, "mean": each["mean"], "rows": each["rows"], "spread": bars(each["histogram"]["counts"])}
         for name, each in quality["scores"].items()
     )
-    output.print()
     session.table(scores, ("score", "mean", "rows", "spread"))
-    output.print()
-    print_fields(_diversity(quality["diversity"]), output)
 
 
 def _diversity(diversity: dict) -> Iterator[tuple[str, str]]:

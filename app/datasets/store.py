@@ -15,6 +15,7 @@ from app.synth.types import Candidate, Turn
 from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
 from app.tables.jobs import ENDED
+from app.tables.judgements import Judgement
 from app.tables.reviews import Review
 from app.tables.runs import Run
 from app.tables.scorings import Scoring
@@ -49,9 +50,9 @@ def snapshots_of(session: Session, id: str) -> int:
 
 
 def active_work(session: Session, id: str) -> int:
-    """Runs, imports, scorings and reviews of the dataset that have not ended."""
+    """Jobs on the dataset that have not ended."""
     total = 0
-    for table in (Run, Import, Scoring, Review):
+    for table in (Run, Import, Scoring, Review, Judgement):
         query = select(func.count()).select_from(table)
         total += session.scalar(query.where(table.dataset_id == id, table.status.not_in(ENDED)))
     return total
@@ -214,14 +215,19 @@ def record(session: Session, project_id: str, id: str) -> Record:
 def records(
     session: Session, dataset_id: str, filters: dict, tags: dict, contains: str | None, limit: int, after: str | None
 ) -> Sequence[Record]:
-    query = select(Record).where(Record.dataset_id == dataset_id).order_by(Record.id.desc()).limit(limit + 1)
-    query = query.filter_by(**{name: value for name, value in filters.items() if value is not None})
-    for name, value in tags.items():
-        if value is not None:
-            query = query.where(Record.tags[name].astext == value)
-    if contains:
-        query = query.where(Record.instruction.icontains(contains, autoescape=True))
+    query = select(Record).where(*record_conditions(dataset_id, filters, tags, contains))
+    query = query.order_by(Record.id.desc()).limit(limit + 1)
     return session.scalars(query.where(Record.id < after) if after else query).all()
+
+
+def record_conditions(dataset_id: str, filters: dict, tags: dict, contains: str | None) -> list[ColumnElement[bool]]:
+    """That a record is of the dataset, and fits columns and tags with the value that each must have; None: any."""
+    conditions = [Record.dataset_id == dataset_id]
+    conditions += [getattr(Record, name) == value for name, value in filters.items() if value is not None]
+    conditions += [Record.tags[name].astext == value for name, value in tags.items() if value is not None]
+    if contains:
+        conditions.append(Record.instruction.icontains(contains, autoescape=True))
+    return conditions
 
 
 def records_by_id(session: Session, ids: Sequence[str]) -> Sequence[Record]:

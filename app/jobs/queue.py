@@ -25,13 +25,14 @@ RUN = "generation.run"
 REMOTE = "generation.remote_batches"
 IMPORT = "generation.import"
 REVIEW = "generation.review"
+JUDGEMENT = "generation.judge"
 ENCODE = "generation.encode"
 SNAPSHOT = "exports.snapshot"
 FINETUNE = "finetuning.finetune"
 SCORING = "scoring.score"
 
 QUEUE_OF = {
-    **dict.fromkeys((RUN, REMOTE, IMPORT, REVIEW, ENCODE), GENERATION),
+    **dict.fromkeys((RUN, REMOTE, IMPORT, REVIEW, JUDGEMENT, ENCODE), GENERATION),
     SNAPSHOT: EXPORTS,
     FINETUNE: FINETUNING,
     SCORING: SCORINGS,

@@ -12,13 +12,14 @@ from app.jobs import presence, queue
 from app.tables.datasets import Import
 from app.tables.finetunes import FineTune
 from app.tables.jobs import Job, Worker
+from app.tables.judgements import Judgement
 from app.tables.reviews import Review
 from app.tables.runs import Run
 from app.tables.scorings import Scoring
 from app.tables.snapshots import Snapshot
 
 TABLES_OF: dict[str, tuple[type[Job], ...]] = {
-    queue.GENERATION: (Run, Import, Review),
+    queue.GENERATION: (Run, Import, Review, Judgement),
     queue.EXPORTS: (Snapshot,),
     queue.FINETUNING: (FineTune,),
     queue.SCORINGS: (Scoring,),

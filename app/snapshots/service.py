@@ -1,5 +1,7 @@
 """Snapshots: ordered, written once, then only read. The writing itself is in writing.py."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from app.access.service import Caller
@@ -55,8 +57,14 @@ def _enough(session: Session, dataset: Dataset, spec: dict) -> None:
         raise invalid("/selection/method", words, "too_many")
     needed = choosing.scores_needed(chosen)
     if needed and store.count_scored(session, dataset.id, spec, dataset.last_seq, needed) == 0:
-        words = f"no row has the scores {' and '.join(needed)}; judge the rows first, or name scores that they have"
+        words = f"no row has the scores {' and '.join(needed)}; {_how_to_score(needed, dataset.id)}, or name others"
         raise invalid("/selection", words, "no_scores")
+
+
+def _how_to_score(names: Sequence[str], dataset_id: str) -> str:
+    if any(name.startswith("local.") for name in names):
+        return f"score the rows first (POST /v1/scorings, or `seedbed scorings start {dataset_id}`)"
+    return f"judge the rows first (POST /v1/judgements, or `seedbed judgements start {dataset_id}`)"
 
 
 def manifest(session: Session, caller: Caller, id: str) -> dict:

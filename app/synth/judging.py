@@ -54,11 +54,16 @@ def gate(row: Candidate, batch: Batch) -> Candidate:
     """
     options: MethodOptions = batch.options
     row = replace(row, rejection=row.rejection or check_row(row, options.rules_for(batch.language)))
-    found = rule_scores(row, batch.language)
-    row = replace(row, scores={**row.scores, **{f"rule.{name}": value for name, value in found.items()}})
-    for name, least in options.minimum_scores.items():
-        if row.rejection is None and found[name] < least:
-            row = row.turned_away(f"low_{name}", found[name], least)
+    return apply_rule_scores(row, batch)
+
+
+def apply_rule_scores(row: Candidate, batch: Batch) -> Candidate:
+    """The row with its rule scores; turned away when one is under the least that the options ask for."""
+    computed = rule_scores(row, batch.language)
+    row = replace(row, scores={**row.scores, **{f"rule.{name}": value for name, value in computed.items()}})
+    for name, minimum in batch.options.minimum_scores.items():
+        if row.rejection is None and computed[name] < minimum:
+            row = row.turned_away(f"low_{name}", computed[name], minimum)
     return row
 
 

@@ -1,6 +1,6 @@
 """SQLAlchemy models, one file per slice. Importing this package registers every table."""
 
-from app.tables import access, accounts, datasets, finetunes, reviews, runs, scorings, snapshots, teachers
+from app.tables import access, accounts, datasets, finetunes, judgements, reviews, runs, scorings, snapshots, teachers
 from app.tables.jobs import Table
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "accounts",
     "datasets",
     "finetunes",
+    "judgements",
     "reviews",
     "runs",
     "scorings",

@@ -26,12 +26,12 @@ class Table(DeclarativeBase):
 STATES = ("queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled")
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
-# The drawn form is docs/states.md. pausing and paused are for runs only.
+# The drawn form is docs/states.md. pausing and paused are for runs and judgements only.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "paused", "cancelled", "failed"}),
     "running": frozenset({"succeeded", "failed", "queued", "pausing", "cancelling", "cancelled"}),
     "pausing": frozenset({"paused", "running", "cancelling", "succeeded", "failed"}),
-    "paused": frozenset({"running", "cancelled"}),
+    "paused": frozenset({"running", "queued", "cancelled"}),
     "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
     "succeeded": frozenset(),
     "failed": frozenset(),

@@ -1,0 +1,96 @@
+"""REST of judgements."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
+
+from app.access.dependencies import Authorized, OncePerKey
+from app.api import events_stream
+from app.api.session import Db
+from app.judgements import report, service, store
+from app.judgements.schemas import JudgementCreate, JudgementReport, JudgementView, OptionsView, options_view
+from app.paging import After, Limit, Page, page
+from app.tables.judgements import Judgement
+
+router = APIRouter(prefix="/v1", tags=["judgements"])
+
+
+def _view(session: Session, row: Judgement) -> JudgementView:
+    return service.views(session, [row])[row.id]
+
+
+@router.post("/judgements", operation_id="createJudgement", status_code=202, response_model=JudgementView)
+def create(body: JudgementCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Judge records that are there already: seeds, imports, the rows of a run, or any others.
+
+    A teacher gives each the verdicts of a run's judge, under ceilings of its own: `judge.overall`, a score for each
+    aspect, `judge.difficulty`, and a topic. Records that come later are not judged.
+    """
+    return once(
+        202,
+        lambda: _view(session, service.create(session, caller, body)),
+        lambda created: f"/v1/judgements/{created.id}",
+    )
+
+
+@router.get("/judgements/options", operation_id="getJudgementOptions", response_model=OptionsView)
+def options(caller: Authorized):
+    """The schema of a judgement's options: stages, aspects, criteria of your own, thresholds."""
+    return options_view()
+
+
+@router.get("/judgements", operation_id="listJudgements", response_model=Page[JudgementView])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    dataset_id: Annotated[str | None, Query(max_length=100)] = None,
+):
+    rows = store.judgements(session, caller.project_id, dataset_id, limit, after)
+    views = service.views(session, rows)
+    return page(rows, limit, lambda row: views[row.id])
+
+
+@router.get("/judgements/{id}", operation_id="getJudgement", response_model=JudgementView)
+def show(id: str, caller: Authorized, session: Db):
+    return _view(session, store.judgement(session, caller.project_id, id))
+
+
+@router.post("/judgements/{id}/cancel", operation_id="cancelJudgement", response_model=JudgementView)
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the judgement within seconds; verdicts that are there stay. One that has ended is returned unchanged."""
+    return _view(session, service.cancel(session, caller, id))
+
+
+@router.post("/judgements/{id}/pause", operation_id="pauseJudgement", response_model=JudgementView)
+def pause(id: str, caller: Authorized, session: Db):
+    """Let calls in flight finish, keep their verdicts, and wait for resume."""
+    return _view(session, service.pause(session, caller, id))
+
+
+@router.post("/judgements/{id}/resume", operation_id="resumeJudgement", response_model=JudgementView)
+def resume(id: str, caller: Authorized, session: Db):
+    """Go on with the records that have no verdict yet."""
+    return _view(session, service.resume(session, caller, id))
+
+
+@router.get("/judgements/{id}/events", operation_id="listJudgementEvents")
+def judgement_events(
+    id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    store.judgement(session, caller.project_id, id)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Judgement, id).ended)
+
+
+@router.get("/judgements/{id}/report", operation_id="getJudgementReport", response_model=JudgementReport)
+def judgement_report(id: str, caller: Authorized, session: Db):
+    """Outcomes, cost by step, and the scores of the judged rows in numbers; above 2,000 rows of a fixed sample."""
+    return report.of_judgement(session, store.judgement(session, caller.project_id, id))

@@ -1,0 +1,310 @@
+"""The work of a judgement: a judge's verdict on each record, many calls in flight, stored as they come.
+
+A record is one unit of idempotence: its calls have the record's id in their position, so that an attempt after a kill
+finds what was paid for; and a record whose verdict is stored is not taken again.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from app import config
+from app.calls import ledger
+from app.calls import store as accounts_store
+from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
+from app.calls.circuit_breaker import TeacherAway
+from app.calls.ledger_writer import LedgerWriter
+from app.calls.rate_limiter import RateLimiter
+from app.datasets import decisions
+from app.datasets import store as dataset_store
+from app.datasets.decisions import Move
+from app.db import transaction
+from app.jobs import event_log
+from app.jobs.kinds import JobFailed
+from app.jobs.leases import fenced, in_seconds, release
+from app.jobs.outcomes import move
+from app.jobs.runner import JobCancelled, RunningJob, WorkerStopping
+from app.judgements import store
+from app.providers.teacher import Teacher, TeacherRefused
+from app.synth.judge_records import JudgementOptions, judge_record
+from app.synth.types import CallsEnded, Candidate, Rejection, Turn
+from app.tables.datasets import Record
+from app.tables.judgements import JudgedRow, Judgement
+
+log = logging.getLogger(__name__)
+
+THREADS, ROWS_AT_ONCE = 4, 500
+# Rows under way for each call that the teacher takes at once: then a call always waits for its permit.
+ROWS_FOR_A_CALL = 2
+LOOK_SECONDS, STORE_SECONDS, STORE_ROWS = 0.25, 1.0, 200
+# How long calls in flight may take to end when the judgement is cancelled, or the worker is told to end.
+CANCEL_GRACE_SECONDS, STOP_GRACE_SECONDS = 1.0, 15.0
+TEACHER_WAIT_SECONDS = 10.0
+TEACHER_UNAVAILABLE = "teacher_unavailable"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the worker process brings: teachers by name, and how calls are tried again."""
+
+    teacher: Callable[[str], Teacher]
+    retry: RetryPolicy = RetryPolicy()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why no further row is begun. `wait_seconds`: until a teacher that is away is called again."""
+
+    reason: str
+    message: str = ""
+    wait_seconds: float = 0.0
+
+
+PAUSED = Stop("paused")
+COMPLETED = Stop("completed")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is stored of one judged record."""
+
+    record_id: str
+    scores: dict
+    tags: dict
+    rejection: Rejection | None
+
+    @property
+    def outcome(self) -> str:
+        return "passed" if self.rejection is None else self.rejection.reason
+
+    def judged_row(self, judgement_id: str) -> dict:
+        why = self.rejection
+        detail = None if why is None else {"value": why.value, "threshold": why.threshold}
+        ids = {"judgement_id": judgement_id, "record_id": self.record_id}
+        return {**ids, "outcome": self.outcome, "detail": detail}
+
+
+def judge(job: RunningJob, tools: Tools) -> None:
+    """Judge what is left, and end the row or pause it."""
+    with transaction() as session:
+        judgement = session.get(Judgement, job.id)
+    stop = asyncio.run(_Judging(job, tools, judgement).work())
+    if stop is PAUSED:
+        _pause(job)
+    elif stop.reason == TEACHER_UNAVAILABLE:
+        _pause_for_teacher(job, stop)
+    else:
+        _succeed(job, judgement, stop.reason)
+
+
+@dataclass
+class _Judging:
+    job: RunningJob
+    tools: Tools
+    judgement: Judgement
+    stop: Stop | None = None
+    waiting: deque[Record] = field(default_factory=deque)
+    tasks: set[asyncio.Task[Verdict]] = field(default_factory=set)
+    verdicts: list[Verdict] = field(default_factory=list)
+    # Ids of records that were read up to here, in this attempt.
+    cursor: str = ""
+    all_read: bool = False
+    stored_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.options = JudgementOptions.model_validate(self.judgement.options)
+        self.conditions = store.conditions_of(self.judgement.dataset_id, self.judgement.filter, self.options)
+
+    async def work(self) -> Stop:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "judgement"))
+        teacher = self.tools.teacher(self.judgement.teacher)
+        limiter, writer = RateLimiter(teacher.endpoint), LedgerWriter(self.judgement.account_id)
+        account, judges = self.judgement.account_id, {"judge": teacher}
+        self.ask = TeacherCaller(
+            account, self.job.id, self.job.claim, judges, {"judge": limiter}, writer, retry=self.tools.retry
+        )
+        self.max_rows = max(4, ROWS_FOR_A_CALL * teacher.endpoint.in_flight)
+        try:
+            await self._judge_all()
+        except JobCancelled:
+            await self._wait_for_calls(CANCEL_GRACE_SECONDS)
+            raise
+        except WorkerStopping:
+            await self._wait_for_calls(STOP_GRACE_SECONDS)
+            raise
+        finally:
+            await self._cancel_tasks()
+            await writer.close()
+            await limiter.close()
+            await teacher.close()
+        return self.stop or COMPLETED
+
+    async def _judge_all(self) -> None:
+        while True:
+            self.job.check()
+            await self._begin_rows()
+            if not self.tasks:
+                break
+            done, _ = await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            self._collect(done)
+            if len(self.verdicts) >= STORE_ROWS or time.monotonic() - self.stored_at > STORE_SECONDS:
+                await self._store()
+        await self._store()
+
+    async def _begin_rows(self) -> None:
+        while self.stop is None and len(self.tasks) < self.max_rows:
+            if not self.waiting and not self.all_read:
+                await self._read_rows()
+            if not self.waiting:
+                return
+            self.tasks.add(asyncio.create_task(self._judge_row(self.waiting.popleft())))
+
+    async def _read_rows(self) -> None:
+        rows = await asyncio.to_thread(self._next_rows)
+        self.waiting.extend(rows)
+        self.all_read = len(rows) < ROWS_AT_ONCE
+        self.cursor = rows[-1].id if rows else self.cursor
+
+    def _next_rows(self) -> Sequence[Record]:
+        with transaction() as session:
+            return store.records_to_judge(session, self.judgement, self.conditions, self.cursor, ROWS_AT_ONCE)
+
+    async def _judge_row(self, record: Record) -> Verdict:
+        row = candidate_of(record)
+        judged = await judge_record(self.options, row, record.language, record.id, self.ask)
+        scores = {name: value for name, value in judged.scores.items() if row.scores.get(name) != value}
+        tags = {name: value for name, value in judged.tags.items() if row.tags.get(name) != value}
+        return Verdict(record.id, scores, tags, judged.rejection)
+
+    def _collect(self, done: set[asyncio.Task[Verdict]]) -> None:
+        """Keep verdicts; a row without one is left for another attempt. Raises what no further row would change."""
+        self.tasks -= done
+        for task in done:
+            try:
+                self.verdicts.append(task.result())
+            except (CallsEnded, ledger.Stopped, TeacherAway, TeacherUnavailable) as error:
+                self.stop = self.stop or _stop_for(error)
+            except TeacherRefused as error:
+                raise JobFailed(error.stop_reason, str(error)) from error
+
+    async def _store(self) -> None:
+        verdicts, self.verdicts = self.verdicts, []
+        status = await asyncio.to_thread(self.job.retry_until_database_is_back, self._write, verdicts)
+        self.stored_at = time.monotonic()
+        if status == "pausing":
+            self.stop = self.stop or PAUSED
+
+    def _write(self, verdicts: Sequence[Verdict]) -> str:
+        """Scores, tags, the judged rows and the counters in one commit; the judgement's status."""
+        with transaction() as session:
+            # Not through the job: verdicts are kept while it is cancelled, too.
+            row = fenced(session, self.job.claim)
+            for verdict in sorted(verdicts, key=lambda verdict: verdict.record_id):
+                store.add_verdict(session, verdict.record_id, verdict.scores, verdict.tags)
+            store.add_judged_rows(session, [verdict.judged_row(row.id) for verdict in verdicts])
+            if verdicts:
+                row.outcomes = dict(Counter(row.outcomes) + Counter(verdict.outcome for verdict in verdicts))
+                row.done_rows += len(verdicts)
+                row.teacher_gone_since = None
+                self.job.progress(session, row, done_rows=row.done_rows, rows=row.rows, outcomes=row.outcomes)
+            return row.status
+
+    async def _wait_for_calls(self, seconds: float) -> None:
+        """Calls in flight are paid for: those that end soon are kept."""
+        self.stop = self.stop or PAUSED
+        if self.tasks:
+            done, _ = await asyncio.wait(self.tasks, timeout=seconds)
+            self._collect(done)
+        await self._store()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def candidate_of(record: Record) -> Candidate:
+    """The record as the kernel's judge sees it."""
+    return Candidate(
+        record.instruction,
+        record.input,
+        record.output,
+        messages=tuple(Turn(**turn) for turn in record.messages or ()),
+        reasoning=record.reasoning,
+        operation=record.operation,
+        scores=dict(record.scores),
+        tags=dict(record.tags),
+    )
+
+
+def _stop_for(error: Exception) -> Stop:
+    if isinstance(error, ledger.CeilingReached):
+        return Stop(error.name)
+    if isinstance(error, TeacherAway):
+        return Stop(TEACHER_UNAVAILABLE, str(error), error.seconds)
+    if isinstance(error, TeacherUnavailable):
+        return Stop(TEACHER_UNAVAILABLE, str(error), TEACHER_WAIT_SECONDS)
+    # The account takes no new calls: somebody pauses or cancels the judgement.
+    return PAUSED
+
+
+def _pause(job: RunningJob) -> None:
+    with job.transaction() as (session, row):
+        if row.status == "pausing":
+            _move_to_paused(session, row)
+            return
+    # It was resumed while its calls in flight ended: a new attempt goes on.
+    raise WorkerStopping(job.id)
+
+
+def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
+    """The teacher is away: wait, and then go on. Away for too long, it ends the judgement."""
+    with job.transaction() as (session, row):
+        if row.status == "running":
+            if row.teacher_gone_since is None:
+                row.teacher_gone_since = func.clock_timestamp()
+                session.flush()
+                session.refresh(row)
+            if store.seconds_since(session, row.teacher_gone_since) > config.settings().teacher_gone_seconds:
+                message = f"the teacher was away for too long; last: {stop.message}"
+                raise JobFailed(TEACHER_UNAVAILABLE, message)
+            row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, in_seconds(max(1.0, stop.wait_seconds))
+            move(session, row, "pausing")
+            waits = {"reason": TEACHER_UNAVAILABLE, "message": stop.message, "seconds": round(stop.wait_seconds, 1)}
+            event_log.emit(session, row, "waiting", **waits)
+        _move_to_paused(session, row)
+
+
+def _move_to_paused(session: Session, row: Judgement) -> None:
+    """Nothing went wrong: what was tried so far does not count as an attempt."""
+    release(row)
+    row.attempt = 0
+    accounts_store.set_state(session, row.account_id, "stopped")
+    move(session, row, "paused")
+
+
+def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
+    """Close the account and end the row; rows under the thresholds are rejected first, if that was ordered."""
+    with transaction() as session:
+        dataset = dataset_store.lock_dataset(session, judgement.dataset_id) if judgement.reject else None
+        row = job.fence(session)
+        if dataset is not None:
+            under = store.rows_under_thresholds(session, row.id)
+            moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
+            decisions.apply(session, dataset, moves, row.id, job.check)
+            row.rejected += len(moves)
+        ledger.close(session, row.account_id)
+        release(row)
+        move(session, row, "succeeded", reason)
+
+
+def _rejection_of(judged: JudgedRow) -> Rejection:
+    detail = judged.detail or {}
+    return Rejection(judged.outcome, detail.get("value"), detail.get("threshold"))

@@ -1,0 +1,113 @@
+"""All SQL of judgements, and the scores that they leave on records."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, cast, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from app.datasets.store import record_conditions
+from app.errors import not_found
+from app.jobs.leases import free
+from app.synth.judge_records import JudgementOptions
+from app.tables.datasets import Dataset, Record
+from app.tables.judgements import JudgedRow, Judgement
+
+TAGS = ("topic", "task_type")
+# Outcomes that say nothing against a row.
+NO_FAULT = ("passed", "unjudged")
+
+
+def judgement(session: Session, project_id: str, id: str) -> Judgement:
+    row = session.scalar(select(Judgement).where(Judgement.id == id, Judgement.project_id == project_id))
+    if row is None:
+        raise not_found("judgement", id)
+    return row
+
+
+def judgements(
+    session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
+) -> Sequence[Judgement]:
+    query = select(Judgement).where(Judgement.project_id == project_id).order_by(Judgement.id.desc()).limit(limit + 1)
+    if dataset_id:
+        query = query.where(Judgement.dataset_id == dataset_id)
+    return session.scalars(query.where(Judgement.id < after) if after else query).all()
+
+
+def locked_judgement(session: Session, id: str) -> Judgement:
+    """The row as it is now, held until this transaction ends. Take it after its dataset and before its account."""
+    query = select(Judgement).where(Judgement.id == id).with_for_update(key_share=True)
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+
+
+def conditions_of(dataset_id: str, filter: dict, options: JudgementOptions) -> list[ColumnElement[bool]]:
+    """That a record fits the filter, and has what is to be judged."""
+    tags = {name: filter[name] for name in TAGS}
+    columns = {name: value for name, value in filter.items() if name not in (*TAGS, "text")}
+    conditions = record_conditions(dataset_id, columns, tags, filter["text"])
+    if not options.question:
+        conditions.append(or_(Record.output != "", Record.messages.is_not(None)))
+    return conditions
+
+
+def count_records(session: Session, conditions: Sequence[ColumnElement[bool]]) -> tuple[int, str]:
+    """How many fit, and the id of the newest of them."""
+    count, newest = session.execute(select(func.count(), func.max(Record.id)).where(*conditions)).one()
+    return count, newest or ""
+
+
+def records_to_judge(
+    session: Session, judgement: Judgement, conditions: Sequence[ColumnElement[bool]], after: str, limit: int
+) -> Sequence[Record]:
+    """Records that the judgement is not done with, in the order of their ids."""
+    done = exists().where(JudgedRow.judgement_id == judgement.id, JudgedRow.record_id == Record.id)
+    query = select(Record).where(*conditions, Record.id > after, Record.id <= judgement.newest_record_id, ~done)
+    return session.scalars(query.order_by(Record.id).limit(limit)).all()
+
+
+def add_verdict(session: Session, record_id: str, scores: dict, tags: dict) -> None:
+    """Put scores and tags beside those that the record has; the same names are replaced."""
+    session.execute(
+        update(Record)
+        .where(Record.id == record_id)
+        .values(scores=Record.scores.concat(cast(scores, JSONB)), tags=Record.tags.concat(cast(tags, JSONB)))
+    )
+
+
+def add_judged_rows(session: Session, rows: list[dict]) -> None:
+    if rows:
+        session.execute(upsert(JudgedRow).on_conflict_do_nothing(), rows)
+
+
+def rows_under_thresholds(session: Session, judgement_id: str) -> Sequence[JudgedRow]:
+    """Judged rows that are accepted still, and that a run would have turned away."""
+    query = select(JudgedRow).join(Record, Record.id == JudgedRow.record_id)
+    query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome.not_in(NO_FAULT))
+    return session.scalars(query.where(Record.seq.is_not(None)).order_by(Record.seq)).all()
+
+
+def sample_judged_rows(session: Session, judgement_id: str, limit: int) -> Sequence[Record]:
+    """Up to so many of the judged records, the same ones every time."""
+    query = select(Record).join(JudgedRow, JudgedRow.record_id == Record.id)
+    query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome != "unjudged")
+    return session.scalars(query.order_by(func.md5(Record.id)).limit(limit)).all()
+
+
+def due_to_resume(session: Session) -> Sequence[str]:
+    """Judgements that wait for their teacher, and have waited long enough to call it again."""
+    due = (Judgement.paused_for.is_not(None), Judgement.resume_at < func.clock_timestamp())
+    return session.scalars(select(Judgement.id).where(Judgement.status == "paused", *due)).all()
+
+
+def left_while_pausing(session: Session) -> Sequence[str]:
+    """Judgements whose worker was lost before it could pause them."""
+    return session.scalars(select(Judgement.id).where(Judgement.status == "pausing", free(Judgement))).all()
+
+
+def seconds_since(session: Session, moment) -> float:
+    return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - moment))))
