@@ -9,27 +9,49 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app import config
 
+# A process that hangs in the middle of a brief transaction loses its connection after this time, and its locks with it.
+BRIEF_MILLISECONDS = 1000
+
 
 @cache
-def engine() -> Engine:
-    return create_engine(
+def engine(brief: bool = False) -> Engine:
+    """The connections of this process. `brief`: those on which the server ends a transaction that stands still."""
+    engine = create_engine(
         config.database_url(),
         pool_size=config.settings().pool_size,
         max_overflow=16,
         pool_pre_ping=True,
         connect_args={"connect_timeout": 5, "application_name": "seedbed"},
     )
+    if brief:
+        event.listen(engine, "connect", _end_what_stands_still)
+    return engine
+
+
+def _end_what_stands_still(connection, _) -> None:
+    connection.execute(f"SET idle_in_transaction_session_timeout = {BRIEF_MILLISECONDS}")
+    connection.commit()
 
 
 @cache
-def _sessions() -> sessionmaker[Session]:
-    return sessionmaker(engine(), expire_on_commit=False)
+def _sessions(brief: bool = False) -> sessionmaker[Session]:
+    return sessionmaker(engine(brief), expire_on_commit=False)
 
 
 @contextmanager
 def transaction() -> Iterator[Session]:
     """One transaction: committed when the block ends, rolled back when it raises."""
     with _sessions()() as session, session.begin():
+        yield session
+
+
+@contextmanager
+def brief_transaction() -> Iterator[Session]:
+    """The same for a row that others wait for. Do nothing in it but SQL.
+
+    Raises OperationalError when this process stood still for too long: nothing was committed then.
+    """
+    with _sessions(brief=True)() as session, session.begin():
         yield session
 
 

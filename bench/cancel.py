@@ -1,8 +1,8 @@
 """How soon a cancel takes effect: `python -m bench.cancel`. The last line printed is one JSON object.
 
-Each of the eight kinds of jobs that are no runs is cancelled in the middle of its work, with real processes, in several rounds: seconds
-from the request until the job is `cancelled`, and what is left of it afterwards. Then once more with its worker
-stopped (SIGSTOP) at the moment of the request, as a worker that hangs: the sweeper takes its lease away.
+Each of the eight kinds of jobs that are no runs is cancelled in the middle of its work, with real processes, in several
+rounds: seconds from the request until the job is `cancelled`, and what is left of it afterwards. Then once more with
+its worker stopped (SIGSTOP) at the moment of the request, as a worker that hangs: the sweeper takes its lease away.
 """
 
 import argparse

@@ -42,7 +42,7 @@ from sqlalchemy.orm import Session
 
 from app.calls import store
 from app.calls.costs import PLACES
-from app.db import transaction
+from app.db import brief_transaction
 from app.jobs.leases import Claim, LeaseLost
 from app.synth.text import storable
 from app.synth.types import CallsEnded, Reply, Usage
@@ -159,7 +159,7 @@ def give_up(call: Call, tries: int, unknown: bool) -> None:
 
 def book(account_id: str, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
     """Book all entries in one transaction; for each Begin what `begin` returns, or the exception that it raises."""
-    with transaction() as session:
+    with brief_transaction() as session:
         return book_in(session, account_id, entries)
 
 

@@ -41,6 +41,12 @@ def set_state(session: Session, id: str, state: str) -> None:
     session.execute(update(Account).where(Account.id == id, Account.state != state).values(state=state))
 
 
+def set_state_unless_locked(session: Session, id: str, state: str) -> None:
+    """The same; nothing happens while another transaction has the row."""
+    free = select(Account.id).where(Account.id == id).with_for_update(key_share=True, skip_locked=True)
+    session.execute(update(Account).where(Account.id.in_(free)).values(state=state))
+
+
 def lease_tokens(session: Session, table: type, ids: Sequence[str]) -> dict[str, int]:
     """Of the rows that somebody works on, in any leased table."""
     query = select(table.id, table.lease_token).where(table.id.in_(ids), table.lease_owner.is_not(None))

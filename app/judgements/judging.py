@@ -12,31 +12,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from sqlalchemy import func
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import OperationalError
 
-from app import config
 from app.calls import ledger
-from app.calls import store as accounts_store
 from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
 from app.calls.circuit_breaker import TeacherAway
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
-from app.datasets import decisions
-from app.datasets import store as dataset_store
-from app.datasets.decisions import Move
-from app.db import transaction
-from app.jobs import event_log
+from app.db import brief_transaction, transaction
 from app.jobs.kinds import JobFailed
-from app.jobs.leases import fenced, in_seconds, release
-from app.jobs.outcomes import move
+from app.jobs.leases import fenced
 from app.jobs.runner import JobCancelled, RunningJob, WorkerStopping
 from app.judgements import store
-from app.providers.teacher import Teacher, TeacherRefused
+from app.judgements.ending import COMPLETED, PAUSED, TEACHER_UNAVAILABLE, Stop, end
+from app.providers.teacher import Teacher
 from app.synth.judge_records import JudgementOptions, judge_record
+from app.synth.teacher_errors import TeacherRefused
 from app.synth.types import CallsEnded, Candidate, Rejection, Turn
 from app.tables.datasets import Record
-from app.tables.judgements import JudgedRow, Judgement
+from app.tables.judgements import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +38,10 @@ THREADS, ROWS_AT_ONCE = 4, 500
 # Rows under way for each call that the teacher takes at once: then a call always waits for its permit.
 ROWS_FOR_A_CALL = 2
 LOOK_SECONDS, STORE_SECONDS, STORE_ROWS = 0.25, 1.0, 200
+WAIT_SECONDS = 1.0
 # How long calls in flight may take to end when the judgement is cancelled, or the worker is told to end.
 CANCEL_GRACE_SECONDS, STOP_GRACE_SECONDS = 1.0, 15.0
 TEACHER_WAIT_SECONDS = 10.0
-TEACHER_UNAVAILABLE = "teacher_unavailable"
 
 
 @dataclass(frozen=True)
@@ -56,19 +50,6 @@ class Tools:
 
     teacher: Callable[[str], Teacher]
     retry: RetryPolicy = RetryPolicy()
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why no further row is begun. `wait_seconds`: until a teacher that is away is called again."""
-
-    reason: str
-    message: str = ""
-    wait_seconds: float = 0.0
-
-
-PAUSED = Stop("paused")
-COMPLETED = Stop("completed")
 
 
 @dataclass(frozen=True)
@@ -96,12 +77,7 @@ def judge(job: RunningJob, tools: Tools) -> None:
     with transaction() as session:
         judgement = session.get(Judgement, job.id)
     stop = asyncio.run(_Judging(job, tools, judgement).work())
-    if stop is PAUSED:
-        _pause(job)
-    elif stop.reason == TEACHER_UNAVAILABLE:
-        _pause_for_teacher(job, stop)
-    else:
-        _succeed(job, judgement, stop.reason)
+    end(job, judgement, stop)
 
 
 @dataclass
@@ -167,7 +143,7 @@ class _Judging:
             self.tasks.add(asyncio.create_task(self._judge_row(self.waiting.popleft())))
 
     async def _read_rows(self) -> None:
-        rows = await asyncio.to_thread(self._next_rows)
+        rows = await asyncio.to_thread(self.job.retry_until_database_is_back, self._next_rows)
         self.waiting.extend(rows)
         self.all_read = len(rows) < ROWS_AT_ONCE
         self.cursor = rows[-1].id if rows else self.cursor
@@ -178,10 +154,19 @@ class _Judging:
 
     async def _judge_row(self, record: Record) -> Verdict:
         row = candidate_of(record)
-        judged = await judge_record(self.options, row, record.language, record.id, self.ask)
+        judged = await self._judge_when_database_is_back(record, row)
         scores = {name: value for name, value in judged.scores.items() if row.scores.get(name) != value}
         tags = {name: value for name, value in judged.tags.items() if row.tags.get(name) != value}
         return Verdict(record.id, scores, tags, judged.rejection)
+
+    async def _judge_when_database_is_back(self, record: Record, row: Candidate) -> Candidate:
+        """What was answered is found again: a row that begins anew pays for nothing twice."""
+        while True:
+            try:
+                return await judge_record(self.options, row, record.language, record.id, self.ask)
+            except OperationalError as error:
+                log.warning("%s: the database is away, %s waits: %s", self.job.id, record.id, error)
+                await asyncio.sleep(WAIT_SECONDS)
 
     def _collect(self, done: set[asyncio.Task[Verdict]]) -> None:
         """Keep verdicts; a row without one is left for another attempt. Raises what no further row would change."""
@@ -203,7 +188,7 @@ class _Judging:
 
     def _write(self, verdicts: Sequence[Verdict]) -> str:
         """Scores, tags, the judged rows and the counters in one commit; the judgement's status."""
-        with transaction() as session:
+        with brief_transaction() as session:
             # Not through the job: verdicts are kept while it is cancelled, too.
             row = fenced(session, self.job.claim)
             for verdict in sorted(verdicts, key=lambda verdict: verdict.record_id):
@@ -212,7 +197,8 @@ class _Judging:
             if verdicts:
                 row.outcomes = dict(Counter(row.outcomes) + Counter(verdict.outcome for verdict in verdicts))
                 row.done_rows += len(verdicts)
-                row.teacher_gone_since = None
+                # Attempts are counted that bring nothing.
+                row.teacher_gone_since, row.attempt = None, 1
                 self.job.progress(session, row, done_rows=row.done_rows, rows=row.rows, outcomes=row.outcomes)
             return row.status
 
@@ -253,58 +239,3 @@ def _stop_for(error: Exception) -> Stop:
         return Stop(TEACHER_UNAVAILABLE, str(error), TEACHER_WAIT_SECONDS)
     # The account takes no new calls: somebody pauses or cancels the judgement.
     return PAUSED
-
-
-def _pause(job: RunningJob) -> None:
-    with job.transaction() as (session, row):
-        if row.status == "pausing":
-            _move_to_paused(session, row)
-            return
-    # It was resumed while its calls in flight ended: a new attempt goes on.
-    raise WorkerStopping(job.id)
-
-
-def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
-    """The teacher is away: wait, and then go on. Away for too long, it ends the judgement."""
-    with job.transaction() as (session, row):
-        if row.status == "running":
-            if row.teacher_gone_since is None:
-                row.teacher_gone_since = func.clock_timestamp()
-                session.flush()
-                session.refresh(row)
-            if store.seconds_since(session, row.teacher_gone_since) > config.settings().teacher_gone_seconds:
-                message = f"the teacher was away for too long; last: {stop.message}"
-                raise JobFailed(TEACHER_UNAVAILABLE, message)
-            row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, in_seconds(max(1.0, stop.wait_seconds))
-            move(session, row, "pausing")
-            waits = {"reason": TEACHER_UNAVAILABLE, "message": stop.message, "seconds": round(stop.wait_seconds, 1)}
-            event_log.emit(session, row, "waiting", **waits)
-        _move_to_paused(session, row)
-
-
-def _move_to_paused(session: Session, row: Judgement) -> None:
-    """Nothing went wrong: what was tried so far does not count as an attempt."""
-    release(row)
-    row.attempt = 0
-    accounts_store.set_state(session, row.account_id, "stopped")
-    move(session, row, "paused")
-
-
-def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
-    """Close the account and end the row; rows under the thresholds are rejected first, if that was ordered."""
-    with transaction() as session:
-        dataset = dataset_store.lock_dataset(session, judgement.dataset_id) if judgement.reject else None
-        row = job.fence(session)
-        if dataset is not None:
-            under = store.rows_under_thresholds(session, row.id)
-            moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
-            decisions.apply(session, dataset, moves, row.id, job.check)
-            row.rejected += len(moves)
-        ledger.close(session, row.account_id)
-        release(row)
-        move(session, row, "succeeded", reason)
-
-
-def _rejection_of(judged: JudgedRow) -> Rejection:
-    detail = judged.detail or {}
-    return Rejection(judged.outcome, detail.get("value"), detail.get("threshold"))

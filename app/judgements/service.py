@@ -97,7 +97,8 @@ def cancel(session: Session, caller: Caller, id: str) -> Judgement:
         session.refresh(row)
         return row
     row = steering.cancel(session, KIND, id)
-    accounts_store.set_state(session, row.account_id, "stopped")
+    # Its worker sees the cancel within a second. One that hangs may have the account locked: nobody waits for it here.
+    accounts_store.set_state_unless_locked(session, row.account_id, "stopped")
     return row
 
 

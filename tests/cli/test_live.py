@@ -66,6 +66,25 @@ def test_a_run_is_started_followed_and_cancelled(seedbed, tmp_path):
     assert run in seedbed("runs", "list", "--dataset", dataset)
 
 
+def test_rows_are_judged_and_their_account_is_shown_by_single_commands(seedbed, tmp_path):
+    tasks = [{"instruction": f"Name {n} lakes of Africa.", "instances": [{"output": "Chad"}]} for n in (2, 3, 5)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    dataset = json.loads(seedbed("datasets", "create", f"judged {tmp_path.name}", "--json"))["id"]
+    seedbed("datasets", "import", dataset, "seeds.jsonl", "--kind", "seeds")
+    assert "nothing is judged" in seedbed("judgements", "start", dataset, "--options", '{"answer": false}', status=1)
+    started = seedbed("judgements", "start", dataset, "--origin", "seed", "--max-usd", "1", "--wait", "--json")
+    judgement = json.loads(started)
+    assert (judgement["status"], judgement["done_rows"]) == ("succeeded", 3)
+    assert judgement["id"] in seedbed("judgements", "list", "--dataset", dataset)
+    assert "judge.overall" in seedbed("judgements", "report", judgement["id"])
+    assert "succeeded" in seedbed("judgements", "wait", judgement["id"])
+    account = judgement["account_id"]
+    assert judgement["id"] in seedbed("accounts", "list", "--owner", judgement["id"])
+    assert "stopped" in seedbed("accounts", "show", account)
+    assert "judge_answer" in seedbed("accounts", "report", account)
+    assert json.loads(seedbed("accounts", "release", account, "--json"))["usage"] == judgement["usage"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

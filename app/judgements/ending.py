@@ -1,0 +1,102 @@
+"""How an attempt at a judgement ends: the judgement is done, or it is paused."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from app import config
+from app.calls import ledger
+from app.calls import store as accounts_store
+from app.datasets import decisions
+from app.datasets import store as dataset_store
+from app.datasets.decisions import Move
+from app.db import transaction
+from app.jobs import event_log
+from app.jobs.kinds import JobFailed
+from app.jobs.leases import in_seconds, release
+from app.jobs.outcomes import move
+from app.jobs.runner import RunningJob, WorkerStopping
+from app.judgements import store
+from app.synth.types import Rejection
+from app.tables.judgements import JudgedRow, Judgement
+
+TEACHER_UNAVAILABLE = "teacher_unavailable"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why no further row is begun. `wait_seconds`: until a teacher that is away is called again."""
+
+    reason: str
+    message: str = ""
+    wait_seconds: float = 0.0
+
+
+PAUSED = Stop("paused")
+COMPLETED = Stop("completed")
+
+
+def end(job: RunningJob, judgement: Judgement, stop: Stop) -> None:
+    """Pause the judgement, or end it with the reason for which no further row was begun."""
+    if stop is PAUSED:
+        _pause(job)
+    elif stop.reason == TEACHER_UNAVAILABLE:
+        _pause_for_teacher(job, stop)
+    else:
+        _succeed(job, judgement, stop.reason)
+
+
+def _pause(job: RunningJob) -> None:
+    with job.transaction() as (session, row):
+        if row.status == "pausing":
+            _move_to_paused(session, row)
+            return
+    # It was resumed while its calls in flight ended: a new attempt goes on.
+    raise WorkerStopping(job.id)
+
+
+def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
+    """The teacher is away: wait, and then go on. Away for too long, it ends the judgement."""
+    with job.transaction() as (session, row):
+        if row.status == "running":
+            if row.teacher_gone_since is None:
+                row.teacher_gone_since = func.clock_timestamp()
+                session.flush()
+                session.refresh(row)
+            if store.seconds_since(session, row.teacher_gone_since) > config.settings().teacher_gone_seconds:
+                message = f"the teacher was away for too long; last: {stop.message}"
+                raise JobFailed(TEACHER_UNAVAILABLE, message)
+            row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, in_seconds(max(1.0, stop.wait_seconds))
+            move(session, row, "pausing")
+            waits = {"reason": TEACHER_UNAVAILABLE, "message": stop.message, "seconds": round(stop.wait_seconds, 1)}
+            event_log.emit(session, row, "waiting", **waits)
+        _move_to_paused(session, row)
+
+
+def _move_to_paused(session: Session, row: Judgement) -> None:
+    """Nothing went wrong: what was tried so far does not count as an attempt."""
+    release(row)
+    row.attempt = 0
+    accounts_store.set_state(session, row.account_id, "stopped")
+    move(session, row, "paused")
+
+
+def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
+    """Close the account and end the row; rows under the thresholds are rejected first, if that was ordered."""
+    with transaction() as session:
+        dataset = dataset_store.lock_dataset(session, judgement.dataset_id) if judgement.reject else None
+        row = job.fence(session)
+        if dataset is not None:
+            under = store.rows_under_thresholds(session, row.id)
+            moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
+            decisions.apply(session, dataset, moves, row.id, job.check)
+            row.rejected += len(moves)
+        ledger.close(session, row.account_id)
+        release(row)
+        move(session, row, "succeeded", reason)
+
+
+def _rejection_of(judged: JudgedRow) -> Rejection:
+    detail = judged.detail or {}
+    return Rejection(judged.outcome, detail.get("value"), detail.get("threshold"))
