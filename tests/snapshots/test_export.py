@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.snapshots.export import Export, line
-from app.snapshots.service import explain
+from app.snapshots.writing import explain
 from app.synth.formats import FORMS, to_lines
 from app.synth.types import Pair
 
