@@ -63,6 +63,7 @@ def test_the_digest_is_over_the_sorted_names_and_digests_of_the_files():
     ],
 )
 def test_a_failure_has_a_reason_and_tells_nothing_of_the_machine(error, reason):
-    found, words = explain(error)
+    explanation = explain(error)
+    found, words = explanation.stop_reason, explanation.message
     assert found == reason
     assert "secret" not in words
