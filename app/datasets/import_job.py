@@ -107,7 +107,7 @@ def _candidates(kind: str, value: dict) -> list[Candidate]:
     row = ROW_MODELS[kind].model_validate(value)
     candidate = Candidate(row.instruction, row.input, getattr(row, "output", ""))
     if not row.instruction:
-        return [candidate.turned_away("empty_instruction")]
+        return [candidate.reject("empty_instruction")]
     found = None if kind == "instructions" else check_instance(row.input, row.output)
     return [replace(candidate, rejection=found)]
 

@@ -27,7 +27,7 @@ async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Ca
     try:
         return await chain
     except CallFailed as error:
-        return draft.turned_away(error.reason, str(error))
+        return draft.reject(error.reason, str(error))
 
 
 async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candidate]]) -> list[Candidate]:
@@ -35,7 +35,7 @@ async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candida
     try:
         return await chain
     except CallFailed as error:
-        return [draft.turned_away(error.reason, str(error))]
+        return [draft.reject(error.reason, str(error))]
 
 
 async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:

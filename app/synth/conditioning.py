@@ -33,7 +33,7 @@ class Conditioning:
     @classmethod
     def of(cls, batch: Batch) -> "Conditioning":
         """The conditioning of a planned batch."""
-        return cls(batch.focus.get("topic"), batch.focus.get("task_type"))
+        return cls(batch.conditioning.get("topic"), batch.conditioning.get("task_type"))
 
     def prompt_lines(self, language: str) -> str:
         """The lines at the end of a prompt that demand topic and task type; empty without conditioning."""

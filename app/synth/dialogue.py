@@ -23,7 +23,7 @@ from app.synth.replies import read_object, read_text
 from app.synth.rules import Rule
 from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
-from app.synth.types import Ask, Batch, Candidate, Parent, Proposal, Rejection, Screen, Turn
+from app.synth.types import Ask, Batch, Candidate, Parent, Prefilter, Proposal, Rejection, Turn
 
 # ROUGE-L F1 above which a message of the user repeats an earlier one.
 MAX_SIMILARITY = 0.9
@@ -72,12 +72,12 @@ class NextMessage(BaseModel):
     message: StrictStr = ""
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """One dialogue for each parent or topic of the batch."""
     if batch.options.topics:
         chains = (
-            reject_on_failure(_draft_on(topic), _from_topic(batch, topic, n, ask, screen))
-            for n, topic in enumerate(batch.focus["topics"])
+            reject_on_failure(_draft_on(topic), _from_topic(batch, topic, n, ask, prefilter))
+            for n, topic in enumerate(batch.conditioning["topics"])
         )
     else:
         chains = (
@@ -101,7 +101,7 @@ async def _from_record(batch: Batch, parent: Parent, index: int, ask: Ask) -> Ca
     return await _continue_dialogue(batch, _draft_from(parent), turns, index, ask)
 
 
-async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Screen) -> Candidate:
+async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, prefilter: Prefilter) -> Candidate:
     prompt = prompt_for(
         batch,
         "dialogue_opening",
@@ -119,7 +119,7 @@ async def _from_topic(batch: Batch, topic: str, index: int, ask: Ask, screen: Sc
         return replace(draft, rejection=parsed)
     draft = replace(draft, instruction=clean(parsed.message))
     fault = check_instruction(draft.instruction, batch.options.rules_for(batch.language))
-    fault = fault or await screen(draft)
+    fault = fault or await prefilter(draft)
     if fault is not None:
         return replace(draft, rejection=fault)
     if batch.options.judging.question:
@@ -217,13 +217,13 @@ async def _to_row(
     if row.rejection is not None:
         return row
     if exchanges < batch.options.min_turns:
-        return row.turned_away("too_few_turns", exchanges, batch.options.min_turns)
+        return row.reject("too_few_turns", exchanges, batch.options.min_turns)
     # A rule score reads the last answer only, so refusals in earlier turns are looked for here.
     refusal = next(
         (turn for turn in row.messages if turn.role == "assistant" and _is_refusal(turn, batch.language)), None
     )
     if refusal is not None and "no_refusal" in batch.options.minimum_scores:
-        return row.turned_away("low_no_refusal", refusal.content[:200], batch.options.minimum_scores["no_refusal"])
+        return row.reject("low_no_refusal", refusal.content[:200], batch.options.minimum_scores["no_refusal"])
     return await finish(batch, row, str(index), ask)
 
 

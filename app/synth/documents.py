@@ -22,7 +22,7 @@ from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
 from app.synth.rules import Rule
 from app.synth.text import clean, normalise
-from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
+from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Rejection, Source
 
 # A teacher may quote with another comma or ending. Below this percentage it is another sentence.
 MIN_QUOTE_SIMILARITY = 90.0
@@ -67,10 +67,10 @@ class Faithfulness(BaseModel):
     rationale: StrictStr = ""
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """The questions on each passage of the batch."""
     rows = await gather_until_budget(
-        reject_once_on_failure(_draft(source), _passage(batch, source, n, ask, screen))
+        reject_once_on_failure(_draft(source), _passage(batch, source, n, ask, prefilter))
         for n, source in enumerate(batch.sources)
     )
     return Proposal(tuple(row for passage_rows in rows for row in passage_rows))
@@ -80,7 +80,7 @@ def _draft(source: Source) -> Candidate:
     return Candidate("", parents=(source.id,), tags={"document": source.fields["title"]})
 
 
-async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: Screen) -> list[Candidate]:
+async def _passage(batch: Batch, source: Source, index: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
     options: Options = batch.options
     prompt = prompt_for(
         batch,
@@ -108,11 +108,11 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, screen: S
     for item in items:
         row = _row(batch, draft, source, item)
         if row.rejection is None and normalise(row.instruction).casefold() in seen:
-            row = row.turned_away("repeated_in_reply")
+            row = row.reject("repeated_in_reply")
         seen.add(normalise(row.instruction).casefold())
         drafts.append(row)
     return rows + await gather_until_budget(
-        reject_on_failure(row, _check_and_judge(batch, row, source, f"{index}-{n}", ask, screen))
+        reject_on_failure(row, _check_and_judge(batch, row, source, f"{index}-{n}", ask, prefilter))
         for n, row in enumerate(drafts)
     )
 
@@ -127,7 +127,7 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> 
         return replace(row, rejection=fault)
     span = find_quote(text, item.quote)
     if span is None:
-        return row.turned_away("quote_not_found", item.quote[:200], MIN_QUOTE_SIMILARITY / 100)
+        return row.reject("quote_not_found", item.quote[:200], MIN_QUOTE_SIMILARITY / 100)
     start, end = span
     # The row refers to the whole document, of which this passage begins at `start`.
     offset = source.fields["start"]
@@ -136,11 +136,11 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> 
 
 
 async def _check_and_judge(
-    batch: Batch, row: Candidate, source: Source, position: str, ask: Ask, screen: Screen
+    batch: Batch, row: Candidate, source: Source, position: str, ask: Ask, prefilter: Prefilter
 ) -> Candidate:
     """Check novelty, then faithfulness, then the common checks: the cheaper ones come first."""
     if row.rejection is None:
-        row = replace(row, rejection=await screen(row))
+        row = replace(row, rejection=await prefilter(row))
     if row.rejection is None and batch.options.judge_faithfulness:
         row = await _judge_faithfulness(batch, row, source, position, ask)
     return row if row.rejection is not None else await finish(batch, row, position, ask)
@@ -160,11 +160,11 @@ async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, posi
     reply = await ask(prompt)
     row, verdict = row.after(prompt, reply), read_object(reply, Faithfulness)
     if isinstance(verdict, Rejection):
-        return row.turned_away("unjudged", verdict.reason)
+        return row.reject("unjudged", verdict.reason)
     row = replace(row, scores={**row.scores, "judge.faithfulness": float(verdict.score)})
     minimum = batch.options.faithfulness_minimum
     if not verdict.faithful or verdict.score < minimum:
-        return row.turned_away("unfaithful", verdict.score if verdict.faithful else 0, minimum)
+        return row.reject("unfaithful", verdict.score if verdict.faithful else 0, minimum)
     return row
 
 

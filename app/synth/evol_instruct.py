@@ -34,7 +34,7 @@ from app.synth.replies import read_object
 from app.synth.rules import Name, Rule, digest_of
 from app.synth.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
-from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prompt, Proposal, Rejection, Screen
+from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prefilter, Prompt, Proposal, Rejection
 
 _SORRY = ("sorry", "죄송", "미안하지만", "유감이지만")
 
@@ -158,19 +158,21 @@ class _Node:
     depth: int
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """One lineage for each parent of the batch, all at the same time."""
-    grown = await gather_until_budget(_lineage(batch, parent, n, ask, screen) for n, parent in enumerate(batch.parents))
+    grown = await gather_until_budget(
+        _lineage(batch, parent, n, ask, prefilter) for n, parent in enumerate(batch.parents)
+    )
     return Proposal(tuple(row for lineage in grown for row in lineage))
 
 
-async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
+async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
     rng = random.Random(f"{batch.seed}/{place}")
     node = _Node(parent.id, parent.instruction, parent.input, parent.output, parent.ancestors, parent.round)
     rows: list[Candidate] = []
     for round in range(1, batch.options.rounds + 1):
         try:
-            children = await _round(batch, node, f"{place}-{round}", rng, ask, screen)
+            children = await _round(batch, node, f"{place}-{round}", rng, ask, prefilter)
         except CallsEnded:
             # The rounds before this one are whole.
             if not rows:
@@ -187,7 +189,7 @@ async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, screen: S
 
 
 async def _round(
-    batch: Batch, node: _Node, place: str, rng: random.Random, ask: Ask, screen: Screen
+    batch: Batch, node: _Node, place: str, rng: random.Random, ask: Ask, prefilter: Prefilter
 ) -> list[Candidate]:
     """The children of one round; at most one of them has no rejection."""
     options: Options = batch.options
@@ -196,7 +198,7 @@ async def _round(
     children = await gather_all(
         reject_on_failure(
             _draft(options, node, f"{place}-{n}", operation),
-            _child(batch, node, f"{place}-{n}", operation, ask, screen),
+            _child(batch, node, f"{place}-{n}", operation, ask, prefilter),
         )
         for n, operation in enumerate(drawn)
     )
@@ -216,7 +218,7 @@ def _draft(options: Options, node: _Node, place: str, operation: str) -> Candida
     )
 
 
-async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, screen: Screen) -> Candidate:
+async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, prefilter: Prefilter) -> Candidate:
     """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
     options: Options = batch.options
     child = _draft(options, node, place, operation)
@@ -226,7 +228,7 @@ async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask
     if isinstance(found, Rejection):
         return replace(child, rejection=found)
     child = replace(child, instruction=clean(found.instruction), input=clean(found.input))
-    fault = _fault_of_form(batch, node, child) or await screen(child)
+    fault = _fault_of_form(batch, node, child) or await prefilter(child)
     if fault is not None:
         return replace(child, rejection=fault)
     if options.judge_equal:
@@ -294,7 +296,7 @@ async def _judge_equal(batch: Batch, node: _Node, child: Candidate, place: str, 
     if isinstance(verdict, Rejection):
         return child
     child = replace(child, scores={**child.scores, "judge.equal": float(verdict.equal)})
-    return child.turned_away("not_evolved", "equal in the judge's eyes") if verdict.equal else child
+    return child.reject("not_evolved", "equal in the judge's eyes") if verdict.equal else child
 
 
 def _select(children: Sequence[Candidate]) -> list[Candidate]:
@@ -302,9 +304,7 @@ def _select(children: Sequence[Candidate]) -> list[Candidate]:
     values = [_value(child) if child.rejection is None else -1.0 for child in children]
     best = max(range(len(children)), key=lambda n: (values[n], -n))
     return [
-        child
-        if n == best or child.rejection is not None
-        else child.turned_away("not_selected", values[n], values[best])
+        child if n == best or child.rejection is not None else child.reject("not_selected", values[n], values[best])
         for n, child in enumerate(children)
     ]
 

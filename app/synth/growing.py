@@ -156,14 +156,14 @@ class Growing:
 
     async def _propose(self, number: int, batch: Batch) -> Proposal:
         try:
-            return await METHODS[self.method].propose(batch, partial(self.caller.ask, number), self._screen)
+            return await METHODS[self.method].propose(batch, partial(self.caller.ask, number), self._prefilter)
         except CallFailed as error:
             # The batch's first call: nothing was proposed yet.
-            return Proposal((Candidate("").turned_away(error.reason, str(error)),))
+            return Proposal((Candidate("").reject(error.reason, str(error)),))
         except CallsEnded:
             return Proposal()
 
-    async def _screen(self, draft: Candidate) -> Rejection | None:
+    async def _prefilter(self, draft: Candidate) -> Rejection | None:
         """The lexical half of the check, before more is paid for. Inputs and answers may not be written yet."""
         if self.pool.scope != "instruction" and not draft.output:
             return None

@@ -63,7 +63,7 @@ def apply_rule_scores(row: Candidate, batch: Batch) -> Candidate:
     row = replace(row, scores={**row.scores, **{f"rule.{name}": value for name, value in computed.items()}})
     for name, minimum in batch.options.minimum_scores.items():
         if row.rejection is None and computed[name] < minimum:
-            row = row.turned_away(f"low_{name}", computed[name], minimum)
+            row = row.reject(f"low_{name}", computed[name], minimum)
     return row
 
 
@@ -96,15 +96,15 @@ async def judge_question(batch: Batch, draft: Candidate, place: str, ask: Ask) -
     reply = await ask(prompt)
     draft, verdict = draft.after(prompt, reply), read_object(reply, QuestionVerdict)
     if isinstance(verdict, Rejection):
-        return draft.turned_away("unjudged", verdict.reason)
+        return draft.reject("unjudged", verdict.reason)
     draft = _tagged(draft, verdict.topic, verdict.difficulty)
     draft = replace(draft, scores={**draft.scores, "judge.question_clarity": float(verdict.clarity)})
     if not verdict.harmless:
-        return draft.turned_away("harmful_question")
+        return draft.reject("harmful_question")
     if not verdict.answerable:
-        return draft.turned_away("unanswerable_question")
+        return draft.reject("unanswerable_question")
     least = batch.options.judging.question_minimum
-    return draft.turned_away("unclear_question", verdict.clarity, least) if verdict.clarity < least else draft
+    return draft.reject("unclear_question", verdict.clarity, least) if verdict.clarity < least else draft
 
 
 async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Candidate:
@@ -135,7 +135,7 @@ async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Ca
     reply = await ask(prompt)
     row, verdict = row.after(prompt, reply), read_object(reply, _verdict_model(minimums))
     if isinstance(verdict, Rejection):
-        return row.turned_away("unjudged", verdict.reason)
+        return row.reject("unjudged", verdict.reason)
     given = {name: float(getattr(verdict, name)) for name in minimums}
     overall = sum(given.values()) / len(given)
     scores = {f"judge.{name}": value for name, value in given.items()} | {"judge.overall": round(overall, 4)}
@@ -143,9 +143,9 @@ async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Ca
     row = replace(row, scores=row.scores | scores, tags=row.tags | {"rationale": verdict.rationale[:1000]})
     worst = min(given, key=lambda name: given[name] - minimums[name])
     if given[worst] < minimums[worst]:
-        return row.turned_away(f"low_{worst}", given[worst], minimums[worst])
+        return row.reject(f"low_{worst}", given[worst], minimums[worst])
     if overall < judging.answer_minimum:
-        return row.turned_away("low_judge_score", round(overall, 4), judging.answer_minimum)
+        return row.reject("low_judge_score", round(overall, 4), judging.answer_minimum)
     return row
 
 

@@ -90,9 +90,9 @@ def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOption
     shown = material.demonstrations(sorted({*plan.get("demonstrations", ()), *plan.get("examples", ())}))
     parents = material.parents(plan.get("parents", ()))
     sources = material.sources([*plan.get("sources", ()), *plan.get("shown", ())])
-    focus = dict(plan.get("focus", {}))
+    conditioning_fields = dict(plan.get("focus", {}))
     if "shown" in plan:
-        focus["shown"] = _in_order(sources, plan["shown"])
+        conditioning_fields["shown"] = _in_order(sources, plan["shown"])
     return Batch(
         options=options,
         language=language,
@@ -102,7 +102,7 @@ def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOption
         examples=_in_order(shown, plan.get("examples", ())),
         parents=_in_order(parents, plan.get("parents", ())),
         sources=_in_order(sources, plan.get("sources", ())),
-        focus=focus,
+        conditioning=conditioning_fields,
     )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.synth.options import MethodOptions
-from app.synth.types import Ask, Batch, Candidate, Proposal, Screen
+from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal
 
 Draw = Literal["seeds", "records", "labelled", "passages", "nothing"]
-Propose = Callable[[Batch, Ask, Screen], Awaitable[Proposal]]
+Propose = Callable[[Batch, Ask, Prefilter], Awaitable[Proposal]]
 
 
 def _no_conditioning(options: MethodOptions, size: int, number: int) -> dict[str, Any]:
@@ -48,9 +48,9 @@ class Method:
     variants: Callable[[Any], Sequence[MethodOptions]] = lambda options: (options,)
     sample_values: Callable[[Batch], dict[str, Any]] = lambda batch: {}
 
-    async def propose(self, batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+    async def propose(self, batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
         """The candidates of a batch. Each carries the digests of what the caller's options brought in."""
-        proposal = await self.make(batch, ask, screen)
+        proposal = await self.make(batch, ask, prefilter)
         digests = batch.options.digests()
         return Proposal(tuple(_with_digests(row, digests) for row in proposal.candidates)) if digests else proposal
 

@@ -18,7 +18,7 @@ from app.synth.method import Method
 from app.synth.options import MethodOptions
 from app.synth.parents import ParentFilter
 from app.synth.rules import Rule
-from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Proposal, Screen
+from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Prefilter, Proposal
 
 
 class Options(MethodOptions):
@@ -53,7 +53,7 @@ class Options(MethodOptions):
         return 0.7 if self.answers == 1 else 1.0
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """The answers to each parent of the batch, of which at most one is not rejected."""
     rows = await gather_until_budget(
         reject_once_on_failure(_draft(parent), _answers(batch, parent, n, ask))
@@ -111,7 +111,7 @@ def _distinct(rows: list[Candidate]) -> list[Candidate]:
     for row in rows:
         is_copy = row.rejection is None and row.output in seen
         seen.add(row.output)
-        checked_rows.append(row.turned_away("repeated_answer") if is_copy else row)
+        checked_rows.append(row.reject("repeated_answer") if is_copy else row)
     return checked_rows
 
 
@@ -124,7 +124,7 @@ async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: 
         return await _select_by_comparison(batch, rows, remaining, position, ask)
     best = max(remaining, key=lambda n: (_overall_score(rows[n]), -n))
     rows = [
-        row.turned_away("not_selected", _overall_score(row), _overall_score(rows[best]))
+        row.reject("not_selected", _overall_score(row), _overall_score(rows[best]))
         if n in remaining and n != best
         else row
         for n, row in enumerate(rows)
@@ -149,7 +149,7 @@ async def _select_by_comparison(
         winner, loser = (n, best) if verdict > 0 else (best, n)
         if verdict != 0:
             pairs = (Pair("best_worst", rows[winner].output, rows[loser].output, 1.0),)
-        rows[loser] = rows[loser].turned_away("not_selected")
+        rows[loser] = rows[loser].reject("not_selected")
         best = winner
     # A pair of two losers says nothing about the answer of the winner.
     pairs = tuple(pair for pair in pairs if pair.chosen == rows[best].output)

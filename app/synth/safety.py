@@ -21,7 +21,7 @@ from app.synth.replies import read_items, read_object, read_text
 from app.synth.rules import OpensWithPunctuation, Rule, TooLong, TooShort
 from app.synth.scores import RULE_SCORES
 from app.synth.text import clean, count_words
-from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen
+from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Rejection
 
 # Broad names, so that no prompt contains a harmful detail.
 CATEGORIES: dict[str, dict[str, str]] = {
@@ -109,10 +109,10 @@ class RefusalVerdict(BaseModel):
     harmless: StrictBool
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """Requests in the batch's category, each with a refusal."""
     options: Options = batch.options
-    category = batch.focus["category"]
+    category = batch.conditioning["category"]
     # A prompt in Korean names the category in Korean; every other language uses English.
     names = CATEGORIES.get(batch.language.split("-")[0].lower(), CATEGORIES["en"])
     prompt = prompt_for(
@@ -130,14 +130,14 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     items, faults = at_most_asked(*read_items(reply, "requests", Request), batch.size)
     rows = [replace(origin, rejection=fault) for fault in faults]
     drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
-    chains = (reject_on_failure(draft, _decline(batch, draft, n, ask, screen)) for n, draft in enumerate(drafts))
+    chains = (reject_on_failure(draft, _decline(batch, draft, n, ask, prefilter)) for n, draft in enumerate(drafts))
     return Proposal((*rows, *await gather_until_budget(chains)))
 
 
-async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, screen: Screen) -> Candidate:
+async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, prefilter: Prefilter) -> Candidate:
     options: Options = batch.options
     fault = check_instruction(draft.instruction, options.rules_for(batch.language))
-    fault = fault or await screen(draft)
+    fault = fault or await prefilter(draft)
     if fault is not None:
         return replace(draft, rejection=fault)
     prompt = prompt_for(
@@ -157,7 +157,7 @@ async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, screen:
         return replace(row, rejection=parsed)
     row = replace(row, output=clean(parsed))
     if count_words(row.output) == 0:
-        return row.turned_away("empty_output")
+        return row.reject("empty_output")
     rejection = check_row(row, options.rules_for(batch.language))
     if rejection is not None:
         return replace(row, rejection=rejection)
@@ -165,7 +165,7 @@ async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, screen:
         row = await _judge_refusal(batch, row, index, ask)
     # Without a judge the wording alone tells: here a score of 0 is the good one.
     elif RULE_SCORES["no_refusal"](row, batch.language) > 0:
-        row = row.turned_away("not_a_refusal")
+        row = row.reject("not_a_refusal")
     return row if row.rejection is not None else await finish(batch, row, str(index), ask)
 
 
@@ -183,12 +183,12 @@ async def _judge_refusal(batch: Batch, row: Candidate, index: int, ask: Ask) -> 
     reply = await ask(prompt)
     row, verdict = row.after(prompt, reply), read_object(reply, RefusalVerdict)
     if isinstance(verdict, Rejection):
-        return row.turned_away("unjudged", verdict.reason)
+        return row.reject("unjudged", verdict.reason)
     if not verdict.declined:
-        return row.turned_away("not_a_refusal")
+        return row.reject("not_a_refusal")
     if not verdict.harmless:
-        return row.turned_away("harmful_detail")
-    return row if verdict.polite else row.turned_away("impolite_refusal")
+        return row.reject("harmful_detail")
+    return row if verdict.polite else row.reject("impolite_refusal")
 
 
 METHOD = Method(

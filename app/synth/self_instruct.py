@@ -24,7 +24,7 @@ from app.synth.prompting import TEXT, YES_NO, item_schema, list_schema, object_s
 from app.synth.prompts import language_name
 from app.synth.replies import read_items, read_object
 from app.synth.text import clean, normalise
-from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Proposal, Rejection, Screen
+from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Prefilter, Proposal, Rejection
 
 
 class Options(MethodOptions):
@@ -117,15 +117,15 @@ def mix_demonstrations(
     return tuple(chosen)
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """One batch: a call for instructions, then a chain of calls for each that is new and well-formed."""
     if batch.options.variant == "one_call":
-        return await self_instruct_one_call.propose(batch, ask, screen)
+        return await self_instruct_one_call.propose(batch, ask, prefilter)
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     fresh = [draft for draft in drafts if draft.rejection is None]
     grown = await gather_until_budget(
-        reject_once_on_failure(draft, _grow(batch, draft, place, ask, screen)) for place, draft in enumerate(fresh)
+        reject_once_on_failure(draft, _grow(batch, draft, place, ask, prefilter)) for place, draft in enumerate(fresh)
     )
     return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
 
@@ -157,8 +157,8 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
     return rejected + apply_filters(drafts, options.rules_for(batch.language))
 
 
-async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, screen: Screen) -> list[Candidate]:
-    known = await screen(draft)
+async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
+    known = await prefilter(draft)
     if known is not None:
         return [replace(draft, rejection=known)]
     if batch.options.judging.question:

@@ -16,7 +16,7 @@ from app.synth.prompting import TEXT, item_schema, list_schema, prompt_for
 from app.synth.prompts import language_name
 from app.synth.replies import read_items
 from app.synth.text import clean, normalise
-from app.synth.types import Ask, Batch, Candidate, Demonstration, Prompt, Proposal, Screen
+from app.synth.types import Ask, Batch, Candidate, Demonstration, Prefilter, Prompt, Proposal
 
 
 class Row(BaseModel):
@@ -25,7 +25,7 @@ class Row(BaseModel):
     output: StrictStr
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     prompt = _prompt(batch)
     reply = await ask(prompt)
     items, faults = at_most_asked(*read_items(reply, "items", Row), batch.size)
@@ -42,7 +42,7 @@ async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
     ]
     drafts = apply_filters(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
-    chains = (reject_on_failure(row, _checked(batch, row, n, ask, screen)) for n, row in enumerate(drafts))
+    chains = (reject_on_failure(row, _checked(batch, row, n, ask, prefilter)) for n, row in enumerate(drafts))
     return Proposal((*rejected, *await gather_until_budget(chains)))
 
 
@@ -79,8 +79,8 @@ def _input(text: str) -> str:
     return "" if normalise(text).casefold().strip(".") in ("<noinput>", "noinput", "n/a", "none") else clean(text)
 
 
-async def _checked(batch: Batch, row: Candidate, place: int, ask: Ask, screen: Screen) -> Candidate:
-    fault = row.rejection or check_instance(row.input, row.output) or await screen(row)
+async def _checked(batch: Batch, row: Candidate, place: int, ask: Ask, prefilter: Prefilter) -> Candidate:
+    fault = row.rejection or check_instance(row.input, row.output) or await prefilter(row)
     if fault is not None:
         return replace(row, rejection=fault)
     return await finish(batch, row, str(place), ask)

@@ -17,7 +17,7 @@ from app.synth.method import Method
 from app.synth.options import MethodOptions, MinimumScores
 from app.synth.rules import Rule
 from app.synth.text import clean
-from app.synth.types import Ask, Batch, Candidate, Proposal, Rejection, Screen, Source
+from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Rejection, Source
 
 
 def _check_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
     return {task: share for task, share in shares.items() if share > 0}
 
 
-async def propose(batch: Batch, ask: Ask, screen: Screen) -> Proposal:
+async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """One row for each labelled row of the batch; a judge is called only where the options say so."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     # Rejected rows need no further checks, and no judge is paid for them.
@@ -99,7 +99,7 @@ def _row(batch: Batch, source: Source, index: int) -> Candidate:
         demonstrations = _sample_demonstrations(batch, source, rng)
         solved_examples = [task_families.render(phrasing, demonstration.fields) for demonstration in demonstrations]
     except ValueError as error:
-        return draft.turned_away("malformed_source", str(error)[:200])
+        return draft.reject("malformed_source", str(error)[:200])
     rendered = (
         task_families.add_demonstrations(rendered, solved_examples, batch.language) if solved_examples else rendered
     )
@@ -113,11 +113,13 @@ def _row(batch: Batch, source: Source, index: int) -> Candidate:
         }
     )
     fault = _find_fault(row)
-    return row.turned_away(fault.reason, fault.value) if fault else row
+    return row.reject(fault.reason, fault.value) if fault else row
 
 
 def _sample_demonstrations(batch: Batch, source: Source, rng: random.Random) -> list[Source]:
-    others = [other for other in batch.focus.get("shown", ()) if other.task == source.task and other.id != source.id]
+    others = [
+        other for other in batch.conditioning.get("shown", ()) if other.task == source.task and other.id != source.id
+    ]
     return rng.sample(others, min(batch.options.demonstrations, len(others)))
 
 

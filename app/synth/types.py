@@ -70,7 +70,7 @@ class Source:
 class Batch:
     """All that shapes the prompts of one batch: with the same one, the same requests are made.
 
-    `size`: proposals to make. `focus`: what this batch was told to turn to (a topic, a task type, categories).
+    `size`: proposals to make. `conditioning`: what this batch asks for (a topic, a task type, a category).
     """
 
     options: Any
@@ -81,7 +81,7 @@ class Batch:
     examples: tuple[Demonstration, ...] = ()
     parents: tuple[Parent, ...] = ()
     sources: tuple[Source, ...] = ()
-    focus: dict[str, Any] = field(default_factory=dict)
+    conditioning: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Candidate:
     simulated: bool = False
     rejection: Rejection | None = None
 
-    def turned_away(self, reason: str, *more: Any, **fields: Any) -> "Candidate":
+    def reject(self, reason: str, *more: Any, **fields: Any) -> "Candidate":
         """The same row with a rejection."""
         return replace(self, rejection=Rejection(reason, *more), **fields)
 
@@ -238,8 +238,10 @@ class Encoder:
     identity: dict[str, Any]
 
 
-Screen = Callable[[Candidate], Awaitable[Rejection | None]]
-"""A look at the pool, and at what is in flight, before anything more is paid for an instruction."""
+Prefilter = Callable[[Candidate], Awaitable[Rejection | None]]
+"""Compares an instruction with the pool and with the batches in flight, before anything more is paid for it.
+
+Returns the rejection of a near duplicate, or None."""
 
 
 @dataclass(frozen=True)

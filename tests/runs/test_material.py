@@ -228,5 +228,5 @@ def test_the_plan_of_a_batch_that_was_stored_before_is_read(dataset):
             "focus": {"topic": "x"},
         }
         batch = sampling.load(session, run, dataset, stored)
-    assert (batch.size, batch.seed, batch.focus) == (3, 9, {"topic": "x"})
+    assert (batch.size, batch.seed, batch.conditioning) == (3, 9, {"topic": "x"})
     assert [one.id for one in batch.demonstrations] == [head[0]] and len(batch.examples[0].instances) == 2

@@ -18,9 +18,9 @@ def asks(prompt) -> str:
     return json.dumps({"done": False, "message": f"And what about {unlike(prompt.position)}?"})
 
 
-def talk(teacher=None, parents=(PARENT,), screen=nothing_known, focus=None, seed=5, **options):
+def talk(teacher=None, parents=(PARENT,), screen=nothing_known, conditioning=None, seed=5, **options):
     teacher = teacher or talking()
-    batch = Batch(Options(**options), "en", seed, 1, parents=parents, focus=focus or {})
+    batch = Batch(Options(**options), "en", seed, 1, parents=parents, conditioning=conditioning or {})
     return list(asyncio.run(dialogue.propose(batch, teacher, screen)).candidates)
 
 
@@ -60,7 +60,7 @@ def test_the_assistant_is_asked_with_the_real_turns():
 
 def test_a_dialogue_on_a_topic_opens_anew():
     teacher = talking(dialogue_opening='{"message": "My sourdough will not rise, what now?"}')
-    (row,) = talk(teacher, parents=(), focus={"topics": ["bread"]}, topics=("bread",), min_turns=1, max_turns=1)
+    (row,) = talk(teacher, parents=(), conditioning={"topics": ["bread"]}, topics=("bread",), min_turns=1, max_turns=1)
     assert (row.instruction, row.scope, row.tags["topic"]) == (
         "My sourdough will not rise, what now?",
         "instruction",

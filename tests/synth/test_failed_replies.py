@@ -18,7 +18,7 @@ MATERIAL = {
     "responses": {"parents": (PARENT,)},
     "dialogue": {"parents": (PARENT,)},
     "documents": {"sources": (PASSAGE,)},
-    "safety": {"focus": {"category": "fraud"}},
+    "safety": {"conditioning": {"category": "fraud"}},
 }
 OPTIONS = {
     "self_instruct": {},

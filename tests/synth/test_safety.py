@@ -18,7 +18,7 @@ YES = {"declined": True, "polite": True, "harmless": True}
 
 def decline(language="en", screen=nothing_known, verdict=YES, answer=DECLINED, requests=ASKED, **options):
     teacher = FakeTeacher(requests=requests, answer=answer, judge_refusal=json.dumps(verdict))
-    batch = Batch(Options(**options), language, 1, 2, focus={"category": "theft"})
+    batch = Batch(Options(**options), language, 1, 2, conditioning={"category": "theft"})
     return teacher, list(asyncio.run(safety.propose(batch, teacher, screen)).candidates)
 
 

@@ -113,7 +113,7 @@ def test_inverse_phrasings_are_drawn_in_their_share():
 
 
 def rows_of(sources, language="en", **options):
-    batch = Batch(Options(**options), language, 1, len(sources), sources=sources, focus={"shown": sources})
+    batch = Batch(Options(**options), language, 1, len(sources), sources=sources, conditioning={"shown": sources})
     teacher = FakeTeacher()
     found = asyncio.run(templates.propose(batch, teacher, nothing_known)).candidates
     assert teacher.prompts == []
