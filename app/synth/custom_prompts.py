@@ -31,18 +31,18 @@ class CustomPrompt(BaseModel):
 
 
 def check_prompts(prompts: dict[str, CustomPrompt], names: Sequence[str]) -> None:
-    """Raises ValueError, in words, for a prompt that the method does not have, or one with other fields."""
+    """Raises ValueError with a message for a prompt that the method does not have, or one with other fields."""
     for name, prompt in prompts.items():
         if name not in names:
             raise ValueError(f"no prompt {name!r}; this method has {', '.join(names)}")
         if prompt.user is None:
             continue
-        wanted, given = fields_of(name), set(FIELD.findall(prompt.user))
-        if missing := sorted(wanted - given):
-            raise ValueError(f"{name}: user lacks the fields {_shown(missing)}")
-        if unknown := sorted(given - wanted):
-            raise ValueError(f"{name}: user has the fields {_shown(unknown)}, which the built-in prompt has not")
+        required_fields, fields = fields_of(name), set(FIELD.findall(prompt.user))
+        if missing := sorted(required_fields - fields):
+            raise ValueError(f"{name}: user lacks the fields {_with_braces(missing)}")
+        if unknown := sorted(fields - required_fields):
+            raise ValueError(f"{name}: user has the fields {_with_braces(unknown)}, which the built-in prompt has not")
 
 
-def _shown(fields: Sequence[str]) -> str:
+def _with_braces(fields: Sequence[str]) -> str:
     return ", ".join("{{" + field + "}}" for field in fields)

@@ -1,6 +1,6 @@
 """Judging a row: by rules, which cost nothing, and by a judge, in stages.
 
-What a cheap stage turns away is never paid for at a dear one: rules first, then the question, then the answer
+A row that a cheap stage rejects is never paid for at a dear one: rules first, then the question, then the answer
 (staged judging as in InstructLab's pipeline; the rubric's aspects after UltraFeedback, Cui et al. 2023, section 2.3).
 The judge may be another model than the teacher: its prompts say `by="judge"`.
 """
@@ -22,7 +22,7 @@ from app.synth.types import Ask, Batch, Candidate, Rejection
 
 Score = Annotated[int, Field(ge=1, le=5)]
 LONGEST_TOPIC = 60
-# Beside the aspects, and in their place.
+# The first text introduces criteria beside the aspects, the second criteria in their place.
 _RUBRIC = {
     "en": (
         "Score these as well, each under its name:",
@@ -48,9 +48,9 @@ class Comparison(BaseModel):
 
 
 def gate(row: Candidate, batch: Batch) -> Candidate:
-    """Every row with its answer comes through here: the rules on all of its fields, then the rule scores.
+    """Apply the rules to all fields of a row with its answer, then compute the rule scores.
 
-    It is turned away by a rule that it breaks, or when a score is under the least one that the options ask for.
+    The row is rejected by the first rule that it breaks, or when a score is below the options' minimum.
     """
     options: MethodOptions = batch.options
     row = replace(row, rejection=row.rejection or check_row(row, options.rules_for(batch.language)))
@@ -69,12 +69,12 @@ def apply_rule_scores(row: Candidate, batch: Batch) -> Candidate:
 
 def rule_mean(row: Candidate, language: str) -> float:
     """The mean of all rule scores, 0 to 1."""
-    found = rule_scores(row, language)
-    return sum(found.values()) / len(found)
+    values = rule_scores(row, language)
+    return sum(values.values()) / len(values)
 
 
-async def judge_question(batch: Batch, draft: Candidate, place: str, ask: Ask) -> Candidate:
-    """Clarity, difficulty and topic of an instruction; turned away when unclear, unanswerable or harmful."""
+async def judge_question(batch: Batch, draft: Candidate, position: str, ask: Ask) -> Candidate:
+    """Clarity, difficulty and topic of an instruction, which is rejected when unclear, unanswerable or harmful."""
     properties = {
         "clarity": ONE_TO_FIVE,
         "answerable": YES_NO,
@@ -85,8 +85,8 @@ async def judge_question(batch: Batch, draft: Candidate, place: str, ask: Ask) -
     prompt = prompt_for(
         batch,
         "judge_question",
-        f"judge-question-{place}",
-        {"instruction": _whole(draft), "language": language_name(batch.language)},
+        f"judge-question-{position}",
+        {"instruction": _question_text(draft), "language": language_name(batch.language)},
         object_schema("question_verdict", properties),
         temperature=0.0,
         max_tokens=batch.options.judging.max_tokens,
@@ -103,22 +103,22 @@ async def judge_question(batch: Batch, draft: Candidate, place: str, ask: Ask) -
         return draft.reject("harmful_question")
     if not verdict.answerable:
         return draft.reject("unanswerable_question")
-    least = batch.options.judging.question_minimum
-    return draft.reject("unclear_question", verdict.clarity, least) if verdict.clarity < least else draft
+    min_clarity = batch.options.judging.question_minimum
+    return draft.reject("unclear_question", verdict.clarity, min_clarity) if verdict.clarity < min_clarity else draft
 
 
-async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Candidate:
-    """The row with its aspect scores and their mean; turned away when they are too low."""
+async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candidate:
+    """The row with its aspect scores and their mean. It is rejected when they are too low."""
     judging = batch.options.judging
     minimums = judging.minimums
     prompt = prompt_for(
         batch,
         "judge_answer",
-        f"judge-answer-{place}",
+        f"judge-answer-{position}",
         {
             "instruction": row.instruction,
             "input": row.input,
-            "output": _answer(row),
+            "output": _answer_text(row),
             "language": language_name(batch.language),
             "rubric": rubric_text(judging, batch.language),
         },
@@ -136,59 +136,63 @@ async def judge_answer(batch: Batch, row: Candidate, place: str, ask: Ask) -> Ca
     row, verdict = row.after(prompt, reply), read_object(reply, _verdict_model(minimums))
     if isinstance(verdict, Rejection):
         return row.reject("unjudged", verdict.reason)
-    given = {name: float(getattr(verdict, name)) for name in minimums}
-    overall = sum(given.values()) / len(given)
-    scores = {f"judge.{name}": value for name, value in given.items()} | {"judge.overall": round(overall, 4)}
+    aspect_scores = {name: float(getattr(verdict, name)) for name in minimums}
+    overall = sum(aspect_scores.values()) / len(aspect_scores)
+    scores = {f"judge.{name}": value for name, value in aspect_scores.items()} | {"judge.overall": round(overall, 4)}
     row = _tagged(row, verdict.topic, verdict.difficulty)
     row = replace(row, scores=row.scores | scores, tags=row.tags | {"rationale": verdict.rationale[:1000]})
-    worst = min(given, key=lambda name: given[name] - minimums[name])
-    if given[worst] < minimums[worst]:
-        return row.reject(f"low_{worst}", given[worst], minimums[worst])
+    worst = min(aspect_scores, key=lambda name: aspect_scores[name] - minimums[name])
+    if aspect_scores[worst] < minimums[worst]:
+        return row.reject(f"low_{worst}", aspect_scores[worst], minimums[worst])
     if overall < judging.answer_minimum:
         return row.reject("low_judge_score", round(overall, 4), judging.answer_minimum)
     return row
 
 
-async def finish(batch: Batch, row: Candidate, place: str, ask: Ask) -> Candidate:
-    """The last steps of every row that has its answer: rule scores, then the judge where it was asked for."""
+async def finish(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candidate:
+    """The last steps of every row that has its answer: rule scores, then the judge where the options ask for it."""
     row = gate(row, batch)
     if row.rejection is None and batch.options.judging.answer:
-        return await judge_answer(batch, row, place, ask)
+        return await judge_answer(batch, row, position, ask)
     return row
 
 
-async def compare(batch: Batch, one: Candidate, two: Candidate, place: str, ask: Ask) -> tuple[int, Candidate]:
-    """1 when `one` has the better answer, -1 when `two` has, 0 when the judge is not of one mind.
+async def compare(batch: Batch, first: Candidate, second: Candidate, position: str, ask: Ask) -> tuple[int, Candidate]:
+    """1 when `first` has the better answer, -1 when `second` has, 0 when the two verdicts disagree.
 
-    Asked twice with the places exchanged, since judges favour a place (Zheng et al. 2023, section 3.3). The calls
-    are added to the history of `one`, which is returned.
+    The judge is asked twice with the answers exchanged, since judges favour a position (Zheng et al. 2023,
+    section 3.3). The calls are added to the history of `first`, which is returned.
     """
     wins = []
-    for order, (first, second) in enumerate(((one, two), (two, one))):
+    for order, (shown_first, shown_second) in enumerate(((first, second), (second, first))):
         prompt = prompt_for(
             batch,
             "judge_pair",
-            f"judge-pair-{place}-{order}",
-            {"instruction": _whole(one), "first": _answer(first), "second": _answer(second)},
+            f"judge-pair-{position}-{order}",
+            {
+                "instruction": _question_text(first),
+                "first": _answer_text(shown_first),
+                "second": _answer_text(shown_second),
+            },
             object_schema("comparison", {"rationale": TEXT, "better": {"type": "string", "enum": ["A", "B", "tie"]}}),
             temperature=0.0,
             max_tokens=batch.options.judging.max_tokens,
             by="judge",
         )
         reply = await ask(prompt)
-        one, found = one.after(prompt, reply), read_object(reply, Comparison)
-        better = "tie" if isinstance(found, Rejection) else found.better
+        first, comparison = first.after(prompt, reply), read_object(reply, Comparison)
+        better = "tie" if isinstance(comparison, Rejection) else comparison.better
         wins.append({"A": 1, "B": -1, "tie": 0}[better] * (1 if order == 0 else -1))
-    return (wins[0] if wins[0] == wins[1] else 0), one
+    return (wins[0] if wins[0] == wins[1] else 0), first
 
 
 def rubric_text(judging: Judging, language: str) -> str:
-    """The caller's criteria, as the prompt shows them in its own language; nothing without any."""
+    """The caller's criteria, introduced in the language of the prompt; empty without any."""
     if not judging.rubric:
         return ""
-    beside, instead = _RUBRIC.get(language.split("-")[0].lower(), _RUBRIC["en"])
-    criteria = "\n".join(f"{one.name}: {one.description}" for one in judging.rubric)
-    return f"{beside if judging.aspects else instead}\n{criteria}\n\n"
+    beside_aspects, instead_of_aspects = _RUBRIC.get(language.split("-")[0].lower(), _RUBRIC["en"])
+    criteria = "\n".join(f"{criterion.name}: {criterion.description}" for criterion in judging.rubric)
+    return f"{beside_aspects if judging.aspects else instead_of_aspects}\n{criteria}\n\n"
 
 
 def _verdict_model(names: Iterable[str]) -> type[BaseModel]:
@@ -203,9 +207,9 @@ def _tagged(row: Candidate, topic: str, difficulty: int) -> Candidate:
     return replace(row, tags=tags, scores={**row.scores, "judge.difficulty": float(difficulty)})
 
 
-def _whole(row: Candidate) -> str:
+def _question_text(row: Candidate) -> str:
     return f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
 
 
-def _answer(row: Candidate) -> str:
+def _answer_text(row: Candidate) -> str:
     return "\n".join(f"[{turn.role}] {turn.content}" for turn in row.messages) if row.messages else row.output

@@ -1,4 +1,4 @@
-"""What every method takes beside its own options: the rules of form, the least scores, the judge's stages."""
+"""The options that every method shares: rules of form, minimum scores, the judge's stages, custom prompts."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,19 +13,19 @@ Aspect = Literal["instruction_following", "correctness", "helpfulness", "clarity
 ASPECTS: tuple[Aspect, ...] = ("instruction_following", "correctness", "helpfulness", "clarity", "harmlessness")
 
 
-def _known_scores(given: dict[str, float]) -> dict[str, float]:
-    for name, least in given.items():
+def _check_score_names(minimums: dict[str, float]) -> dict[str, float]:
+    for name, minimum in minimums.items():
         if name not in RULE_SCORES:
             raise ValueError(f"no score {name!r}; there are {', '.join(RULE_SCORES)}")
-        if not 0 <= least <= 1:
-            raise ValueError(f"{name}: a least score lies between 0 and 1, not at {least}")
-    return given
+        if not 0 <= minimum <= 1:
+            raise ValueError(f"{name}: a least score lies between 0 and 1, not at {minimum}")
+    return minimums
 
 
-MinimumScores = Annotated[dict[str, float], AfterValidator(_known_scores)]
+MinimumScores = Annotated[dict[str, float], AfterValidator(_check_score_names)]
 
 
-# What a verdict holds beside the scores, and scores that other prompts give.
+# A criterion of these names would overwrite another field of the verdict, or the score of another prompt.
 _RESERVED = ("rationale", "difficulty", "topic", "overall", "question_clarity", "equal", "faithfulness")
 
 
@@ -42,8 +42,10 @@ class Criterion(BaseModel):
 
     @model_validator(mode="after")
     def has_a_name_of_its_own(self) -> "Criterion":
-        taken = self.name in (*ASPECTS, *_RESERVED) or self.name.startswith("model_") or hasattr(BaseModel, self.name)
-        if taken:
+        is_reserved = (
+            self.name in (*ASPECTS, *_RESERVED) or self.name.startswith("model_") or hasattr(BaseModel, self.name)
+        )
+        if is_reserved:
             raise ValueError(f"name: {self.name!r} means something else already; choose another")
         return self
 
@@ -76,12 +78,19 @@ class Judging(BaseModel):
     @property
     def minimums(self) -> dict[str, float]:
         """The least score of each aspect and each criterion, by name, in the order in which they are asked for."""
-        criteria = {one.name: self.aspect_minimum if one.minimum is None else one.minimum for one in self.rubric}
+        criteria = {
+            criterion.name: self.aspect_minimum if criterion.minimum is None else criterion.minimum
+            for criterion in self.rubric
+        }
         return dict.fromkeys(self.aspects, self.aspect_minimum) | criteria
 
     def rubric_digest(self) -> str:
         """Name and digest of the caller's criteria; empty without any."""
-        return f"rubric@{digest_of([one.model_dump(mode='json') for one in self.rubric])}" if self.rubric else ""
+        return (
+            f"rubric@{digest_of([criterion.model_dump(mode='json') for criterion in self.rubric])}"
+            if self.rubric
+            else ""
+        )
 
 
 class MethodOptions(BaseModel):

@@ -28,18 +28,18 @@ EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
 """The fields of a filter that a record's field of the same name must equal."""
 
 
-def fits(parent: Parent, chosen: ParentFilter) -> bool:
+def fits(parent: Parent, parent_filter: ParentFilter) -> bool:
     """Whether the filter lets the record through. A field that the record doesn't have fits no value.
 
     The conditions of `app.runs.sampling_queries` are the same in SQL.
     """
     for name in EQUAL_FIELDS:
-        value = getattr(chosen, name)
+        value = getattr(parent_filter, name)
         if value is not None and getattr(parent, name) != value:
             return False
-    if chosen.text is not None and chosen.text.lower() not in parent.instruction.lower():
+    if parent_filter.text is not None and parent_filter.text.lower() not in parent.instruction.lower():
         return False
-    if chosen.answered is not None and (parent.output != "") != chosen.answered:
+    if parent_filter.answered is not None and (parent.output != "") != parent_filter.answered:
         return False
-    scores = ((parent.scores.get(name), minimum) for name, minimum in chosen.minimum_scores.items())
+    scores = ((parent.scores.get(name), minimum) for name, minimum in parent_filter.minimum_scores.items())
     return all(score is not None and score >= minimum for score, minimum in scores)

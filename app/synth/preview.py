@@ -1,4 +1,4 @@
-"""The requests that a method would make for a batch, without a teacher: nothing is asked, and nothing is paid.
+"""The requests that a method would make for a batch, without a teacher: no call is made, and nothing is paid.
 
 The method itself runs, on replies that are made up from the schema that each request asks for. Where a later request
 shows what an earlier reply said, a placeholder in ⟦ ⟧ stands there. A yes or no may decide what is asked next: the
@@ -38,16 +38,16 @@ class _SampleTeacher:
             return self.values[name]
         if "enum" in schema:
             return schema["enum"][0]
-        kind = schema["type"]
-        if kind == "object":
+        value_type = schema["type"]
+        if value_type == "object":
             return {key: self._sample(inner, key, prompt) for key, inner in schema["properties"].items()}
-        if kind == "array":
+        if value_type == "array":
             return [self._sample(schema["items"], name, prompt)]
-        if kind == "boolean":
+        if value_type == "boolean":
             decision = (prompt.step, name)
             self.decisions.append(decision)
             return decision != self.says_no
-        return schema.get("maximum", 1) if kind == "integer" else self._placeholder(name, prompt)
+        return schema.get("maximum", 1) if value_type == "integer" else self._placeholder(name, prompt)
 
     @staticmethod
     def _placeholder(name: str, prompt: Prompt) -> str:
@@ -60,22 +60,22 @@ async def preview(method: Method, batch: Batch) -> list[Prompt]:
     Of its material the batch shows the first parent or source.
     """
     batch = replace(batch, parents=batch.parents[:1], sources=batch.sources[:1])
-    shown: dict[tuple[str, str, str], Prompt] = {}
+    unique: dict[tuple[str, str, str], Prompt] = {}
     for variant in method.variants(batch.options):
-        # No placeholder is to be turned away for its form.
+        # A rule of form would reject a placeholder, and the later requests would never be made.
         options = variant.model_copy(update={"rules": (), "minimum_scores": {}})
         for prompt in await _all_requests(method, replace(batch, options=options)):
-            shown.setdefault((prompt.step, prompt.by, prompt.template), prompt)
-    return list(shown.values())
+            unique.setdefault((prompt.step, prompt.by, prompt.template), prompt)
+    return list(unique.values())
 
 
 async def _all_requests(method: Method, batch: Batch) -> Sequence[Prompt]:
     prompts, decisions = await _requests(method, batch, None)
     tried: set[Decision] = set()
-    while untried := [one for one in decisions if one not in tried]:
+    while untried := [decision for decision in decisions if decision not in tried]:
         tried.add(untried[0])
-        more, others = await _requests(method, batch, untried[0])
-        prompts, decisions = [*prompts, *more], [*decisions, *others]
+        new_prompts, new_decisions = await _requests(method, batch, untried[0])
+        prompts, decisions = [*prompts, *new_prompts], [*decisions, *new_decisions]
     return prompts
 
 

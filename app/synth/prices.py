@@ -50,5 +50,5 @@ def most_tokens(prompt: Prompt) -> int:
 
 def estimate(messages: Sequence[dict], text: str) -> Usage:
     """Tokens of a reply whose server gave no usage: about four bytes a token, and never less than a word."""
-    asked = sum(len(message["content"].encode("utf-8")) for message in messages)
-    return Usage(prompt=asked // 4 + 8, completion=len(text.encode("utf-8", "surrogatepass")) // 4 + 1)
+    prompt_bytes = sum(len(message["content"].encode("utf-8")) for message in messages)
+    return Usage(prompt=prompt_bytes // 4 + 8, completion=len(text.encode("utf-8", "surrogatepass")) // 4 + 1)

@@ -31,19 +31,19 @@ def prompt_for(
     its cost is counted; the prompt's name unless given. `texts_digest`: name and digest of other texts of the caller
     that are filled in; the row's lineage keeps it beside the prompt's.
     """
-    page = template(name, batch.language)
+    prompt_template = template(name, batch.language)
     custom = batch.options.prompts.get(name)
     if custom is not None:
-        page = with_texts(page, name, custom.system, custom.user)
+        prompt_template = with_texts(prompt_template, name, custom.system, custom.user)
     return Prompt(
         step=step or name,
         position=position,
-        system=page.system,
-        user=page.render(**fields),
+        system=prompt_template.system,
+        user=prompt_template.render(**fields),
         schema=schema,
         temperature=temperature,
         max_tokens=max_tokens,
-        template=f"{page.digest}+{texts_digest}" if texts_digest else page.digest,
+        template=f"{prompt_template.digest}+{texts_digest}" if texts_digest else prompt_template.digest,
         seed=(batch.seed + seed) % 2**31,
         top_p=top_p,
         turns=turns,
@@ -63,9 +63,9 @@ def object_schema(name: str, properties: dict[str, dict]) -> dict:
     }
 
 
-def list_schema(name: str, item: dict, most: int, least: int = 1) -> dict:
+def list_schema(name: str, item: dict, max_items: int, min_items: int = 1) -> dict:
     """An object with one list, under `name`."""
-    return object_schema(name, {name: {"type": "array", "items": item, "minItems": least, "maxItems": most}})
+    return object_schema(name, {name: {"type": "array", "items": item, "minItems": min_items, "maxItems": max_items}})
 
 
 def item_schema(properties: dict[str, dict]) -> dict:

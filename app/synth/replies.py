@@ -1,4 +1,4 @@
-"""Teachers' replies in, items out. One bad item never costs its neighbours.
+"""Reads items out of teachers' replies. An invalid item never costs the items beside it.
 
 A reply may be wrapped in a code fence, followed by chatter, cut off in the middle of an item, or hold
 items of the wrong type. Everything readable is kept, and each fault is returned with its reason.
@@ -38,9 +38,9 @@ def refusal_of(reply: Reply) -> Rejection | None:
 
 def read_text(reply: Reply) -> str | Rejection:
     """A plain answer, as it was written, or why it can't be used."""
-    refused = refusal_of(reply)
-    if refused:
-        return refused
+    refusal = refusal_of(reply)
+    if refusal:
+        return refusal
     if reply.finish_reason == "length":
         return Rejection("cut_off", reply.text[:200])
     return reply.text.strip()
@@ -48,18 +48,18 @@ def read_text(reply: Reply) -> str | Rejection:
 
 def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
     """The reply as one object of the schema, or why it is none."""
-    refused = refusal_of(reply)
-    if refused:
-        return refused
+    refusal = refusal_of(reply)
+    if refusal:
+        return refusal
     text = _unfenced(reply.text)
-    found = _first_object(text)
-    if found is None:
+    value = _first_object(text)
+    if value is None:
         tagged = read_tagged(text, tuple(model.model_fields))
         if tagged is None or tagged[1]:
-            return _broken(reply)
-        found = _as_meant(tagged[0], model)
+            return _unreadable(reply)
+        value = _convert_texts(tagged[0], model)
     try:
-        return model.model_validate(found)
+        return model.model_validate(value)
     except ValidationError as error:
         return Rejection("malformed_reply", _first_fault(error))
 
@@ -69,11 +69,11 @@ def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], 
 
     A list that breaks off gives its complete items and one rejection for the rest.
     """
-    refused = refusal_of(reply)
-    if refused:
-        return [], [refused]
-    values, whole = _values(_unfenced(reply.text), key, item)
-    items, faults = [], [] if whole else [_broken(reply)]
+    refusal = refusal_of(reply)
+    if refusal:
+        return [], [refusal]
+    values, complete = _values(_unfenced(reply.text), key, item)
+    items, faults = [], [] if complete else [_unreadable(reply)]
     for value in values:
         try:
             items.append(item.model_validate(value))
@@ -86,36 +86,40 @@ def _values(text: str, key: str, item: type[BaseModel]) -> tuple[list, bool]:
     """The list under `key`, from JSON or tags, as far as it goes; and whether that is all of it."""
     tagged = read_tagged(text, (key,)) if text.lstrip().startswith("<") else None
     if tagged is not None:
-        found, cut = tagged
-        values = found.get(key, [])
+        parts, truncated = tagged
+        values = parts.get(key, [])
         values = values if isinstance(values, list) else [values] if values else []
-        return [_as_meant(value, item) for value in values], not cut
-    whole = _first_object(text)
-    if whole is not None and isinstance(whole.get(key), list):
-        return whole[key], True
-    return _salvage(text, key), False
+        return [_convert_texts(value, item) for value in values], not truncated
+    decoded = _first_object(text)
+    if decoded is not None and isinstance(decoded.get(key), list):
+        return decoded[key], True
+    return _read_whole_items(text, key), False
 
 
 _YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
 
 
-def _as_meant(value: object, model: type[BaseModel]) -> object:
-    """Tags hold text alone: what stands for a truth value or a number in a field of that kind is turned into one."""
+def _convert_texts(value: object, model: type[BaseModel]) -> object:
+    """Convert texts for boolean and integer fields of the model, since tags contain text alone."""
     if not isinstance(value, dict):
         return value
-    read = dict(value)
-    for name, said in value.items():
+    converted = dict(value)
+    for name, text in value.items():
         field = model.model_fields.get(name)
-        if field is None or not isinstance(said, str):
+        if field is None or not isinstance(text, str):
             continue
-        word = said.strip().strip(".").casefold()
+        word = text.strip().strip(".").casefold()
         if field.annotation is bool and word in _YES | _NO:
-            read[name] = word in _YES
+            converted[name] = word in _YES
         elif field.annotation is int and word.isdecimal():
-            read[name] = int(word)
-        elif field.annotation is str and field.metadata and any(hasattr(one, "pattern") for one in field.metadata):
-            read[name] = said.strip()
-    return read
+            converted[name] = int(word)
+        elif (
+            field.annotation is str
+            and field.metadata
+            and any(hasattr(constraint, "pattern") for constraint in field.metadata)
+        ):
+            converted[name] = text.strip()
+    return converted
 
 
 def _unfenced(text: str) -> str:
@@ -134,7 +138,7 @@ def _first_object(text: str) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
-def _salvage(text: str, key: str) -> list:
+def _read_whole_items(text: str, key: str) -> list:
     """The items of the first list under `key` that are whole, wherever the text around them breaks off."""
     opening = re.search(rf'"{re.escape(key)}"\s*:\s*\[', text)
     if opening is None:
@@ -173,7 +177,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _broken(reply: Reply) -> Rejection:
+def _unreadable(reply: Reply) -> Rejection:
     reason = "cut_off" if reply.finish_reason == "length" else "malformed_reply"
     return Rejection(reason, reply.text[:200])
 

@@ -76,8 +76,8 @@ class TooShort(Rule):
     parameter: int = Field(ge=1, description="Words.")
 
     def fault(self, text: str) -> Fault | None:
-        words = count_words(text)
-        return (words, self.parameter) if words < self.parameter else None
+        count = count_words(text)
+        return (count, self.parameter) if count < self.parameter else None
 
 
 @rule
@@ -88,8 +88,8 @@ class TooLong(Rule):
     parameter: int = Field(ge=1, description="Words.")
 
     def fault(self, text: str) -> Fault | None:
-        words = count_words(text)
-        return (words, self.parameter) if words > self.parameter else None
+        count = count_words(text)
+        return (count, self.parameter) if count > self.parameter else None
 
 
 WordList = Annotated[
@@ -125,7 +125,7 @@ class BlockedOpening(Rule):
     parameter: WordList
 
     def fault(self, text: str) -> Fault | None:
-        opening = next((one for one in self.parameter if text.casefold().startswith(one.casefold())), None)
+        opening = next((start for start in self.parameter if text.casefold().startswith(start.casefold())), None)
         return None if opening is None else (opening, None)
 
 
@@ -156,7 +156,7 @@ class EndsWithColon(Rule):
 
 @lru_cache(maxsize=512)
 def compiled(pattern: str) -> regex.Pattern:
-    """Raises ValueError for what is no pattern, and for one whose compiling alone could take the memory."""
+    """Raises ValueError for an invalid pattern, and for one whose compilation alone could exhaust the memory."""
     if _RECURSION.search(pattern):
         raise ValueError("a pattern may not call itself or a group of its own")
     counts = [int(number) for pair in _REPETITION.findall(pattern) for number in pair if number.isdigit()]
@@ -177,7 +177,7 @@ def _compiling(pattern: str) -> str:
 class Pattern(Rule):
     """A regular expression (of Python's `regex` package) that has to occur in the text, or must not.
 
-    A search is given up after PATTERN_SECONDS; the row is then rejected as `rule_timeout`, since nobody knows.
+    A search is given up after PATTERN_SECONDS; the row is then rejected as `rule_timeout`, since its form is unknown.
     """
 
     name: Literal["pattern"] = "pattern"

@@ -139,8 +139,8 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _message(error: Exception) -> str:
     body = getattr(error, "body", None)
-    given = body.get("message") if isinstance(body, dict) else None
-    text = str(given or getattr(error, "message", None) or error)
+    body_message = body.get("message") if isinstance(body, dict) else None
+    text = str(body_message or getattr(error, "message", None) or error)
     return (text if text else type(error).__name__)[:MESSAGE_LENGTH]
 
 

@@ -8,7 +8,15 @@ from workers.recipes.failures import Failure
 
 
 def read_job(path: Path, model: type[Job]) -> Job:
-    """The job in a file. Raises Failure("invalid_job") that names the field and says what it should be."""
+    """Return the job in a file.
+
+    Args:
+        path: The job file, which contains JSON.
+        model: The class of the job, FineTuneJob or ScoreJob.
+
+    Raises:
+        Failure: invalid_job; the message names the field and says what it should be.
+    """
     try:
         return parse_job(json.loads(path.read_text(encoding="utf-8")), model)
     except OSError as error:

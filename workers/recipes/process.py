@@ -1,7 +1,7 @@
 """The process of a recipe, in two steps: a light one that checks the job, and the one that loads torch.
 
-The first reads the job file, so that a bad job is told at once, and sets the environment. Then it becomes the second
-by exec: the libraries read the environment when they are imported, the threads' runtime when the process starts.
+The first reads the job file, so that a bad job is reported at once, and sets the environment. Then it becomes the
+second by exec: the libraries read the environment when they are imported, the threads' runtime when the process starts.
 Exit status: 0 done, 2 a failure with a known kind, 1 an unexpected one (traceback on stderr).
 """
 
@@ -19,6 +19,7 @@ from workers.recipes.failures import Failure, classify_error
 from workers.recipes.job import read_job
 
 PR_SET_PDEATHSIG = 1
+# Stdout carries events alone, and telemetry would send names of private models.
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -32,7 +33,7 @@ QUIET = {
 
 
 def start_recipe(arguments: list[str], model: type[Job], module: str) -> int:
-    """Check the job, then become `python -m module job.json`. Returns an exit status only when the job is refused."""
+    """Check the job, then become `python -m module job.json`. Returns an exit status only when the job is invalid."""
     die_with_parent()
     try:
         if len(arguments) != 1:
@@ -45,9 +46,10 @@ def start_recipe(arguments: list[str], model: type[Job], module: str) -> int:
 
 
 def run_recipe(arguments: list[str], model: type[Job], recipe: Callable[[Job, Emit], None]) -> int:
-    """Run `recipe` on the job that `start_recipe` has checked, its events on stdout; the exit status."""
+    """Run `recipe` on the job that `start_recipe` has checked, with its events on stdout. Return the exit status."""
     # The parent's death ends this process, too: the kernel keeps the setting through exec.
-    # The fastest end is the system's own: nothing is visible before the last rename, so there is nothing to undo.
+    # The default action of a signal ends the process fastest. No artifact is visible before the last rename, so a
+    # killed recipe leaves nothing to undo.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     emit = make_emitter(reserve_stdout())
@@ -59,7 +61,7 @@ def run_recipe(arguments: list[str], model: type[Job], recipe: Callable[[Job, Em
 
 
 def report_failure(error: Exception, emit: Emit) -> int:
-    """Emit the failure as an error event; the exit status."""
+    """Emit the failure as an error event, and return the exit status."""
     failure = classify_error(error)
     if failure is None:
         traceback.print_exc()
@@ -79,13 +81,16 @@ def die_with_parent() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the call above
+    if os.getppid() != parent:  # The parent died before the call above, so the kernel will send no signal.
         os._exit(1)
 
 
 def recipe_environment(inherited: dict[str, str], offline: bool) -> dict[str, str]:
-    """No telemetry, no progress bars, no chatter; no network at all for a model that is already here."""
-    # Threads that wait actively take the cores from whatever else runs, and from each other.
+    """Return the environment for the libraries: without telemetry and progress bars.
+
+    `offline`: the model is on this machine already, so the hub's client may not use the network.
+    """
+    # By default waiting threads spin, and take the cores from other processes and from each other.
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | inherited | QUIET
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
