@@ -72,7 +72,7 @@ def write_job(content: dict, model: type[JobModel], path: Path) -> Path:
 def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
     local = str(work / file["name"])
     try:
-        digest = storage.copy_out(export.path(snapshot.id, file["name"]), local)
+        digest = storage.copy_out(export.file_path(snapshot.id, file["name"]), local)
     except FileNotFoundError:
         message = f"{file['name']} is not in the storage of the worker. Is it the same as the service's?"
         raise JobFailed("snapshot_damaged", message) from None

@@ -23,7 +23,7 @@ def create(body: SnapshotCreate, caller: Authorized, session: Db, once: OncePerK
     return once(
         202,
         lambda: snapshot_view(add_place(session, service.create(session, caller, body))),
-        lambda made: f"/v1/snapshots/{made.id}",
+        lambda view: f"/v1/snapshots/{view.id}",
     )
 
 
@@ -36,32 +36,34 @@ def list_all(
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
     return page(
-        add_places(session, store.snapshots(session, caller.project_id, dataset_id, limit, after)), limit, snapshot_view
+        add_places(session, store.list_snapshots(session, caller.project_id, dataset_id, limit, after)),
+        limit,
+        snapshot_view,
     )
 
 
 @router.get("/snapshots/{id}", operation_id="getSnapshot", response_model=SnapshotView)
 def show(id: str, caller: Authorized, session: Db):
-    return snapshot_view(add_place(session, store.snapshot(session, caller.project_id, id)))
+    return snapshot_view(add_place(session, store.load_snapshot(session, caller.project_id, id)))
 
 
 @router.post("/snapshots/{id}/cancel", operation_id="cancelSnapshot", response_model=SnapshotView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the export within seconds; no file of it stays. One that has ended is returned unchanged."""
+    """End the export within seconds; no file of it stays. A snapshot that has ended is returned unchanged."""
     return snapshot_view(service.cancel(session, caller, id))
 
 
 @router.get("/snapshots/{id}/manifest", operation_id="getSnapshotManifest")
 def manifest(id: str, caller: Authorized, session: Db) -> dict:
     """Counts, rules, files and the digest over them."""
-    return service.manifest(session, caller, id)
+    return service.load_manifest(session, caller, id)
 
 
 @router.get("/snapshots/{id}/files/{name}", operation_id="downloadSnapshotFile")
 def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
-    """The bytes, under their sha256 as ETag. `Range` resumes, `Accept-Encoding: gzip` packs."""
-    found = service.file(session, caller, id, name)
-    return downloads.serve(request, export.path(id, name), name, found["bytes"], found["sha256"])
+    """The bytes, under their sha256 as ETag. `Range` resumes, `Accept-Encoding: gzip` compresses."""
+    file = service.load_file(session, caller, id, name)
+    return downloads.serve(request, export.file_path(id, name), name, file["bytes"], file["sha256"])
 
 
 @router.get("/snapshots/{id}/events", operation_id="listSnapshotEvents")
@@ -73,5 +75,5 @@ def snapshot_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    store.snapshot(session, caller.project_id, id)
-    return events_stream.respond(request, id, after, limit, lambda s: s.get(Snapshot, id).ended)
+    store.load_snapshot(session, caller.project_id, id)
+    return events_stream.respond(request, id, after, limit, lambda session: session.get(Snapshot, id).ended)

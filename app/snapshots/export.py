@@ -1,4 +1,4 @@
-"""Rows into files: forms, splits, digests and the manifest. The same rows give the same bytes."""
+"""Writes rows to the files of a snapshot: forms, splits, digests, manifest. Equal rows give equal bytes."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
-from app.snapshots import choosing, store
+from app.snapshots import row_selection, store
 from app.synth.formats import json_line, needs_pairs, to_lines
 from app.synth.splits import SPLITS, assign_splits
 from app.synth.text import normalise
@@ -22,15 +22,15 @@ from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
 MANIFEST_VERSION = 1
-PROGRESS_EVERY = 2000
-PAIRS_AT_ONCE = 500
+ROWS_PER_PROGRESS = 2000
+BATCH_ROWS = 500
 
 Item = TypeVar("Item")
 
 
 @dataclass
 class Export:
-    """What was written: counts, and the files with their digests."""
+    """The result of an export: counts of its rows, and its files with their sizes and digests."""
 
     rows: int = 0
     splits: Counter[str] = field(default_factory=Counter)
@@ -42,45 +42,56 @@ class Export:
     @property
     def digest(self) -> str:
         """sha256 over the sorted lines `name sha256` of the data files."""
-        lines = sorted(f"{one['name']} {one['sha256']}\n" for one in self.files)
+        lines = sorted(f"{file['name']} {file['sha256']}\n" for file in self.files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def folder(snapshot_id: str) -> str:
+def folder_path(snapshot_id: str) -> str:
     return f"snapshots/{snapshot_id}"
 
 
-def path(snapshot_id: str, name: str) -> str:
-    return f"{folder(snapshot_id)}/{name}"
+def file_path(snapshot_id: str, name: str) -> str:
+    return f"{folder_path(snapshot_id)}/{name}"
 
 
 def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None], check: Callable[[], None]) -> Export:
-    """Write every file of the snapshot. `progress` hears the rows written so far; `check` may raise to end it."""
+    """Write every data file of the snapshot; the manifest is written apart.
+
+    Args:
+        progress: called with the number of rows written so far.
+        check: called before each batch of rows. An exception that it raises ends the export.
+    """
     spec = snapshot.spec
+    # A split with a share gets its file even if no row falls into it.
     export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
-    chosen = choosing.choose(session, snapshot)
+    selected_ids = row_selection.select_row_ids(session, snapshot)
     check()
-    families = [_family(text) for id, text in store.instructions(session, snapshot) if chosen is None or id in chosen]
-    split_of = assign_splits(families, spec["splits"], spec["seed"])
+    # The shares need the number of groups, so all instructions are read once before the first row is written.
+    groups = [
+        _hash_instruction(text)
+        for id, text in store.stream_instructions(session, snapshot)
+        if selected_ids is None or id in selected_ids
+    ]
+    split_of = assign_splits(groups, spec["splits"], spec["seed"])
     names = [(split, form) for split in export.splits for form in spec["forms"]]
     lines: Counter[tuple[str, str]] = Counter()
     with ExitStack() as files:
         outs = {
-            (split, form): files.enter_context(storage.writing(path(snapshot.id, f"{split}.{form}.jsonl")))
+            (split, form): files.enter_context(storage.writing(file_path(snapshot.id, f"{split}.{form}.jsonl")))
             for split, form in names
         }
-        for rows in batched(store.rows(session, snapshot), PAIRS_AT_ONCE):
+        for batch in iterate_batches(store.stream_rows(session, snapshot), BATCH_ROWS):
             check()
-            kept = [row for row in rows if chosen is None or row.id in chosen]
-            pairs = store.pairs(session, [row.id for row in kept]) if needs_pairs(spec["forms"]) else {}
-            for row in kept:
-                split = split_of[_family(row.instruction)]
+            rows = [row for row in batch if selected_ids is None or row.id in selected_ids]
+            pairs = store.load_pairs(session, [row.id for row in rows]) if needs_pairs(spec["forms"]) else {}
+            for row in rows:
+                split = split_of[_hash_instruction(row.instruction)]
                 for form in spec["forms"]:
-                    for made in to_lines(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
-                        outs[split, form].write(line(row, made))
+                    for content in to_lines(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
+                        outs[split, form].write(encode_line(row, content))
                         lines[split, form] += 1
-                _count(export, row, split)
-                if export.rows % PROGRESS_EVERY == 0:
+                _count_row(export, row, split)
+                if export.rows % ROWS_PER_PROGRESS == 0:
                     progress(export.rows)
     export.files = [
         {
@@ -96,14 +107,15 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
     return export
 
 
-def line(row: Row, made: dict) -> bytes:
-    """One line of a row. The mark of a simulated row goes wherever the line is copied."""
-    return json_line(made | ({"simulated": True} if row.simulated else {}))
+def encode_line(row: Row, content: dict) -> bytes:
+    """The bytes of one line of a row, with the mark of a simulated row."""
+    # The mark stands in each line, so that it survives when somebody copies lines into another file.
+    return json_line(content | ({"simulated": True} if row.simulated else {}))
 
 
-def manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
-    """What a reader of the files needs to know, with no place of this installation in it."""
-    made = {
+def build_manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
+    """The facts that a reader of the files needs. It names no path or address of this installation."""
+    content = {
         "version": MANIFEST_VERSION,
         "snapshot": snapshot.id,
         "dataset": {"id": dataset.id, "name": dataset.name, "language": dataset.language},
@@ -123,31 +135,32 @@ def manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
         "files": export.files,
         "digest": export.digest,
     }
-    return made | ({"note": SIMULATED_NOTE} if export.simulated else {})
+    return content | ({"note": SIMULATED_NOTE} if export.simulated else {})
 
 
 def write_manifest(snapshot_id: str, content: dict) -> None:
-    with storage.writing(path(snapshot_id, "manifest.json")) as out:
+    with storage.writing(file_path(snapshot_id, "manifest.json")) as out:
         out.write(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True).encode("utf-8") + b"\n")
 
 
 def read_manifest(snapshot_id: str) -> dict:
-    with storage.opened(path(snapshot_id, "manifest.json")) as source:
+    with storage.opened(file_path(snapshot_id, "manifest.json")) as source:
         return json.loads(source.read())
 
 
-def _family(instruction: str) -> str:
-    """By content, not by id: the same rows fall the same way in any dataset."""
+def _hash_instruction(instruction: str) -> str:
+    # By content, not by id: equal instructions share a split, in any dataset that holds them.
     return hashlib.sha256(normalise(instruction).casefold().encode("utf-8")).hexdigest()
 
 
-def batched(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    rows = iter(rows)
-    while batch := list(islice(rows, size)):
+def iterate_batches(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` rows; the last list may be shorter."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
         yield batch
 
 
-def _count(export: Export, row: Row, split: str) -> None:
+def _count_row(export: Export, row: Row, split: str) -> None:
     export.rows += 1
     export.splits[split] += 1
     export.origins[row.origin] += 1

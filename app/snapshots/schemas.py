@@ -1,4 +1,4 @@
-"""Bodies and answers of snapshots."""
+"""Request bodies and responses of snapshots."""
 
 from typing import Literal
 
@@ -14,19 +14,22 @@ Split = Literal["train", "validation", "test"]
 
 
 class Selection(Body):
-    """Only the best rows, or those that stand for the others. Scores are named as in records: judge.overall, …"""
+    """Selects the best rows, or rows that represent the others. Scores are named as in records: judge.overall, …"""
 
     method: Literal["top_k", "quality_complexity", "facility_location"]
     k: int = Field(ge=1, description="How many rows at most.")
     quality: str = Field(default="judge.overall", max_length=100, description="The score that counts as quality.")
     complexity: str = Field(default="judge.difficulty", max_length=100)
     max_similarity: float = Field(
-        default=0.9, gt=0, le=1, description="quality_complexity takes no row that is nearer to one taken before."
+        default=0.9,
+        gt=0,
+        le=1,
+        description="quality_complexity skips a row whose cosine to any selected row is above this.",
     )
 
 
 class Mix(Body):
-    """Shares of the methods: by weight, or by size^(1/T). As many rows as these shares allow are kept.
+    """Shares of the methods: by weight, or by size^(1/T). The snapshot has as many rows as these shares allow.
 
     Rows that no method made count under their origin: seed, imported.
     """
@@ -36,14 +39,14 @@ class Mix(Body):
 
     @field_validator("weights")
     @classmethod
-    def above_zero(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+    def require_positive_weights(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
         if weights is not None and any(not 0 < weight < float("inf") for weight in weights.values()):
             raise ValueError("each weight is above 0; leave out what is not wanted")
         return weights
 
 
 class SnapshotCreate(Body):
-    """Which rows, in which forms and splits. The rows are those in the pool at this moment."""
+    """The rows, forms and splits of a snapshot. It includes rows that are in the pool at this moment."""
 
     model_config = {
         "json_schema_extra": {
@@ -60,11 +63,11 @@ class SnapshotCreate(Body):
     dataset_id: str = Field(max_length=100)
     forms: list[Form] = Field(default=["alpaca", "messages", "sharegpt"], min_length=1)
     splits: dict[Split, float] = Field(default={"train": 0.9, "validation": 0.05, "test": 0.05})
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Of the assignment of rows to splits.")
-    include_seeds: bool = Field(default=False, description="Seeds with an output, too.")
-    run_id: str | None = Field(default=None, max_length=100, description="Only rows that this run made.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Of the assignment of rows to splits, and of the mixture.")
+    include_seeds: bool = Field(default=False, description="Include the seeds that have an output.")
+    run_id: str | None = Field(default=None, max_length=100, description="Only rows of this run.")
     reasoning: Literal["drop", "include"] = Field(
-        default="drop", description="The steps that led to an answer: left out, or put before it."
+        default="drop", description="The reasoning of a row: left out, or put before its output."
     )
     minimum_scores: dict[str, float] = Field(
         default={}, max_length=50, description="Only rows with at least these scores, such as judge.overall."
@@ -74,14 +77,14 @@ class SnapshotCreate(Body):
 
     @field_validator("forms")
     @classmethod
-    def each_once(cls, forms: list[str]) -> list[str]:
+    def require_distinct_forms(cls, forms: list[str]) -> list[str]:
         if len(set(forms)) != len(forms):
             raise ValueError("each form once")
         return forms
 
     @field_validator("splits")
     @classmethod
-    def shares_of_one(cls, splits: dict[str, float]) -> dict[str, float]:
+    def require_shares_of_one(cls, splits: dict[str, float]) -> dict[str, float]:
         if any(not 0 <= share <= 1 for share in splits.values()):
             raise ValueError("each share lies between 0 and 1")
         if splits.get("train", 0) <= 0:

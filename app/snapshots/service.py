@@ -1,4 +1,4 @@
-"""Snapshots: ordered, written once, then only read. The writing itself is in writing.py."""
+"""Orders, cancels and reads snapshots. A snapshot is written once, by writing.py, and never changes afterwards."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from app.access.service import Caller
 from app.errors import conflict, invalid, not_found
 from app.ids import new_id
 from app.jobs import event_log, queue, steering
-from app.snapshots import choosing, export, store
+from app.snapshots import export, row_selection, store
 from app.snapshots.schemas import SnapshotCreate
 from app.snapshots.writing import KIND
 from app.synth.formats import needs_pairs
@@ -17,18 +17,20 @@ from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
-    dataset = store.dataset_of(session, caller.project_id, body.dataset_id)
+    """Order a snapshot of the rows that are in the pool now. Raises a 422 for a body that no row can satisfy."""
+    dataset = store.lock_dataset(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    if body.run_id is not None and not store.has_run(session, dataset.id, body.run_id):
+    if body.run_id is not None and not store.run_exists(session, dataset.id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
     spec = body.model_dump(mode="json", exclude={"dataset_id"})
-    _enough(session, dataset, spec)
+    _require_rows(session, dataset, spec)
     row = Snapshot(
         id=new_id("snap"),
         project_id=caller.project_id,
         dataset_id=dataset.id,
         spec=spec,
+        # The snapshot is written later, but it must not include rows that are accepted after this moment.
         through_seq=dataset.last_seq,
         attempt=0,
         lease_token=0,
@@ -41,49 +43,54 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     return row
 
 
-def _enough(session: Session, dataset: Dataset, spec: dict) -> None:
-    """There must be rows, pairs and scores for what was ordered. Raises a 422 that says what is missing."""
+def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
+    """Raise a 422 that says which rows, pairs or scores the dataset lacks for this snapshot."""
     rows = store.count_rows(session, dataset.id, spec, dataset.last_seq)
     if rows == 0:
         raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
     if needs_pairs(spec["forms"]) and store.count_pairs(session, dataset.id, spec, dataset.last_seq) == 0:
-        words = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
-        raise invalid("/forms", words, "no_pairs")
-    chosen = spec["selection"]
-    if chosen is None:
+        message = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
+        raise invalid("/forms", message, "no_pairs")
+    selection = spec["selection"]
+    if selection is None:
         return
-    if chosen["method"] == "facility_location" and rows > choosing.MOST_FOR_COVER:
-        words = f"facility_location takes up to {choosing.MOST_FOR_COVER} rows, not {rows}; narrow the rows first"
-        raise invalid("/selection/method", words, "too_many")
-    needed = choosing.scores_needed(chosen)
-    if needed and store.count_scored(session, dataset.id, spec, dataset.last_seq, needed) == 0:
-        words = f"no row has the scores {' and '.join(needed)}; {_how_to_score(needed, dataset.id)}, or name others"
-        raise invalid("/selection", words, "no_scores")
+    if selection["method"] == "facility_location" and rows > row_selection.MAX_FACILITY_LOCATION_ROWS:
+        max_rows = row_selection.MAX_FACILITY_LOCATION_ROWS
+        message = f"facility_location takes up to {max_rows} rows, not {rows}; narrow the rows first"
+        raise invalid("/selection/method", message, "too_many")
+    required = row_selection.list_required_scores(selection)
+    if required and store.count_scored_rows(session, dataset.id, spec, dataset.last_seq, required) == 0:
+        step = _how_to_score(required, dataset.id)
+        message = f"no row has the scores {' and '.join(required)}; {step}, or name others"
+        raise invalid("/selection", message, "no_scores")
 
 
 def _how_to_score(names: Sequence[str], dataset_id: str) -> str:
+    """The step that gives rows these scores, for the message of a 422."""
     if any(name.startswith("local.") for name in names):
         return f"score the rows first (POST /v1/scorings, or `seedbed scorings start {dataset_id}`)"
     return f"judge the rows first (POST /v1/judgements, or `seedbed judgements start {dataset_id}`)"
 
 
-def manifest(session: Session, caller: Caller, id: str) -> dict:
-    row = store.snapshot(session, caller.project_id, id)
+def load_manifest(session: Session, caller: Caller, id: str) -> dict:
+    """The manifest of a snapshot. Raises a 409 for a snapshot that has not succeeded."""
+    row = store.load_snapshot(session, caller.project_id, id)
     if row.status != "succeeded":
         raise conflict(f"The snapshot is {row.status}; its manifest comes when it has succeeded.")
     return export.read_manifest(id)
 
 
-def file(session: Session, caller: Caller, id: str, name: str) -> dict:
-    """One data file by its name in the row; nothing else is ever served."""
-    row = store.snapshot(session, caller.project_id, id)
-    found = next((one for one in row.files or () if one["name"] == name), None)
-    if found is None:
+def load_file(session: Session, caller: Caller, id: str, name: str) -> dict:
+    """Name, form, split, rows, bytes and sha256 of a data file. Raises a 404 for any other name."""
+    # The name comes from the caller: only a name that the row lists may become a path in the storage.
+    row = store.load_snapshot(session, caller.project_id, id)
+    file = next((file for file in row.files or () if file["name"] == name), None)
+    if file is None:
         raise not_found("file of the snapshot", name)
-    return found
+    return file
 
 
 def cancel(session: Session, caller: Caller, id: str) -> Snapshot:
-    """End the export; no file of it stays. Cancelling what has ended changes nothing."""
-    store.snapshot(session, caller.project_id, id)
+    """End the export and delete its files. A snapshot that has ended is returned unchanged."""
+    store.load_snapshot(session, caller.project_id, id)
     return steering.cancel(session, KIND, id)

@@ -10,107 +10,115 @@ from app.tables.datasets import Dataset, Preference, Record
 from app.tables.runs import Run
 from app.tables.snapshots import Snapshot
 
-ROWS_AT_ONCE = 500
-EXPORTED = (
+ROWS_PER_FETCH = 500
+EXPORTED_COLUMNS = (
     *(Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning),
     *(Record.origin, Record.method, Record.simulated),
 )
 
 
-def snapshot(session: Session, project_id: str, id: str) -> Snapshot:
+def load_snapshot(session: Session, project_id: str, id: str) -> Snapshot:
+    """The project's snapshot with this id. Raises a 404 where there is none."""
     row = session.scalar(select(Snapshot).where(Snapshot.id == id, Snapshot.project_id == project_id))
     if row is None:
         raise not_found("snapshot", id)
     return row
 
 
-def snapshots(
+def list_snapshots(
     session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
 ) -> Sequence[Snapshot]:
+    """Newest first, those with an id below `after`. One more than `limit` says that another page follows."""
     query = select(Snapshot).where(Snapshot.project_id == project_id).order_by(Snapshot.id.desc()).limit(limit + 1)
     if dataset_id:
         query = query.where(Snapshot.dataset_id == dataset_id)
     return session.scalars(query.where(Snapshot.id < after) if after else query).all()
 
 
-def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
-    """Kept from being deleted until this transaction ends; admission goes on."""
+def lock_dataset(session: Session, project_id: str, id: str) -> Dataset | None:
+    """The dataset, or None. Nobody can delete it until this transaction ends."""
+    # A key share lock: it stops a deletion, but not the runs that admit rows to the dataset.
     query = select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id)
     return session.scalar(query.with_for_update(read=True, key_share=True))
 
 
-def freeze(session: Session) -> None:
-    """All queries of this transaction see one state of the pool. Call it before the first."""
+def freeze_pool(session: Session) -> None:
+    """Let all queries of this transaction see one state of the pool. Call it before the first query."""
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
-def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
+def run_exists(session: Session, dataset_id: str, run_id: str) -> bool:
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
 
 
-def _chosen(dataset_id: str, spec: dict, through_seq: int) -> Select:
-    """The rows of a snapshot in the order of the pool. A seed without an output is no training row."""
+def _select_rows(dataset_id: str, spec: dict, through_seq: int) -> Select:
+    """The query for the rows of a snapshot, before its mixture and its selection."""
+    # `through_seq` leaves out the rows that the pool has received since the snapshot was ordered. A row without an
+    # output, as many seeds are, can't be trained on.
     query = select(Record).where(Record.dataset_id == dataset_id, Record.seq <= through_seq, Record.output != "")
     if not spec["include_seeds"]:
         query = query.where(Record.origin != "seed")
     if spec["run_id"]:
         query = query.where(Record.run_id == spec["run_id"])
-    for name, least in spec.get("minimum_scores", {}).items():
-        query = query.where(Record.scores[name].as_float() >= least)
+    for name, min_score in spec.get("minimum_scores", {}).items():
+        query = query.where(Record.scores[name].as_float() >= min_score)
     return query
 
 
 def count_rows(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
-    return session.scalar(_chosen(dataset_id, spec, through_seq).with_only_columns(func.count()))
+    return session.scalar(_select_rows(dataset_id, spec, through_seq).with_only_columns(func.count()))
 
 
-def rows(session: Session, snapshot: Snapshot) -> Iterator[Row]:
-    """Streamed by a server-side cursor, as plain rows that no session keeps."""
-    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq).with_only_columns(*EXPORTED)
-    yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_AT_ONCE))
+def stream_rows(session: Session, snapshot: Snapshot) -> Iterator[Row]:
+    """The rows in the order of the pool, read by a server-side cursor."""
+    # Plain columns, not Record objects: the session would hold every object until the transaction ends.
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq).with_only_columns(*EXPORTED_COLUMNS)
+    yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_PER_FETCH))
 
 
-def instructions(session: Session, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """(id, instruction)."""
-    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+def stream_instructions(session: Session, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """(id, instruction) of each row in the order of the pool."""
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
     query = query.with_only_columns(Record.id, Record.instruction).order_by(Record.seq)
-    for row in session.execute(query.execution_options(yield_per=10 * ROWS_AT_ONCE)):
+    for row in session.execute(query.execution_options(yield_per=10 * ROWS_PER_FETCH)):
         yield row.id, row.instruction
 
 
-def groups(session: Session, snapshot: Snapshot) -> list[tuple[str, str]]:
-    """(id, method or origin) in the order of the pool."""
-    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
-    group = func.coalesce(Record.method, Record.origin)
-    return [(id, name) for id, name in session.execute(query.with_only_columns(Record.id, group).order_by(Record.seq))]
+def load_methods(session: Session, snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(id, method) of each row in the order of the pool; the origin stands for the method where a row has none."""
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    query = query.with_only_columns(Record.id, func.coalesce(Record.method, Record.origin)).order_by(Record.seq)
+    return [(id, method) for id, method in session.execute(query)]
 
 
-def scores(session: Session, snapshot: Snapshot, names: Sequence[str]) -> list[Row]:
-    """(id, family, a score for each name or None) in the order of the pool."""
-    query = _chosen(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
-    wanted = [Record.scores[name].as_float() for name in names]
-    return session.execute(query.with_only_columns(Record.id, Record.family, *wanted).order_by(Record.seq)).all()
+def load_scores(session: Session, snapshot: Snapshot, names: Sequence[str]) -> list[Row]:
+    """(id, id of the group's representative, a score or None for each name) in the order of the pool."""
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    score_columns = [Record.scores[name].as_float() for name in names]
+    return session.execute(query.with_only_columns(Record.id, Record.family, *score_columns).order_by(Record.seq)).all()
 
 
-def count_scored(session: Session, dataset_id: str, spec: dict, through_seq: int, names: Sequence[str]) -> int:
-    query = _chosen(dataset_id, spec, through_seq).with_only_columns(func.count())
+def count_scored_rows(session: Session, dataset_id: str, spec: dict, through_seq: int, names: Sequence[str]) -> int:
+    """The number of rows that have all the named scores."""
+    query = _select_rows(dataset_id, spec, through_seq).with_only_columns(func.count())
     return session.scalar(query.where(*(Record.scores[name].as_float().is_not(None) for name in names)))
 
 
-def embeddings(session: Session, families: Sequence[str]) -> dict[str, bytes]:
-    query = select(Record.id, Record.embedding).where(Record.id.in_(families), Record.embedding.is_not(None))
+def load_embeddings(session: Session, record_ids: Sequence[str]) -> dict[str, bytes]:
+    """The float32 vectors of those records that have one, by record."""
+    query = select(Record.id, Record.embedding).where(Record.id.in_(record_ids), Record.embedding.is_not(None))
     return {row.id: row.embedding for row in session.execute(query)}
 
 
-def pairs(session: Session, record_ids: Sequence[str]) -> dict[str, list[Preference]]:
+def load_pairs(session: Session, record_ids: Sequence[str]) -> dict[str, list[Preference]]:
     """Preference pairs by the record that they belong to, oldest first."""
-    found: dict[str, list[Preference]] = {}
+    pairs: dict[str, list[Preference]] = {}
     query = select(Preference).where(Preference.record_id.in_(record_ids)).order_by(Preference.id)
-    for one in session.scalars(query):
-        found.setdefault(one.record_id, []).append(one)
-    return found
+    for pair in session.scalars(query):
+        pairs.setdefault(pair.record_id, []).append(pair)
+    return pairs
 
 
 def count_pairs(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
-    chosen = _chosen(dataset_id, spec, through_seq).with_only_columns(Record.id)
-    return session.scalar(select(func.count()).where(Preference.record_id.in_(chosen)))
+    record_ids = _select_rows(dataset_id, spec, through_seq).with_only_columns(Record.id)
+    return session.scalar(select(func.count()).where(Preference.record_id.in_(record_ids)))

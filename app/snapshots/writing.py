@@ -1,4 +1,4 @@
-"""Writing a snapshot's files: a kind of job. A second attempt writes the same bytes over the first."""
+"""The job that writes the files of a snapshot. A second attempt writes the same bytes as the first."""
 
 from app import storage
 from app.db import transaction
@@ -11,31 +11,33 @@ from app.tables.snapshots import Snapshot
 
 
 def write(job: RunningJob) -> None:
+    """Write the data files and the manifest of the claimed snapshot, and end its row as succeeded."""
     if job.claim.attempt > 1:
-        # Parts that a killed attempt left.
+        # An attempt that was killed may have left incomplete files.
         discard_files(job.id)
     with transaction() as session:
-        # The splits are made in a first pass over the rows: the second must meet the same.
-        store.freeze(session)
+        # The rows are read twice, for the splits and for the files. Both passes must see the same rows.
+        store.freeze_pool(session)
         snapshot = session.get(Snapshot, job.id)
         dataset = session.get(Dataset, snapshot.dataset_id)
+        # The two rows are read after this transaction, when the session that loaded them is closed.
         session.expunge_all()
-        written = export.write(session, snapshot, lambda rows: _progress(job, rows), job.check)
-    content = export.manifest(snapshot, dataset, written)
-    export.write_manifest(snapshot.id, content)
+        result = export.write(session, snapshot, lambda rows: _report_progress(job, rows), job.check)
+    export.write_manifest(snapshot.id, export.build_manifest(snapshot, dataset, result))
     with job.transaction() as (session, row):
-        row.rows, row.splits, row.files = written.rows, dict(written.splits), written.files
-        row.digest, row.simulated = written.digest, written.simulated > 0
+        row.rows, row.splits, row.files = result.rows, dict(result.splits), result.files
+        row.digest, row.simulated = result.digest, result.simulated > 0
         job.succeed(session, row)
 
 
-def _progress(job: RunningJob, rows: int) -> None:
+def _report_progress(job: RunningJob, rows: int) -> None:
     with job.transaction() as (session, row):
         job.progress(session, row, rows=rows)
 
 
 def explain(error: Exception) -> Explanation:
-    """What the error says of paths and addresses stays in the log."""
+    """The stop_reason and the message for an exception that the export raised."""
+    # The text of an exception may name paths and addresses of this installation; callers see only its type.
     code = getattr(error, "errno", None)
     if code in storage.FULL:
         message = "The storage is full. Make room, then order the snapshot again."
@@ -48,7 +50,8 @@ def explain(error: Exception) -> Explanation:
 
 
 def discard_files(id: str) -> None:
-    storage.delete(export.folder(id))
+    """Delete every file of the snapshot, complete or not."""
+    storage.delete(export.folder_path(id))
 
 
 KIND = JobKind(
