@@ -28,8 +28,8 @@ from app.tables.reviews import Review
 router = APIRouter(prefix="/v1", tags=["reviews"])
 
 
-def _place(made: ReviewView) -> str:
-    return f"/v1/reviews/{made.id}"
+def _build_location(view: ReviewView) -> str:
+    return f"/v1/reviews/{view.id}"
 
 
 @router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=ReviewView)
@@ -39,7 +39,9 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
     Without `apply` the review says how many rows would move. With it they move: each new decision is another
     version of the row's, and the old one stays readable with the record.
     """
-    return once(202, lambda: review_view(add_place(session, service.refilter(session, caller, id, body))), _place)
+    return once(
+        202, lambda: review_view(add_place(session, service.refilter(session, caller, id, body))), _build_location
+    )
 
 
 @router.post(
@@ -47,13 +49,17 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
 )
 def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
-    return once(202, lambda: review_view(add_place(session, service.decontaminate(session, caller, id, body))), _place)
+    return once(
+        202, lambda: review_view(add_place(session, service.decontaminate(session, caller, id, body))), _build_location
+    )
 
 
 @router.post("/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=ReviewView)
 def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
-    return once(202, lambda: review_view(add_place(session, service.reencode(session, caller, id, body))), _place)
+    return once(
+        202, lambda: review_view(add_place(session, service.reencode(session, caller, id, body))), _build_location
+    )
 
 
 @router.get("/reviews", operation_id="listReviews", response_model=Page[ReviewView])
@@ -90,10 +96,10 @@ def list_matches(
 ):
     """What a decontamination has found: spans and scores, in the order of the rows."""
     store.review(session, caller.project_id, id)
-    found = store.matches(session, id, limit, after)
-    shown: list[MatchView] = [match_view(one) for one in found[:limit]]
-    more = len(found) > limit
-    return MatchPage(data=shown, has_more=more, next=shown[-1].id if more else None)
+    matches = store.matches(session, id, limit, after)
+    views: list[MatchView] = [match_view(match) for match in matches[:limit]]
+    more = len(matches) > limit
+    return MatchPage(data=views, has_more=more, next=views[-1].id if more else None)
 
 
 @router.get("/reviews/{id}/events", operation_id="listReviewEvents")

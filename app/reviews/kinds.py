@@ -20,18 +20,18 @@ def explain(error: Exception) -> Explanation:
     return Explanation("review_failed", f"{type(error).__name__}: {error}")
 
 
-def _start_anew(session: Session, row: Review) -> None:
+def _reset_progress(session: Session, row: Review) -> None:
     row.done_rows = 0
 
 
-def _forget_matches(session: Session, row: Review) -> None:
+def _delete_matches(session: Session, row: Review) -> None:
     row.done_rows = 0
-    store.forget_matches(session, row.id)
+    store.delete_matches(session, row.id)
 
 
-def _forget_new_embeddings(session: Session, row: Review) -> None:
+def _delete_new_embeddings(session: Session, row: Review) -> None:
     row.done_rows = 0
-    store.forget_new_embeddings(session, row.id)
+    store.delete_new_embeddings(session, row.id)
 
 
 REFILTER = JobKind(
@@ -41,7 +41,7 @@ REFILTER = JobKind(
     perform=refilter,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
-    reset=_start_anew,
+    reset=_reset_progress,
     only=Review.kind == "refilter",
 )
 DECONTAMINATION = JobKind(
@@ -51,11 +51,11 @@ DECONTAMINATION = JobKind(
     perform=decontaminate,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
-    reset=_forget_matches,
-    discard=_forget_matches,
+    reset=_delete_matches,
+    discard=_delete_matches,
     only=Review.kind == "decontamination",
 )
-# No reset: an attempt goes on where the one before it stopped.
+# No reset: a new attempt continues after the last row that the previous attempt encoded.
 REENCODING = JobKind(
     name="reencoding",
     table=Review,
@@ -63,7 +63,7 @@ REENCODING = JobKind(
     perform=reencode,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
-    discard=_forget_new_embeddings,
+    discard=_delete_new_embeddings,
     only=Review.kind == "reencoding",
 )
 KINDS = {kind.name: kind for kind in (REFILTER, DECONTAMINATION, REENCODING)}

@@ -1,4 +1,4 @@
-"""Encoding a dataset anew: vectors are made beside the old ones, and take their places all at once."""
+"""Encodes a dataset again: new vectors are stored apart, and replace the old ones in one transaction."""
 
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,7 @@ from app.tables.reviews import Review
 
 
 def reencode(job: RunningJob, pools: Pools) -> None:
-    """Goes on where an earlier attempt stopped."""
+    """Encode the rows that no earlier attempt of this review has encoded, then replace all vectors."""
     with transaction() as session:
         review = session.get(Review, job.id)
         dataset = session.get(Dataset, review.dataset_id)
@@ -21,23 +21,23 @@ def reencode(job: RunningJob, pools: Pools) -> None:
     encoder = pools.any_encoder(review.settings["encoder"])
     while True:
         job.check()
-        done, rows = _encode_some(job, dataset, encoder, done)
+        done, rows = _encode_batch(job, dataset, encoder, done)
         if not rows:
             break
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, dataset.id)
-        store.take_new_embeddings(session, job.id)
-        # Only now: whoever cancels need not wait while all rows get their vectors.
+        store.apply_new_embeddings(session, job.id)
+        # The fence locks the row of the review. It comes last, so that a cancel need not wait for the update above.
         review = job.fence(session)
-        store.forget_new_embeddings(session, job.id)
-        before = dataset.encoding
+        store.delete_new_embeddings(session, job.id)
+        old_encoding = dataset.encoding
         dataset.encoder, dataset.encoding = review.settings["encoder"], encoder.identity
         dataset.pool_version += 1
-        review.result = {"before": before, "after": encoder.identity}
+        review.result = {"before": old_encoding, "after": encoder.identity}
         job.succeed(session, review)
 
 
-def _encode_some(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
+def _encode_batch(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
     with transaction() as session:
         rows = store.encoded_rows(session, dataset.id, after, ENCODE_AT_ONCE)
         texts = [dataset_store.compared_text(dataset, row) for row in rows]
@@ -45,16 +45,16 @@ def _encode_some(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str
         return after, 0
     vectors = encoder.encode(texts)
     with job.transaction() as (session, review):
-        _keep(session, review, [row.id for row in rows], vectors)
+        _store_vectors(session, review, [row.id for row in rows], vectors)
         review.rows = store.count_encoded(session, dataset.id)
         review.done_rows += len(rows)
         job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
     return rows[-1].id, len(rows)
 
 
-def _keep(session: Session, review: Review, ids: list[str], vectors) -> None:
-    made = [
+def _store_vectors(session: Session, review: Review, ids: list[str], vectors) -> None:
+    rows = [
         {"review_id": review.id, "record_id": id, "embedding": vector.tobytes()}
         for id, vector in zip(ids, vectors, strict=True)
     ]
-    store.keep_new_embeddings(session, made)
+    store.insert_new_embeddings(session, rows)

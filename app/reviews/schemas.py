@@ -10,12 +10,12 @@ from app.synth.scores import RULE_SCORES
 from app.tables.reviews import EvaluationSet, Match, Review
 
 
-def _known_scores(given: dict[str, float]) -> dict[str, float]:
-    for name in given:
+def _require_known_scores(scores: dict[str, float]) -> dict[str, float]:
+    for name in scores:
         if "." not in name and name not in RULE_SCORES:
-            known = ", ".join(RULE_SCORES)
-            raise ValueError(f"no score {name!r}; there are {known}, and stored scores such as judge.overall")
-    return given
+            names = ", ".join(RULE_SCORES)
+            raise ValueError(f"no score {name!r}; there are {names}, and stored scores such as judge.overall")
+    return scores
 
 
 class RefilterCreate(Body):
@@ -28,7 +28,7 @@ class RefilterCreate(Body):
     rules: RuleSet | None = Field(
         default=None, description="In the place of all rules of the run: a preset by name, or a list of rules."
     )
-    minimum_scores: Annotated[dict[str, float], AfterValidator(_known_scores)] = Field(
+    minimum_scores: Annotated[dict[str, float], AfterValidator(_require_known_scores)] = Field(
         default={}, description='Least scores: rule scores by name, or stored ones such as "judge.overall".'
     )
     target: int | None = Field(

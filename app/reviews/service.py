@@ -1,4 +1,4 @@
-"""Reviews: ordered and looked at. What they do is in refilter, decontaminate and reencode."""
+"""Orders and cancels reviews. Their work is in refilter, decontaminate and reencode."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,7 +29,9 @@ def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate
 
 def decontaminate(session: Session, caller: Caller, dataset_id: str, body: DecontaminationCreate) -> Review:
     dataset_store.dataset(session, caller.project_id, dataset_id)
-    unknown = sorted(set(body.evaluation_sets) - store.known_sets(session, caller.project_id, body.evaluation_sets))
+    unknown = sorted(
+        set(body.evaluation_sets) - store.find_existing_sets(session, caller.project_id, body.evaluation_sets)
+    )
     if unknown:
         raise invalid("/evaluation_sets", f"no evaluation set {unknown[0]!r} in this project", "unknown")
     if body.ngram is None and body.semantic_threshold is None:
@@ -43,9 +45,9 @@ def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCr
     encoder = body.encoder or dataset.encoder
     datasets.check_encoder("/encoder", encoder)
     dataset_store.lock_dataset(session, dataset_id)
-    busy = store.at_work(session, dataset_id)
-    if busy:
-        raise conflict(f"{', '.join(busy[:3])} at work on the dataset; cancel them or wait, then encode it anew.")
+    active_ids = store.list_active_jobs(session, dataset_id)
+    if active_ids:
+        raise conflict(f"{', '.join(active_ids[:3])} at work on the dataset; cancel them or wait, then encode it anew.")
     return _order(session, caller, "reencoding", dataset_id, {"encoder": encoder})
 
 
@@ -78,11 +80,11 @@ def cancel(session: Session, caller: Caller, id: str) -> Review:
 
 
 def add_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -> EvaluationSet:
-    if store.set_name_taken(session, caller.project_id, name):
+    if store.set_name_exists(session, caller.project_id, name):
         raise invalid("name", f"there is an evaluation set named {name!r} already; take another name", "taken")
-    most = config.limits().import_rows
-    if len(texts) > most:
-        raise invalid("body", f"{len(texts)} rows; at most {most} are taken", "too_many")
+    max_rows = config.limits().import_rows
+    if len(texts) > max_rows:
+        raise invalid("body", f"{len(texts)} rows; at most {max_rows} are taken", "too_many")
     digest = hashlib.sha256("\x1e".join(texts).encode()).hexdigest()
     row = EvaluationSet(id=new_id("evs"), project_id=caller.project_id, name=name, rows=len(texts), digest=digest)
     session.add(row)

@@ -13,7 +13,7 @@ from app.tables.reviews import EvaluationItem, EvaluationSet, Match, NewEmbeddin
 from app.tables.runs import Run
 
 ENDED = ("succeeded", "failed", "cancelled")
-ITEMS_AT_ONCE = 1000
+ITEMS_PER_INSERT = 1000
 
 
 def review(session: Session, project_id: str, id: str) -> Review:
@@ -30,13 +30,13 @@ def reviews(session: Session, project_id: str, dataset_id: str | None, limit: in
     return session.scalars(query.where(Review.id < after) if after else query).all()
 
 
-def at_work(session: Session, dataset_id: str) -> list[str]:
+def list_active_jobs(session: Session, dataset_id: str) -> list[str]:
     """Runs, imports and reviews of the dataset that have not ended."""
-    found: list[str] = []
+    ids: list[str] = []
     for table in (Run, Import, Review):
         query = select(table.id).where(table.dataset_id == dataset_id, table.status.not_in(ENDED))
-        found += session.scalars(query)
-    return found
+        ids += session.scalars(query)
+    return ids
 
 
 def run_rows(session: Session, run_id: str) -> list[Record]:
@@ -67,7 +67,7 @@ def count_encoded(session: Session, dataset_id: str) -> int:
     return session.scalar(query)
 
 
-def keep_new_embeddings(session: Session, rows: list[dict]) -> None:
+def insert_new_embeddings(session: Session, rows: list[dict]) -> None:
     session.execute(upsert(NewEmbedding).on_conflict_do_nothing(), rows)
 
 
@@ -76,15 +76,15 @@ def last_new_embedding(session: Session, review_id: str) -> str:
     return session.scalar(query) or ""
 
 
-def take_new_embeddings(session: Session, review_id: str) -> None:
-    """All at once they take the places of the old ones."""
+def apply_new_embeddings(session: Session, review_id: str) -> None:
+    """Replace the embeddings of all records that have a new one."""
     mine = NewEmbedding.review_id == review_id
     session.execute(
         update(Record).where(Record.id == NewEmbedding.record_id, mine).values(embedding=NewEmbedding.embedding)
     )
 
 
-def forget_new_embeddings(session: Session, review_id: str) -> None:
+def delete_new_embeddings(session: Session, review_id: str) -> None:
     session.execute(delete(NewEmbedding).where(NewEmbedding.review_id == review_id))
 
 
@@ -101,19 +101,19 @@ def evaluation_sets(session: Session, project_id: str, limit: int, after: str | 
     return session.scalars(query.where(EvaluationSet.id < after) if after else query).all()
 
 
-def set_name_taken(session: Session, project_id: str, name: str) -> bool:
+def set_name_exists(session: Session, project_id: str, name: str) -> bool:
     query = select(EvaluationSet.id).where(EvaluationSet.project_id == project_id, EvaluationSet.name == name)
     return session.scalar(query) is not None
 
 
-def known_sets(session: Session, project_id: str, ids: Sequence[str]) -> set[str]:
+def find_existing_sets(session: Session, project_id: str, ids: Sequence[str]) -> set[str]:
     query = select(EvaluationSet.id).where(EvaluationSet.project_id == project_id, EvaluationSet.id.in_(ids))
     return set(session.scalars(query))
 
 
 def insert_items(session: Session, set_id: str, texts: Sequence[str]) -> None:
-    for start in range(0, len(texts), ITEMS_AT_ONCE):
-        part = texts[start : start + ITEMS_AT_ONCE]
+    for start in range(0, len(texts), ITEMS_PER_INSERT):
+        part = texts[start : start + ITEMS_PER_INSERT]
         session.execute(
             insert(EvaluationItem),
             [{"set_id": set_id, "place": start + n, "text": text} for n, text in enumerate(part)],
@@ -130,7 +130,7 @@ def insert_matches(session: Session, rows: list[dict]) -> None:
         session.execute(insert(Match), rows)
 
 
-def forget_matches(session: Session, review_id: str) -> None:
+def delete_matches(session: Session, review_id: str) -> None:
     session.execute(delete(Match).where(Match.review_id == review_id))
 
 
