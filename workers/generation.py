@@ -37,7 +37,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 @queue.app.task(name=queue.RUN)
 def run(id: str) -> None:
-    slice.work(id, tools())
+    slice.run_slice(id, tools())
 
 
 @queue.app.task(name=queue.REMOTE)
@@ -128,7 +128,7 @@ def endpoint_of(name: str) -> Endpoint:
         return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
 
 
-RUNS = {runs.waiting: lambda id: slice.work(id, tools(), in_turn=True), remote.waiting: remote_batches}
+RUNS = {runs.waiting: lambda id: slice.run_slice(id, tools(), in_turn=True), remote.waiting: remote_batches}
 serve(
     queue.GENERATION,
     RUNS

@@ -22,7 +22,7 @@ from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
 from app.runs.encoding import Encoding
-from app.runs.gathering import Gathering
+from app.runs.micro_batcher import MicroBatcher
 from app.synth.methods import METHODS
 from app.synth.pool import comparison_text
 from app.synth.teacher_errors import TeacherRefused
@@ -32,13 +32,13 @@ from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS, MOST_FAILED_BATCHES = 5, 10
-WAIT_AFTER_FAILURE = 10
+MAX_ATTEMPTS, MAX_FAILED_BATCHES = 5, 10
+WAIT_SECONDS_AFTER_FAILURE = 10
 
 
 @dataclass(frozen=True)
-class Work:
-    """What every batch of a slice needs: the run as it was claimed, its dataset, who answers, the pools."""
+class SliceContext:
+    """What all batches of a time slice share: the run as it was claimed, its dataset, teachers, ledger and pools."""
 
     run: Run
     dataset: Dataset
@@ -47,116 +47,123 @@ class Work:
     ledger_writer: LedgerWriter
     pools: Pools
     encoding: Encoding
-    screens: Gathering[Draft, Rejection | None]
+    prefilters: MicroBatcher[Draft, Rejection | None]
     # One admission after another: more would wait for the pool's lock, and hold a thread each.
-    admitting: asyncio.Lock
+    admission_lock: asyncio.Lock
     retry: RetryPolicy = RetryPolicy()
 
 
-async def work(claim: Claim, tools: Work) -> None:
+async def work_off(claim: Claim, context: SliceContext) -> None:
     """Work off one claimed batch. Whatever happens, its row says afterwards how it stands."""
-    run_id = tools.run.id
-    looking = Looking(claim.id, tools)
+    run_id = context.run.id
+    prefilter = PoolPrefilter(claim.id, context)
     try:
-        ask = _caller(claim, tools)
-        candidates = await _propose(claim, tools, looking, ask)
-        vectors = await _encode(candidates, tools)
-        async with tools.admitting:
-            await asyncio.to_thread(_admit, claim, tools, candidates, vectors)
+        ask = _caller(claim, context)
+        candidates = await _propose(claim, context, prefilter, ask)
+        vectors = await _encode(candidates, context)
+        async with context.admission_lock:
+            await asyncio.to_thread(_admit, claim, context, candidates, vectors)
         for ceiling in ask.ended:
-            # The rows that were whole by then are in; now the run ends by its ceiling.
-            await asyncio.to_thread(_stop, run_id, ceiling)
+            # The rows that were complete by then are admitted first: they are paid for.
+            await asyncio.to_thread(_stop_at_ceiling, run_id, ceiling)
     except LeaseLost:
         log.warning("%s has another owner now; this worker lets go", claim.id)
     except ledger.Stopped:
         await asyncio.to_thread(_give_back, claim)
     except CallsEnded as error:
-        await asyncio.to_thread(_stop, run_id, error)
+        await asyncio.to_thread(_stop_at_ceiling, run_id, error)
         await asyncio.to_thread(_give_back, claim)
     except TeacherRefused as error:
         await asyncio.to_thread(_fail_run, run_id, error.stop_reason, str(error))
     except ledger.Deferred:
         await asyncio.to_thread(_defer, claim)
     except TeacherAway as error:
-        await asyncio.to_thread(_pause, claim, run_id, str(error), error.seconds)
+        await asyncio.to_thread(_pause_for_teacher, claim, run_id, str(error), error.seconds)
     except TeacherUnavailable as error:
-        await asyncio.to_thread(_pause, claim, run_id, str(error), WAIT_AFTER_FAILURE * claim.attempt)
+        await asyncio.to_thread(
+            _pause_for_teacher, claim, run_id, str(error), WAIT_SECONDS_AFTER_FAILURE * claim.attempt
+        )
     except asyncio.CancelledError:
         await asyncio.shield(asyncio.to_thread(_give_back, claim))
         raise
     except Exception as error:
         log.exception("%s of %s failed", claim.id, run_id)
-        await asyncio.to_thread(_broken, claim, run_id, error)
+        await asyncio.to_thread(_record_fault, claim, run_id, error)
     finally:
-        await asyncio.to_thread(tools.pools.release, tools.dataset.id, looking.tickets)
+        await asyncio.to_thread(context.pools.release, context.dataset.id, prefilter.tickets)
 
 
-def _caller(claim: Claim, tools: Work) -> TeacherCaller:
-    run = tools.run
-    limiters, deferred = tools.limiters, run.mode == "batch"
+def _caller(claim: Claim, context: SliceContext) -> TeacherCaller:
+    run = context.run
+    limiters, deferred = context.limiters, run.mode == "batch"
     return TeacherCaller(
-        run.account_id, run.id, claim, tools.teachers, limiters, tools.ledger_writer, deferred, tools.retry
+        run.account_id, run.id, claim, context.teachers, limiters, context.ledger_writer, deferred, context.retry
     )
 
 
-class Looking:
-    """The kernel's `screen`: a look at the pool and at what is in flight, under tickets of this batch."""
+class PoolPrefilter:
+    """The kernel's `screen`: compares a draft with the pool and with rows in flight, and reserves its text.
 
-    def __init__(self, batch_id: str, tools: Work):
-        self._batch_id, self._tools = batch_id, tools
+    The tickets name the reservations of this batch, which are released with it.
+    """
+
+    def __init__(self, batch_id: str, context: SliceContext):
+        self._batch_id, self._context = batch_id, context
         self.tickets: list[str] = []
 
     async def __call__(self, draft: Candidate) -> Rejection | None:
-        dataset = self._tools.dataset
+        dataset = self._context.dataset
         if dataset.scope != "instruction" and not draft.output:
-            # Inputs and answers count here, and are not written yet.
+            # This scope compares inputs and answers, too, which are not written yet.
             return None
         text = comparison_text(dataset.scope, draft)
-        vector = await self._tools.encoding.one(text)
+        vector = await self._context.encoding.encode(text)
         ticket = self._ticket(draft.name or str(len(self.tickets)))
         self.tickets.append(ticket)
         excluding = (*draft.resembles, *map(self._ticket, draft.resembles))
-        return await self._tools.screens.ask(Draft(ticket, text, vector, excluding))
+        return await self._context.prefilters.submit(Draft(ticket, text, vector, excluding))
 
     def _ticket(self, name: str) -> str:
         return f"{self._batch_id}/{name}"
 
 
-async def _propose(claim: Claim, tools: Work, looking: Looking, ask: TeacherCaller) -> list[Candidate]:
-    batch = await asyncio.to_thread(_load, claim, tools)
-    proposal = await METHODS[tools.run.method].propose(batch, ask, looking)
+async def _propose(
+    claim: Claim, context: SliceContext, prefilter: PoolPrefilter, ask: TeacherCaller
+) -> list[Candidate]:
+    batch = await asyncio.to_thread(_load_batch, claim, context)
+    proposal = await METHODS[context.run.method].propose(batch, ask, prefilter)
     return list(proposal.candidates)
 
 
-def _load(claim: Claim, tools: Work) -> Batch:
+def _load_batch(claim: Claim, context: SliceContext) -> Batch:
     with transaction() as session:
         row = fenced(session, claim)
-        return sampling.load(session, tools.run, tools.dataset, row.plan)
+        return sampling.load(session, context.run, context.dataset, row.plan)
 
 
-async def _encode(candidates: list[Candidate], tools: Work) -> list:
-    """A vector for each that has a text; what is rejected is encoded, too: it has neighbours."""
-    texts = [comparison_text(tools.dataset.scope, candidate) for candidate in candidates]
-    encoded = iter(await tools.encoding.many([text for text in texts if text]))
-    return [next(encoded) if text else None for text in texts]
+async def _encode(candidates: list[Candidate], context: SliceContext) -> list:
+    """A vector for each candidate with a text. Rejected ones are encoded, too: their nearest neighbours are stored."""
+    texts = [comparison_text(context.dataset.scope, candidate) for candidate in candidates]
+    vectors = iter(await context.encoding.encode_many([text for text in texts if text]))
+    return [next(vectors) if text else None for text in texts]
 
 
-def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list) -> None:
+def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vectors: list) -> None:
     """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch, account."""
-    run_id = tools.run.id
-    with tools.pools.offering(tools.dataset.id, candidates, vectors) as offer:
+    run_id = context.run.id
+    with context.pools.offering(context.dataset.id, candidates, vectors) as offer:
         session = offer.session
         run = store.locked_run(session, run_id)
         batch = fenced(session, claim)
         if run.ended:
             raise LeaseLost(claim.id)
         origin = admission.Origin("generated", run_id, claim.id, None, run.method, run.teacher)
-        within = _under_ceiling(run, candidates)
+        remaining = _remaining_candidates(run, candidates)
         outcome = admission.admit(
             session,
             offer.dataset,
-            candidates[:within],
-            vectors[:within],
+            candidates[:remaining],
+            vectors[:remaining],
             origin,
             offer.precheck,
             run.target - run.accepted,
@@ -171,7 +178,7 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         release(batch)
         session.flush()
         if run.stopping is None:
-            service.set_stopping(session, run, _enough(session, run))
+            service.set_pending_stop_reason(session, run, _completion_reason(session, run))
         event_log.emit(
             session,
             run,
@@ -183,29 +190,29 @@ def _admit(claim: Claim, tools: Work, candidates: list[Candidate], vectors: list
         )
 
 
-def _enough(session: Session, run: Run) -> str | None:
-    """Why no more rows are wanted, or None."""
+def _completion_reason(session: Session, run: Run) -> str | None:
+    """The reason to stop when the target is reached or the dataset saturated, else None."""
     if run.accepted >= run.target:
         return "target_reached"
     share = store.newest_share(session, run.id, run.saturation_window)
     return "saturated" if share is not None and share < run.saturation_share else None
 
 
-def _under_ceiling(run: Run, candidates: list[Candidate]) -> int:
+def _remaining_candidates(run: Run, candidates: list[Candidate]) -> int:
     """How many of the candidates may still be offered under max_candidates."""
     if run.max_candidates is None:
         return len(candidates)
     return max(0, run.max_candidates - run.accepted - run.rejected)
 
 
-def _give_back(claim: Claim, wait: float = 0, words: str | None = None, failed: bool = False) -> None:
+def _give_back(claim: Claim, wait: float = 0, message: str | None = None, failed: bool = False) -> None:
     try:
         with transaction() as session:
             batch = fenced(session, claim)
-            batch.status, batch.error = "failed" if failed else "pending", words
+            batch.status, batch.error = "failed" if failed else "pending", message
             batch.not_before = in_seconds(wait) if wait else None
-            if words is None:
-                # Nothing went wrong: a pause, a ceiling, the end of a worker. The attempt does not count.
+            if message is None:
+                # A pause, a ceiling or the end of a worker is no failure of the batch: the attempt does not count.
                 batch.attempt -= 1
             release(batch)
     except LeaseLost:
@@ -218,22 +225,22 @@ def give_back_all(claims: Sequence[Claim]) -> None:
         store.give_back(session, [(claim.id, claim.token) for claim in claims])
 
 
-def _stop(run_id: str, ended: CallsEnded) -> None:
+def _stop_at_ceiling(run_id: str, ended: CallsEnded) -> None:
     if isinstance(ended, ledger.CeilingReached):
         with transaction() as session:
             service.stop(session, run_id, ended.name)
 
 
-def _fail_run(run_id: str, reason: str, words: str) -> None:
+def _fail_run(run_id: str, reason: str, message: str) -> None:
     with transaction() as session:
-        service.fail(session, run_id, reason, words)
+        service.fail(session, run_id, reason, message)
 
 
-def _pause(claim: Claim, run_id: str, words: str, seconds: float) -> None:
+def _pause_for_teacher(claim: Claim, run_id: str, message: str, seconds: float) -> None:
     """The teacher is in trouble: the run waits for it, and this batch with it. It is no fault of the batch."""
     _give_back(claim)
     with transaction() as session:
-        service.pause_for_teacher(session, run_id, words, seconds)
+        service.pause_for_teacher(session, run_id, message, seconds)
 
 
 def _defer(claim: Claim) -> None:
@@ -247,14 +254,14 @@ def _defer(claim: Claim) -> None:
         log.warning("%s has another owner now; this worker lets go", claim.id)
 
 
-def _broken(claim: Claim, run_id: str, error: Exception) -> None:
+def _record_fault(claim: Claim, run_id: str, error: Exception) -> None:
     """A fault of ours or of the database. One batch is not worth a run; many are."""
-    words, last = f"{type(error).__name__}: {error}"[:1000], claim.attempt >= MOST_ATTEMPTS
-    _give_back(claim, wait=WAIT_AFTER_FAILURE, words=words, failed=last)
-    if not last:
+    message, is_last = f"{type(error).__name__}: {error}"[:1000], claim.attempt >= MAX_ATTEMPTS
+    _give_back(claim, wait=WAIT_SECONDS_AFTER_FAILURE, message=message, failed=is_last)
+    if not is_last:
         return
     with transaction() as session:
         store.locked_run(session, run_id).in_flight -= store.proposals_of(session, claim.id)
         failed = store.batches_by_status(session, run_id).get("failed", 0)
-    if failed >= MOST_FAILED_BATCHES:
-        _fail_run(run_id, "too_many_failures", f"{failed} batches failed; the last: {words}")
+    if failed >= MAX_FAILED_BATCHES:
+        _fail_run(run_id, "too_many_failures", f"{failed} batches failed; the last: {message}")

@@ -1,4 +1,4 @@
-"""Is a run that was asked for possible? Everything that can be known before it starts is refused here, by a 422."""
+"""Validation of a requested run: whatever makes it impossible is refused by a 422 before it starts."""
 
 import math
 
@@ -15,53 +15,53 @@ from app.synth.options import MethodOptions
 from app.tables.datasets import Dataset
 
 
-def checked(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset, MethodOptions]:
+def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset, MethodOptions]:
     """The dataset, and the method's options, validated. Raises a 422 that names the field."""
     method = METHODS.get(body.method)
     if method is None:
         raise invalid("/method", f"no method {body.method!r}; there are {', '.join(METHODS)}", "unknown")
     if method.asks_teacher:
-        _teacher(body, "teacher")
+        _validate_teacher(body, "teacher")
     if body.judge is not None:
-        _teacher(body, "judge")
+        _validate_teacher(body, "judge")
     dataset = store.dataset_of(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    options = _options(method.options, body.options)
+    options = _validate_options(method.options, body.options)
     if options.judging.answer and not method.asks_teacher and body.judge is None:
         raise invalid("/judge", f"the method {body.method} asks no teacher; name the one that judges", "missing")
-    _material(session, dataset, method, options)
+    _validate_material(session, dataset, method, options)
     return dataset, options
 
 
-def target(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> int:
-    """How many rows the run is to end with: as asked for, or as many as make up a share of the dataset."""
+def resolve_target(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> int:
+    """The accepted rows to end with: the requested number, or as many as make up the method's share of the dataset."""
     share = METHODS[body.method].share_of(options)
     if body.target is None and share is None:
         raise invalid("/target", "say how many rows the run is to end with", "missing")
-    wanted = body.target
+    target = body.target
     if share is not None:
         # r rows of the method among n others are the share r / (n + r).
         others = dataset.accepted_count - store.accepted_rows(session, dataset.id, body.method)
         missing = math.ceil(share * others / (1 - share)) - (dataset.accepted_count - others)
         if missing < 1:
-            words = f"the dataset's {dataset.accepted_count} accepted rows have that share of {body.method} already"
-            raise invalid("/options/share", words, "reached")
-        wanted = missing if wanted is None else min(wanted, missing)
-    most = config.limits().target
-    if wanted > most:
-        raise invalid("/target", f"{wanted} is over this installation's limit of {most}", "too_large")
-    return wanted
+            message = f"the dataset's {dataset.accepted_count} accepted rows have that share of {body.method} already"
+            raise invalid("/options/share", message, "reached")
+        target = missing if target is None else min(target, missing)
+    max_target = config.limits().target
+    if target > max_target:
+        raise invalid("/target", f"{target} is over this installation's limit of {max_target}", "too_large")
+    return target
 
 
-def _teacher(body: RunCreate, field: str) -> None:
+def _validate_teacher(body: RunCreate, field: str) -> None:
     name = getattr(body, field)
-    known = ", ".join(config.teachers()) or "none"
+    configured = ", ".join(config.teachers()) or "none"
     if name is None:
-        raise invalid(f"/{field}", f"the method {body.method} needs a teacher; configured are: {known}", "missing")
+        raise invalid(f"/{field}", f"the method {body.method} needs a teacher; configured are: {configured}", "missing")
     teacher = config.teachers().get(name)
     if teacher is None:
-        raise invalid(f"/{field}", f"no teacher {name!r} is configured; there are: {known}", "unknown")
+        raise invalid(f"/{field}", f"no teacher {name!r} is configured; there are: {configured}", "unknown")
     if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
         raise invalid("/max_usd", f"the teacher {name!r} has no prices configured", "no_prices")
     if body.mode == "batch" and not teacher.has_remote_batches:
@@ -69,19 +69,23 @@ def _teacher(body: RunCreate, field: str) -> None:
         raise invalid("/mode", f"{message}; use the mode direct", "no_remote_batches")
 
 
-def _options(model: type[MethodOptions], given: dict) -> MethodOptions:
+def _validate_options(model: type[MethodOptions], raw_options: dict) -> MethodOptions:
     try:
-        return model.model_validate(given)
-    except ValidationError as error:
+        return model.model_validate(raw_options)
+    except ValidationError as failure:
         faults = [
-            FieldError("/options" + pointer_in(given, one["loc"], one["type"] == "missing"), one["msg"], one["type"])
-            for one in error.errors()
+            FieldError(
+                "/options" + pointer_in(raw_options, error["loc"], error["type"] == "missing"),
+                error["msg"],
+                error["type"],
+            )
+            for error in failure.errors()
         ]
-        raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from error
+        raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from failure
 
 
-def _material(session: Session, dataset: Dataset, method: Method, options: MethodOptions) -> None:
-    """What the method starts from must be there."""
+def _validate_material(session: Session, dataset: Dataset, method: Method, options: MethodOptions) -> None:
+    """Refuse a run whose dataset lacks what the method draws from."""
     draws = method.draws_from(options)
     if draws == "seeds" and not store.has_seeds(session, dataset.id):
         raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
@@ -93,8 +97,8 @@ def _material(session: Session, dataset: Dataset, method: Method, options: Metho
             other = f"; or give {method.other_material}" if method.other_material else ""
             raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
     if draws == "labelled" and not sampling_queries.task_sizes(session, dataset.id, options.tasks):
-        words = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"
-        raise invalid("/options/tasks", words, "no_labelled_rows")
+        message = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"
+        raise invalid("/options/tasks", message, "no_labelled_rows")
     if draws == "passages" and sampling_queries.count_passages(session, dataset.id, options.document_ids) == 0:
-        words = "the dataset has no such documents; import some with kind=documents"
-        raise invalid("/options/document_ids", words, "no_documents")
+        message = "the dataset has no such documents; import some with kind=documents"
+        raise invalid("/options/document_ids", message, "no_documents")

@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1")
 @router.post("/runs", operation_id="createRun", status_code=202, response_model=RunView, tags=["runs"])
 def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Start a generation run. Poll the Location, or follow its events."""
-    return once(202, lambda: _view(session, service.start(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+    return once(202, lambda: _view(session, service.start(session, caller, body)), lambda run: f"/v1/runs/{run.id}")
 
 
 @router.post(
@@ -55,10 +55,10 @@ def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerK
     if body.show_prompts:
         return JSONResponse(service.prompts(session, caller, body).model_dump(mode="json"))
     if body.dry_run:
-        runs, whole = service.like(session, caller, body)
-        view = ForecastView(forecast=forecast.of_runs(session, runs, whole) if runs else None)
+        runs, full_target = service.runs_like(session, caller, body)
+        view = ForecastView(forecast=forecast.of_runs(session, runs, full_target) if runs else None)
         return JSONResponse(view.model_dump(mode="json", by_alias=True))
-    return once(202, lambda: _view(session, service.preview(session, caller, body)), lambda made: f"/v1/runs/{made.id}")
+    return once(202, lambda: _view(session, service.preview(session, caller, body)), lambda run: f"/v1/runs/{run.id}")
 
 
 @router.get("/runs/{id}/forecast", operation_id="forecastRun", response_model=ForecastView, tags=["runs"])

@@ -14,47 +14,47 @@ from app.synth.methods import METHODS
 from app.tables.datasets import Dataset
 from app.tables.runs import Batch, Run
 
-MOST_AT_ONCE = 64
+MAX_BATCHES = 64
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a slice sees when it looks at its run: how it stands, and the batches it may work on."""
+class RunState:
+    """The state of a run, as a time slice read it under the lock, and the batches that the slice has claimed."""
 
     status: str
-    stopping: str | None = None
+    pending_stop_reason: str | None = None
     claims: list[Claim] = field(default_factory=list)
 
     @property
     def takes_calls(self) -> bool:
-        return self.status == "running" and self.stopping is None
+        return self.status == "running" and self.pending_stop_reason is None
 
 
-def look(run_id: str, room: int, at_most: int = 2**31) -> Look:
-    """Look at the run, and claim up to `room` batches if it goes on. New ones are planned as needed.
+def plan_and_claim(run_id: str, max_new: int, max_live: int = 2**31) -> RunState:
+    """Read the run's state and, while it takes calls, claim up to `max_new` batches. Missing ones are planned.
 
-    With those that others hold there are `at_most` in all: a slice that follows another one takes over as its
-    batches end, and not all at once.
+    No more than `max_live` batches are held by all workers together: a slice that follows another one takes over as
+    the batches of its predecessor end, and not all at once.
     """
     with transaction() as session:
         run = store.locked_run(session, run_id)
         if run is None or run.ended:
-            return Look("gone" if run is None else run.status)
+            return RunState("gone" if run is None else run.status)
         if run.status == "queued":
             service.move(session, run, "running")
             session.refresh(run)
         if run.status == "running" and run.stopping is None:
-            service.set_stopping(session, run, _ceiling(session, run))
-        found = Look(run.status, run.stopping)
-        if room > 0 and at_most < 2**31:
-            room = min(room, at_most - store.live_batches(session, run.id))
-        if room > 0 and found.takes_calls:
-            found.claims.extend(_claim(session, run, room))
-        return found
+            service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
+        state = RunState(run.status, run.stopping)
+        if max_new > 0 and max_live < 2**31:
+            max_new = min(max_new, max_live - store.live_batches(session, run.id))
+        if max_new > 0 and state.takes_calls:
+            state.claims.extend(_claim_batches(session, run, max_new))
+        return state
 
 
-def _ceiling(session: Session, run: Run) -> str | None:
-    """Ceilings that are not a matter of single calls."""
+def _reached_ceiling(session: Session, run: Run) -> str | None:
+    """The reached ceiling that the ledger does not guard, or None: the ledger guards those of single calls."""
     if run.accepted >= run.target:
         return "target_reached"
     if run.max_candidates is not None and run.accepted + run.rejected >= run.max_candidates:
@@ -64,16 +64,18 @@ def _ceiling(session: Session, run: Run) -> str | None:
     return None
 
 
-def _claim(session: Session, run: Run, room: int) -> list[Claim]:
-    batches = list(store.claimable_batches(session, run.id, room))
+def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
+    batches = list(store.claimable_batches(session, run.id, max_new))
     dataset = session.get(Dataset, run.dataset_id)
-    for size in _wanted(session, run)[: room - len(batches)]:
+    for size in _new_batch_sizes(session, run)[: max_new - len(batches)]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
+        # The batch's number seeds its plan, so that a run of the same seed plans the same batches again.
         batch.plan = sampling.plan(session, run, dataset, size, rng)
         if batch.plan is None:
+            # Batches under way may still bring rows to draw from: the run is exhausted only when none is open.
             if not store.open_proposals(session, run.id):
-                service.set_stopping(session, run, "exhausted")
+                service.set_pending_stop_reason(session, run, "exhausted")
             break
         run.batches_planned += 1
         run.in_flight += batch.plan["proposals"]
@@ -85,10 +87,11 @@ def _claim(session: Session, run: Run, room: int) -> list[Claim]:
     return [claim(session, batch) for batch in batches]
 
 
-def _wanted(session: Session, run: Run) -> list[int]:
-    """How many proposals to ask for in each new batch, beside those under way: no more than are likely needed."""
+def _new_batch_sizes(session: Session, run: Run) -> list[int]:
+    """The number of proposals of each new batch, beside those under way: no more than the target likely needs."""
     method, options = METHODS[run.method], sampling.options_of(run)
-    # Batches of which all was rejected at once end first: only those count before which none is open.
+    # A batch whose rows are all rejected early ends first, which would bias the yield downwards: only batches count
+    # that were planned before every open one.
     per_proposal = expected_yield(*store.outcome_in_order(session, run.id)) * method.candidates(options)
     missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
-    return batch_sizes(missing, per_proposal, method.batch_size(options), MOST_AT_ONCE)
+    return batch_sizes(missing, per_proposal, method.batch_size(options), MAX_BATCHES)

@@ -23,40 +23,40 @@ from app.runs.teachers import reply_form
 from app.synth.methods import METHODS
 from app.tables.runs import Run
 
-CANDIDATES_PER_ROW, CANDIDATES_MORE = 20, 200
+CANDIDATES_PER_ROW, EXTRA_CANDIDATES = 20, 200
 
 
 def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
     """A pilot: a run of a few rows, with a forecast for the whole."""
-    dataset, options = checks.checked(session, caller, body)
-    whole = checks.target(session, dataset, body, options)
-    few = RunCreate.model_validate(
-        body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, whole)}
+    dataset, options = checks.validate(session, caller, body)
+    full_target = checks.resolve_target(session, dataset, body, options)
+    pilot = RunCreate.model_validate(
+        body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, full_target)}
     )
-    run = start(session, caller, few)
-    run.pilot_for = whole
+    run = start(session, caller, pilot)
+    run.pilot_for = full_target
     return run
 
 
-def like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
+def runs_like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
     """Runs of the kind that the body asks for, newest first, and the target of the whole."""
-    dataset, options = checks.checked(session, caller, body)
-    whole = checks.target(session, dataset, body, options)
+    dataset, options = checks.validate(session, caller, body)
+    full_target = checks.resolve_target(session, dataset, body, options)
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
-    asked = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
-    return store.runs_like(session, caller.project_id, asked, options), whole
+    settings = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
+    return store.runs_like(session, caller.project_id, settings, options), full_target
 
 
 def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
     """The requests that a run of this body would make for its first batch. Nothing is stored."""
-    dataset, options = checks.checked(session, caller, body)
+    dataset, options = checks.validate(session, caller, body)
     return prompt_preview.prompts_of(session, dataset, body, options)
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
-    dataset, options = checks.checked(session, caller, body)
+    dataset, options = checks.validate(session, caller, body)
     dataset_store.refuse_while_encoding(session, dataset.id)
-    target = checks.target(session, dataset, body, options)
+    target = checks.resolve_target(session, dataset, body, options)
     id = new_id("run")
     ceilings = body.model_dump(include={"max_requests", "max_tokens", "max_usd"})
     account = accounts.open_account(session, caller.project_id, dataset.id, ("run", id), ceilings)
@@ -72,7 +72,7 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
         seed=body.seed,
         mode=body.mode,
         target=target,
-        max_candidates=body.max_candidates or CANDIDATES_PER_ROW * target + CANDIDATES_MORE,
+        max_candidates=body.max_candidates or CANDIDATES_PER_ROW * target + EXTRA_CANDIDATES,
         max_seconds=body.max_seconds,
         saturation_window=body.saturation_window,
         saturation_share=body.saturation_share,
@@ -96,7 +96,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Run:
         end(session, run, "cancelled", "cancelled")
     else:
         move(session, run, "cancelling")
-        settle(session, run)
+        finalize(session, run)
     return run
 
 
@@ -111,7 +111,7 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
         move(session, run, "paused")
     elif run.status == "running" and run.stopping is None:
         move(session, run, "pausing")
-        settle(session, run)
+        finalize(session, run)
     else:
         about = " and about to end" if run.stopping and not run.ended else ""
         raise conflict(f"The run is {run.status}{about}; it can't be paused.")
@@ -124,11 +124,11 @@ def resume(session: Session, caller: Caller, id: str) -> Run:
         return run
     if run.status not in ("paused", "pausing"):
         raise conflict(f"The run is {run.status}; only a paused run can be resumed.")
-    _go_on(session, run)
+    _continue(session, run)
     return run
 
 
-def pause_for_teacher(session: Session, run_id: str, words: str, seconds: float) -> None:
+def pause_for_teacher(session: Session, run_id: str, message: str, seconds: float) -> None:
     """The teacher is away: wait `seconds`, and then go on by itself. Away for too long, it ends the run."""
     run = store.locked_run(session, run_id)
     if run is None or run.status != "running" or run.stopping is not None:
@@ -138,12 +138,12 @@ def pause_for_teacher(session: Session, run_id: str, words: str, seconds: float)
         session.flush()
         session.refresh(run)
     if store.seconds_since(session, run.teacher_gone_since) > config.settings().teacher_gone_seconds:
-        end(session, run, "failed", "teacher_unavailable", f"the teacher was away for too long; last: {words}")
+        end(session, run, "failed", "teacher_unavailable", f"the teacher was away for too long; last: {message}")
         return
     run.paused_for, run.resume_at = "teacher_unavailable", in_seconds(max(1.0, seconds))
     move(session, run, "pausing")
-    event_log.emit(session, run, "waiting", reason="teacher_unavailable", words=words, seconds=round(seconds, 1))
-    settle(session, run)
+    event_log.emit(session, run, "waiting", reason="teacher_unavailable", words=message, seconds=round(seconds, 1))
+    finalize(session, run)
 
 
 def resume_due(session: Session) -> None:
@@ -151,10 +151,10 @@ def resume_due(session: Session) -> None:
     for id in store.due_to_resume(session):
         run = store.locked_run(session, id)
         if run.status == "paused" and run.paused_for is not None:
-            _go_on(session, run)
+            _continue(session, run)
 
 
-def _go_on(session: Session, run: Run) -> None:
+def _continue(session: Session, run: Run) -> None:
     run.paused_for = run.resume_at = None
     move(session, run, "running")
     queue.notify_after_commit(session, queue.RUN, run.id)
@@ -164,22 +164,25 @@ def stop(session: Session, run_id: str, reason: str) -> None:
     """No new calls; the run ends with this reason when those in flight have come home."""
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended and run.stopping is None:
-        set_stopping(session, run, reason)
+        set_pending_stop_reason(session, run, reason)
         event_log.emit(session, run, "stopping", reason=reason)
 
 
-def fail(session: Session, run_id: str, reason: str, words: str) -> None:
+def fail(session: Session, run_id: str, reason: str, message: str) -> None:
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended:
-        end(session, run, "failed", reason, words)
+        end(session, run, "failed", reason, message)
 
 
-def settle(session: Session, run: Run) -> bool:
-    """Take the step that waits for the last batch in flight, if nobody holds one any more. The run is locked."""
+def finalize(session: Session, run: Run) -> bool:
+    """End or pause the run if that was requested and no worker holds a batch any more; whether it did.
+
+    The caller holds the run locked.
+    """
     if run.ended or store.live_batches(session, run.id):
         return False
     if run.stopping is not None and run.status != "cancelling" and store.open_remote_batches(session, run.account_id):
-        # What is out comes home first: it is paid for.
+        # The teacher bills remote batches that it has: their answers are waited for.
         return False
     if run.status == "cancelling":
         end(session, run, "cancelled", "cancelled")
@@ -192,55 +195,55 @@ def settle(session: Session, run: Run) -> bool:
     return True
 
 
-def end(session: Session, run: Run, status: str, reason: str, words: str | None = None) -> None:
+def end(session: Session, run: Run, status: str, reason: str, message: str | None = None) -> None:
     """Close the run's account: calls whose answer never came are lost; open batches are dropped."""
     ledger.close(session, run.account_id)
     store.drop_open_batches(session, run.id)
     run.in_flight, run.paused_for, run.resume_at = 0, None, None
-    run.move(status, reason, words)
+    run.move(status, reason, message)
     session.flush()
     event_log.emit_status(session, run)
 
 
 def waiting(session: Session) -> list[str]:
-    """Runs with work that nobody holds: whoever calls this rings for them. Settles those that can end."""
-    found = []
+    """Ids of runs with work that no worker holds: the caller notifies a worker. Finalizes runs that can end."""
+    ids = []
     for run in store.active_runs(session):
         if store.live_batches(session, run.id):
             continue
         if run.status in ("pausing", "cancelling") or run.stopping is not None:
-            settle(session, store.locked_run(session, run.id))
+            finalize(session, store.locked_run(session, run.id))
         else:
-            found.append(run.id)
-    return found
+            ids.append(run.id)
+    return ids
 
 
 def methods() -> list[MethodView]:
     return [
         MethodView(
-            name=one.name,
-            summary=one.summary,
-            draws_from=one.draws_from(one.options()),
-            asks_teacher=one.asks_teacher,
-            prompts=list(one.options.all_prompt_names()),
-            options=one.options.model_json_schema(),
+            name=method.name,
+            summary=method.summary,
+            draws_from=method.draws_from(method.options()),
+            asks_teacher=method.asks_teacher,
+            prompts=list(method.options.all_prompt_names()),
+            options=method.options.model_json_schema(),
         )
-        for one in METHODS.values()
+        for method in METHODS.values()
     ]
 
 
 def teachers(session: Session) -> list[TeacherView]:
     return [
         TeacherView(
-            name=one.name,
-            model=one.model,
-            prompt_price=money(one.prompt_price),
-            cached_price=money(one.prompt_price if one.cached_price is None else one.cached_price),
-            completion_price=money(one.completion_price),
-            in_flight=one.in_flight,
-            replies=reply_form(session, one),
+            name=teacher.name,
+            model=teacher.model,
+            prompt_price=money(teacher.prompt_price),
+            cached_price=money(teacher.prompt_price if teacher.cached_price is None else teacher.cached_price),
+            completion_price=money(teacher.completion_price),
+            in_flight=teacher.in_flight,
+            replies=reply_form(session, teacher),
         )
-        for one in config.teachers().values()
+        for teacher in config.teachers().values()
     ]
 
 
@@ -257,7 +260,7 @@ def move(session: Session, run: Run, to: str) -> None:
     event_log.emit_status(session, run)
 
 
-def set_stopping(session: Session, run: Run, reason: str | None) -> None:
+def set_pending_stop_reason(session: Session, run: Run, reason: str | None) -> None:
     """Set why the run is about to end, if there is a reason: its account takes no new call from now on."""
     if reason is not None:
         run.stopping = reason

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.runs.encoding import Encoding
-from app.runs.gathering import Gathering
+from app.runs.micro_batcher import MicroBatcher
 from tests.waiting import PROCESS_SECONDS, until_in_loop
 
 
@@ -36,11 +36,11 @@ def test_what_is_asked_during_a_round_is_one_round_later():
     work = Rounds()
 
     async def ask():
-        rounds = Gathering(work)
+        rounds = MicroBatcher(work)
         work.go.clear()
-        first = asyncio.create_task(rounds.ask("a"))
+        first = asyncio.create_task(rounds.submit("a"))
         await until_in_loop(lambda: work.at_once)
-        later = [asyncio.create_task(rounds.ask("b" * n)) for n in (2, 3, 4)]
+        later = [asyncio.create_task(rounds.submit("b" * n)) for n in (2, 3, 4)]
         await until_in_loop(lambda: rounds.waiting == 3)
         work.go.set()
         return [int(found[0]) for found in await asyncio.gather(first, *later)]
@@ -53,8 +53,8 @@ def test_a_round_takes_no_more_than_it_may_and_the_order_of_asking_is_kept():
     work = Rounds()
 
     async def ask():
-        rounds = Gathering(work, most=2)
-        return await asyncio.gather(*(rounds.ask("x" * n) for n in range(5)))
+        rounds = MicroBatcher(work, max_size=2)
+        return await asyncio.gather(*(rounds.submit("x" * n) for n in range(5)))
 
     assert [int(found[0]) for found in asyncio.run(ask())] == list(range(5))
     assert [len(one) for one in work.seen] == [2, 2, 1]
@@ -62,8 +62,8 @@ def test_a_round_takes_no_more_than_it_may_and_the_order_of_asking_is_kept():
 
 def test_a_round_that_fails_fails_for_those_in_it_alone():
     async def ask():
-        rounds = Gathering(Rounds(fails=[True, False]), most=1)
-        return await asyncio.gather(rounds.ask("a"), rounds.ask("bb"), return_exceptions=True)
+        rounds = MicroBatcher(Rounds(fails=[True, False]), max_size=1)
+        return await asyncio.gather(rounds.submit("a"), rounds.submit("bb"), return_exceptions=True)
 
     failed, found = asyncio.run(ask())
     assert isinstance(failed, ValueError) and int(found[0]) == 2
@@ -73,9 +73,9 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_for():
     work = Rounds()
 
     async def ask():
-        one = Encoding(work)
-        both = await one.many(["a", "bb", "a"])
-        return both, await one.one("bb")
+        encoding = Encoding(work)
+        both = await encoding.encode_many(["a", "bb", "a"])
+        return both, await encoding.encode("bb")
 
     both, again = asyncio.run(ask())
     assert work.seen == [["a", "bb"]]
@@ -86,10 +86,10 @@ def test_a_text_whose_round_failed_has_another_try():
     work = Rounds(fails=[True])
 
     async def ask():
-        one = Encoding(work)
+        encoding = Encoding(work)
         with pytest.raises(ValueError):
-            await one.one("a")
-        return await one.one("a")
+            await encoding.encode("a")
+        return await encoding.encode("a")
 
     assert int(asyncio.run(ask())[0]) == 1
 
@@ -98,9 +98,9 @@ def test_who_is_cancelled_does_not_take_the_vector_from_the_others():
     work = Rounds()
 
     async def ask():
-        one = Encoding(work)
+        encoding = Encoding(work)
         work.go.clear()
-        cancelled, other = (asyncio.create_task(one.one("a")) for _ in range(2))
+        cancelled, other = (asyncio.create_task(encoding.encode("a")) for _ in range(2))
         await until_in_loop(lambda: work.at_once)
         cancelled.cancel()
         work.go.set()
@@ -113,10 +113,10 @@ def test_what_was_asked_for_long_ago_is_forgotten_and_encoded_again():
     work = Rounds()
 
     async def ask():
-        one = Encoding(work, most_known=2)
+        encoding = Encoding(work, max_cached=2)
         for text in ("a", "bb", "ccc", "bb", "a"):
-            await one.one(text)
-        return one
+            await encoding.encode(text)
+        return encoding
 
-    assert len(asyncio.run(ask())._known) == 2
+    assert len(asyncio.run(ask())._cached) == 2
     assert work.seen == [["a"], ["bb"], ["ccc"], ["a"]]
