@@ -102,7 +102,7 @@ def _caller(claim: Claim, context: SliceContext) -> TeacherCaller:
 
 
 class PoolPrefilter:
-    """The kernel's `screen`: compares a draft with the pool and with rows in flight, and reserves its text.
+    """The kernel's `prefilter`: compares a draft with the pool and with rows in flight, and reserves its text.
 
     The tickets name the reservations of this batch, which are released with it.
     """
