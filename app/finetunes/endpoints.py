@@ -33,7 +33,7 @@ def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerK
     return once(
         202,
         lambda: fine_tune_view(add_place(session, service.create(session, caller, body))),
-        lambda made: f"/v1/fine-tunes/{made.id}",
+        lambda view: f"/v1/fine-tunes/{view.id}",
     )
 
 
@@ -96,8 +96,8 @@ def artifacts(id: str, caller: Authorized, session: Db):
 @router.get("/fine-tunes/{id}/artifacts/{name:path}", operation_id="downloadArtifact", tags=["fine-tunes"])
 def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
     """The bytes, under their sha256 as ETag."""
-    found = service.artifact(session, caller, id, name)
-    return downloads.serve(request, found["path"], name, found["bytes"], found["sha256"])
+    artifact = service.load_artifact(session, caller, id, name)
+    return downloads.serve(request, artifact["path"], name, artifact["bytes"], artifact["sha256"])
 
 
 @router.get("/base-models", operation_id="listBaseModels", response_model=BaseModelList, tags=["base-models"])

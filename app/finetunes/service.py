@@ -1,4 +1,4 @@
-"""Fine-tunes: ordered, steered, looked at. The training itself is in training.py."""
+"""Orders, cancels and reads fine-tunes. The training itself is in training.py."""
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
-    snapshot = _checked(session, caller, body)
+    snapshot = _require_snapshot(session, caller, body)
     row = FineTune(
         id=new_id("ft"),
         project_id=caller.project_id,
@@ -37,10 +37,10 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
     return row
 
 
-def _checked(session: Session, caller: Caller, body: FineTuneCreate) -> Snapshot:
-    known = config.base_models()
-    if body.base_model not in known:
-        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(known)}", "unknown")
+def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) -> Snapshot:
+    models = config.base_models()
+    if body.base_model not in models:
+        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
     snapshot = store.snapshot_of(session, caller.project_id, body.snapshot_id)
     if snapshot is None:
         raise invalid("/snapshot_id", f"no snapshot {body.snapshot_id!r} in this project", "unknown")
@@ -57,17 +57,17 @@ def cancel(session: Session, caller: Caller, id: str) -> FineTune:
     return steering.cancel(session, KIND, id)
 
 
-def artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
+def load_artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
     """One artifact by its name in the row; nothing else is ever served."""
     row = store.fine_tune(session, caller.project_id, id)
-    found = next((one for one in row.artifacts or () if one["name"] == name), None)
-    if found is None:
+    artifact = next((artifact for artifact in row.artifacts or () if artifact["name"] == name), None)
+    if artifact is None:
         raise not_found("artifact", name)
-    return found
+    return artifact
 
 
 def base_models() -> list[BaseModelView]:
     return [
-        BaseModelView(name=one.name, kind=one.source()["kind"], hub=one.hub, revision=one.revision)
-        for one in config.base_models().values()
+        BaseModelView(name=model.name, kind=model.source()["kind"], hub=model.hub, revision=model.revision)
+        for model in config.base_models().values()
     ]

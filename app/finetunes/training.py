@@ -19,14 +19,16 @@ LOGGED = ("stage", "progress", "metrics", "base_model", "evaluation")
 
 
 def train(job: RunningJob) -> None:
-    # Artifacts of an attempt whose worker was lost while it stored them.
+    # A worker that was lost may have left some of its artifacts in the storage.
     storage.delete(_folder(job.id))
     with recipe.working_folder(job) as work:
         row, snapshot = job.retry_until_database_is_back(_read, job.id)
         job_file = _prepare(job, row, snapshot, work)
-        summary = recipe.run(job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_note, job, event))
+        summary = recipe.run(
+            job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_store_event, job, event)
+        )
         job.retry_until_database_is_back(job.extend)
-        artifacts = _keep(job, work / "out" / "artifacts")
+        artifacts = _store_artifacts(job, work / "out" / "artifacts")
         job.retry_until_database_is_back(_succeed, job, summary, artifacts)
 
 
@@ -81,7 +83,7 @@ def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
     return local
 
 
-def _note(job: RunningJob, event: dict) -> None:
+def _store_event(job: RunningJob, event: dict) -> None:
     """Keep one event: as a metrics row, in the fine-tune's row, and in its log."""
     kind = event.get("event")
     values = {name: value for name, value in event.items() if name != "event"}
@@ -106,25 +108,25 @@ def _folder(id: str) -> str:
 
 
 def _attempt_folder(job: RunningJob) -> str:
-    """By the claim's own token: a late worker never writes over its successor's files."""
+    """The folder of one claim: a worker that lost its claim must not overwrite the files of the next worker."""
     return f"{_folder(job.id)}/{job.claim.token}"
 
 
-def _keep(job: RunningJob, artifacts: Path) -> list[dict]:
+def _store_artifacts(job: RunningJob, artifacts: Path) -> list[dict]:
     """Copy the artifacts into the storage: all of them, or none."""
     try:
-        return [_copy(job, path, artifacts) for path in sorted(artifacts.rglob("*")) if path.is_file()]
+        return [_store_artifact(job, path, artifacts) for path in sorted(artifacts.rglob("*")) if path.is_file()]
     except BaseException:
         storage.delete(_attempt_folder(job))
         raise
 
 
-def _copy(job: RunningJob, path: Path, artifacts: Path) -> dict:
+def _store_artifact(job: RunningJob, path: Path, artifacts: Path) -> dict:
     job.check()
     name = path.relative_to(artifacts).as_posix()
-    place = f"{_attempt_folder(job)}/{name}"
-    stored = storage.copy_in(str(path), place)
-    return {"name": name, "bytes": stored.bytes, "sha256": stored.sha256, "path": place}
+    path_in_storage = f"{_attempt_folder(job)}/{name}"
+    stored = storage.copy_in(str(path), path_in_storage)
+    return {"name": name, "bytes": stored.bytes, "sha256": stored.sha256, "path": path_in_storage}
 
 
 def _succeed(job: RunningJob, summary: dict, artifacts: list[dict]) -> None:

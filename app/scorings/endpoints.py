@@ -22,7 +22,7 @@ def create(body: ScoringCreate, caller: Authorized, session: Db, once: OncePerKe
     return once(
         202,
         lambda: scoring_view(add_place(session, service.create(session, caller, body))),
-        lambda made: f"/v1/scorings/{made.id}",
+        lambda view: f"/v1/scorings/{view.id}",
     )
 
 

@@ -20,7 +20,9 @@ SCORES = ("perplexity", "ifd")
 def score(job: RunningJob) -> None:
     with recipe.working_folder(job) as work:
         job_file = job.retry_until_database_is_back(_prepare, job, work)
-        summary = recipe.run(job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_note, job, event))
+        summary = recipe.run(
+            job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_store_event, job, event)
+        )
         job.retry_until_database_is_back(_succeed, job, summary)
 
 
@@ -47,12 +49,12 @@ def _prepare(job: RunningJob, work: Path) -> Path:
     return job_file
 
 
-def _note(job: RunningJob, event: dict) -> None:
+def _store_event(job: RunningJob, event: dict) -> None:
     """Keep one event: scores on their records, the rest in the log."""
     with job.transaction() as (session, row):
         if event.get("event") == "scores":
             scores = event["scores"]
-            store.add_scores(session, row.dataset_id, {line["id"]: _named(line) for line in scores})
+            store.add_scores(session, row.dataset_id, {line["id"]: _name_scores(line) for line in scores})
             row.done_rows += len(scores)
             job.progress(session, row, done_rows=row.done_rows, rows=row.rows)
         elif event.get("event") in ("stage", "base_model"):
@@ -60,7 +62,7 @@ def _note(job: RunningJob, event: dict) -> None:
             event_log.emit(session, row, event["event"], **values)
 
 
-def _named(line: dict) -> dict[str, float]:
+def _name_scores(line: dict) -> dict[str, float]:
     return {f"local.{name}": line[name] for name in SCORES if line[name] is not None}
 
 

@@ -1,4 +1,4 @@
-"""Scorings: ordered, steered, looked at. The scoring itself is in scoring.py."""
+"""Orders and cancels scorings. The scoring itself is in scoring.py."""
 
 from sqlalchemy.orm import Session
 
@@ -14,9 +14,9 @@ from app.tables.scorings import Scoring
 
 
 def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
-    known = config.base_models()
-    if body.base_model not in known:
-        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(known)}", "unknown")
+    models = config.base_models()
+    if body.base_model not in models:
+        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
     if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):

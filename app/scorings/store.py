@@ -12,7 +12,7 @@ from app.tables.runs import Run
 from app.tables.scorings import Scoring
 
 ROWS_AT_ONCE = 500
-READ = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
+ROW_COLUMNS = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
 
 
 def scoring(session: Session, project_id: str, id: str) -> Scoring:
@@ -39,23 +39,23 @@ def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
 
 
-def _scored(dataset_id: str, run_id: str | None) -> Select:
+def _select_rows(dataset_id: str, run_id: str | None) -> Select:
     query = select(Record).where(Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.output != "")
     return query.where(Record.run_id == run_id) if run_id else query
 
 
 def count_rows(session: Session, dataset_id: str, run_id: str | None) -> int:
-    return session.scalar(_scored(dataset_id, run_id).with_only_columns(func.count()))
+    return session.scalar(_select_rows(dataset_id, run_id).with_only_columns(func.count()))
 
 
 def rows(session: Session, scoring: Scoring) -> Iterator[Row]:
-    query = _scored(scoring.dataset_id, scoring.run_id).with_only_columns(*READ)
+    query = _select_rows(scoring.dataset_id, scoring.run_id).with_only_columns(*ROW_COLUMNS)
     yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_AT_ONCE))
 
 
-def add_scores(session: Session, dataset_id: str, found: Mapping[str, dict[str, float]]) -> None:
+def add_scores(session: Session, dataset_id: str, scores_by_record: Mapping[str, dict[str, float]]) -> None:
     """Put scores beside those that records have; the same names are replaced."""
-    for id, scores in found.items():
+    for id, scores in scores_by_record.items():
         session.execute(
             update(Record)
             .where(Record.id == id, Record.dataset_id == dataset_id)
