@@ -11,7 +11,7 @@ from app.synth.types import CallsEnded, Prompt, Usage
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What all calls together may be at most. None is no ceiling. `max_usd` needs prices."""
+    """The maximum of all calls together. None is no ceiling. `max_usd` needs prices."""
 
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -50,7 +50,7 @@ class CallAccount:
         self._waiting: list[asyncio.Future] = []
 
     def add(self, calls: int, tokens: int, usd: Decimal) -> None:
-        """Count what was paid before."""
+        """Count calls that were paid for in an earlier growth."""
         self.calls += calls
         self.tokens += tokens
         self.usd += usd

@@ -1,6 +1,6 @@
 """Evol-Instruct (Xu et al. 2023, "WizardLM", section 3): instructions rewritten round after round, and answered.
 
-A lineage is one chain of calls: it never waits for another lineage's round. A child that fails is turned away and
+A lineage is one chain of calls: it never waits for another lineage's round. A child that fails is rejected and
 its parent goes on (the paper's elimination); with `survival = "selection"` the best of several children goes on.
 """
 
@@ -36,16 +36,16 @@ from app.synth.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
 from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prefilter, Prompt, Proposal, Rejection
 
-_SORRY = ("sorry", "죄송", "미안하지만", "유감이지만")
+_APOLOGIES = ("sorry", "죄송", "미안하지만", "유감이지만")
 
 
-def _known_operations(given: dict[str, float]) -> dict[str, float]:
-    for name, weight in given.items():
+def _check_operations(weights: dict[str, float]) -> dict[str, float]:
+    for name, weight in weights.items():
         if name not in OPERATIONS:
             raise ValueError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name}: a weight is 0 or more, not {weight}")
-    return given
+    return weights
 
 
 class CustomOperation(BaseModel):
@@ -85,7 +85,7 @@ class Options(MethodOptions):
 
     parents: ParentFilter = Field(default=ParentFilter(), description="The records that lineages begin with.")
     rounds: int = Field(default=4, ge=1, le=10, description="Rewrites of one lineage, each from the last survivor.")
-    operations: Annotated[dict[str, float], AfterValidator(_known_operations)] = Field(
+    operations: Annotated[dict[str, float], AfterValidator(_check_operations)] = Field(
         default=WEIGHTS, description="Weights of the operations; one that is not named is not used."
     )
     custom_operations: tuple[CustomOperation, ...] = Field(
@@ -107,7 +107,7 @@ class Options(MethodOptions):
 
     @model_validator(mode="after")
     def has_operations(self) -> "Options":
-        names = [one.name for one in self.custom_operations]
+        names = [operation.name for operation in self.custom_operations]
         if len(set(names)) < len(names):
             raise ValueError("custom_operations: each name once")
         if not any(self.weights.values()):
@@ -117,10 +117,10 @@ class Options(MethodOptions):
     @property
     def weights(self) -> dict[str, float]:
         """The weights of all operations by name, the caller's own among them."""
-        return self.operations | {one.name: one.weight for one in self.custom_operations}
+        return self.operations | {operation.name: operation.weight for operation in self.custom_operations}
 
     def custom(self, operation: str) -> CustomOperation | None:
-        return next((one for one in self.custom_operations if one.name == operation), None)
+        return next((candidate for candidate in self.custom_operations if candidate.name == operation), None)
 
     def kind_of(self, operation: str) -> OperationKind:
         custom = self.custom(operation)
@@ -128,7 +128,7 @@ class Options(MethodOptions):
 
     def alone(self, operation: str) -> "Options":
         """The same options with this operation only, and a single round."""
-        custom = tuple(one for one in self.custom_operations if one.name == operation)
+        custom = tuple(candidate for candidate in self.custom_operations if candidate.name == operation)
         weights = {} if custom else {operation: 1.0}
         return self.model_copy(update={"operations": weights, "custom_operations": custom, "rounds": 1})
 
@@ -160,21 +160,21 @@ class _Node:
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """One lineage for each parent of the batch, all at the same time."""
-    grown = await gather_until_budget(
+    lineages = await gather_until_budget(
         _lineage(batch, parent, n, ask, prefilter) for n, parent in enumerate(batch.parents)
     )
-    return Proposal(tuple(row for lineage in grown for row in lineage))
+    return Proposal(tuple(row for lineage in lineages for row in lineage))
 
 
-async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
-    rng = random.Random(f"{batch.seed}/{place}")
+async def _lineage(batch: Batch, parent: Parent, position: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
+    rng = random.Random(f"{batch.seed}/{position}")
     node = _Node(parent.id, parent.instruction, parent.input, parent.output, parent.ancestors, parent.round)
     rows: list[Candidate] = []
     for round in range(1, batch.options.rounds + 1):
         try:
-            children = await _round(batch, node, f"{place}-{round}", rng, ask, prefilter)
+            children = await _round(batch, node, f"{position}-{round}", rng, ask, prefilter)
         except CallsEnded:
-            # The rounds before this one are whole.
+            # The rows of the rounds before this one are complete and paid for, so they are offered.
             if not rows:
                 raise
             break
@@ -189,28 +189,28 @@ async def _lineage(batch: Batch, parent: Parent, place: int, ask: Ask, prefilter
 
 
 async def _round(
-    batch: Batch, node: _Node, place: str, rng: random.Random, ask: Ask, prefilter: Prefilter
+    batch: Batch, node: _Node, position: str, rng: random.Random, ask: Ask, prefilter: Prefilter
 ) -> list[Candidate]:
     """The children of one round; at most one of them has no rejection."""
     options: Options = batch.options
-    wanted = options.children if options.survival == "selection" else 1
-    drawn = rng.choices(list(options.weights), list(options.weights.values()), k=wanted)
+    child_count = options.children if options.survival == "selection" else 1
+    operations = rng.choices(list(options.weights), list(options.weights.values()), k=child_count)
     children = await gather_all(
         reject_on_failure(
-            _draft(options, node, f"{place}-{n}", operation),
-            _child(batch, node, f"{place}-{n}", operation, ask, prefilter),
+            _draft(options, node, f"{position}-{n}", operation),
+            _child(batch, node, f"{position}-{n}", operation, ask, prefilter),
         )
-        for n, operation in enumerate(drawn)
+        for n, operation in enumerate(operations)
     )
     if options.survival == "selection":
         children = _select(children)
-    return await gather_all(reject_on_failure(row, _answered(batch, node, row, ask)) for row in children)
+    return await gather_all(reject_on_failure(row, _answer_child(batch, node, row, ask)) for row in children)
 
 
-def _draft(options: Options, node: _Node, place: str, operation: str) -> Candidate:
+def _draft(options: Options, node: _Node, position: str, operation: str) -> Candidate:
     return Candidate(
         "",
-        name=f"child-{place}",
+        name=f"child-{position}",
         operation=operation,
         round=node.depth + 1,
         parents=(node.id,),
@@ -218,33 +218,33 @@ def _draft(options: Options, node: _Node, place: str, operation: str) -> Candida
     )
 
 
-async def _child(batch: Batch, node: _Node, place: str, operation: str, ask: Ask, prefilter: Prefilter) -> Candidate:
+async def _child(batch: Batch, node: _Node, position: str, operation: str, ask: Ask, prefilter: Prefilter) -> Candidate:
     """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
     options: Options = batch.options
-    child = _draft(options, node, place, operation)
-    prompt = _rewrite_prompt(batch, node, place, operation)
+    child = _draft(options, node, position, operation)
+    prompt = _rewrite_prompt(batch, node, position, operation)
     reply = await ask(prompt)
-    child, found = child.after(prompt, reply), read_object(reply, Rewritten)
-    if isinstance(found, Rejection):
-        return replace(child, rejection=found)
-    child = replace(child, instruction=clean(found.instruction), input=clean(found.input))
-    fault = _fault_of_form(batch, node, child) or await prefilter(child)
+    child, rewritten = child.after(prompt, reply), read_object(reply, Rewritten)
+    if isinstance(rewritten, Rejection):
+        return replace(child, rejection=rewritten)
+    child = replace(child, instruction=clean(rewritten.instruction), input=clean(rewritten.input))
+    fault = _form_rejection(batch, node, child) or await prefilter(child)
     if fault is not None:
         return replace(child, rejection=fault)
     if options.judge_equal:
-        child = await _judge_equal(batch, node, child, place, ask)
+        child = await _judge_equal(batch, node, child, position, ask)
     if child.rejection is None and (options.judging.question or options.survival == "selection"):
-        child = await judge_question(batch, child, place, ask)
+        child = await judge_question(batch, child, position, ask)
     return child
 
 
-def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Prompt:
+def _rewrite_prompt(batch: Batch, node: _Node, position: str, operation: str) -> Prompt:
     options: Options = batch.options
     custom = options.custom(operation)
     return prompt_for(
         batch,
         f"evol_{options.kind_of(operation)}",
-        f"evolve-{place}",
+        f"evolve-{position}",
         {
             "operation": wording(operation, batch.language) if custom is None else custom.text,
             "instruction": node.instruction,
@@ -261,7 +261,7 @@ def _rewrite_prompt(batch: Batch, node: _Node, place: str, operation: str) -> Pr
     )
 
 
-def _fault_of_form(batch: Batch, node: _Node, child: Candidate) -> Rejection | None:
+def _form_rejection(batch: Batch, node: _Node, child: Candidate) -> Rejection | None:
     rules = batch.options.rules_for(batch.language)
     broken = check_instruction(child.instruction, rules) or check_row(child, rules, ("input",))
     if broken is not None:
@@ -277,13 +277,16 @@ def _texts(node: _Node, child: Candidate) -> tuple[tuple[str, str], tuple[str, s
     return (node.instruction, node.input), (child.instruction, child.input)
 
 
-async def _judge_equal(batch: Batch, node: _Node, child: Candidate, place: str, ask: Ask) -> Candidate:
-    """The paper's first reason to eliminate: the same demands, at the same depth and breadth. Silence means new."""
+async def _judge_equal(batch: Batch, node: _Node, child: Candidate, position: str, ask: Ask) -> Candidate:
+    """The paper's first reason to eliminate: the same demands, at the same depth and breadth.
+
+    An unreadable verdict eliminates nothing.
+    """
     (first, second) = ("\n\n".join(part for part in pair if part) for pair in _texts(node, child))
     prompt = prompt_for(
         batch,
         "evol_equal",
-        f"equal-{place}",
+        f"equal-{position}",
         {"first": first, "second": second},
         object_schema("equality", {"equal": YES_NO}),
         temperature=0.0,
@@ -300,7 +303,7 @@ async def _judge_equal(batch: Batch, node: _Node, child: Candidate, place: str, 
 
 
 def _select(children: Sequence[Candidate]) -> list[Candidate]:
-    """The best of a round's children by difficulty and clarity; the others are turned away."""
+    """The best of a round's children by difficulty and clarity; the others are rejected."""
     values = [_value(child) if child.rejection is None else -1.0 for child in children]
     best = max(range(len(children)), key=lambda n: (values[n], -n))
     return [
@@ -313,30 +316,30 @@ def _value(child: Candidate) -> float:
     return child.scores.get("judge.difficulty", 0.0) + child.scores.get("judge.question_clarity", 0.0)
 
 
-async def _answered(batch: Batch, node: _Node, child: Candidate, ask: Ask) -> Candidate:
+async def _answer_child(batch: Batch, node: _Node, child: Candidate, ask: Ask) -> Candidate:
     options: Options = batch.options
     if child.rejection is not None or not options.answer:
         return child
-    place = child.name.removeprefix("child-")
+    position = child.name.removeprefix("child-")
     row = await answer(
-        batch, child, place, ask, temperature=options.answer_temperature, max_tokens=options.answer_tokens
+        batch, child, position, ask, temperature=options.answer_temperature, max_tokens=options.answer_tokens
     )
     if row.rejection is None:
-        row = replace(row, rejection=eliminated(row.output, batch.language, options.short_refusal))
+        row = replace(row, rejection=answer_rejection(row.output, batch.language, options.short_refusal))
     if row.rejection is None:
-        row = await finish(batch, row, place, ask)
-    return _with_pair(batch, node, row) if options.pairs else row
+        row = await finish(batch, row, position, ask)
+    return _add_pair(batch, node, row) if options.pairs else row
 
 
-def eliminated(output: str, language: str, short_refusal: int) -> Rejection | None:
+def answer_rejection(output: str, language: str, short_refusal: int) -> Rejection | None:
     """The paper's reasons to eliminate by the answer: it apologises and is short, or says nothing at all."""
-    words = count_words(output)
-    if words < short_refusal and any(word in output.casefold() for word in _SORRY):
-        return Rejection("hard_to_answer", words, short_refusal)
+    word_count = count_words(output)
+    if word_count < short_refusal and any(word in output.casefold() for word in _APOLOGIES):
+        return Rejection("hard_to_answer", word_count, short_refusal)
     return Rejection("only_stop_words") if only_stop_words(output, language) else None
 
 
-def _with_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
+def _add_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
     """The parent's answer does not meet the child's demands: a worse answer that costs nothing."""
     if row.rejection is not None or not node.output or batch.options.kind_of(row.operation) == "breadth":
         return row

@@ -1,4 +1,4 @@
-"""The kernel's `ask` over plain functions: look into the ledger, reserve, call, keep; or try again."""
+"""The kernel's `ask` over plain functions: read the ledger, else reserve, call and store; or try again."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -33,7 +33,7 @@ class TeacherGone(CallsEnded):
 class FunctionCaller:
     """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have.
 
-    `asked` counts the calls that were asked for, `replayed` those of them that the ledger answered.
+    `requests` counts the calls that a method made, `replayed` those of them that the ledger answered.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FunctionCaller:
         self._functions, self._account, self._ledger = functions, account, ledger
         self._method, self._seed, self._sleep = method, seed, sleep
         self._failed_in_a_row = 0
-        self.asked = self.replayed = 0
+        self.requests = self.replayed = 0
         self.ended: CeilingReached | TeacherGone | None = None
 
     async def ask(self, batch: int, prompt: Prompt) -> Reply:
@@ -56,7 +56,7 @@ class FunctionCaller:
 
         Raises CallFailed when its tries are used up, and CallsEnded when no further call will be made.
         """
-        self.asked += 1
+        self.requests += 1
         key = key_of(prompt, self._method, self._seed, batch)
         reply = self._ledger.find(key)
         if reply is not None:
@@ -72,11 +72,11 @@ class FunctionCaller:
             try:
                 reply = await self._try(key, prompt, reservation)
             except TeacherRefused as error:
-                raise self._given_up(error) from error
+                raise self._final_error(error) from error
             except TryAgain as error:
                 failures, throttled = failures + (not error.throttled), throttled + error.throttled
                 if tries_are_used_up(failures, throttled, error):
-                    raise self._given_up(error) from error
+                    raise self._final_error(error) from error
                 await self._sleep(retry_delay(failures + throttled, error.after))
             else:
                 self._failed_in_a_row = 0
@@ -117,8 +117,8 @@ class FunctionCaller:
         if may_be_billed:
             self._ledger.append(Entry(key, None, reservation.tokens, reservation.usd))
 
-    def _given_up(self, error: TeacherRefused | TryAgain) -> CallFailed | TeacherGone:
-        """What the end of a call means: the end of all calls, or of one proposal."""
+    def _final_error(self, error: TeacherRefused | TryAgain) -> CallFailed | TeacherGone:
+        """The error of a call that has failed for good: it ends all calls, or one proposal."""
         refused = error.stop_reason if isinstance(error, TeacherRefused) else None
         self._failed_in_a_row += 1
         if refused in HOPELESS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:

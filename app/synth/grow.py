@@ -1,4 +1,4 @@
-"""A whole run in one process, for a notebook: material and a function of one's own in, rows out."""
+"""A whole run in one process, for a notebook: it takes material and a teacher function, and returns rows."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from app.synth.reply_ledger import ReplyLedger
 from app.synth.teacher_functions import TeacherFunction
 from app.synth.types import Candidate, Demonstration, Encode, Parent
 
-CALLS_A_ROW = 30
+CALLS_PER_ROW = 30
 
 
 def grow(
@@ -76,26 +76,28 @@ def grow(
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
     if max_usd is not None and prices is None:
         raise ValueError("max_usd needs prices: give prices=synth.Prices.per_million(prompt, completion)")
-    checked = METHODS[method].options.model_validate(options or {})
+    valid_options = METHODS[method].options.model_validate(options or {})
     parents = as_parents(seeds)
-    given = parents if records is None else [_with_family(record) for record in records]
-    material = InMemoryMaterial(seeds, given, as_sources(labelled or {}), as_passages(documents))
-    missing = material.missing(method, checked)
+    record_list = parents if records is None else [_with_family(record) for record in records]
+    material = InMemoryMaterial(seeds, record_list, as_sources(labelled or {}), as_passages(documents))
+    missing = material.missing(method, valid_options)
     if missing is None and METHODS[method].asks_teacher and teacher is None:
         missing = f"{method} needs a teacher"
     if missing is not None:
         raise ValueError(missing)
     pool = InMemoryPool(scope, thresholds or Thresholds())
-    _fill(pool, {row.id: row for row in (*parents, *given)}, encode)
-    limit = CALLS_A_ROW * target if max_calls is None else max_calls
+    _fill(pool, {row.id: row for row in (*parents, *record_list)}, encode)
+    limit = CALLS_PER_ROW * target if max_calls is None else max_calls
     ceilings = Ceilings(limit, max_tokens, None if max_usd is None else Decimal(str(max_usd)))
     account = CallAccount(ceilings, {"teacher": prices, "judge": judge_prices or prices} if prices else {})
-    with ReplyLedger(ledger) as kept:
-        for entry in kept.entries:
+    with ReplyLedger(ledger) as reply_ledger:
+        for entry in reply_ledger.entries:
             account.add(1, entry.tokens, entry.usd)
-        caller = FunctionCaller({"teacher": teacher, "judge": judge or teacher}, account, kept, method, seed, sleep)
+        caller = FunctionCaller(
+            {"teacher": teacher, "judge": judge or teacher}, account, reply_ledger, method, seed, sleep
+        )
         return Growing(
-            method, checked, language, seed, target, parallel, material, pool, encode, caller, account, progress
+            method, valid_options, language, seed, target, parallel, material, pool, encode, caller, account, progress
         ).run()
 
 

@@ -1,4 +1,4 @@
-"""A growth at work: rounds of batches, planned against the pool as it is, run side by side, admitted in their order."""
+"""The rounds of a growth: batches planned against the current pool, run in parallel, admitted in their order."""
 
 import asyncio
 import math
@@ -29,7 +29,7 @@ FIRST_CALLS_PER_PROPOSAL = 3
 
 @dataclass
 class Growth:
-    """What came out: accepted rows, and the rest with its reasons.
+    """The result of a growth: accepted rows, and rejected rows with their reasons.
 
     `calls`, `tokens` and `usd` are what counts toward the ceilings: with a ledger, all that it holds. `replayed`: the
     replies that were found there and not paid for again. `stop_reason`: target_reached, exhausted (nothing left to
@@ -53,7 +53,7 @@ class Growth:
 
 @dataclass
 class Growing:
-    """What a growth works with, and what came of it so far."""
+    """The material and the calls of a growth, and its result so far."""
 
     method: str
     options: MethodOptions
@@ -110,7 +110,7 @@ class Growing:
             if not batches:
                 self.growth.stop_reason = "exhausted"
                 break
-            outcomes = await asyncio.gather(*(self._propose(*one) for one in batches), return_exceptions=True)
+            outcomes = await asyncio.gather(*(self._propose(*batch) for batch in batches), return_exceptions=True)
             self.material.plans_closed()
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
@@ -121,11 +121,11 @@ class Growing:
 
     def _plan_round(self) -> list[tuple[int, Batch]]:
         """Up to `parallel` batches, and no more proposals than rows are missing."""
-        kind, growth, batches = METHODS[self.method], self.growth, []
+        method, growth, batches = METHODS[self.method], self.growth, []
         accepted = len(growth.accepted)
-        rows_per_proposal = expected_yield(accepted, accepted + len(growth.rejected)) * kind.candidates(self.options)
+        rows_per_proposal = expected_yield(accepted, accepted + len(growth.rejected)) * method.candidates(self.options)
         missing = min(self.target - accepted, self._affordable_proposals() * rows_per_proposal)
-        for size in batch_sizes(missing, rows_per_proposal, kind.batch_size(self.options), self.parallel):
+        for size in batch_sizes(missing, rows_per_proposal, method.batch_size(self.options), self.parallel):
             plan = self._plan(size)
             if plan is None:
                 break
@@ -141,8 +141,8 @@ class Growing:
         limit = self.account.ceilings.max_calls
         if limit is None or not METHODS[self.method].asks_teacher:
             return math.inf
-        calls_per_proposal = self.caller.asked / self.proposals if self.proposals else FIRST_CALLS_PER_PROPOSAL
-        return max(1, (limit - self.caller.asked) // max(1, calls_per_proposal))
+        calls_per_proposal = self.caller.requests / self.proposals if self.proposals else FIRST_CALLS_PER_PROPOSAL
+        return max(1, (limit - self.caller.requests) // max(1, calls_per_proposal))
 
     def _plan(self, size: int) -> dict[str, Any] | None:
         rng = random.Random(f"{self.seed}/{self.batches}")

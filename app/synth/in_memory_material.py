@@ -1,4 +1,4 @@
-"""What batches start from, in memory: the notebook's counterpart of what a service samples from its database."""
+"""Material in memory for a notebook, drawn in the same way as the service draws it from its database."""
 
 import hashlib
 import random
@@ -55,13 +55,14 @@ class InMemoryMaterial(Material):
             )
         return None
 
-    def _missing_records(self, method: str, chosen: ParentFilter) -> str | None:
+    def _missing_records(self, method: str, parent_filter: ParentFilter) -> str | None:
         if not self._records:
             return f"{method} needs at least one of records"
-        if any(fits(record, chosen) for record in self._records.values()):
+        if any(fits(record, parent_filter) for record in self._records.values()):
             return None
-        given = ", ".join(f"{name}={value!r}" for name, value in chosen if value not in (None, {}))
-        return f"none of the {len(self._records)} records fits options['parents'] ({given}); see synth.Parent's fields"
+        conditions = ", ".join(f"{name}={value!r}" for name, value in parent_filter if value not in (None, {}))
+        count = len(self._records)
+        return f"none of the {count} records fits options['parents'] ({conditions}); see synth.Parent's fields"
 
     def plan_opened(self, plan: Mapping) -> None:
         """A batch of the plan is under way: its rows count for the quotas of task types until `plans_closed`."""
@@ -79,8 +80,8 @@ class InMemoryMaterial(Material):
         if head is not None:
             self._families[decision.family] = replace(head, instances=(*head.instances, *instances))
         elif decision.family == decision.id:
-            shown = Demonstration(decision.id, row.instruction, instances, row.is_classification)
-            self._families[decision.id] = shown
+            demonstration = Demonstration(decision.id, row.instruction, instances, row.is_classification)
+            self._families[decision.id] = demonstration
             self._generated.append(decision.id)
             if vector is not None:
                 self._vectors[decision.id] = vector
@@ -105,17 +106,19 @@ class InMemoryMaterial(Material):
         sizes = Counter(source.task for source in self._labelled.values() if not tasks or source.task in tasks)
         return dict(sorted(sizes.items()))
 
-    def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
+    def next_records(
+        self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
+    ) -> Positions:
         # Every record is given as one without an answer of a run: `unanswered` leaves none out.
-        name = f"records {chosen.model_dump_json()}"
-        return self._behind(name, self._records, lambda record: fits(record, chosen), salt, after, count)
+        name = f"records {parent_filter.model_dump_json()}"
+        return self._next_rows(name, self._records, lambda record: fits(record, parent_filter), salt, after, count)
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
         name = f"passages {sorted(document_ids)}"
-        return self._behind(name, self._passages, _passage_of(document_ids), salt, after, count)
+        return self._next_rows(name, self._passages, _passage_of(document_ids), salt, after, count)
 
     def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
-        return self._behind(f"task {task}", self._labelled, lambda row: row.task == task, salt, after, count)
+        return self._next_rows(f"task {task}", self._labelled, lambda row: row.task == task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
         return {id: self._families[id] for id in ids if id in self._families}
@@ -127,12 +130,12 @@ class InMemoryMaterial(Material):
         both = self._labelled | self._passages
         return {id: both[id] for id in ids if id in both}
 
-    def _behind(
-        self, name: str, rows: Mapping, wanted: Callable[..., bool], salt: str, after: str, count: int
+    def _next_rows(
+        self, name: str, rows: Mapping, is_included: Callable[..., bool], salt: str, after: str, count: int
     ) -> Positions:
-        """The next of the wanted rows in the order of md5(id/salt). The order is kept for the next time."""
+        """The next included rows in the order of md5(id/salt). All calls of a pass share the order."""
         if (name, salt) not in self._orders:
-            ids = (id for id, row in rows.items() if wanted(row))
+            ids = (id for id, row in rows.items() if is_included(row))
             self._orders[name, salt] = sorted((_position(id, salt), id) for id in ids)
         order = self._orders[name, salt]
         start = bisect_right(order, after, key=lambda entry: entry[0])

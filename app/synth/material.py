@@ -1,7 +1,7 @@
-"""What a batch starts from: drawn when it is planned, kept as ids, and read again by every try.
+"""The material of a batch: drawn when the batch is planned, stored as ids, and read again by every try.
 
-A plan holds ids and a seed only. A second try reads the same rows, makes the same requests, and so finds the answers
-that were paid for already. The drawing is here, once; where the rows lie is behind the protocol `Material`.
+A plan contains ids and a seed only. A second try reads the same rows and makes the same requests, so it gets the stored
+replies that were paid for already. The protocol `Material` hides where the rows are stored.
 """
 
 import random
@@ -42,7 +42,9 @@ class Material(Protocol):
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
         """Labelled rows by task, of these tasks or of all."""
 
-    def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
+    def next_records(
+        self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
+    ) -> Positions:
         """Up to `count` records that the filter lets through, behind the position `after`.
 
         Neither rows of the run itself nor dialogues. `unanswered`: only those that were given no answer yet.
@@ -77,17 +79,17 @@ def draw_plan(
     The plan is None when there is nothing left to draw from. Both are JSON. The same material, cursor and `rng`
     give the same plan.
     """
-    drawing = _Drawing(material, dict(cursor), method, options, run_seed, number, size, rng)
-    drawn = drawing.draw()
-    if drawn is None:
-        return None, drawing.cursor
-    proposals = len(drawn.get("parents", ()) or drawn.get("sources", ())) or size
-    return {"proposals": proposals, "seed": rng.randrange(2**31)} | drawn, drawing.cursor
+    drawer = _PlanDrawer(material, dict(cursor), method, options, run_seed, number, size, rng)
+    plan_fields = drawer.draw()
+    if plan_fields is None:
+        return None, drawer.cursor
+    proposals = len(plan_fields.get("parents", ()) or plan_fields.get("sources", ())) or size
+    return {"proposals": proposals, "seed": rng.randrange(2**31)} | plan_fields, drawer.cursor
 
 
 def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOptions, language: str) -> Batch:
-    """The batch of a plan. What has left the dataset since is left out."""
-    shown = material.demonstrations(sorted({*plan.get("demonstrations", ()), *plan.get("examples", ())}))
+    """The batch of a plan, without rows that were removed from the dataset since."""
+    demonstrations = material.demonstrations(sorted({*plan.get("demonstrations", ()), *plan.get("examples", ())}))
     parents = material.parents(plan.get("parents", ()))
     sources = material.sources([*plan.get("sources", ()), *plan.get("shown", ())])
     conditioning_fields = dict(plan.get("focus", {}))
@@ -98,8 +100,8 @@ def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOption
         language=language,
         seed=plan["seed"],
         size=plan["proposals"],
-        demonstrations=_in_order(shown, plan.get("demonstrations", ())),
-        examples=_in_order(shown, plan.get("examples", ())),
+        demonstrations=_in_order(demonstrations, plan.get("demonstrations", ())),
+        examples=_in_order(demonstrations, plan.get("examples", ())),
         parents=_in_order(parents, plan.get("parents", ())),
         sources=_in_order(sources, plan.get("sources", ())),
         conditioning=conditioning_fields,
@@ -110,7 +112,7 @@ def _in_order(rows: Mapping[str, Any], ids: Sequence[str]) -> tuple:
     return tuple(rows[id] for id in ids if id in rows)
 
 
-class _Drawing:
+class _PlanDrawer:
     """The drawing of one plan. `cursor` says by source how far the run has come, and moves on."""
 
     def __init__(
@@ -150,7 +152,7 @@ class _Drawing:
         )
         existing = self.material.task_types() if options.task_types else {}
         return {
-            "demonstrations": [shown.id for shown in mixed],
+            "demonstrations": [demonstration.id for demonstration in mixed],
             "examples": _examples(seeds, random.Random(self.run_seed)),
             "focus": conditioning.choose_conditioning(options.topics, options.task_types, existing, self.rng),
         }
@@ -189,13 +191,13 @@ class _Drawing:
         ids: list[str] = []
         while sizes and len(ids) < self.size and (shares := templates.mixture(sizes, options)):
             task = self.rng.choices(list(shares), list(shares.values()))[0]
-            drawn = self._next_labelled(task, options.uses)
-            ids += drawn
-            if not drawn:
+            task_ids = self._next_labelled(task, options.uses)
+            ids += task_ids
+            if not task_ids:
                 del sizes[task]
         if not ids:
             return None
-        return {"sources": ids, "shown": self._shown(sizes, 3 * options.demonstrations)}
+        return {"sources": ids, "shown": self._sample_examples(sizes, 3 * options.demonstrations)}
 
     def _next_labelled(self, task: str, uses: int) -> list[str]:
         def read(salt: str, after: str, count: int) -> Positions:
@@ -203,12 +205,12 @@ class _Drawing:
 
         return self._next(f"task {task}", 1, uses, read)
 
-    def _shown(self, tasks: Mapping[str, int], count: int) -> list[str]:
+    def _sample_examples(self, tasks: Mapping[str, int], count: int) -> list[str]:
         """Rows of each task of which some are shown as solved examples: up to `count`, at random."""
         if count == 0:
             return []
-        drawn = (self.material.next_labelled(task, str(self.rng.random()), "", count) for task in tasks)
-        return [id for positions in drawn for id, _ in positions]
+        samples = (self.material.next_labelled(task, str(self.rng.random()), "", count) for task in tasks)
+        return [id for positions in samples for id, _ in positions]
 
     def _nothing(self) -> dict[str, Any]:
         return {"focus": METHODS[self.method].conditioning(self.options, self.size, self.number)}
@@ -232,5 +234,5 @@ class _Drawing:
 
 def _examples(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> list[str]:
     """Seeds for the classification and instance prompts: the same for the whole run, so that caches hit."""
-    kinds = [[id for id, is_yes in seeds if bool(is_yes) == kind] for kind in (True, False)]
-    return [id for ids in kinds for id in rng.sample(ids, min(EXAMPLES_OF_EACH_KIND, len(ids)))]
+    ids_by_label = [[id for id, is_yes in seeds if bool(is_yes) == label] for label in (True, False)]
+    return [id for ids in ids_by_label for id in rng.sample(ids, min(EXAMPLES_OF_EACH_KIND, len(ids)))]

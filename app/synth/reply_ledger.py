@@ -36,9 +36,11 @@ class ReplyLedger:
             self._read(str(path))
 
     def find(self, key: str) -> Reply | None:
+        """The stored reply to the call with this key, or None."""
         return self._replies.get(key)
 
     def append(self, entry: Entry) -> None:
+        """Store an entry. It is in the file before this returns, so that a killed process pays for no reply twice."""
         self._remember(entry)
         if self._file is not None:
             self._file.write(_line(entry))

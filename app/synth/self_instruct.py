@@ -1,6 +1,6 @@
 """Self-Instruct (Wang et al. 2023, section 2): instructions from demonstrations, then their instances.
 
-Two stages: one call proposes several instructions; each that passes the rules and the look at the pool
+Two stages: one call proposes several instructions; each that passes the rules and the prefilter
 goes its own way through classification and instances, so that none waits for the slowest. With
 `variant = "one_call"` instruction, input and output come together (see self_instruct_one_call).
 """
@@ -70,8 +70,8 @@ class Options(MethodOptions):
 
     def of_variant(self, name: str) -> int | float:
         """A setting, or the variant's default for it."""
-        given = getattr(self, name)
-        return _DEFAULTS[self.variant][name] if given is None else given
+        value = getattr(self, name)
+        return _DEFAULTS[self.variant][name] if value is None else value
 
 
 _DEFAULTS: dict[str, dict[str, int | float]] = {
@@ -109,12 +109,12 @@ def mix_demonstrations(
     seeds: Sequence[Demonstration], pool: Sequence[Demonstration], options: Options, rng: random.Random
 ) -> tuple[Demonstration, ...]:
     """6 seeds and 2 accepted records, shuffled; seeds take the places that the pool can't fill yet."""
-    most = options.of_variant("pool_demonstrations")
-    chosen = rng.sample(list(pool), min(most, len(pool)))
-    wanted = options.of_variant("seed_demonstrations") + most - len(chosen)
-    chosen += rng.sample(list(seeds), min(wanted, len(seeds)))
-    rng.shuffle(chosen)
-    return tuple(chosen)
+    max_pool = options.of_variant("pool_demonstrations")
+    demonstrations = rng.sample(list(pool), min(max_pool, len(pool)))
+    seed_count = options.of_variant("seed_demonstrations") + max_pool - len(demonstrations)
+    demonstrations += rng.sample(list(seeds), min(seed_count, len(seeds)))
+    rng.shuffle(demonstrations)
+    return tuple(demonstrations)
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
@@ -123,16 +123,19 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
         return await self_instruct_one_call.propose(batch, ask, prefilter)
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
-    fresh = [draft for draft in drafts if draft.rejection is None]
-    grown = await gather_until_budget(
-        reject_once_on_failure(draft, _grow(batch, draft, place, ask, prefilter)) for place, draft in enumerate(fresh)
+    new_drafts = [draft for draft in drafts if draft.rejection is None]
+    chains = await gather_until_budget(
+        reject_once_on_failure(draft, _complete_draft(batch, draft, position, ask, prefilter))
+        for position, draft in enumerate(new_drafts)
     )
-    return Proposal((*rejected, *(candidate for chain in grown for candidate in chain)))
+    return Proposal((*rejected, *(candidate for chain in chains for candidate in chain)))
 
 
 async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
-    numbered = (f"{n}. {normalise(shown.instruction)}" for n, shown in enumerate(batch.demonstrations, 1))
+    numbered = (
+        f"{n}. {normalise(demonstration.instruction)}" for n, demonstration in enumerate(batch.demonstrations, 1)
+    )
     prompt = prompt_for(
         batch,
         "self_instruct_instructions",
@@ -151,40 +154,44 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
     )
     reply = await ask(prompt)
     items, faults = at_most_asked(*read_items(reply, "instructions", InstructionText), batch.size)
-    origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
+    origin = Candidate("", parents=tuple(demonstration.id for demonstration in batch.demonstrations)).after(
+        prompt, reply
+    )
     drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
     rejected = [replace(origin, rejection=fault) for fault in faults]
     return rejected + apply_filters(drafts, options.rules_for(batch.language))
 
 
-async def _grow(batch: Batch, draft: Candidate, place: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
-    known = await prefilter(draft)
-    if known is not None:
-        return [replace(draft, rejection=known)]
+async def _complete_draft(
+    batch: Batch, draft: Candidate, position: int, ask: Ask, prefilter: Prefilter
+) -> list[Candidate]:
+    near_duplicate = await prefilter(draft)
+    if near_duplicate is not None:
+        return [replace(draft, rejection=near_duplicate)]
     if batch.options.judging.question:
-        draft = await judge_question(batch, draft, str(place), ask)
+        draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
             return [draft]
-    judged = await _classify(batch, draft, place, ask)
-    rows = await _write_instances(batch, tag_row(judged, Conditioning.of(batch)), place, ask)
-    fresh = iter(
+    classified = await _classify(batch, draft, position, ask)
+    rows = await _write_instances(batch, tag_row(classified, Conditioning.of(batch)), position, ask)
+    finished = iter(
         await gather_all(
-            reject_on_failure(row, finish(batch, row, f"{place}-{n}", ask))
+            reject_on_failure(row, finish(batch, row, f"{position}-{n}", ask))
             for n, row in enumerate(rows)
             if row.rejection is None
         )
     )
-    return [row if row.rejection is not None else next(fresh) for row in rows]
+    return [row if row.rejection is not None else next(finished) for row in rows]
 
 
-async def _classify(batch: Batch, draft: Candidate, place: int, ask: Ask) -> Candidate:
+async def _classify(batch: Batch, draft: Candidate, position: int, ask: Ask) -> Candidate:
     """Whether the label comes first. An unreadable answer counts as no, as in the published code."""
-    shown = "\n\n".join(_classified(example) for example in _mixed_examples(batch.examples))
+    demonstrations = "\n\n".join(_format_classified(example) for example in _mixed_examples(batch.examples))
     prompt = prompt_for(
         batch,
         "self_instruct_classification",
-        f"classification-{place}",
-        {"demonstrations": shown, "instruction": draft.instruction},
+        f"classification-{position}",
+        {"demonstrations": demonstrations, "instruction": draft.instruction},
         object_schema("classification", {"is_classification": YES_NO}),
         step="classification",
         temperature=0.0,
@@ -196,16 +203,16 @@ async def _classify(batch: Batch, draft: Candidate, place: int, ask: Ask) -> Can
     return replace(draft, is_classification=yes).after(prompt, reply)
 
 
-async def _write_instances(batch: Batch, draft: Candidate, place: int, ask: Ask) -> list[Candidate]:
+async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
     first = "output" if draft.is_classification else "input"
     examples = [e for e in batch.examples if bool(e.is_classification) == draft.is_classification and e.instances]
     prompt = prompt_for(
         batch,
         f"self_instruct_{first}_first",
-        f"instances-{place}",
+        f"instances-{position}",
         {
-            "demonstrations": "\n\n".join(_worked(example, first) for example in examples[:4]) or "(none)",
+            "demonstrations": "\n\n".join(_format_instance(example, first) for example in examples[:4]) or "(none)",
             "count": options.max_instances,
             "language": language_name(batch.language),
             "instruction": draft.instruction,
@@ -226,25 +233,25 @@ async def _write_instances(batch: Batch, draft: Candidate, place: int, ask: Ask)
 
 
 def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Candidate]:
-    """Each instance by itself; and all of an instruction when one input has different outputs."""
+    """Check each instance by itself. Reject all of an instruction when an input has different outputs."""
     outputs: dict[str, set[str]] = {}
     for item in items:
         outputs.setdefault(normalise(item.input), set()).add(normalise(item.output))
-    contradictory = any(len(found) > 1 for asked, found in outputs.items() if asked)
-    kept, seen = [], set()
+    contradictory = any(len(texts) > 1 for input, texts in outputs.items() if input)
+    rows, inputs = [], set()
     for item in items:
         row = replace(draft, input=clean(item.input), output=clean(item.output))
-        found = Rejection("contradictory_outputs") if contradictory else check_instance(row.input, row.output)
-        if found is None and normalise(row.input) in seen:
-            found = Rejection("repeated_in_reply")
-        seen.add(normalise(row.input))
-        kept.append(replace(row, rejection=found))
-    return kept
+        rejection = Rejection("contradictory_outputs") if contradictory else check_instance(row.input, row.output)
+        if rejection is None and normalise(row.input) in inputs:
+            rejection = Rejection("repeated_in_reply")
+        inputs.add(normalise(row.input))
+        rows.append(replace(row, rejection=rejection))
+    return rows
 
 
-def instance_schema(first: str, most: int) -> dict:
+def instance_schema(first: str, max_instances: int) -> dict:
     order = ("output", "input") if first == "output" else ("input", "output")
-    return list_schema("instances", item_schema(dict.fromkeys(order, TEXT)), most)
+    return list_schema("instances", item_schema(dict.fromkeys(order, TEXT)), max_instances)
 
 
 def _mixed_examples(examples: Sequence[Demonstration]) -> list[Demonstration]:
@@ -254,16 +261,16 @@ def _mixed_examples(examples: Sequence[Demonstration]) -> list[Demonstration]:
     return [e for pair in zip(yes, no, strict=False) for e in pair] + yes[len(no) :] + no[len(yes) :]
 
 
-def _classified(example: Demonstration) -> str:
+def _format_classified(example: Demonstration) -> str:
     answer = "true" if example.is_classification else "false"
     return f'<instruction>{normalise(example.instruction)}</instruction>\n{{"is_classification": {answer}}}'
 
 
-def _worked(example: Demonstration, first: str) -> str:
-    shown: Instance = example.instances[0]
+def _format_instance(example: Demonstration, first: str) -> str:
+    instance: Instance = example.instances[0]
     parts = {
-        "input": f"<input>{shown.input}</input>",
-        "output": f"<output>{shown.output}</output>",
+        "input": f"<input>{instance.input}</input>",
+        "output": f"<output>{instance.output}</output>",
     }
     second = "input" if first == "output" else "output"
     return f"<instruction>{normalise(example.instruction)}</instruction>\n{parts[first]}\n{parts[second]}"

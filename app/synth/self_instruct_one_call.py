@@ -29,32 +29,36 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     prompt = _prompt(batch)
     reply = await ask(prompt)
     items, faults = at_most_asked(*read_items(reply, "items", Row), batch.size)
-    origin = Candidate("", parents=tuple(shown.id for shown in batch.demonstrations)).after(prompt, reply)
+    origin = Candidate("", parents=tuple(demonstration.id for demonstration in batch.demonstrations)).after(
+        prompt, reply
+    )
     origin = tag_row(origin, Conditioning.of(batch))
     drafts = [
         replace(
             origin,
             instruction=normalise_instruction(item.instruction),
-            input=_input(item.input),
+            input=_clean_input(item.input),
             output=clean(item.output),
         )
         for item in items
     ]
     drafts = apply_filters(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
-    chains = (reject_on_failure(row, _checked(batch, row, n, ask, prefilter)) for n, row in enumerate(drafts))
+    chains = (reject_on_failure(row, _check_row(batch, row, n, ask, prefilter)) for n, row in enumerate(drafts))
     return Proposal((*rejected, *await gather_until_budget(chains)))
 
 
 def _prompt(batch: Batch) -> Prompt:
     options = batch.options
-    shown = "\n\n".join(_shown(n, one) for n, one in enumerate(batch.demonstrations, 1))
+    demonstrations = "\n\n".join(
+        _format_demonstration(n, demonstration) for n, demonstration in enumerate(batch.demonstrations, 1)
+    )
     return prompt_for(
         batch,
         "self_instruct_one_call",
         "items",
         {
-            "demonstrations": shown,
+            "demonstrations": demonstrations,
             "count": batch.size,
             "language": language_name(batch.language),
             "focus": Conditioning.of(batch).prompt_lines(batch.language),
@@ -67,20 +71,20 @@ def _prompt(batch: Batch) -> Prompt:
     )
 
 
-def _shown(number: int, one: Demonstration) -> str:
-    lines = f"{number}. {normalise(one.instruction)}"
-    for instance in one.instances[:1]:
+def _format_demonstration(number: int, demonstration: Demonstration) -> str:
+    lines = f"{number}. {normalise(demonstration.instruction)}"
+    for instance in demonstration.instances[:1]:
         lines += f"\n<input>{instance.input}</input>\n<output>{instance.output}</output>"
     return lines
 
 
-def _input(text: str) -> str:
-    """Alpaca's mark for a missing input is understood where a teacher has learnt it."""
+def _clean_input(text: str) -> str:
+    """The input, empty for Alpaca's mark of a missing input, which some teachers have learnt."""
     return "" if normalise(text).casefold().strip(".") in ("<noinput>", "noinput", "n/a", "none") else clean(text)
 
 
-async def _checked(batch: Batch, row: Candidate, place: int, ask: Ask, prefilter: Prefilter) -> Candidate:
+async def _check_row(batch: Batch, row: Candidate, position: int, ask: Ask, prefilter: Prefilter) -> Candidate:
     fault = row.rejection or check_instance(row.input, row.output) or await prefilter(row)
     if fault is not None:
         return replace(row, rejection=fault)
-    return await finish(batch, row, str(place), ask)
+    return await finish(batch, row, str(position), ask)

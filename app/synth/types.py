@@ -1,4 +1,4 @@
-"""The kernel's values. All frozen: a step takes some and returns new ones."""
+"""The kernel's values. All are frozen: a step takes values and returns new ones."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +68,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Batch:
-    """All that shapes the prompts of one batch: with the same one, the same requests are made.
+    """All that shapes the prompts of one batch: an equal batch makes equal requests.
 
     `size`: proposals to make. `conditioning`: what this batch asks for (a topic, a task type, a category).
     """
@@ -109,12 +109,12 @@ class Prompt:
     operation: str | None = None
 
     def messages(self, form: ReplyForm = "json_object") -> list[dict[str, str]]:
-        """As a teacher gets it; how to reply is said at the end of the fixed part, by the teacher's form."""
+        """The messages that a teacher gets. The fixed part ends with the instruction to reply in this form."""
         system = self.system
         if self.schema is not None:
             system = f"{system}\n\n{describe(self.schema, form, self.language)}"
-        said = [("system", system), *self.turns, ("user", self.user)]
-        return [{"role": role, "content": content} for role, content in said]
+        messages = [("system", system), *self.turns, ("user", self.user)]
+        return [{"role": role, "content": content} for role, content in messages]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `id` names the stored completion; `simulated` is what the server said of itself."""
+    """The reply of a teacher. `id` names the stored completion; `simulated`: the server says that it simulates."""
 
     text: str
     finish_reason: str = "stop"
@@ -140,7 +140,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a candidate was turned away: the rule, its value against its threshold, the nearest text if any."""
+    """Why a candidate was rejected: the rule, its value against its threshold, the nearest text if any."""
 
     reason: str
     value: float | str | None = None
@@ -151,7 +151,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference that came for nothing: two answers to the candidate's instruction and input.
+    """A preference that cost no call: two answers to the candidate's instruction and input.
 
     `kind`: best_worst (of several answers) or evolution (the child's answer, and its parent's, which does not
     meet the new demands). `margin`: difference of their scores, of which 1.0 is the whole scale.
@@ -165,7 +165,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row offered for admission, or one already turned away (`rejection` set).
+    """A row offered for admission, or one already rejected (`rejection` set).
 
     `completions` are the ids of the replies it was made from; `parents` what it grew from: ids of
     demonstrations or records, or the `name` of another candidate of the same proposal.
@@ -196,9 +196,9 @@ class Candidate:
     simulated: bool = False
     rejection: Rejection | None = None
 
-    def reject(self, reason: str, *more: Any, **fields: Any) -> "Candidate":
+    def reject(self, reason: str, *details: Any, **fields: Any) -> "Candidate":
         """The same row with a rejection."""
-        return replace(self, rejection=Rejection(reason, *more), **fields)
+        return replace(self, rejection=Rejection(reason, *details), **fields)
 
     def after(self, prompt: "Prompt", reply: "Reply") -> "Candidate":
         """The same row with one more reply in its history."""
@@ -219,7 +219,7 @@ class CallFailed(Exception):
 
 
 class CallsEnded(Exception):
-    """No further call will ever be made for this batch: what is whole by now is all there will be of it."""
+    """No further call will be made for this batch: only the rows that are complete by now can be offered."""
 
 
 Ask = Callable[[Prompt], Awaitable[Reply]]

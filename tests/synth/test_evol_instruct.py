@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.synth import evol_instruct
-from app.synth.evol_instruct import Options, eliminated
+from app.synth.evol_instruct import Options, answer_rejection
 from app.synth.operations import OPERATIONS, WEIGHTS, leaks, wording
 from app.synth.types import Batch, Parent, Rejection, Reply
 from tests.fakes import FakeTeacher, nothing_known
@@ -186,7 +186,7 @@ def test_in_depth_and_in_breadth_have_prompts_of_their_own():
     ],
 )
 def test_elimination_by_the_answer(output, language, reason):
-    found = eliminated(output, language, 80)
+    found = answer_rejection(output, language, 80)
     assert (found.reason if found else None) == reason
 
 
