@@ -32,8 +32,8 @@ def list_all(
 ) -> None:
     """All accounts, newest first."""
     rows = session.client.find("accounts", dataset_id=dataset, owner_id=owner)
-    shown = ("usage.requests", "usage.certain_usd", "usage.possible_usd", "usage.held_usd")
-    session.table(rows, ("id", "owner_id", "state", "max_usd", *shown))
+    usage_fields = ("usage.requests", "usage.certain_usd", "usage.possible_usd", "usage.held_usd")
+    session.table(rows, ("id", "owner_id", "state", "max_usd", *usage_fields))
 
 
 @app.command("show")
@@ -47,17 +47,17 @@ def show(session: Session, id: str) -> None:
 @connected
 def report(session: Session, id: str) -> None:
     """Calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
-    found = session.client.account_report(id)
+    account_report = session.client.account_report(id)
     if session.json:
-        print_json(found)
+        print_json(account_report)
         return
     for group in ("steps", "teachers", "operations"):
         console().print(f"\n{group}")
-        session.table(found[group], SPENDING)
-    if found["lost_calls"]:
+        session.table(account_report[group], SPENDING)
+    if account_report["lost_calls"]:
         console().print("\nlost calls")
         fields = ("step", "teacher", "state", "worst_usd", "held_usd", "estimated_usd", "created_at")
-        session.table(found["lost_calls"], fields)
+        session.table(account_report["lost_calls"], fields)
 
 
 @app.command("release")

@@ -37,7 +37,8 @@ def report_lines(stages: DemoStages, seconds: float) -> list[tuple[str, str]]:
     ]
     lines.append(("files", f"in {stages.out}"))
     lines += [
-        ("", f"{path.relative_to(stages.out)}  {_size(path.stat().st_size)}  {words}") for words, path in stages.files
+        ("", f"{path.relative_to(stages.out)}  {_size(path.stat().st_size)}  {description}")
+        for description, path in stages.files
     ]
     return lines
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.jobs import finish, started
+from app.cli.jobs import finish, show_or_wait
 from app.cli.progress import with_loss
 from app.cli.session import CommandError, Session, connected, parse_json
 
@@ -45,7 +45,7 @@ def start(
     values = parse_json(hyperparameters, "hyperparameters")
     body = {"snapshot_id": snapshot, "base_model": base_model, "method": method}
     job = session.client.start_fine_tune(**body, hyperparameters=values, seed=seed)
-    started(session, job, wait, "fine-tune", with_loss(session.client), FIELDS)
+    show_or_wait(session, job, wait, "fine-tune", with_loss(session.client), FIELDS)
 
 
 @app.command("list")

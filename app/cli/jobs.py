@@ -24,7 +24,8 @@ def finish(session: Session, job: dict, title: str, measure: Callable, fields: I
         raise typer.Exit(1)
 
 
-def started(session: Session, job: dict, wait: bool, title: str, measure: Callable, fields: Iterable[str]) -> None:
+def show_or_wait(session: Session, job: dict, wait: bool, title: str, measure: Callable, fields: Iterable[str]) -> None:
+    """Print a job that was just started, or wait for its end as `finish` does."""
     if wait:
         finish(session, job, title, measure, fields)
     else:

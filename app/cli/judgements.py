@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.jobs import finish, started
+from app.cli.jobs import finish, show_or_wait
 from app.cli.progress import of_judgement
 from app.cli.quality import show_scores
 from app.cli.runs import choose_teacher
@@ -48,7 +48,7 @@ def start(
         "reject": reject,
         **{name: value for name, value in ceilings.items() if value is not None},
     }
-    started(session, session.client.start_judgement(**body), wait, "judgement", of_judgement, FIELDS)
+    show_or_wait(session, session.client.start_judgement(**body), wait, "judgement", of_judgement, FIELDS)
 
 
 @app.command("list")

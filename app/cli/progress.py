@@ -31,8 +31,8 @@ def stage(
 
 def _queue_note(job: dict) -> str:
     """Why a queued job waits, and its place in its queue."""
-    place = job.get("queue")
-    return f"{place['position']} in the queue {place['name']}. {place['message']}" if place else ""
+    queue = job.get("queue")
+    return f"{queue['position']} in the queue {queue['name']}. {queue['message']}" if queue else ""
 
 
 @contextmanager

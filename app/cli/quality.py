@@ -57,8 +57,8 @@ def _diversity(diversity: dict) -> Iterator[tuple[str, str]]:
     for name in ("verbs", "topics", "task_types"):
         counts = list(diversity[name]["counts"].items())[:8]
         if counts:
-            shown = ", ".join(f"{value} {count}" for value, count in counts)
-            yield name.replace("_", " "), f"{diversity[name]['different']} different: {shown}"
+            text = ", ".join(f"{value} {count}" for value, count in counts)
+            yield name.replace("_", " "), f"{diversity[name]['different']} different: {text}"
     if similarity := diversity["similarity"]:
         spread = bars(similarity["histogram"]["counts"])
         yield "similarity", f"mean {similarity['mean']}, p99 {similarity['p99']}  {spread}"
@@ -66,5 +66,5 @@ def _diversity(diversity: dict) -> Iterator[tuple[str, str]]:
 
 def bars(counts: list[int]) -> str:
     """A histogram in one word: ▁▃█▂."""
-    most = max(counts, default=0)
-    return "".join(BARS[-(-count * (len(BARS) - 1) // most)] if most else BARS[0] for count in counts)
+    max_count = max(counts, default=0)
+    return "".join(BARS[-(-count * (len(BARS) - 1) // max_count)] if max_count else BARS[0] for count in counts)

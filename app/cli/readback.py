@@ -8,7 +8,7 @@ from app.cli.session import CommandError
 
 
 def read_back(path: Path, rows: int | None = None) -> str:
-    """What the file holds, in words. Raises CommandError when it does not hold what it should."""
+    """A description of the file's content. Raises CommandError when the content is not valid."""
     try:
         if path.suffix == ".jsonl":
             return _rows(path, rows)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.jobs import started
+from app.cli.jobs import show_or_wait
 from app.cli.progress import of_review
 from app.cli.session import Session, connected, parse_json
 
@@ -23,9 +23,9 @@ FIELDS = (
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress, until it has ended.")]
 
 
-def _followed(session: Session, review: dict, wait: bool) -> None:
-    shown = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
-    started(session, review, wait, review["kind"], of_review, shown)
+def _follow(session: Session, review: dict, wait: bool) -> None:
+    fields = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
+    show_or_wait(session, review, wait, review["kind"], of_review, fields)
 
 
 @connected
@@ -41,7 +41,7 @@ def refilter(
     wait: Wait = True,
 ) -> None:
     """Decide again on a run's candidates by other thresholds or rules, at no teacher call."""
-    asked = {
+    settings = {
         "lexical_threshold": lexical,
         "semantic_threshold": semantic,
         "rules": parse_json(rules, "rules") if rules and rules.lstrip().startswith("[") else rules,
@@ -49,7 +49,7 @@ def refilter(
         "target": target,
         "apply": apply,
     }
-    _followed(session, session.client.refilter(run, **asked), wait)
+    _follow(session, session.client.refilter(run, **settings), wait)
 
 
 @connected
@@ -63,8 +63,8 @@ def decontaminate(
     wait: Wait = True,
 ) -> None:
     """Look for the items of evaluation sets in a dataset's accepted rows."""
-    asked = {"ngram": ngram or None, "semantic_threshold": semantic or None, "action": action}
-    _followed(session, session.client.decontaminate(dataset, evaluation_sets, **asked), wait)
+    settings = {"ngram": ngram or None, "semantic_threshold": semantic or None, "action": action}
+    _follow(session, session.client.decontaminate(dataset, evaluation_sets, **settings), wait)
 
 
 @connected
@@ -75,7 +75,7 @@ def reencode(
     wait: Wait = True,
 ) -> None:
     """Encode all rows of a dataset anew."""
-    _followed(session, session.client.reencode(dataset, encoder), wait)
+    _follow(session, session.client.reencode(dataset, encoder), wait)
 
 
 @connected

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli import reviews
-from app.cli.jobs import finish, started
+from app.cli.jobs import finish, show_or_wait
 from app.cli.progress import of_run
 from app.cli.quality import show_report
 from app.cli.session import CommandError, Session, connected, parse_json
@@ -75,11 +75,11 @@ def start(
     }
     if asks_teacher(session.client, method):
         teacher = choose_teacher(session.client, teacher)
-    given = {"method": method, "target": target, "teacher": teacher, "judge": judge, **ceilings}
+    optional = {"method": method, "target": target, "teacher": teacher, "judge": judge, **ceilings}
     body = {"dataset_id": dataset, "seed": seed, "options": parse_json(options, "options")}
     body["mode"] = mode
-    run = session.client.start_run(**body, **{name: value for name, value in given.items() if value is not None})
-    started(session, run, wait, "run", of_run, FIELDS)
+    run = session.client.start_run(**body, **{name: value for name, value in optional.items() if value is not None})
+    show_or_wait(session, run, wait, "run", of_run, FIELDS)
 
 
 app.command("refilter")(reviews.refilter)
@@ -104,9 +104,9 @@ def preview(
     options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
 ) -> None:
     """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
-    given = {"method": method, "target": target, "judge": judge}
+    optional = {"method": method, "target": target, "judge": judge}
     body = {"dataset_id": dataset, "options": parse_json(options, "options")}
-    body |= {name: value for name, value in given.items() if value is not None}
+    body |= {name: value for name, value in optional.items() if value is not None}
     if asks_teacher(session.client, method):
         body["teacher"] = choose_teacher(session.client, teacher)
     if show_prompts:
@@ -140,27 +140,29 @@ def _show_prompts(session: Session, prompts: list[dict]) -> None:
         print("No request: this method asks nobody with these options.")
 
 
-def _show_forecast(session: Session, found: dict | None) -> None:
-    if found is None:
+def _show_forecast(session: Session, forecast: dict | None) -> None:
+    if forecast is None:
         raise CommandError("There is nothing to go by: no run of this kind has ended. Leave out --dry-run for a pilot.")
     if session.json:
-        session.show(found, ())
+        session.show(forecast, ())
         return
     names = ("yield", "requests", "tokens", "cost_usd", "seconds")
-    session.table([{"of": name, **found[name]} for name in names if found[name]], ("of", "estimate", "low", "high"))
+    session.table(
+        [{"of": name, **forecast[name]} for name in names if forecast[name]], ("of", "estimate", "low", "high")
+    )
 
 
 def asks_teacher(client: Seedbed, method: str | None) -> bool:
     """Whether a run needs a teacher. An unknown method is for the service to refuse."""
-    return all(one["asks_teacher"] for one in client.methods() if one["name"] == method)
+    return all(candidate["asks_teacher"] for candidate in client.methods() if candidate["name"] == method)
 
 
-def choose_teacher(client: Seedbed, given: str | None) -> str:
-    """The one that was named, else the only one there is: which of several to pay is not ours to guess."""
-    names = [one["name"] for one in client.teachers()]
-    if given is None and len(names) != 1:
+def choose_teacher(client: Seedbed, name: str | None) -> str:
+    """The named teacher, else the only one. Among several the caller has to choose, since a call costs money."""
+    names = [teacher["name"] for teacher in client.teachers()]
+    if name is None and len(names) != 1:
         raise CommandError(f"Name a teacher with --teacher; configured are: {', '.join(names) or 'none'}.")
-    return given or names[0]
+    return name or names[0]
 
 
 @app.command("list")
@@ -219,18 +221,18 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None,
 ) -> None:
     """The ways of making data; with a name, the options that `runs start --options` takes for it."""
-    found = session.client.methods()
+    available = session.client.methods()
     if name is None:
-        session.table(found, ("name", "draws_from", "asks_teacher", "summary"))
+        session.table(available, ("name", "draws_from", "asks_teacher", "summary"))
         return
-    chosen = next((one for one in found if one["name"] == name), None)
-    if chosen is None:
-        raise CommandError(f"No method {name!r}; there are: {', '.join(one['name'] for one in found)}.")
+    chosen_method = next((item for item in available if item["name"] == name), None)
+    if chosen_method is None:
+        raise CommandError(f"No method {name!r}; there are: {', '.join(item['name'] for item in available)}.")
     if session.json:
-        session.show(chosen, ())
+        session.show(chosen_method, ())
         return
     rows = (
         {"option": option, "default": json.dumps(spec.get("default"), ensure_ascii=False)} | spec
-        for option, spec in chosen["options"]["properties"].items()
+        for option, spec in chosen_method["options"]["properties"].items()
     )
     session.table(rows, ("option", "default", "description"))

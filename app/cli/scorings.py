@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.jobs import started
+from app.cli.jobs import show_or_wait
 from app.cli.progress import of_scoring
 from app.cli.session import Session, connected
 
@@ -28,7 +28,7 @@ def start(
 ) -> None:
     """Score the accepted rows of a dataset; the scores local.perplexity and local.ifd are stored with them."""
     body = {"dataset_id": dataset, "base_model": base_model, "run_id": run, "max_length": max_length}
-    started(session, session.client.start_scoring(**body), wait, "scoring", of_scoring, FIELDS)
+    show_or_wait(session, session.client.start_scoring(**body), wait, "scoring", of_scoring, FIELDS)
 
 
 @app.command("list")

@@ -44,11 +44,11 @@ def create(
     selection: Annotated[str, typer.Option(help='As JSON, for example {"method": "top_k", "k": 1000}.')] = "null",
 ) -> None:
     """Freeze what is accepted now, and wait until its files are written."""
-    given = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
-    chosen = {name: parse_json(value, name) for name, value in given.items()} | {"reasoning": reasoning}
+    json_options = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
+    filters = {name: parse_json(value, name) for name, value in json_options.items()} | {"reasoning": reasoning}
 
     splits = {"train": train, "validation": validation, "test": test}
-    body = {"dataset_id": dataset, "splits": splits, "seed": seed, **chosen}
+    body = {"dataset_id": dataset, "splits": splits, "seed": seed, **filters}
     snapshot = session.client.start_snapshot(**body, forms=form or ["alpaca", "messages", "sharegpt"])
     finish(session, snapshot, "snapshot", of_snapshot, FIELDS)
 
