@@ -46,7 +46,7 @@ class Seedbed:
         self._patience = patience
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
-        self._met = False
+        self._has_answered = False
         self._http = httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=timeout)
 
     def __enter__(self) -> "Seedbed":
@@ -222,7 +222,7 @@ class Seedbed:
         if not sha256:
             # What lies there may be the start of another file.
             part.unlink(missing_ok=True)
-        until = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._patience
         while True:
             headers = _continue_headers(part, sha256)
             try:
@@ -232,7 +232,7 @@ class Seedbed:
                         _write(answer, part)
                 break
             except httpx.TransportError as error:
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise self._unreachable(error) from error
                 time.sleep(0.5)
         if sha256 and _digest(part) != sha256:
@@ -243,12 +243,12 @@ class Seedbed:
 
     def download_all(self, job: dict, folder: Path) -> Iterator[tuple[dict, Path]]:
         """Every file of a snapshot, or artifact of a fine-tune, one by one as they arrive below `folder`."""
-        place = "files" if "files" in job else "artifacts"
-        for file in job[place] or []:
+        field = "files" if "files" in job else "artifacts"
+        for file in job[field] or []:
             to = folder / file["name"]
             if not to.resolve().is_relative_to(folder.resolve()):
                 raise SeedbedError(f"The service names a file outside of the folder: {file['name']!r}")
-            yield file, self.download(f"{_path(job['id'])}/{place}/{quote(file['name'])}", to, file["sha256"])
+            yield file, self.download(f"{_path(job['id'])}/{field}/{quote(file['name'])}", to, file["sha256"])
 
     def _get(self, path: str, **params: object) -> dict:
         return self._answer("GET", path, params=params).json()
@@ -257,25 +257,25 @@ class Seedbed:
         return self._answer("POST", path, json=body).json()
 
     def _pages(self, path: str, filters: dict) -> Iterator[dict]:
-        wanted = {"limit": 200, **{name: value for name, value in filters.items() if value is not None}}
+        params = {"limit": 200, **{name: value for name, value in filters.items() if value is not None}}
         while True:
-            page = self._get(path, **wanted)
+            page = self._get(path, **params)
             yield from page["data"]
             if not page["has_more"]:
                 return
-            wanted["after"] = page["next"]
+            params["after"] = page["next"]
 
     def _answer(self, method: str, path: str, **request: object) -> httpx.Response:
         """One request. A GET waits for a service that was there and restarts; nothing else is ever sent twice."""
-        until = time.monotonic() + (self._patience if method == "GET" and self._met else 0)
+        deadline = time.monotonic() + (self._patience if method == "GET" and self._has_answered else 0)
         while True:
             try:
                 answer = self._http.request(method, path, **request)
-                self._met = True
-                if answer.status_code != 503 or time.monotonic() > until:
+                self._has_answered = True
+                if answer.status_code != 503 or time.monotonic() > deadline:
                     break
             except httpx.TransportError as error:
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise self._unreachable(error) from error
             time.sleep(0.3)
         if answer.is_error:
@@ -319,8 +319,8 @@ def _refusal(answer: httpx.Response) -> SeedbedError:
 def _continue_headers(part: Path, sha256: str | None) -> dict[str, str]:
     # The parts are of the file's own bytes, which a compressed answer would not be.
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    if sha256 and part.exists() and (have := part.stat().st_size):
-        headers |= {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'}
+    if sha256 and part.exists() and (size := part.stat().st_size):
+        headers |= {"Range": f"bytes={size}-", "If-Range": f'"{sha256}"'}
     return headers
 
 

@@ -251,12 +251,12 @@ BUNDLED_ENCODER = EncoderConfig(name="all-MiniLM-L6-v2", path="all-MiniLM-L6-v2"
 
 def encoders() -> dict[str, EncoderConfig]:
     """The operator's encoders and the bundled one; SEEDBED_ENCODER may also name a model by its path or hub name."""
-    found = {BUNDLED_ENCODER.name: BUNDLED_ENCODER} | {one.name: one for one in file_config().encoders}
+    by_name = {BUNDLED_ENCODER.name: BUNDLED_ENCODER} | {encoder.name: encoder for encoder in file_config().encoders}
     default = settings().encoder
-    if default not in found:
+    if default not in by_name:
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", default).strip("-.")[:64]
-        found[default] = EncoderConfig(name=name, path=default)
-    return found
+        by_name[default] = EncoderConfig(name=name, path=default)
+    return by_name
 
 
 TINY = BaseModelConfig(name="tiny")

@@ -26,12 +26,12 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
         "Content-Disposition": f'attachment; filename="{name.rsplit("/", 1)[-1]}"',
         "Vary": "Accept-Encoding",
     }
-    wanted = request.headers
-    if _matches(wanted.get("if-none-match"), etag):
+    request_headers = request.headers
+    if _matches(request_headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    part = _range(wanted.get("range"), size) if wanted.get("if-range") in (None, etag) else None
+    part = _range(request_headers.get("range"), size) if request_headers.get("if-range") in (None, etag) else None
     media_type = _media_type(name)
-    if part is None and _is_gzipped(wanted.get("accept-encoding", ""), name):
+    if part is None and _is_gzipped(request_headers.get("accept-encoding", ""), name):
         # Another representation, so another tag.
         headers |= {"Content-Encoding": "gzip", "ETag": f'"{sha256}-gzip"'}
         return StreamingResponse(_gzip(_read(path, 0, size)), 200, headers, media_type)
@@ -76,10 +76,10 @@ def _matches(header: str | None, etag: str) -> bool:
 
 def _range(header: str | None, size: int) -> tuple[int, int] | None:
     """First and last byte of one range. Several ranges, or another unit, are answered with the whole file."""
-    found = _RANGE.match(header.strip()) if header else None
-    if found is None or found.groups() == ("", ""):
+    match = _RANGE.match(header.strip()) if header else None
+    if match is None or match.groups() == ("", ""):
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if not first:
         first, last = max(0, size - _bounded(last, size)), size - 1
     else:
@@ -118,4 +118,6 @@ def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _media_type(name: str) -> str:
     types = {".jsonl": "application/jsonl", ".json": "application/json", ".md": "text/markdown; charset=utf-8"}
-    return next((kind for end, kind in types.items() if name.endswith(end)), "application/octet-stream")
+    return next(
+        (media_type for suffix, media_type in types.items() if name.endswith(suffix)), "application/octet-stream"
+    )

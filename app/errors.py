@@ -67,11 +67,11 @@ def pointer_in(value: object, location: Sequence[str | int], missing: bool) -> s
     missing is the last part of its location, and named, too.
     """
     parts: list[str] = []
-    for n, part in enumerate(location):
+    for index, part in enumerate(location):
         inside = isinstance(value, dict) and part in value
         if inside or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)):
             value = value[part]
             parts.append(str(part))
-        elif missing and n == len(location) - 1:
+        elif missing and index == len(location) - 1:
             parts.append(str(part))
     return "".join(f"/{part}" for part in parts)

@@ -26,9 +26,9 @@ Send your key as `Authorization: Bearer sb_…`. Creating POSTs take an `Idempot
 def create_app() -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
-    app.add_middleware(problems.LimitBody, most=config.limits().request_body)
+    app.add_middleware(problems.LimitBody, max_bytes=config.limits().request_body)
     problems.install(app)
-    for slice in (datasets, runs, accounts, judgements, reviews, snapshots, finetunes, scorings):
-        app.include_router(slice.router)
+    for endpoints in (datasets, runs, accounts, judgements, reviews, snapshots, finetunes, scorings):
+        app.include_router(endpoints.router)
     app.include_router(health.router)
     return app

@@ -14,11 +14,11 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def alembic_config() -> Config:
-    made = Config()
-    made.set_main_option("script_location", str(MIGRATIONS))
-    made.set_main_option("path_separator", "os")
-    made.set_main_option("sqlalchemy.url", config.database_url().replace("%", "%%"))
-    return made
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS))
+    settings.set_main_option("path_separator", "os")
+    settings.set_main_option("sqlalchemy.url", config.database_url().replace("%", "%%"))
+    return settings
 
 
 def upgrade() -> None:

@@ -20,7 +20,7 @@ class Page(BaseModel, Generic[Item]):
     next: str | None
 
 
-def page(rows: Sequence, limit: int, shape: Callable) -> Page:
+def page(rows: Sequence, limit: int, to_view: Callable) -> Page:
     """A page out of up to `limit + 1` rows: the one too many says that there are more."""
-    shown = [shape(row) for row in rows[:limit]]
-    return Page(data=shown, has_more=len(rows) > limit, next=rows[limit - 1].id if len(rows) > limit else None)
+    items = [to_view(row) for row in rows[:limit]]
+    return Page(data=items, has_more=len(rows) > limit, next=rows[limit - 1].id if len(rows) > limit else None)

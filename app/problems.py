@@ -27,47 +27,47 @@ def install(app: FastAPI) -> None:
     """Register the one rendering for all kinds of failure."""
 
     @app.exception_handler(AppError)
-    def ours(request: Request, error: AppError):
+    def app_error(request: Request, error: AppError):
         return answer(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    def unreadable(request: Request, error: RequestValidationError):
+    def validation_error(request: Request, error: RequestValidationError):
         return answer(_invalid(error), request.url.path)
 
     @app.exception_handler(HTTPException)
-    def of_the_framework(request: Request, error: HTTPException):
+    def framework_error(request: Request, error: HTTPException):
         # The framework wraps whatever is raised while it reads a body, our limit among it.
         if isinstance(error.__cause__, AppError):
             return answer(error.__cause__, request.url.path)
-        kind = _TITLES.get(error.status_code, "refused")
+        problem_type = _TITLES.get(error.status_code, "refused")
         return answer(
-            AppError(error.status_code, kind, str(error.detail), headers=error.headers or {}), request.url.path
+            AppError(error.status_code, problem_type, str(error.detail), headers=error.headers or {}), request.url.path
         )
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(RedisError)
-    def away(request: Request, error: Exception):
+    def store_unavailable(request: Request, error: Exception):
         log.warning("%s %s: a store is away: %s", request.method, request.url.path, error)
-        words = "The database can't be reached at the moment. Nothing was changed; try again soon."
-        return answer(AppError(503, "unavailable", words, headers={"Retry-After": "5"}), request.url.path)
+        message = "The database can't be reached at the moment. Nothing was changed; try again soon."
+        return answer(AppError(503, "unavailable", message, headers={"Retry-After": "5"}), request.url.path)
 
     @app.exception_handler(IntegrityError)
-    def raced(request: Request, error: IntegrityError):
+    def integrity_error(request: Request, error: IntegrityError):
         log.warning("%s %s met another request: %s", request.method, request.url.path, error.orig)
-        words = "Another request changed the same thing at the same time. Nothing was stored; look, and try again."
-        return answer(AppError(409, "conflict", words), request.url.path)
+        message = "Another request changed the same thing at the same time. Nothing was stored; look, and try again."
+        return answer(AppError(409, "conflict", message), request.url.path)
 
     @app.exception_handler(DataError)
     @app.exception_handler(UnicodeEncodeError)
-    def unstorable(request: Request, error: Exception):
-        words = "A value can't be looked up: it holds a NUL, half a character, or a number out of range."
-        return answer(AppError(422, "invalid-input", words), request.url.path)
+    def data_error(request: Request, error: Exception):
+        message = "A value can't be looked up: it holds a NUL, half a character, or a number out of range."
+        return answer(AppError(422, "invalid-input", message), request.url.path)
 
     @app.exception_handler(DBAPIError)
-    def broken(request: Request, error: DBAPIError):
+    def database_error(request: Request, error: DBAPIError):
         if error.connection_invalidated:
-            return away(request, error)
-        return unexpected(request, error)
+            return store_unavailable(request, error)
+        return unexpected_error(request, error)
 
     @app.exception_handler(ConfigurationError)
     def misconfigured(request: Request, error: ConfigurationError):
@@ -77,20 +77,22 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception):
+    def unexpected_error(request: Request, error: Exception):
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        words = "Something went wrong on our side; the log of the service says what."
-        return answer(AppError(500, "internal-error", words), request.url.path)
+        message = "Something went wrong on our side; the log of the service says what."
+        return answer(AppError(500, "internal-error", message), request.url.path)
 
 
 def _invalid(error: RequestValidationError) -> AppError:
     """A 422 that names every field; a body that is no JSON at all is a 400."""
-    faults = []
-    for one in error.errors():
-        if one["type"] == "json_invalid":
-            detail = f"The body is not valid JSON: {one.get('ctx', {}).get('error', one['msg'])}."
+    faults: list[FieldError] = []
+    for fault in error.errors():
+        if fault["type"] == "json_invalid":
+            detail = f"The body is not valid JSON: {fault.get('ctx', {}).get('error', fault['msg'])}."
             return AppError(400, "malformed-json", detail, [FieldError("", detail, "json_invalid")])
-        faults.append(FieldError(_pointer(one["loc"], error.body, one["type"] == "missing"), _words(one), one["type"]))
+        faults.append(
+            FieldError(_pointer(fault["loc"], error.body, fault["type"] == "missing"), _message(fault), fault["type"])
+        )
     return AppError(422, "invalid-input", "; ".join(f"{f.pointer}: {f.detail}" for f in faults[:5]), faults[:50])
 
 
@@ -100,36 +102,36 @@ def _pointer(location: tuple, body: object, missing: bool) -> str:
     return "/".join(map(str, location))
 
 
-def _words(one: dict) -> str:
-    if one["type"] == "extra_forbidden":
+def _message(fault: dict) -> str:
+    if fault["type"] == "extra_forbidden":
         return "unknown field"
-    return one["msg"].removeprefix("Value error, ")
+    return fault["msg"].removeprefix("Value error, ")
 
 
 class LimitBody:
     """Counts request bodies while they stream in. Uploads have their own, larger limit where they are read."""
 
-    def __init__(self, app: ASGIApp, most: int):
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp, max_bytes: int):
+        self.app, self.max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].endswith("/imports"):
             return await self.app(scope, receive, send)
         size = 0
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > self.most:
-                raise AppError(413, "body-too-large", f"The body has more than {self.most} bytes.")
+            if size > self.max_bytes:
+                raise AppError(413, "body-too-large", f"The body has more than {self.max_bytes} bytes.")
             return message
 
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.most:
+        if declared.isdigit() and int(declared) > self.max_bytes:
             error = AppError(
-                413, "body-too-large", f"The body has {int(declared)} bytes; at most {self.most} are taken."
+                413, "body-too-large", f"The body has {int(declared)} bytes; at most {self.max_bytes} are taken."
             )
             return await answer(error, scope["path"])(scope, receive, send)
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_counted, send)

@@ -26,7 +26,7 @@ class StoredFile:
     sha256: str
 
 
-def _place(path: str):
+def _resolve(path: str):
     """The file system and the full path. Paths are made by us; one that climbs out is refused all the same."""
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"not a storage path: {path!r}")
@@ -51,7 +51,7 @@ class _Digesting:
 @contextmanager
 def writing(path: str) -> Iterator[_Digesting]:
     """Write a file that appears whole under its name, or not at all."""
-    system, full = _place(path)
+    system, full = _resolve(path)
     system.makedirs(posixpath.dirname(full), exist_ok=True)
     part = f"{full}.{os.getpid()}-{os.urandom(4).hex()}.part"
     try:
@@ -88,24 +88,24 @@ def copy_out(path: str, local: str) -> str:
 
 @contextmanager
 def opened(path: str):
-    system, full = _place(path)
+    system, full = _resolve(path)
     with system.open(full, "rb") as source:
         yield source
 
 
 def local_path(path: str) -> str | None:
     """Where a stored file lies on this machine; None when the storage is no local directory."""
-    system, full = _place(path)
+    system, full = _resolve(path)
     return full if isinstance(system, LocalFileSystem) else None
 
 
 def size(path: str) -> int:
-    system, full = _place(path)
+    system, full = _resolve(path)
     return system.size(full)
 
 
 def delete(path: str) -> None:
     """Delete a file or a folder. One that is not there is no error."""
-    system, full = _place(path)
+    system, full = _resolve(path)
     if system.exists(full):
         system.rm(full, recursive=True)

@@ -65,7 +65,7 @@ def judge(id: str) -> None:
 
 @queue.app.task(name=queue.ENCODE)
 def encode(dataset_id: str) -> None:
-    tools().pools.prepare_if_there(dataset_id)
+    tools().pools.prepare_if_exists(dataset_id)
 
 
 @worker_ready.connect
@@ -76,7 +76,7 @@ def _warm(**_) -> None:
 
 
 def _warm_up(name: str) -> None:
-    tools().pools.any_encoder(name)
+    tools().pools.load_encoder_by_name(name)
     # What is here now stays: the collector need not look through all of torch again and again.
     gc.collect()
     gc.freeze()

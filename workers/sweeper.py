@@ -77,7 +77,7 @@ class Sweeper:
             runs.resume_due(session)
             judgements.resume_due(session)
             judgements.pause_what_was_left(session)
-            access.forget_old_answers(session)
+            access.delete_expired_keys(session)
             presence.forget_silent(session)
         for task, waiting in WAITING:
             with transaction() as session:

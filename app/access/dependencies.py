@@ -38,15 +38,15 @@ class Once:
     def __call__(self, status: int, create: Callable[[], BaseModel], location: Callable[[BaseModel], str]) -> Response:
         if self.key is not None and not self._first():
             return self._replay()
-        made = create()
-        body, place = made.model_dump(mode="json"), location(made)
+        created = create()
+        body, url = created.model_dump(mode="json"), location(created)
         if self.key is not None:
             self.session.execute(
                 update(IdempotencyKey)
                 .where(IdempotencyKey.project_id == self.caller.project_id, IdempotencyKey.key == self.key)
-                .values(status=status, location=place, body=body)
+                .values(status=status, location=url, body=body)
             )
-        return _answer(status, body, place)
+        return _answer(status, body, url)
 
     def with_content(self, digest: str) -> "Once":
         """The same guard for an upload, whose content is known only after it was read."""
@@ -54,13 +54,13 @@ class Once:
 
     def _first(self) -> bool:
         # A second request waits here, in the unique index, until the first has committed or rolled back.
-        made = self.session.scalar(
+        inserted_key = self.session.scalar(
             insert(IdempotencyKey)
             .values(project_id=self.caller.project_id, key=self.key, fingerprint=self.fingerprint)
             .on_conflict_do_nothing()
             .returning(IdempotencyKey.key)
         )
-        return made is not None
+        return inserted_key is not None
 
     def _replay(self) -> Response:
         row = self.session.scalar(

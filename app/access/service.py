@@ -28,7 +28,7 @@ class Caller:
 
 def ensure_project(session: Session, name: str) -> Project:
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
-    return store.project_named(session, name)
+    return store.load_project_by_name(session, name)
 
 
 def create_key(session: Session, project: Project, name: str) -> str:

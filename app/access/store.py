@@ -10,11 +10,11 @@ def key(session: Session, id: str) -> ApiKey | None:
     return session.scalar(select(ApiKey).where(ApiKey.id == id, ApiKey.revoked_at.is_(None)))
 
 
-def project_named(session: Session, name: str) -> Project | None:
+def load_project_by_name(session: Session, name: str) -> Project | None:
     return session.scalar(select(Project).where(Project.name == name))
 
 
-def forget_old_answers(session: Session) -> None:
+def delete_expired_keys(session: Session) -> None:
     """Idempotency keys are kept for a day."""
-    old = func.now() - text("interval '24 hours'")
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))
+    expiry = func.now() - text("interval '24 hours'")
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < expiry))

@@ -34,18 +34,18 @@ def respond(request: Request, subject_id: str, after: int, limit: int, ended: Ca
 
 
 async def _stream(subject_id: str, after: int, ended: Callable[[Session], bool]) -> AsyncIterator[bytes]:
-    silent = 0.0
+    silent_seconds = 0.0
     while True:
-        events, over = await run_in_threadpool(_read_new, subject_id, after, ended)
+        events, has_ended = await run_in_threadpool(_read_new, subject_id, after, ended)
         for event in events:
-            after, silent = event["seq"], 0.0
+            after, silent_seconds = event["seq"], 0.0
             yield _encode(event)
-        if over and len(events) < event_log.PAGE:
+        if has_ended and len(events) < event_log.PAGE:
             return
         await asyncio.sleep(POLL_SECONDS)
-        silent += POLL_SECONDS
-        if silent >= COMMENT_SECONDS:
-            silent = 0.0
+        silent_seconds += POLL_SECONDS
+        if silent_seconds >= COMMENT_SECONDS:
+            silent_seconds = 0.0
             yield KEEPALIVE_COMMENT
 
 
@@ -55,9 +55,9 @@ def _read_new(subject_id: str, after: int, ended: Callable[[Session], bool]) -> 
     The end is read first, in a transaction of its own: what was written before it is then surely in the list.
     """
     with transaction() as session:
-        over = ended(session)
+        has_ended = ended(session)
     with transaction() as session:
-        return event_log.read(session, subject_id, after), over
+        return event_log.read(session, subject_id, after), has_ended
 
 
 def _encode(event: dict) -> bytes:

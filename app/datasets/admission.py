@@ -95,14 +95,14 @@ def _load_decider(
     session: Session, dataset: Dataset, candidates: Sequence[Candidate], origin: Origin, room: int | None
 ) -> AdmissionDecider:
     """The decision, with as much of the pool's rows as it needs for these candidates."""
-    fresh = [c for c in candidates if c.rejection is None]
-    copies = store.pool_hashes(session, dataset.id, [identity(c, dataset.scope) for c in fresh])
+    admissible = [c for c in candidates if c.rejection is None]
+    copies = store.pool_hashes(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
     joining = origin.kind == "imported" or dataset.scope != "instruction"
-    instructions = {c.instruction for c in fresh if joining or c.scope == "row" or c.resembles}
+    instructions = {c.instruction for c in admissible if joining or c.scope == "row" or c.resembles}
     rejections = [c.rejection for c in candidates if c.rejection is not None]
-    instructions |= {one.nearest_text for one in rejections if one.nearest_text and one.nearest_id is None}
-    heads = store.head_ids(session, dataset.id, instructions)
-    return AdmissionDecider(dataset.scope, origin.kind, copies, heads, lambda accepted: new_id("rec"), room)
+    instructions |= {r.nearest_text for r in rejections if r.nearest_text and r.nearest_id is None}
+    representatives = store.head_ids(session, dataset.id, instructions)
+    return AdmissionDecider(dataset.scope, origin.kind, copies, representatives, lambda accepted: new_id("rec"), room)
 
 
 def _pair(dataset: Dataset, record_id: str, pair: dict) -> dict:

@@ -31,73 +31,73 @@ def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, ch
     for move in moves:
         check()
         row = session.get(Record, move.record_id, with_for_update=True)
-        _keep(session, row, by)
+        _store_old_decision(session, row, by)
         if row.seq is not None and move.rejection is not None:
             dataset.pool_version += 1
         _decide(dataset, row, move.rejection)
         session.flush()
-        _settle_family(session, dataset, row)
+        _update_group(session, dataset, row)
     recount(session, dataset)
 
 
-def _keep(session: Session, row: Record, by: str) -> None:
+def _store_old_decision(session: Session, row: Record, by: str) -> None:
     names = ("decision", "status", "reason", "detail", "nearest_id", "nearest_text")
     old = {name: getattr(row, name) for name in names}
     session.execute(insert(Decision).values(record_id=row.id, replaced_by=by, **old))
 
 
-def _decide(dataset: Dataset, row: Record, found: Rejection | None) -> None:
+def _decide(dataset: Dataset, row: Record, rejection: Rejection | None) -> None:
     row.decision += 1
-    row.status = "accepted" if found is None else "rejected"
-    row.reason = found.reason if found else None
-    row.detail = storable({"value": found.value, "threshold": found.threshold}) if found else None
-    row.nearest_id = found.nearest_id if found else None
-    row.nearest_text = (found.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if found else None
-    if found is not None:
+    row.status = "accepted" if rejection is None else "rejected"
+    row.reason = rejection.reason if rejection else None
+    row.detail = storable({"value": rejection.value, "threshold": rejection.threshold}) if rejection else None
+    row.nearest_id = rejection.nearest_id if rejection else None
+    row.nearest_text = (rejection.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if rejection else None
+    if rejection is not None:
         row.seq = None
     elif row.seq is None:
         dataset.last_seq += 1
         row.seq = dataset.last_seq
 
 
-def _settle_family(session: Session, dataset: Dataset, row: Record) -> None:
+def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
     """Who left stands alone, and the oldest that stays is the head; who came joins the family of its instruction.
 
     Where instructions are compared, it is the head that carries the embedding.
     """
     if row.status == "accepted":
-        head = store.head_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
-        if head != row.id:
-            row.family = head
+        representative = store.head_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
+        if representative != row.id:
+            row.family = representative
             row.embedding = None if dataset.scope == "instruction" else row.embedding
         return
     members = (Record.family == row.id, Record.seq.is_not(None))
-    head = session.scalar(select(Record.id).where(*members).order_by(Record.seq).limit(1))
-    if head is not None:
-        session.execute(update(Record).where(*members).values(family=head))
+    representative = session.scalar(select(Record.id).where(*members).order_by(Record.seq).limit(1))
+    if representative is not None:
+        session.execute(update(Record).where(*members).values(family=representative))
         if dataset.scope == "instruction":
-            session.execute(update(Record).where(Record.id == head).values(embedding=row.embedding))
+            session.execute(update(Record).where(Record.id == representative).values(embedding=row.embedding))
     row.family = row.id
 
 
 def recount(session: Session, dataset: Dataset) -> None:
     """The counters of the dataset, its runs and its imports from the rows themselves."""
-    mine = Record.dataset_id == dataset.id
+    of_dataset = Record.dataset_id == dataset.id
     accepted, seed = Record.status == "accepted", Record.origin == "seed"
-    counted = select(
+    totals = select(
         func.count().filter(accepted, ~seed),
         func.count().filter(~accepted),
         func.count(case((seed & accepted, Record.family)).distinct()),
-    ).where(mine)
-    dataset.accepted_count, dataset.rejected_count, dataset.seed_count = session.execute(counted).one()
+    ).where(of_dataset)
+    dataset.accepted_count, dataset.rejected_count, dataset.seed_count = session.execute(totals).one()
     for table, column in ((Run, Record.run_id), (Import, Record.import_id)):
         columns = (column, Record.status, Record.reason)
-        query = select(*columns, func.count()).where(mine, column.is_not(None)).group_by(*columns)
-        found: dict[str, dict] = {}
+        query = select(*columns, func.count()).where(of_dataset, column.is_not(None)).group_by(*columns)
+        counts_by_owner: dict[str, dict] = {}
         for id, status, reason, count in session.execute(query):
-            one = found.setdefault(id, {"accepted": 0, "rejected": 0, "rejected_by_reason": {}})
-            one[status] += count
+            counts = counts_by_owner.setdefault(id, {"accepted": 0, "rejected": 0, "rejected_by_reason": {}})
+            counts[status] += count
             if reason is not None:
-                one["rejected_by_reason"][reason] = count
-        for id, values in found.items():
+                counts["rejected_by_reason"][reason] = count
+        for id, values in counts_by_owner.items():
             session.execute(update(table).where(table.id == id).values(**values))

@@ -41,7 +41,7 @@ Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 def create(body: DatasetCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Make a dataset, with seeds if given: a bundled set by name, or tasks written out."""
     return once(
-        201, lambda: dataset_view(service.create(session, caller, body)), lambda made: f"/v1/datasets/{made.id}"
+        201, lambda: dataset_view(service.create(session, caller, body)), lambda created: f"/v1/datasets/{created.id}"
     )
 
 
@@ -75,23 +75,23 @@ def stats(id: str, caller: Authorized, session: Db):
 
 async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records") -> tuple[imports.Upload, str]:
     """The body, checked line by line while it streams in; and its digest."""
-    kind_of_body = request.headers.get("content-type", "").split(";")[0].strip()
-    if kind_of_body == "text/plain" and kind != "documents":
+    content_type = request.headers.get("content-type", "").split(";")[0].strip()
+    if content_type == "text/plain" and kind != "documents":
         raise AppError(415, "unsupported-media-type", "Only a document may be plain text; send JSONL for other kinds.")
-    if kind_of_body not in ("application/jsonl", "application/x-ndjson", "text/plain"):
-        words = "Send the rows as application/jsonl, one JSON object a line; a document also as text/plain."
-        raise AppError(415, "unsupported-media-type", words)
+    if content_type not in ("application/jsonl", "application/x-ndjson", "text/plain"):
+        message = "Send the rows as application/jsonl, one JSON object a line; a document also as text/plain."
+        raise AppError(415, "unsupported-media-type", message)
     raw, digest = imports.temporary_file(), hashlib.sha256()
-    size, most = 0, config.limits().import_body
+    size, max_bytes = 0, config.limits().import_body
     async for chunk in request.stream():
         size += len(chunk)
-        if size > most:
-            raise AppError(413, "body-too-large", f"The upload has more than {most} bytes. Send it in parts.")
+        if size > max_bytes:
+            raise AppError(413, "body-too-large", f"The upload has more than {max_bytes} bytes. Send it in parts.")
         digest.update(chunk)
         raw.write(chunk)
     raw.seek(0)
-    if kind_of_body == "text/plain":
-        raw = imports.as_line(raw, request.query_params.get("title", ""))
+    if content_type == "text/plain":
+        raw = imports.convert_to_line(raw, request.query_params.get("title", ""))
     return raw, digest.hexdigest()
 
 
@@ -140,8 +140,8 @@ def start_import(
         checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task, encoded)
         return import_view(add_place(session, imports.start(session, caller, id, kind, checked, task)))
 
-    place = f"/v1/datasets/{id}/imports/"
-    return once.with_content(digest)(202, create, lambda made: place + made.id)
+    location_prefix = f"/v1/datasets/{id}/imports/"
+    return once.with_content(digest)(202, create, lambda created: location_prefix + created.id)
 
 
 def _lines(raw) -> Iterator[bytes]:
@@ -156,7 +156,7 @@ def list_imports(id: str, caller: Authorized, session: Db, limit: Limit = 20, af
 
 @router.get("/datasets/{id}/imports/{import_id}", operation_id="getImport", response_model=ImportView, tags=["imports"])
 def show_import(id: str, import_id: str, caller: Authorized, session: Db):
-    return import_view(add_place(session, store.import_of(session, caller.project_id, id, import_id)))
+    return import_view(add_place(session, store.load_import(session, caller.project_id, id, import_id)))
 
 
 @router.post(
@@ -183,7 +183,7 @@ def import_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    store.import_of(session, caller.project_id, id, import_id)
+    store.load_import(session, caller.project_id, id, import_id)
     return events_stream.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
 
 

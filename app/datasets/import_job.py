@@ -15,7 +15,7 @@ from app import storage
 from app.datasets import store
 from app.datasets.admission import Origin, admit
 from app.datasets.import_rows import MATERIAL, ROW_MODELS
-from app.datasets.material import keep_documents, keep_labelled
+from app.datasets.material import store_documents, store_labelled
 from app.datasets.pools import EncoderMismatch, Pools
 from app.datasets.service import seed_rows
 from app.db import transaction
@@ -43,7 +43,7 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
             job.check()
             values = [json.loads(line) for line in chunk]
             if row.kind in MATERIAL:
-                _keep_chunk(job, values)
+                _store_chunk(job, values)
             else:
                 _admit_chunk(job, row.kind, values, pools, dataset, encoder)
     with job.transaction() as (session, row):
@@ -51,12 +51,12 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
     discard_files(job.id)
 
 
-def _keep_chunk(job: RunningJob, values: list[dict]) -> None:
+def _store_chunk(job: RunningJob, values: list[dict]) -> None:
     with job.transaction() as (session, row):
         if row.kind == "labelled":
-            stored = keep_labelled(session, row.dataset_id, row.id, row.task, values)
+            stored = store_labelled(session, row.dataset_id, row.id, row.task, values)
         else:
-            stored = keep_documents(session, row.dataset_id, row.id, values)
+            stored = store_documents(session, row.dataset_id, row.id, values)
         _count(job, session, row, len(values), stored.accepted, stored.rejected)
 
 
@@ -71,10 +71,10 @@ def _count(job: RunningJob, session: Session, row: Import, done: int, accepted: 
 def _admit_chunk(
     job: RunningJob, kind: str, values: list[dict], pools: Pools, dataset: Dataset, encoder: Encoder
 ) -> None:
-    made = [_candidates(kind, value) for value in values]
-    candidates = [row for rows in made for row in rows]
-    given = [value.get("embedding") for value, rows in zip(values, made, strict=True) for _ in rows]
-    vectors = _vectors(encoder, dataset, candidates, given)
+    candidates_by_line = [_candidates(kind, value) for value in values]
+    candidates = [row for rows in candidates_by_line for row in rows]
+    uploaded = [value.get("embedding") for value, rows in zip(values, candidates_by_line, strict=True) for _ in rows]
+    vectors = _vectors(encoder, dataset, candidates, uploaded)
     job.check()
     with pools.offering(dataset.id, candidates, vectors) as offer:
         origin = Origin("seed" if kind == "seeds" else "imported", import_id=job.id)
@@ -85,19 +85,21 @@ def _admit_chunk(
 
 
 def _vectors(
-    encoder: Encoder, dataset: Dataset, candidates: list[Candidate], given: list[list[float] | None]
+    encoder: Encoder, dataset: Dataset, candidates: list[Candidate], uploaded: list[list[float] | None]
 ) -> list[np.ndarray | None]:
     """Every text once; None for a row without one. What is rejected is encoded, too: it has neighbours."""
-    wrong = next((len(one) for one in given if one is not None and len(one) != encoder.identity["dimensions"]), None)
-    if wrong is not None:
-        words = f"Its embeddings have {wrong} dimensions; those of {dataset.encoder} have"
-        raise JobFailed("encoder_mismatch", f"{words} {encoder.identity['dimensions']}.")
+    wrong_size = next(
+        (len(one) for one in uploaded if one is not None and len(one) != encoder.identity["dimensions"]), None
+    )
+    if wrong_size is not None:
+        message = f"Its embeddings have {wrong_size} dimensions; those of {dataset.encoder} have"
+        raise JobFailed("encoder_mismatch", f"{message} {encoder.identity['dimensions']}.")
     texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
-    distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, given, strict=True) if one is None) if t]
-    known = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
+    distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, uploaded, strict=True) if one is None) if t]
+    encoded = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
     return [
-        known.get(text) if one is None else np.array(one, dtype=np.float32)
-        for text, one in zip(texts, given, strict=True)
+        encoded.get(text) if one is None else np.array(one, dtype=np.float32)
+        for text, one in zip(texts, uploaded, strict=True)
     ]
 
 
@@ -108,8 +110,8 @@ def _candidates(kind: str, value: dict) -> list[Candidate]:
     candidate = Candidate(row.instruction, row.input, getattr(row, "output", ""))
     if not row.instruction:
         return [candidate.reject("empty_instruction")]
-    found = None if kind == "instructions" else check_instance(row.input, row.output)
-    return [replace(candidate, rejection=found)]
+    rejection = None if kind == "instructions" else check_instance(row.input, row.output)
+    return [replace(candidate, rejection=rejection)]
 
 
 def upload_path(id: str) -> str:

@@ -14,14 +14,14 @@ from app.access.service import Caller
 from app.datasets import import_job, store
 from app.datasets.import_rows import ROW_MODELS
 from app.datasets.material import check_labelled
-from app.datasets.pools import mismatch
+from app.datasets.pools import describe_mismatch
 from app.errors import AppError, FieldError, invalid
 from app.ids import new_id
 from app.jobs import event_log, queue, steering
 from app.synth import task_families
 from app.tables.datasets import Dataset, Import
 
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Upload:
 def check_task(kind: str, task: str | None) -> None:
     """Labelled rows are of one task of the template library; nothing else has a task. Raises a 422."""
     if kind == "labelled" and task not in task_families.FAMILIES:
-        known = ", ".join(task_families.FAMILIES)
-        raise invalid("task", f"labelled rows need the task that they are of, one of: {known}", "unknown")
+        names = ", ".join(task_families.FAMILIES)
+        raise invalid("task", f"labelled rows need the task that they are of, one of: {names}", "unknown")
     if kind != "labelled" and task is not None:
         raise invalid("task", f"only labelled rows have a task, not {kind}", "not_allowed")
 
@@ -54,44 +54,44 @@ def check_encoded(dataset: Dataset, encoder: str | None, revision: str | None) -
     """Only vectors of the dataset's own encoder can be compared with its rows. Raises a 422 for another's."""
     if encoder is None:
         return Encoded()
-    known = dataset.encoding or {}
-    given = {"name": encoder} | ({"revision": revision} if revision and known else {})
-    if encoder != dataset.encoder or any(known and known[name] != value for name, value in given.items()):
-        known = {name: known.get(name, dataset.encoder) for name in given}
-        raise invalid("query/encoder", mismatch(dataset.id, known, given), "encoder_mismatch")
+    current = dataset.encoding or {}
+    claimed = {"name": encoder} | ({"revision": revision} if revision and current else {})
+    if encoder != dataset.encoder or any(current and current[name] != value for name, value in claimed.items()):
+        current = {name: current.get(name, dataset.encoder) for name in claimed}
+        raise invalid("query/encoder", describe_mismatch(dataset.id, current, claimed), "encoder_mismatch")
     configured = config.encoders().get(encoder)
     dimensions = (dataset.encoding or {}).get("dimensions") or (configured.dimensions if configured else None)
     return Encoded(encoder, revision, dimensions)
 
 
 def check_lines(
-    kind: str, lines: Iterator[bytes], into: IO[bytes], task: str | None = None, encoded: Encoded | None = None
+    kind: str, lines: Iterator[bytes], output: IO[bytes], task: str | None = None, encoded: Encoded | None = None
 ) -> Upload:
     """Read JSONL, one row a line. Raises a 422 that names up to 20 bad lines; blank lines are passed over."""
     encoded = encoded or Encoded()
-    shape, rows, faults, most = ROW_MODELS[kind], 0, [], config.limits().import_rows
+    model, rows, faults, max_rows = ROW_MODELS[kind], 0, [], config.limits().import_rows
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         rows += 1
-        if rows > most:
-            raise _bad([FieldError(f"line/{number}", f"more than {most} rows in one import", "too_many")])
+        if rows > max_rows:
+            raise _bad([FieldError(f"line/{number}", f"more than {max_rows} rows in one import", "too_many")])
         try:
-            row = shape.model_validate(json.loads(line))
+            row = model.model_validate(json.loads(line))
             if kind == "labelled":
                 check_labelled(task, row.root)
             encoded = _check_vector(getattr(row, "embedding", None), encoded)
         except (ValueError, RecursionError) as error:
             faults += _faults(number, error)
-            if len(faults) >= MOST_ERRORS:
+            if len(faults) >= MAX_ERRORS:
                 break
             continue
-        into.write(row.model_dump_json().encode() + b"\n")
+        output.write(row.model_dump_json().encode() + b"\n")
     if faults:
-        raise _bad(faults[:MOST_ERRORS])
+        raise _bad(faults[:MAX_ERRORS])
     if rows == 0:
         raise _bad([FieldError("body", "no rows: send one JSON object a line", "empty")])
-    return Upload(into, rows)
+    return Upload(output, rows)
 
 
 def _check_vector(vector: list[float] | None, encoded: Encoded) -> Encoded:
@@ -108,8 +108,8 @@ def _check_vector(vector: list[float] | None, encoded: Encoded) -> Encoded:
 def _faults(number: int, error: Exception) -> list[FieldError]:
     if isinstance(error, ValidationError):
         return [
-            FieldError(f"line/{number}/" + "/".join(str(part) for part in one["loc"]), one["msg"], one["type"])
-            for one in error.errors()
+            FieldError(f"line/{number}/" + "/".join(str(part) for part in fault["loc"]), fault["msg"], fault["type"])
+            for fault in error.errors()
         ]
     if isinstance(error, json.JSONDecodeError):
         return [FieldError(f"line/{number}", f"not JSON: {error.msg} (character {error.pos})", "not_json")]
@@ -155,7 +155,7 @@ def start(
     return row
 
 
-def as_line(raw: IO[bytes], title: str) -> IO[bytes]:
+def convert_to_line(raw: IO[bytes], title: str) -> IO[bytes]:
     """A plain text as the one line of a document. Raises a 422 for what is not UTF-8."""
     try:
         text = raw.read().decode("utf-8")
@@ -173,5 +173,5 @@ def temporary_file() -> IO[bytes]:
 
 def cancel(session: Session, caller: Caller, dataset_id: str, id: str) -> Import:
     """End the import soon. Rows that were admitted stay, and the counts say how many."""
-    store.import_of(session, caller.project_id, dataset_id, id)
+    store.load_import(session, caller.project_id, dataset_id, id)
     return steering.cancel(session, import_job.KIND, id)

@@ -56,22 +56,22 @@ def check_labelled(task: str, row: dict) -> None:
     task_families.check_fields(task, row)
 
 
-def keep_labelled(session: Session, dataset_id: str, import_id: str, task: str, rows: list[dict]) -> Stored:
-    made = [_source(dataset_id, import_id, "labelled", task, row, _identity(task, row)) for row in rows]
-    return _insert(session, made)
+def store_labelled(session: Session, dataset_id: str, import_id: str, task: str, rows: list[dict]) -> Stored:
+    sources = [_source(dataset_id, import_id, "labelled", task, row, _identity(task, row)) for row in rows]
+    return _insert(session, sources)
 
 
-def keep_documents(session: Session, dataset_id: str, import_id: str, rows: list[dict]) -> Stored:
+def store_documents(session: Session, dataset_id: str, import_id: str, rows: list[dict]) -> Stored:
     """The documents, and their passages with the place of each: characters from `start` to `end`."""
     stored = Stored()
     for row in rows:
         document = _source(dataset_id, import_id, "document", "", row, content_hash(row["title"], row["text"]))
-        came = _insert(session, [document])
-        stored.accepted += came.accepted
-        stored.rejected += came.rejected
-        if came.accepted:
+        inserted = _insert(session, [document])
+        stored.accepted += inserted.accepted
+        stored.rejected += inserted.rejected
+        if inserted.accepted:
             title = row["title"] or normalise(row["text"])[:80]
-            _insert(session, [_passage(document, title, *one) for one in passages(row["text"])])
+            _insert(session, [_passage(document, title, *passage) for passage in passages(row["text"])])
     return stored
 
 
@@ -99,5 +99,5 @@ def _identity(task: str, row: dict) -> bytes:
 
 def _insert(session: Session, rows: list[dict]) -> Stored:
     """A copy of what the dataset has already is turned away."""
-    kept = store.insert_sources(session, rows)
-    return Stored(kept, Counter({"duplicate_exact": len(rows) - kept}) if kept < len(rows) else Counter())
+    inserted = store.insert_sources(session, rows)
+    return Stored(inserted, Counter({"duplicate_exact": len(rows) - inserted}) if inserted < len(rows) else Counter())

@@ -17,15 +17,15 @@ def _pools() -> Pools:
     return Pools(None, config.settings().api_pool_memory_mb * 2**20)
 
 
-def of_record(session: Session, row: Record, most: int) -> list[NeighbourView]:
+def of_record(session: Session, row: Record, max_neighbours: int) -> list[NeighbourView]:
     """Nearest first, its own family left out."""
     dataset = session.get(Dataset, row.dataset_id)
     stored = store.embeddings(session, [row.id, row.family])
-    found = stored.get(row.id) or stored.get(row.family)
-    vector = None if found is None else np.frombuffer(found, dtype=np.float32)
+    embedding = stored.get(row.id) or stored.get(row.family)
+    vector = None if embedding is None else np.frombuffer(embedding, dtype=np.float32)
     with _pools().locked(dataset.id) as cached:
         pool = _pools().refresh(session, dataset, cached)
-        near = pool.neighbours(store.compared_text(dataset, row), vector, most, {row.id, row.family})
+        nearest = pool.neighbours(store.compared_text(dataset, row), vector, max_neighbours, {row.id, row.family})
     return [
         NeighbourView(
             id=one.id,
@@ -33,5 +33,5 @@ def of_record(session: Session, row: Record, most: int) -> list[NeighbourView]:
             lexical=round(one.lexical, 6),
             semantic=None if one.semantic is None else round(one.semantic, 6),
         )
-        for one in near
+        for one in nearest
     ]

@@ -64,15 +64,15 @@ class InFlight:
         self._pool: Pool | None = None
 
     def check(
-        self, like: Pool, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
+        self, pool: Pool, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
     ) -> Rejection | None:
         """A near-duplicate that is on its way, or None: then this one is on its way, too."""
         if self._pool is None or len(self._gone) > max(64, len(self._live)):
-            self._rebuild(like)
-        found = self._pool.check(text, vector, self._gone | set(excluding))
-        if found is not None:
+            self._rebuild(pool)
+        rejection = self._pool.check(text, vector, self._gone | set(excluding))
+        if rejection is not None:
             # What it is near to has no row yet, and may get one that is rejected: the text says what it was.
-            return replace(found, nearest_id=None)
+            return replace(rejection, nearest_id=None)
         if ticket not in self._live:
             self._live[ticket] = (text, vector)
             self._pool.add(ticket, text, vector)
@@ -83,8 +83,8 @@ class InFlight:
             if self._live.pop(ticket, None) is not None:
                 self._gone.add(ticket)
 
-    def _rebuild(self, like: Pool) -> None:
-        self._pool, self._gone = Pool(like.thresholds, like.mode), set()
+    def _rebuild(self, pool: Pool) -> None:
+        self._pool, self._gone = Pool(pool.thresholds, pool.mode), set()
         for ticket, (text, vector) in self._live.items():
             self._pool.add(ticket, text, vector)
 
@@ -104,13 +104,13 @@ class Pools:
     Without encoders, as in the API process, rows that are not encoded yet have no vector.
     """
 
-    def __init__(self, encoders: Encoders | None, most_bytes: int | None = None):
+    def __init__(self, encoders: Encoders | None, max_bytes: int | None = None):
         self._encoders = encoders
-        self._most_bytes = config.settings().pool_memory_mb * 2**20 if most_bytes is None else most_bytes
+        self._max_bytes = config.settings().pool_memory_mb * 2**20 if max_bytes is None else max_bytes
         self._guard, self._loading = threading.Lock(), threading.Lock()
         self._cached: OrderedDict[str, CachedPool] = OrderedDict()
 
-    def any_encoder(self, name: str) -> Encoder:
+    def load_encoder_by_name(self, name: str) -> Encoder:
         """An encoder by its name, whatever datasets were encoded by."""
         with self._loading:
             return self._encoders(name, None)
@@ -121,15 +121,15 @@ class Pools:
         Raises EncoderMismatch, or what the loading raises.
         """
         with transaction() as session:
-            known = session.get(Dataset, dataset.id).encoding
+            encoding = session.get(Dataset, dataset.id).encoding
         with self._loading:
-            found = self._encoders(dataset.encoder, known["dtype"] if known else None)
-        if known is None:
+            encoder = self._encoders(dataset.encoder, encoding["dtype"] if encoding else None)
+        if encoding is None:
             with transaction() as session:
-                known = store.fix_encoding(session, dataset.id, found.identity)
-        if known != found.identity:
-            raise EncoderMismatch(mismatch(dataset.id, known, found.identity))
-        return found
+                encoding = store.set_encoding_once(session, dataset.id, encoder.identity)
+        if encoding != encoder.identity:
+            raise EncoderMismatch(describe_mismatch(dataset.id, encoding, encoder.identity))
+        return encoder
 
     @contextmanager
     def locked(self, dataset_id: str) -> Iterator[CachedPool]:
@@ -152,14 +152,14 @@ class Pools:
                 pool = self.refresh(session, dataset, cached)
             pool.build_indexes()
             texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
-            before = precheck(pool, candidates, texts, vectors)
+            prechecked = precheck(pool, candidates, texts, vectors)
             with transaction() as session:
                 dataset = store.lock_dataset(session, dataset_id)
-                now = self.refresh(session, dataset, cached)
-                if now is not pool:
+                current = self.refresh(session, dataset, cached)
+                if current is not pool:
                     # Rows left the pool: a rejection of the precheck may rest on one of them.
-                    before = precheck(now, candidates, texts, vectors)
-                yield Offer(session, dataset, before)
+                    prechecked = precheck(current, candidates, texts, vectors)
+                yield Offer(session, dataset, prechecked)
             # What was admitted is in the pool already.
             cached.last_seq = dataset.last_seq
 
@@ -169,15 +169,15 @@ class Pools:
             self._cached.move_to_end(dataset_id)
             return cached
 
-    def _evict(self, but: str) -> None:
+    def _evict(self, keep_id: str) -> None:
         """Let the least recently used pools go until the rest fits; the one just used stays."""
         with self._guard:
             sizes = {id: cached.pool.nbytes if cached.pool else 0 for id, cached in self._cached.items()}
             total = sum(sizes.values())
             for id, size in sizes.items():
-                if total <= self._most_bytes:
+                if total <= self._max_bytes:
                     return
-                if id != but and size:
+                if id != keep_id and size:
                     log.info("the pool of %s leaves the memory: %d MB", id, size >> 20)
                     del self._cached[id]
                     total -= size
@@ -208,7 +208,7 @@ class Pools:
         encoder = self.encoder(dataset)
         while True:
             with transaction() as session:
-                missing = list(store.not_encoded(session, dataset, ENCODE_AT_ONCE))
+                missing = list(store.load_unencoded(session, dataset, ENCODE_AT_ONCE))
             if not missing:
                 break
             vectors = encoder.encode([text for _, text in missing])
@@ -222,7 +222,7 @@ class Pools:
             pool.build_indexes()
         return encoder
 
-    def prepare_if_there(self, dataset_id: str) -> None:
+    def prepare_if_exists(self, dataset_id: str) -> None:
         """What new seeds are encoded by, before a run needs them. A dataset that is gone needs nothing."""
         with transaction() as session:
             dataset = session.get(Dataset, dataset_id)
@@ -238,27 +238,29 @@ class Pools:
             cached.last_seq, cached.version, cached.partial = 0, dataset.pool_version, False
         if cached.last_seq >= dataset.last_seq:
             return cached.pool
-        late, row = {}, None
+        encoded, row = {}, None
         for row in store.pool_entries(session, dataset, cached.last_seq):
             vector = row.vector
             if vector is None and self._encoders is None:
                 cached.partial = True
             elif vector is None:
                 vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
-                late[row.id] = vector
+                encoded[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
         # `dataset` was read before the rows: what it counts is among them.
         cached.last_seq = max(cached.last_seq, dataset.last_seq, row.seq if row else 0)
-        store.save_embeddings(session, {id: vector.tobytes() for id, vector in late.items()})
+        store.save_embeddings(session, {id: vector.tobytes() for id, vector in encoded.items()})
         return cached.pool
 
 
-def mismatch(dataset_id: str, known: dict, given: dict) -> str:
+def describe_mismatch(dataset_id: str, current: dict, claimed: dict) -> str:
     """In words: what differs, and what to do."""
-    other = "; ".join(
-        f"{name} {given.get(name)!r} instead of {known[name]!r}" for name in known if given.get(name) != known[name]
+    differences = "; ".join(
+        f"{name} {claimed.get(name)!r} instead of {current[name]!r}"
+        for name in current
+        if claimed.get(name) != current[name]
     )
     return (
-        f"The dataset was encoded by another encoder ({other}), whose vectors can't be compared. "
+        f"The dataset was encoded by another encoder ({differences}), whose vectors can't be compared. "
         f"POST /v1/datasets/{dataset_id}/reencode encodes all its records anew."
     )

@@ -30,7 +30,7 @@ from app.tables.datasets import Dataset, Record
 
 
 def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
-    if store.name_taken(session, caller.project_id, body.name):
+    if store.name_exists(session, caller.project_id, body.name):
         raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
     encoder = body.encoder or config.settings().encoder
     check_encoder("/encoder", encoder)
@@ -62,9 +62,9 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
 
 def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
     tasks = bundled_tasks(body.bundled) if body.bundled else body.tasks
-    most = config.limits().seeds_per_dataset
-    if len(tasks) > most:
-        raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {most} are taken", "too_many")
+    max_seeds = config.limits().seeds_per_dataset
+    if len(tasks) > max_seeds:
+        raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {max_seeds} are taken", "too_many")
     candidates = [row for task in tasks for row in seed_rows(task)]
     outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), precheck=None)
     if outcome.accepted == 0:
@@ -76,28 +76,34 @@ def seed_rows(task: SeedTask) -> list[Candidate]:
     if not task.instances:
         return [Candidate(task.instruction, is_classification=task.is_classification)]
     return [
-        Candidate(task.instruction, one.input, one.output, is_classification=task.is_classification)
-        for one in task.instances
+        Candidate(task.instruction, instance.input, instance.output, is_classification=task.is_classification)
+        for instance in task.instances
     ]
 
 
 def check_encoder(pointer: str, name: str) -> None:
-    known = config.encoders()
-    if name not in known:
-        raise invalid(pointer, f"no encoder {name!r} is configured; there are {', '.join(known)}", "unknown")
+    configured = config.encoders()
+    if name not in configured:
+        raise invalid(pointer, f"no encoder {name!r} is configured; there are {', '.join(configured)}", "unknown")
 
 
 def encoders() -> list[EncoderView]:
     default = config.settings().encoder
     return [
-        EncoderView(name=name, backend=one.backend, dtype=one.dtype, dimensions=one.dimensions, default=name == default)
-        for name, one in config.encoders().items()
+        EncoderView(
+            name=name,
+            backend=encoder.backend,
+            dtype=encoder.dtype,
+            dimensions=encoder.dimensions,
+            default=name == default,
+        )
+        for name, encoder in config.encoders().items()
     ]
 
 
 def rename(session: Session, caller: Caller, id: str, body: DatasetPatch) -> Dataset:
     dataset = store.dataset(session, caller.project_id, id)
-    if store.name_taken(session, caller.project_id, body.name, but=id):
+    if store.name_exists(session, caller.project_id, body.name, except_id=id):
         raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
     dataset.name = body.name
     return dataset
@@ -106,9 +112,9 @@ def rename(session: Session, caller: Caller, id: str, body: DatasetPatch) -> Dat
 def delete(session: Session, caller: Caller, id: str) -> None:
     store.dataset(session, caller.project_id, id)
     store.lock_dataset(session, id)
-    if store.active_work(session, id):
+    if store.count_active_jobs(session, id):
         raise conflict("The dataset has runs, imports, reviews or scorings that have not ended. Cancel them first.")
-    if store.snapshots_of(session, id):
+    if store.count_snapshots(session, id):
         raise conflict("The dataset has snapshots, which never change; it stays with them.")
     store.delete_dataset(session, id)
 
@@ -116,49 +122,50 @@ def delete(session: Session, caller: Caller, id: str) -> None:
 def stats(session: Session, caller: Caller, id: str) -> StatsView:
     store.dataset(session, caller.project_id, id)
 
-    def by(column) -> dict[str, int]:
+    def count_by(column) -> dict[str, int]:
         return {value: count for value, count in store.counts(session, id, column) if value is not None}
 
     return StatsView(
-        by_origin=by(Record.origin),
-        by_status=by(Record.status),
-        by_reason=by(Record.reason),
-        by_method=by(Record.method),
-        by_language=by(Record.language),
-        simulated=by(Record.simulated).get(True, 0),
+        by_origin=count_by(Record.origin),
+        by_status=count_by(Record.status),
+        by_reason=count_by(Record.reason),
+        by_method=count_by(Record.method),
+        by_language=count_by(Record.language),
+        simulated=count_by(Record.simulated).get(True, 0),
         sources=store.count_sources(session, id),
         preferences=store.count_preferences(session, id),
     )
 
 
 def tasks() -> list[TaskView]:
-    found = [task_families.load_family(name) for name in task_families.FAMILIES]
+    families = [task_families.load_family(name) for name in task_families.FAMILIES]
     return [
         TaskView(
-            name=one.name,
-            summary=one.summary,
-            fields=one.fields,
-            phrasings={language: len(phrasings) for language, phrasings in one.phrasings.items()},
+            name=family.name,
+            summary=family.summary,
+            fields=family.fields,
+            phrasings={language: len(phrasings) for language, phrasings in family.phrasings.items()},
         )
-        for one in found
+        for family in families
     ]
 
 
 def lineage(session: Session, caller: Caller, id: str) -> LineageView:
     row = store.record(session, caller.project_id, id)
-    grown_from = row.lineage
-    paid = store.completions(session, grown_from.get("completions", []))
+    stored_lineage = row.lineage
+    completions = store.completions(session, stored_lineage.get("completions", []))
     return LineageView(
         **RecordView.model_validate(row).model_dump(),
-        parents=[ParentView.model_validate(r) for r in store.records_by_id(session, grown_from.get("parents", []))],
+        parents=[ParentView.model_validate(r) for r in store.records_by_id(session, stored_lineage.get("parents", []))],
         children=[ParentView.model_validate(r) for r in store.children(session, row)],
         completions=[
             CompletionView.model_validate(
-                {name: getattr(one, name) for name in CompletionView.model_fields} | {"cost_usd": str(one.cost_usd)}
+                {name: getattr(completion, name) for name in CompletionView.model_fields}
+                | {"cost_usd": str(completion.cost_usd)}
             )
-            for one in paid
+            for completion in completions
         ],
-        templates=grown_from.get("templates", []),
-        preferences=[PreferenceView.model_validate(one) for one in store.preferences(session, row.id)],
-        decisions=[DecisionView.model_validate(one) for one in store.decisions(session, row.id)],
+        templates=stored_lineage.get("templates", []),
+        preferences=[PreferenceView.model_validate(pair) for pair in store.preferences(session, row.id)],
+        decisions=[DecisionView.model_validate(decision) for decision in store.decisions(session, row.id)],
     )

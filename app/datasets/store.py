@@ -34,8 +34,8 @@ def datasets(session: Session, project_id: str, limit: int, after: str | None) -
     return session.scalars(query.where(Dataset.id < after) if after else query).all()
 
 
-def name_taken(session: Session, project_id: str, name: str, but: str = "") -> bool:
-    query = select(Dataset.id).where(Dataset.project_id == project_id, Dataset.name == name, Dataset.id != but)
+def name_exists(session: Session, project_id: str, name: str, except_id: str = "") -> bool:
+    query = select(Dataset.id).where(Dataset.project_id == project_id, Dataset.name == name, Dataset.id != except_id)
     return session.scalar(query) is not None
 
 
@@ -45,11 +45,11 @@ def lock_dataset(session: Session, id: str) -> Dataset:
     return session.scalar(select(Dataset).where(Dataset.id == id).execution_options(populate_existing=True))
 
 
-def snapshots_of(session: Session, id: str) -> int:
+def count_snapshots(session: Session, id: str) -> int:
     return session.scalar(select(func.count()).select_from(Snapshot).where(Snapshot.dataset_id == id))
 
 
-def active_work(session: Session, id: str) -> int:
+def count_active_jobs(session: Session, id: str) -> int:
     """Jobs on the dataset that have not ended."""
     total = 0
     for table in (Run, Import, Scoring, Review, Judgement):
@@ -61,12 +61,12 @@ def active_work(session: Session, id: str) -> int:
 def refuse_while_encoding(session: Session, dataset_id: str) -> None:
     """Raises a 409 while all rows are being encoded anew. The caller holds the dataset's lock, or takes it here."""
     lock_dataset(session, dataset_id)
-    open_one = select(Review.id).where(
+    query = select(Review.id).where(
         Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.not_in(ENDED)
     )
-    found = session.scalar(open_one)
-    if found is not None:
-        raise conflict(f"The dataset is being encoded anew by {found}; start this when that has ended.")
+    review_id = session.scalar(query)
+    if review_id is not None:
+        raise conflict(f"The dataset is being encoded anew by {review_id}; start this when that has ended.")
 
 
 def delete_dataset(session: Session, id: str) -> None:
@@ -103,8 +103,8 @@ def insert_sources(session: Session, rows: list[dict]) -> int:
     """Insert what the dataset does not have yet; how many that were."""
     if not rows:
         return 0
-    made = upsert(Source).on_conflict_do_nothing(constraint="uq_sources_dataset_id_kind_content_hash")
-    return len(session.execute(made.returning(Source.id), rows).all())
+    statement = upsert(Source).on_conflict_do_nothing(constraint="uq_sources_dataset_id_kind_content_hash")
+    return len(session.execute(statement.returning(Source.id), rows).all())
 
 
 def sources(
@@ -120,8 +120,8 @@ def sources(
 def count_sources(session: Session, dataset_id: str) -> dict[str, int]:
     """Documents and passages by kind, labelled rows by `labelled/task`."""
     query = select(Source.kind, Source.task, func.count()).where(Source.dataset_id == dataset_id)
-    found = session.execute(query.group_by(Source.kind, Source.task).order_by(Source.kind, Source.task))
-    return {f"{kind}/{task}" if task else kind: count for kind, task, count in found}
+    counted = session.execute(query.group_by(Source.kind, Source.task).order_by(Source.kind, Source.task))
+    return {f"{kind}/{task}" if task else kind: count for kind, task, count in counted}
 
 
 def head_ids(session: Session, dataset_id: str, instructions: Collection[str]) -> dict[str, str]:
@@ -165,7 +165,7 @@ def pool_entries(session: Session, dataset: Dataset, after_seq: int) -> Iterator
         yield Entry(row.seq, row.id, compared_text(dataset, row), vector)
 
 
-def not_encoded(session: Session, dataset: Dataset, limit: int) -> Sequence[tuple[str, str]]:
+def load_unencoded(session: Session, dataset: Dataset, limit: int) -> Sequence[tuple[str, str]]:
     """(id, text) of rows that others are compared with and that have no embedding yet."""
     query = select(Record.id, *_COMPARED).where(*_entries(dataset), Record.embedding.is_(None)).limit(limit)
     return [(row.id, compared_text(dataset, row)) for row in session.execute(query)]
@@ -176,8 +176,8 @@ _COMPARED = (Record.instruction, Record.input, Record.output, Record.messages)
 
 def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
     """Where instructions are compared, a family has one entry, its head; elsewhere every row is one."""
-    found = [Record.dataset_id == dataset.id, Record.seq.is_not(None)]
-    return [*found, Record.family == Record.id] if dataset.scope == "instruction" else found
+    conditions = [Record.dataset_id == dataset.id, Record.seq.is_not(None)]
+    return [*conditions, Record.family == Record.id] if dataset.scope == "instruction" else conditions
 
 
 def compared_text(dataset: Dataset, row: Row | Record) -> str:
@@ -186,7 +186,7 @@ def compared_text(dataset: Dataset, row: Row | Record) -> str:
     return comparison_text(dataset.scope, Candidate(row.instruction, row.input, row.output, messages=turns))
 
 
-def fix_encoding(session: Session, dataset_id: str, identity: dict) -> dict:
+def set_encoding_once(session: Session, dataset_id: str, identity: dict) -> dict:
     """Keep how the dataset is encoded, unless somebody was first; how it is, then."""
     row = session.scalar(select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True))
     if row.encoding is None:
@@ -273,7 +273,7 @@ def counts(session: Session, dataset_id: str, *columns) -> list[tuple]:
     return [tuple(row) for row in session.execute(query)]
 
 
-def import_of(session: Session, project_id: str, dataset_id: str, id: str) -> Import:
+def load_import(session: Session, project_id: str, dataset_id: str, id: str) -> Import:
     row = session.scalar(
         select(Import).where(Import.id == id, Import.dataset_id == dataset_id, Import.project_id == project_id)
     )

@@ -18,7 +18,7 @@ def reencode(job: RunningJob, pools: Pools) -> None:
         review = session.get(Review, job.id)
         dataset = session.get(Dataset, review.dataset_id)
         done = store.last_new_embedding(session, review.id)
-    encoder = pools.any_encoder(review.settings["encoder"])
+    encoder = pools.load_encoder_by_name(review.settings["encoder"])
     while True:
         job.check()
         done, rows = _encode_batch(job, dataset, encoder, done)

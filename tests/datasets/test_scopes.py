@@ -146,7 +146,7 @@ def test_vectors_of_another_encoder_or_size_are_refused_before_anything_is_kept(
 
 def test_pools_leave_when_they_hold_too_much_memory_and_come_back(database):
     sets = [dataset_of() for _ in range(3)]
-    pools = Pools(encoders(), most_bytes=1)
+    pools = Pools(encoders(), max_bytes=1)
     for dataset in sets:
         offer(dataset, pools, Candidate(f"Explain {unlike(dataset.id)}", "", "x"))
     assert list(pools._cached) == [sets[-1].id]
