@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 20.0
 
 
 class SeedbedError(UserFacingError):
-    """The service said no, or can't be reached. `status` is None where no answer came."""
+    """The service refused a request or can't be reached. `status` is None where no response came."""
 
     def __init__(self, message: str, status: int | None = None, problem: dict | None = None) -> None:
         super().__init__(message)
@@ -127,11 +127,11 @@ class Seedbed:
         return self._post("/runs/preview", body)
 
     def forecast(self, run_id: str, target: int | None = None) -> dict | None:
-        """What so many rows will take, by what this run took; None while there is nothing to go by."""
+        """Estimated time and cost of `target` rows, from what this run used. None while the run has too few rows."""
         return self._get(f"{_path(run_id)}/forecast", **({"target": target} if target else {}))["forecast"]
 
     def refilter(self, run_id: str, **body: object) -> dict:
-        """Decide again on a run's candidates by other thresholds or rules; `apply=True` makes it so."""
+        """Decide again on a run's candidates by other thresholds or rules. `apply=True` stores the new decisions."""
         return self._post(f"{_path(run_id)}/refilter", body)
 
     def add_evaluation_set(self, name: str, file: Path) -> dict:
@@ -191,7 +191,7 @@ class Seedbed:
         return self._pages(f"{_path(fine_tune_id)}/metrics", {})
 
     def newest_metrics(self, fine_tune_id: str, after: str | None = None) -> tuple[list[dict], str | None]:
-        """The last page of the training's rows, and the place from which to ask the next time."""
+        """The last page of the training's rows, and the `after` of the next request."""
         while True:
             page = self._get(f"{_path(fine_tune_id)}/metrics", limit=200, after=after or 0)
             if not page["has_more"]:
@@ -220,7 +220,7 @@ class Seedbed:
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(to.name + ".part")
         if not sha256:
-            # What lies there may be the start of another file.
+            # Without a digest nothing proves that an older part belongs to this file.
             part.unlink(missing_ok=True)
         deadline = time.monotonic() + self._patience
         while True:
@@ -301,7 +301,7 @@ def _path(id: str, dataset_id: str | None = None) -> str:
 
 
 def _refusal(answer: httpx.Response) -> SeedbedError:
-    """The problem in words: the detail, and each field that it names."""
+    """The error of a problem document: its detail, and a line for each field at fault."""
     try:
         problem = answer.json()
     except json.JSONDecodeError:
@@ -325,7 +325,7 @@ def _continue_headers(part: Path, sha256: str | None) -> dict[str, str]:
 
 
 def _checked(answer: httpx.Response, sha256: str | None) -> str | None:
-    """The digest the file should have. A 416 means that all of it is here; other errors are raised."""
+    """The digest that the file should have. A 416 means that the file is complete; other errors are raised."""
     if answer.is_error and answer.status_code != 416:
         answer.read()
         raise _refusal(answer)
@@ -335,7 +335,7 @@ def _checked(answer: httpx.Response, sha256: str | None) -> str | None:
 
 def _write(answer: httpx.Response, part: Path) -> None:
     with part.open("ab" if answer.status_code == 206 else "wb") as file:
-        # Chunks as they come: a size would hold back, and lose, the last of a broken answer.
+        # No chunk size: with one, httpx holds the last bytes of a broken response back, and they are lost.
         for chunk in answer.iter_bytes():
             file.write(chunk)
 

@@ -202,16 +202,17 @@ class Settings(BaseSettings):
     lease_seconds: float = 60
     slice_seconds: float = 25
     sweep_seconds: float = 2
-    # How often a worker looks into Postgres for work that no bell has rung for.
+    # How often a worker polls Postgres for work whose notification was lost.
     poll_seconds: float = 15
-    # A teacher that is away longer than this ends its runs.
+    # A run ends when its teacher was unreachable for longer than this.
     teacher_gone_seconds: float = 1800
     encoder: str = "all-MiniLM-L6-v2"
     encoder_threads: int = 0
-    # What all pools of one worker may hold together, and from how many rows on the nearest are looked for in a graph.
+    # The memory of all pools of one worker together; and the number of rows above which the nearest-neighbour search
+    # uses a graph and is no longer exact.
     pool_memory_mb: int = 2048
     semantic_exact_rows: int = 200_000
-    # The API process holds pools, too, to answer what is near to a record.
+    # The API process caches pools, too, to find the neighbours of a record.
     api_pool_memory_mb: int = 512
 
     @property

@@ -20,6 +20,7 @@ def engine(brief: bool = False) -> Engine:
         config.database_url(),
         pool_size=config.settings().pool_size,
         max_overflow=16,
+        # A connection may have died with a restart of Postgres; the ping replaces it before a query fails.
         pool_pre_ping=True,
         connect_args={"connect_timeout": 5, "application_name": "seedbed"},
     )
@@ -35,6 +36,7 @@ def _end_what_stands_still(connection, _) -> None:
 
 @cache
 def _sessions(brief: bool = False) -> sessionmaker[Session]:
+    # Rows stay readable after the commit: callers build responses and events from them.
     return sessionmaker(engine(brief), expire_on_commit=False)
 
 

@@ -12,12 +12,12 @@ from app import storage
 from app.errors import AppError
 
 _RANGE = re.compile(r"^bytes=([0-9]*)-([0-9]*)$")
-# A number of more digits lies behind the end of every file, and int() refuses one of more than 4,300.
+# A number with more digits lies behind the end of every file. int() raises for more than 4,300 digits.
 MAX_DIGITS = 18
 
 
 def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Response:
-    """The stored file, or the part that was asked for. `sha256` is its ETag: the bytes never change."""
+    """The response with the stored file or the requested range. The bytes never change, so `sha256` is the ETag."""
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -32,7 +32,7 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
     part = _range(request_headers.get("range"), size) if request_headers.get("if-range") in (None, etag) else None
     media_type = _media_type(name)
     if part is None and _is_gzipped(request_headers.get("accept-encoding", ""), name):
-        # Another representation, so another tag.
+        # A strong ETag identifies exact bytes, so the compressed bytes need another one.
         headers |= {"Content-Encoding": "gzip", "ETag": f'"{sha256}-gzip"'}
         return StreamingResponse(_gzip(_read(path, 0, size)), 200, headers, media_type)
     local = storage.local_path(path)
@@ -48,8 +48,8 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
 class LocalFileResponse(FileResponse):
     """A file of this machine, or one part of it (first and last byte).
 
-    `serve` has judged the request's `Range` and `If-Range`, by rules that hold for every storage; Starlette, which
-    reads the headers itself, gets the outcome.
+    `serve` has evaluated `Range` and `If-Range` by rules that are the same for every storage. Starlette would read
+    these headers again by its own rules, so it gets a `Range` with the result instead.
     """
 
     def __init__(self, path: str, part: tuple[int, int] | None, headers: dict[str, str], media_type: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can work: Postgres, Redis, migrations."""
+"""Health checks: whether the process is alive, and whether Postgres, Redis and the migrations are ready."""
 
 import logging
 
@@ -13,7 +13,7 @@ from app import config, migrate
 from app.db import engine
 
 router = APIRouter(tags=["health"])
-# It tells its context at each look at the revision.
+# Alembic logs two lines at INFO each time the revision is read, which every readiness check does.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

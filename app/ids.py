@@ -11,6 +11,7 @@ _last = 0
 def new_id(prefix: str) -> str:
     """Ids of one process rise strictly, also within a millisecond."""
     global _last
+    # Two threads that read the same `_last` would return the same ticks.
     with _guard:
         # 48 bits of milliseconds and 12 bits of their fraction.
         _last = max(_last + 1, time.time_ns() * 4096 // 1_000_000)

@@ -1,4 +1,4 @@
-"""The schema, by Alembic."""
+"""Migrations of the database schema, by Alembic."""
 
 from pathlib import Path
 
@@ -17,6 +17,7 @@ def alembic_config() -> Config:
     settings = Config()
     settings.set_main_option("script_location", str(MIGRATIONS))
     settings.set_main_option("path_separator", "os")
+    # Alembic interpolates `%` in options, and a password may contain it.
     settings.set_main_option("sqlalchemy.url", config.database_url().replace("%", "%%"))
     return settings
 

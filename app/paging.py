@@ -21,6 +21,6 @@ class Page(BaseModel, Generic[Item]):
 
 
 def page(rows: Sequence, limit: int, to_view: Callable) -> Page:
-    """A page out of up to `limit + 1` rows: the one too many says that there are more."""
+    """A page of up to `limit + 1` rows. The extra row only shows that there is a next page, and is not returned."""
     items = [to_view(row) for row in rows[:limit]]
     return Page(data=items, has_more=len(rows) > limit, next=rows[limit - 1].id if len(rows) > limit else None)

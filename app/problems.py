@@ -36,7 +36,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def framework_error(request: Request, error: HTTPException):
-        # The framework wraps whatever is raised while it reads a body, our limit among it.
+        # FastAPI wraps every exception that is raised while it reads a body, also that of LimitBody.
         if isinstance(error.__cause__, AppError):
             return answer(error.__cause__, request.url.path)
         problem_type = _TITLES.get(error.status_code, "refused")
@@ -128,6 +128,7 @@ class LimitBody:
             return message
 
         headers = dict(scope["headers"])
+        # A body that declares its size is refused before it is read.
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_bytes:
             error = AppError(

@@ -1,4 +1,4 @@
-"""What all bodies share: unknown fields are refused, times are RFC 3339 in UTC."""
+"""Base classes of request and response bodies: unknown fields are refused, times are RFC 3339 in UTC."""
 
 import re
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from app import config
 
 CHUNK = 1 << 20
-# What the system says (errno) when no more can be written, and when nothing can.
+# The errno values that mean a full disk, and those that mean a path that can't be written.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -27,7 +27,7 @@ class StoredFile:
 
 
 def _resolve(path: str):
-    """The file system and the full path. Paths are made by us; one that climbs out is refused all the same."""
+    """The file system and the full path. Raises ValueError for a path that leaves the storage root."""
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"not a storage path: {path!r}")
     system, root = fsspec.core.url_to_fs(config.settings().files)
@@ -59,6 +59,7 @@ def writing(path: str) -> Iterator[_Digesting]:
             out = _Digesting(raw)
             yield out
             if isinstance(system, LocalFileSystem):
+                # Without fsync a power failure after the rename can leave an empty file under the final name.
                 raw.flush()
                 os.fsync(raw.fileno())
         system.mv(part, full)
@@ -105,7 +106,7 @@ def size(path: str) -> int:
 
 
 def delete(path: str) -> None:
-    """Delete a file or a folder. One that is not there is no error."""
+    """Delete a file or a folder. A missing path is no error."""
     system, full = _resolve(path)
     if system.exists(full):
         system.rm(full, recursive=True)

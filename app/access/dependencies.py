@@ -1,4 +1,4 @@
-"""What endpoints ask for: the caller, and the guard of creating POSTs against repetition."""
+"""Dependencies of endpoints: the caller, and the guard that makes a repeated POST create only once."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from app.api.session import Db
 from app.errors import AppError, invalid
 from app.tables.access import IdempotencyKey
 
-# For the OpenAPI page alone: the check itself gives problem+json.
+# This documents the scheme in OpenAPI. It raises nothing: `service.caller` answers with problem+json.
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Bearer sb_…`")
 
 

@@ -1,7 +1,7 @@
-"""API keys: made once, shown once, kept as a hash.
+"""API keys: a key is shown once, when it is created, and stored as a hash.
 
 A key reads `sb_<id>_<secret>`: the id finds the row, the secret (192 random bits) proves it. With
-that much chance in it a plain SHA-256 is as good as a slow hash, and costs no request its time.
+so many random bits a plain SHA-256 is as safe as a slow hash, and does not slow down the requests.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ from app.tables.access import ApiKey, Project
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: every query of a request is bound to this project."""
+    """The authenticated client. Every query of a request is limited to this project."""
 
     project_id: str
     key_id: str
 
 
 def ensure_project(session: Session, name: str) -> Project:
+    # Two processes may start at once: the unique name decides, and both then read the same row.
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
     return store.load_project_by_name(session, name)
 

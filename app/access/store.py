@@ -15,6 +15,6 @@ def load_project_by_name(session: Session, name: str) -> Project | None:
 
 
 def delete_expired_keys(session: Session) -> None:
-    """Idempotency keys are kept for a day."""
+    """Delete the idempotency keys that are older than a day."""
     expiry = func.now() - text("interval '24 hours'")
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < expiry))

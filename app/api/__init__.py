@@ -1,1 +1,1 @@
-"""What only HTTP needs and all slices share."""
+"""The parts of the HTTP layer that all slices share."""

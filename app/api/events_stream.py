@@ -52,7 +52,8 @@ async def _stream(subject_id: str, after: int, ended: Callable[[Session], bool])
 def _read_new(subject_id: str, after: int, ended: Callable[[Session], bool]) -> tuple[list[dict], bool]:
     """The events after this one, and whether the job has ended.
 
-    The end is read first, in a transaction of its own: what was written before it is then surely in the list.
+    The status is read first, in a transaction of its own. An event that was committed before the job ended is then
+    always in the list, and the stream never closes without it.
     """
     with transaction() as session:
         has_ended = ended(session)

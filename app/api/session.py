@@ -14,6 +14,6 @@ def _request_session() -> Iterator[Session]:
         yield session
 
 
-# scope="function": the commit happens before the answer leaves, so that a client
-# which follows the Location at once finds the row.
+# scope="function": the commit happens before the response is sent, so that a client
+# that follows the Location at once finds the row.
 Db = Annotated[Session, Depends(_request_session, scope="function")]

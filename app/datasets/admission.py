@@ -1,4 +1,4 @@
-"""What enters a dataset, stored with the decision on it, under the dataset's lock.
+"""Admission: decide on candidates and store them with their decisions, under the dataset's lock.
 
 The caller opens the transaction, so that its own counters and state move in the same commit.
 """
@@ -23,7 +23,7 @@ NEAREST_TEXT_LENGTH = 2000
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the candidates come from; goes into each row."""
+    """Where the candidates come from. Each stored row has these values."""
 
     kind: OriginKind
     run_id: str | None = None
@@ -35,6 +35,8 @@ class Origin:
 
 @dataclass
 class Outcome:
+    """How many candidates were accepted, and how many were rejected for each reason."""
+
     accepted: int = 0
     families: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
@@ -63,8 +65,9 @@ def admit(
     """Decide on every candidate in order, and store each with its decision.
 
     `dataset` is locked by the caller (Pools.offering, which gives `precheck`, too). `vectors` has one unit vector a
-    candidate, None for one that has no text or is not encoded yet. `precheck` is None where no pool is held. Of seeds,
-    which a person chose, only exact copies are refused. At most `room` are accepted; the rest are `surplus`.
+    candidate, None for one that has no text or is not encoded yet. `precheck` is None where no pool is loaded. Seeds
+    were chosen by a person, so only exact copies of seeds are rejected. At most `room` candidates are accepted; the
+    rest are rejected as `surplus`.
     """
     decider = _load_decider(session, dataset, candidates, origin, room)
     outcome, rows, pairs = Outcome(), [], []
@@ -72,7 +75,7 @@ def admit(
         decision = decider.decide(candidate, vector, precheck, position)
         outcome.count(decision)
         row = _row(dataset, origin, candidate, decision)
-        # A rejected row keeps its vector: it has neighbours, too.
+        # A rejected row keeps its vector, because people ask for its neighbours, too.
         keeps_vector = decision.enters_index or decision.rejection is not None
         row["embedding"] = vector.tobytes() if keeps_vector and vector is not None else None
         if decision.rejection is None:
@@ -94,7 +97,7 @@ def admit(
 def _load_decider(
     session: Session, dataset: Dataset, candidates: Sequence[Candidate], origin: Origin, room: int | None
 ) -> AdmissionDecider:
-    """The decision, with as much of the pool's rows as it needs for these candidates."""
+    """The decider, with those rows of the pool that the decisions on these candidates need."""
     admissible = [c for c in candidates if c.rejection is None]
     copies = store.pool_hashes(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
     joining = origin.kind == "imported" or dataset.scope != "instruction"
@@ -140,7 +143,8 @@ def _row(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decis
         "round": candidate.round,
         "teacher": origin.teacher,
         "scores": candidate.scores,
-        # What a judge or a quotation says came from a teacher, and is not cleaned like a row's own texts.
+        # Tags and source hold text of a teacher that no filter has cleaned, so it may have characters that
+        # Postgres refuses.
         "tags": storable(candidate.tags),
         "source": storable(candidate.source),
         "lineage": {

@@ -1,4 +1,4 @@
-"""Deciding again on rows that were decided before. The old decisions stay readable beside the rows."""
+"""New decisions on rows that were decided before. The table `decisions` keeps the old decisions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,9 @@ class Move:
 def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]) -> None:
     """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
 
-    `by`: the review that decided. `check` is called before each row, and may raise. Rows that come in take new places
-    at the end of the pool; when rows leave it, pools in memory are read again.
+    `by` is the id of the review that decided. `check` is called before each row, and may raise. A row that is
+    accepted again gets a new position at the end of the pool. When a row leaves the pool, every process must load
+    its cached pool again, which the increment of `pool_version` tells it.
     """
     for move in moves:
         check()
@@ -35,6 +36,7 @@ def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, ch
         if row.seq is not None and move.rejection is not None:
             dataset.pool_version += 1
         _decide(dataset, row, move.rejection)
+        # The next step queries the rows, so the new status and position must be in the database.
         session.flush()
         _update_group(session, dataset, row)
     recount(session, dataset)
@@ -61,9 +63,10 @@ def _decide(dataset: Dataset, row: Record, rejection: Rejection | None) -> None:
 
 
 def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
-    """Who left stands alone, and the oldest that stays is the head; who came joins the family of its instruction.
+    """Keep the group of rows with one instruction consistent after the row has entered or left the pool.
 
-    Where instructions are compared, it is the head that carries the embedding.
+    A rejected row becomes a group of its own, and the oldest row that stays represents its former group. An accepted
+    row joins the group of its instruction. In the scope `instruction` only the representative has the embedding.
     """
     if row.status == "accepted":
         representative = store.head_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
@@ -81,7 +84,7 @@ def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
 
 
 def recount(session: Session, dataset: Dataset) -> None:
-    """The counters of the dataset, its runs and its imports from the rows themselves."""
+    """Set the counters of the dataset, its runs and its imports to what the rows say."""
     of_dataset = Record.dataset_id == dataset.id
     accepted, seed = Record.status == "accepted", Record.origin == "seed"
     totals = select(

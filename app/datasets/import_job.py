@@ -32,7 +32,7 @@ ROWS_AT_ONCE = 100
 
 
 def admit_rows(job: RunningJob, pools: Pools) -> None:
-    """Admit the rows of an import, from where it stands, chunk by chunk."""
+    """Admit the rows of an import, chunk by chunk. A new attempt goes on after the last admitted chunk."""
     with transaction() as session:
         row = session.get(Import, job.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
@@ -79,7 +79,7 @@ def _admit_chunk(
     with pools.offering(dataset.id, candidates, vectors) as offer:
         origin = Origin("seed" if kind == "seeds" else "imported", import_id=job.id)
         outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck)
-        # Last: whoever cancels need not wait while a chunk is admitted.
+        # The row of the job is locked last, so that a request to cancel does not wait for the whole admission.
         row = job.fence(offer.session)
         _count(job, offer.session, row, len(values), outcome.accepted, outcome.rejected)
 
@@ -87,7 +87,11 @@ def _admit_chunk(
 def _vectors(
     encoder: Encoder, dataset: Dataset, candidates: list[Candidate], uploaded: list[list[float] | None]
 ) -> list[np.ndarray | None]:
-    """Every text once; None for a row without one. What is rejected is encoded, too: it has neighbours."""
+    """One vector for each candidate, None for a candidate without text.
+
+    An equal text is encoded only once. Rejected candidates are encoded, too, because people ask for their neighbours.
+    Raises JobFailed where an uploaded vector has another size than the encoder's.
+    """
     wrong_size = next(
         (len(one) for one in uploaded if one is not None and len(one) != encoder.identity["dimensions"]), None
     )
@@ -115,7 +119,7 @@ def _candidates(kind: str, value: dict) -> list[Candidate]:
 
 
 def upload_path(id: str) -> str:
-    """Where the uploaded lines lie until the import has ended."""
+    """The storage path of the uploaded lines, which are deleted when the import has ended."""
     return f"imports/{id}.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""Existing rows on their way in: every line is checked before any is stored. A worker admits them: import_job.py."""
+"""The upload of an import: every line is checked before any is stored. A worker then admits the rows."""
 
 import json
 import tempfile
@@ -43,7 +43,7 @@ def check_task(kind: str, task: str | None) -> None:
 
 @dataclass(frozen=True)
 class Encoded:
-    """By which encoder the rows of an upload were encoded, if they bring their embeddings."""
+    """The encoder that made the embeddings of an upload. All fields are None where the rows have no embeddings."""
 
     encoder: str | None = None
     revision: str | None = None
@@ -95,7 +95,7 @@ def check_lines(
 
 
 def _check_vector(vector: list[float] | None, encoded: Encoded) -> Encoded:
-    """Raises ValueError. The first vector says the size, where it is not known before."""
+    """Raises ValueError. The first vector fixes the number of dimensions where the encoder's is unknown."""
     if vector is None:
         return encoded
     if encoded.encoder is None:
@@ -126,7 +126,7 @@ def _bad(faults: list[FieldError]) -> AppError:
 def start(
     session: Session, caller: Caller, dataset_id: str, kind: str, upload: Upload, task: str | None = None
 ) -> Import:
-    """Keep the lines in storage and queue the import."""
+    """Write the lines to storage and queue the import. Raises a 409 while the dataset is being re-encoded."""
     store.dataset(session, caller.project_id, dataset_id)
     store.refuse_while_encoding(session, dataset_id)
     id = new_id("imp")
@@ -143,6 +143,7 @@ def start(
         rejected=0,
         rejected_by_reason={},
     )
+    # The file is written before the row is committed: a worker that claims the import must find the file.
     upload.file.seek(0)
     with storage.writing(row.file) as out:
         while chunk := upload.file.read(storage.CHUNK):
@@ -168,10 +169,11 @@ def convert_to_line(raw: IO[bytes], title: str) -> IO[bytes]:
 
 
 def temporary_file() -> IO[bytes]:
+    # Small uploads, the usual case, never touch the disk.
     return tempfile.SpooledTemporaryFile(max_size=8 << 20)
 
 
 def cancel(session: Session, caller: Caller, dataset_id: str, id: str) -> Import:
-    """End the import soon. Rows that were admitted stay, and the counts say how many."""
+    """Ask the worker to end the import. Rows that it has admitted stay, and the counts include them."""
     store.load_import(session, caller.project_id, dataset_id, id)
     return steering.cancel(session, import_job.KIND, id)

@@ -1,4 +1,4 @@
-"""Uploaded material on its way in: labelled rows of a task, and documents cut into passages."""
+"""Import of material: labelled rows of a task, and documents that are cut into passages."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -45,14 +45,14 @@ class Document(BaseModel):
 
 @dataclass
 class Stored:
-    """What came of a chunk of uploaded rows."""
+    """How many uploaded rows were stored, and how many were rejected for each reason."""
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
 
 def check_labelled(task: str, row: dict) -> None:
-    """Raises ValueError, in words, for a row that lacks a field of its task or has another one."""
+    """Raises ValueError, with a message for the user, for a row whose fields are not those of its task."""
     task_families.check_fields(task, row)
 
 
@@ -62,7 +62,7 @@ def store_labelled(session: Session, dataset_id: str, import_id: str, task: str,
 
 
 def store_documents(session: Session, dataset_id: str, import_id: str, rows: list[dict]) -> Stored:
-    """The documents, and their passages with the place of each: characters from `start` to `end`."""
+    """Store the documents and their passages. `start` and `end` of a passage are character offsets in its document."""
     stored = Stored()
     for row in rows:
         document = _source(dataset_id, import_id, "document", "", row, content_hash(row["title"], row["text"]))
@@ -98,6 +98,6 @@ def _identity(task: str, row: dict) -> bytes:
 
 
 def _insert(session: Session, rows: list[dict]) -> Stored:
-    """A copy of what the dataset has already is turned away."""
+    """Insert the rows, and reject exact copies of rows that the dataset has already."""
     inserted = store.insert_sources(session, rows)
     return Stored(inserted, Counter({"duplicate_exact": len(rows) - inserted}) if inserted < len(rows) else Counter())

@@ -1,4 +1,4 @@
-"""What of the pool is near to a record. The pools are held by this process, brought up to date at each question."""
+"""The nearest neighbours of a record in the pool. The API process caches pools and refreshes one at each request."""
 
 from functools import cache
 
@@ -18,8 +18,9 @@ def _pools() -> Pools:
 
 
 def of_record(session: Session, row: Record, max_neighbours: int) -> list[NeighbourView]:
-    """Nearest first, its own family left out."""
+    """The neighbours of the record, nearest first, without the rows of the record's own group."""
     dataset = session.get(Dataset, row.dataset_id)
+    # In the scope `instruction` only the representative of the group has an embedding.
     stored = store.embeddings(session, [row.id, row.family])
     embedding = stored.get(row.id) or stored.get(row.family)
     vector = None if embedding is None else np.frombuffer(embedding, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The pools a worker keeps in memory, each brought up to date from Postgres by `seq`."""
+"""Pools cached in memory. A cached pool is refreshed from Postgres with the rows after its last `seq`."""
 
 import logging
 import threading
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 ENCODE_AT_ONCE = 256
 
 Encoders = Callable[[str, str | None], Encoder]
-"""The encoder of a name, in this dtype; None leaves the choice to what the processor does fast."""
+"""Loads the encoder of a name in a dtype. None chooses the fastest dtype of the processor."""
 
 
 class EncoderMismatch(Exception):
@@ -32,7 +32,7 @@ class EncoderMismatch(Exception):
 
 @dataclass(frozen=True)
 class Draft:
-    """A text that may be paid for. `excluding`: ids of records, and tickets, that it may be near to."""
+    """A text whose answer may be paid for. `excluding`: ids of records, and tickets, that it may resemble."""
 
     ticket: str
     text: str
@@ -47,7 +47,7 @@ class CachedPool:
         self.lock = threading.RLock()
         self.pool: Pool | None = None
         self.last_seq = self.version = 0
-        # Some of its rows have no vector yet: read again when next needed.
+        # Some of its rows had no vector when it was loaded, so the next use loads the pool again.
         self.partial = False
         self.in_flight = InFlight()
 
@@ -56,7 +56,7 @@ class CachedPool:
 
 
 class InFlight:
-    """Texts that this worker is paying for and that are not decided yet, under a ticket each."""
+    """In-flight reservations: texts that this worker is paying for and that admission has not decided yet."""
 
     def __init__(self):
         self._live: dict[str, tuple[str, np.ndarray]] = {}
@@ -66,12 +66,12 @@ class InFlight:
     def check(
         self, pool: Pool, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
     ) -> Rejection | None:
-        """A near-duplicate that is on its way, or None: then this one is on its way, too."""
+        """The rejection by a text in flight that is a near-duplicate. After None the text is in flight, too."""
         if self._pool is None or len(self._gone) > max(64, len(self._live)):
             self._rebuild(pool)
         rejection = self._pool.check(text, vector, self._gone | set(excluding))
         if rejection is not None:
-            # What it is near to has no row yet, and may get one that is rejected: the text says what it was.
+            # The match has no row yet, and its row may be rejected, so the rejection names the text only.
             return replace(rejection, nearest_id=None)
         if ticket not in self._live:
             self._live[ticket] = (text, vector)
@@ -99,7 +99,7 @@ class Offer:
 
 
 class Pools:
-    """A worker's pools with the encoders. The least recently used leave when all together hold too much memory.
+    """The cached pools and the encoders of a process. Above the memory limit the least recently used are evicted.
 
     Without encoders, as in the API process, rows that are not encoded yet have no vector.
     """
@@ -111,12 +111,12 @@ class Pools:
         self._cached: OrderedDict[str, CachedPool] = OrderedDict()
 
     def load_encoder_by_name(self, name: str) -> Encoder:
-        """An encoder by its name, whatever datasets were encoded by."""
+        """The encoder of this name, without regard to the encoding of any dataset."""
         with self._loading:
             return self._encoders(name, None)
 
     def encoder(self, dataset: Dataset) -> Encoder:
-        """The dataset's encoder. The first one to encode for it says how it does; later ones must do it so.
+        """The dataset's encoder. The first process that encodes for a dataset fixes the encoding for all others.
 
         Raises EncoderMismatch, or what the loading raises.
         """
@@ -133,7 +133,7 @@ class Pools:
 
     @contextmanager
     def locked(self, dataset_id: str) -> Iterator[CachedPool]:
-        """The pool, for this thread alone. When the block raises it is dropped: its rows may be rolled back."""
+        """The cached pool, for this thread alone. It is dropped when the block raises: its rows may be rolled back."""
         cached = self._get(dataset_id)
         with cached.lock:
             try:
@@ -145,7 +145,10 @@ class Pools:
 
     @contextmanager
     def offering(self, dataset_id: str, candidates: Sequence[Candidate], vectors: Sequence) -> Iterator[Offer]:
-        """Look at all candidates before the dataset's lock is had, then hold it for the block, in one transaction."""
+        """Precheck all candidates without the dataset's lock, then hold the lock for the block, in one transaction.
+
+        The precheck takes most of the time, and other workers can admit rows meanwhile.
+        """
         with self.locked(dataset_id) as cached:
             with transaction() as session:
                 dataset = session.get(Dataset, dataset_id)
@@ -157,10 +160,10 @@ class Pools:
                 dataset = store.lock_dataset(session, dataset_id)
                 current = self.refresh(session, dataset, cached)
                 if current is not pool:
-                    # Rows left the pool: a rejection of the precheck may rest on one of them.
+                    # Rows may have been removed since the precheck, which may have matched one of them.
                     prechecked = precheck(current, candidates, texts, vectors)
                 yield Offer(session, dataset, prechecked)
-            # What was admitted is in the pool already.
+            # Admission has added the accepted rows to this pool already, so the next refresh must not add them again.
             cached.last_seq = dataset.last_seq
 
     def _get(self, dataset_id: str) -> CachedPool:
@@ -170,7 +173,7 @@ class Pools:
             return cached
 
     def _evict(self, keep_id: str) -> None:
-        """Let the least recently used pools go until the rest fits; the one just used stays."""
+        """Drop the least recently used pools until the others fit in the limit. The pool of `keep_id` stays."""
         with self._guard:
             sizes = {id: cached.pool.nbytes if cached.pool else 0 for id, cached in self._cached.items()}
             total = sum(sizes.values())
@@ -183,9 +186,9 @@ class Pools:
                     total -= size
 
     def screen(self, dataset_id: str, drafts: Sequence[Draft]) -> list[Rejection | None]:
-        """The look before paying: at the pool, and at what is in flight, each draft after those before it.
+        """Check drafts before they are paid for, against the pool and the texts in flight, in their order.
 
-        It may miss the newest rows; admission won't.
+        The check may miss the newest rows of the pool; admission checks again under the lock.
         """
         with self.locked(dataset_id) as cached:
             if cached.pool is None:
@@ -199,12 +202,12 @@ class Pools:
             ]
 
     def release(self, dataset_id: str, tickets: Collection[str]) -> None:
-        """These are decided, or given up."""
+        """End the reservations of drafts that were decided or given up."""
         with self.locked(dataset_id) as cached:
             cached.in_flight.release(tickets)
 
     def prepare(self, dataset: Dataset) -> Encoder:
-        """Encode what has no embedding yet (seeds given with the dataset), and load the pool."""
+        """Encode the rows without an embedding (seeds that came with the dataset), and load the pool."""
         encoder = self.encoder(dataset)
         while True:
             with transaction() as session:
@@ -217,20 +220,20 @@ class Pools:
                 store.save_embeddings(session, {id: v.tobytes() for id, v in zip(ids, vectors, strict=True)})
         with self.locked(dataset.id) as cached:
             with transaction() as session:
-                # As it is now: the caller may have read it long ago.
+                # The caller may have read the dataset long ago, so it is read again.
                 pool = self.refresh(session, session.get(Dataset, dataset.id), cached)
             pool.build_indexes()
         return encoder
 
     def prepare_if_exists(self, dataset_id: str) -> None:
-        """What new seeds are encoded by, before a run needs them. A dataset that is gone needs nothing."""
+        """Encode new seeds before a run needs them. Does nothing where the dataset was deleted meanwhile."""
         with transaction() as session:
             dataset = session.get(Dataset, dataset_id)
         if dataset is not None:
             self.prepare(dataset)
 
     def refresh(self, session: Session, dataset: Dataset, cached: CachedPool) -> Pool:
-        """Bring the pool up to date. Under the dataset's lock it is then exact."""
+        """Add the newest rows to the cached pool. Under the dataset's lock no row is missing afterwards."""
         if cached.pool is None or cached.version != dataset.pool_version or cached.partial:
             thresholds = Thresholds(dataset.lexical_threshold, dataset.semantic_threshold)
             exact_up_to = config.settings().semantic_exact_rows
@@ -247,14 +250,14 @@ class Pools:
                 vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
                 encoded[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
-        # `dataset` was read before the rows: what it counts is among them.
+        # `dataset` was read before the rows, so all rows up to its `last_seq` are among those read.
         cached.last_seq = max(cached.last_seq, dataset.last_seq, row.seq if row else 0)
         store.save_embeddings(session, {id: vector.tobytes() for id, vector in encoded.items()})
         return cached.pool
 
 
 def describe_mismatch(dataset_id: str, current: dict, claimed: dict) -> str:
-    """In words: what differs, and what to do."""
+    """The message for the user: how the encoders differ, and what to do."""
     differences = "; ".join(
         f"{name} {claimed.get(name)!r} instead of {current[name]!r}"
         for name in current

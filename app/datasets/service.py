@@ -72,7 +72,7 @@ def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
 
 
 def seed_rows(task: SeedTask) -> list[Candidate]:
-    """A row for each instance; one without input and output for a task that has no instances yet."""
+    """A candidate for each instance of the task, or one without input and output where the task has no instances."""
     if not task.instances:
         return [Candidate(task.instruction, is_classification=task.is_classification)]
     return [
@@ -111,6 +111,7 @@ def rename(session: Session, caller: Caller, id: str, body: DatasetPatch) -> Dat
 
 def delete(session: Session, caller: Caller, id: str) -> None:
     store.dataset(session, caller.project_id, id)
+    # The lock keeps new admissions out while the dataset is checked and deleted.
     store.lock_dataset(session, id)
     if store.count_active_jobs(session, id):
         raise conflict("The dataset has runs, imports, reviews or scorings that have not ended. Cancel them first.")

@@ -40,7 +40,10 @@ def name_exists(session: Session, project_id: str, name: str, except_id: str = "
 
 
 def lock_dataset(session: Session, id: str) -> Dataset:
-    """The lock of admission: held until this transaction ends. The row is read after the lock is had."""
+    """Take the lock of admission until this transaction ends, then read the row.
+
+    A row that was read before the lock may lack what the previous holder of the lock has committed.
+    """
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))"), {"id": id})
     return session.scalar(select(Dataset).where(Dataset.id == id).execution_options(populate_existing=True))
 
@@ -59,7 +62,7 @@ def count_active_jobs(session: Session, id: str) -> int:
 
 
 def refuse_while_encoding(session: Session, dataset_id: str) -> None:
-    """Raises a 409 while all rows are being encoded anew. The caller holds the dataset's lock, or takes it here."""
+    """Raises a 409 while all rows are being encoded anew. Takes the dataset's lock if the caller has not."""
     lock_dataset(session, dataset_id)
     query = select(Review.id).where(
         Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.not_in(ENDED)
@@ -74,8 +77,11 @@ def delete_dataset(session: Session, id: str) -> None:
 
 
 def insert_records(session: Session, rows: list[dict]) -> None:
-    """All rows have the same keys. Into the table itself: the mapped class would insert row by row where some are
-    null, and this is done under the dataset's lock."""
+    """Insert rows that all have the same keys.
+
+    The statement names the table, not the mapped class: the mapped class would insert row by row where a value is
+    null, and everybody else waits for the dataset's lock meanwhile.
+    """
     if rows:
         session.execute(insert(Record.__table__), rows)
 
@@ -90,7 +96,7 @@ def preferences(session: Session, record_id: str) -> Sequence[Preference]:
 
 
 def decisions(session: Session, record_id: str) -> Sequence[Decision]:
-    """Those that have been replaced, oldest first."""
+    """The decisions on the record that later decisions replaced, oldest first."""
     query = select(Decision).where(Decision.record_id == record_id).order_by(Decision.decision)
     return session.scalars(query).all()
 
@@ -100,7 +106,7 @@ def count_preferences(session: Session, dataset_id: str) -> int:
 
 
 def insert_sources(session: Session, rows: list[dict]) -> int:
-    """Insert what the dataset does not have yet; how many that were."""
+    """Insert the sources that the dataset does not have yet, and return how many were inserted."""
     if not rows:
         return 0
     statement = upsert(Source).on_conflict_do_nothing(constraint="uq_sources_dataset_id_kind_content_hash")
@@ -157,7 +163,7 @@ class Entry:
 
 
 def pool_entries(session: Session, dataset: Dataset, after_seq: int) -> Iterator[Entry]:
-    """What entered after `after_seq`, in order; streamed where it is the whole pool."""
+    """Entries with a position above `after_seq`, in order. The whole pool is streamed: it may not fit in memory."""
     columns = (Record.seq, Record.id, *_COMPARED, Record.embedding)
     query = select(*columns).where(*_entries(dataset), Record.seq > after_seq).order_by(Record.seq)
     for row in session.execute(query if after_seq else query.execution_options(yield_per=1000)):
@@ -175,19 +181,22 @@ _COMPARED = (Record.instruction, Record.input, Record.output, Record.messages)
 
 
 def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
-    """Where instructions are compared, a family has one entry, its head; elsewhere every row is one."""
+    """In the scope `instruction` a group has one entry, its representative; in other scopes every row is an entry."""
     conditions = [Record.dataset_id == dataset.id, Record.seq.is_not(None)]
     return [*conditions, Record.family == Record.id] if dataset.scope == "instruction" else conditions
 
 
 def compared_text(dataset: Dataset, row: Row | Record) -> str:
-    """What the row is compared by."""
+    """The text of the row that the dataset's scope compares."""
     turns = tuple(Turn(**turn) for turn in row.messages or ())
     return comparison_text(dataset.scope, Candidate(row.instruction, row.input, row.output, messages=turns))
 
 
 def set_encoding_once(session: Session, dataset_id: str, identity: dict) -> dict:
-    """Keep how the dataset is encoded, unless somebody was first; how it is, then."""
+    """Set the encoding of the dataset unless it is set already, and return the encoding that the dataset has.
+
+    Two workers may encode for a new dataset at once; the row lock lets the first one decide.
+    """
     row = session.scalar(select(Dataset).where(Dataset.id == dataset_id).with_for_update(key_share=True))
     if row.encoding is None:
         row.encoding = identity

@@ -21,7 +21,7 @@ class Account(Table):
     __tablename__ = "accounts"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    # The replies are of its data, and go when it goes.
+    # The replies belong to the data of this dataset, and are deleted with it.
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     # The job: its type (run, judgement) and its id.
     owner_type: Mapped[str]

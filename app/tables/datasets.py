@@ -27,7 +27,7 @@ class Dataset(Table):
     lexical_threshold: Mapped[float]
     lexical_mode: Mapped[str]
     semantic_threshold: Mapped[float]
-    # What of a row is compared when near-duplicates are sought.
+    # Which text of a row is compared in the search for near-duplicates.
     scope: Mapped[str] = mapped_column(default="instruction", server_default="instruction")
     encoder: Mapped[str]
     # How the vectors were made: name, backend, revision, dtype, pooling, dimensions. Set by the first who encodes.
@@ -77,7 +77,7 @@ class Record(Table):
     detail: Mapped[dict | None]
     nearest_id: Mapped[str | None]
     nearest_text: Mapped[str | None]
-    # How often it was decided on: the earlier decisions are kept beside.
+    # How many decisions there were on the row. The table `decisions` keeps the earlier ones.
     decision: Mapped[int] = mapped_column(default=1, server_default="1")
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     batch_id: Mapped[str | None]
@@ -86,7 +86,8 @@ class Record(Table):
     operation: Mapped[str | None]
     round: Mapped[int | None]
     teacher: Mapped[str | None]
-    # Numbers by name (rule.…, judge.…, local.…), words by name (topic, task_type, …), and the span it rests on.
+    # `scores`: numbers by name (rule.…, judge.…, local.…). `tags`: texts by name (topic, task_type, …). `source`: the
+    # span of the document that the row was made from.
     scores: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     tags: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     source: Mapped[dict | None] = mapped_column(JSONB(none_as_null=True))
@@ -110,7 +111,7 @@ class Record(Table):
         Index(None, "run_id", "id"),
         Index(None, "import_id", "id"),
         Index(None, "dataset_id", "reason", "id", postgresql_where=text("status = 'rejected'")),
-        # Who grew from whom; and which family an instruction has, when a row joins it on purpose.
+        # The children of a record; and the group of an instruction, which a new answer to it joins.
         Index(None, "lineage", postgresql_using="gin", postgresql_ops={"lineage": "jsonb_path_ops"}),
         Index(
             "ix_records_head_text",

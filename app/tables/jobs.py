@@ -1,4 +1,4 @@
-"""What every long job's row has: a state, an owner for a while, an end with a reason, and its events."""
+"""The columns that every long job has (status, lease, stop reason), and the tables of events and workers."""
 
 from datetime import datetime
 from typing import Any, ClassVar
@@ -73,7 +73,10 @@ def status_check() -> CheckConstraint:
 
 
 class Lease:
-    """Who works on the row, until when, by the database's clock. `lease_token` fences off a late owner."""
+    """The worker that owns the row, and until when, by the database's clock.
+
+    Each claim increments `lease_token`. A former owner has an older token, and its writes are refused.
+    """
 
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     lease_owner: Mapped[str | None]
@@ -90,7 +93,7 @@ class LeasedJob(Job, Lease):
 
 
 class Worker(Table):
-    """A worker process that said lately that it lives; the queues that it takes jobs from, and how many at once."""
+    """A worker process, the queues that it takes jobs from, and how many jobs it runs at once (`slots`)."""
 
     __tablename__ = "workers"
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -13,10 +13,10 @@ class Run(Table, Job):
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
-    # It pays for the calls, and has their ceilings.
+    # The account pays for the calls and has their ceilings.
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     method: Mapped[str]
-    # None for a method that asks nobody; the judge is the teacher unless another one was named.
+    # None for a method that calls no teacher. The judge is the teacher unless the request named another.
     teacher: Mapped[str | None]
     judge: Mapped[str | None]
     options: Mapped[dict]

@@ -12,7 +12,7 @@ class Snapshot(Table, LeasedJob):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     spec: Mapped[dict]
-    # Rows that entered the pool after this place are not part of the snapshot, however late it is written.
+    # Rows with a higher `seq` are not part of the snapshot, even if they are in the pool when its files are written.
     through_seq: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int | None]
     splits: Mapped[dict | None]

@@ -1,4 +1,4 @@
-"""What a teacher was found to be able to, when `seedbed teachers check` last asked it."""
+"""The abilities of each teacher, as the last `seedbed teachers check` measured them."""
 
 from datetime import datetime
 
