@@ -4,13 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app import config
 
 # A process that hangs in the middle of a brief transaction loses its connection after this time, and its locks with it.
 BRIEF_MILLISECONDS = 1000
+
+
+class StoodStill(OperationalError):
+    """The server has ended a brief transaction in which this process stood still. Nothing was committed: try again."""
 
 
 @cache
@@ -51,10 +57,15 @@ def transaction() -> Iterator[Session]:
 def brief_transaction() -> Iterator[Session]:
     """The same for a row that others wait for. Do nothing in it but SQL.
 
-    Raises OperationalError when this process stood still for too long: nothing was committed then.
+    Raises StoodStill when this process stood still for too long, as a live one may on a machine with too much to do.
     """
-    with _sessions(brief=True)() as session, session.begin():
-        yield session
+    try:
+        with _sessions(brief=True)() as session, session.begin():
+            yield session
+    except DBAPIError as error:
+        if isinstance(error.orig, IdleInTransactionSessionTimeout):
+            raise StoodStill(error.statement, error.params, error.orig) from error
+        raise
 
 
 def after_commit(session: Session, action) -> None:

@@ -38,6 +38,11 @@ class Estimator:
         self._by_step = {item.step: _mean([item]) for item in answered}
         self._overall = _mean(answered)
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether any call was answered."""
+        return self._overall is not None
+
     def of(self, lost: LostCall) -> Estimate:
         """What it holds, once that was settled in some way; else the mean, and never more than its worst case."""
         mean = self._by_step.get(lost.step, self._overall)

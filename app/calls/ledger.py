@@ -19,13 +19,15 @@ What settles a lost try:
 - the answer to another try of the same request: the hold falls from the worst case to what that answer cost (never
   above the worst case). It stays possible: the teacher may have billed both. Both were the same prompt; where the
   teacher does not repeat itself the output that was lost may have been longer.
-- the operator, who releases the account's holds: each falls to its estimate at that moment. The call stays lost.
+- the operator, who releases the account's holds: each falls to its estimate at that moment, if any call was
+  answered by then. The call stays lost, and the answer to another try still lowers its hold.
 
 The estimate of a lost try that nothing has settled is the mean of the answered calls of its step, of all answered calls
 where its step has none, and its worst case where nothing was answered at all; never more than the worst case.
 
 So the certain cost never exceeds the teacher's bill, and until the operator releases holds, certain plus held (holds
-and reservations) does not fall below it.
+and reservations) does not fall below it; but for a lost try that was billed for more output than the answered try of
+the same request.
 
 Locks are taken in the order dataset, run (or another job), unit, account, completions.
 """
@@ -310,7 +312,7 @@ class _Booking:
     def _price_lost_tries(self, row: Completion) -> None:
         if row.answers:
             for lost in self.lost.values():
-                if lost.key == row.key and lost.state == "unsettled":
+                if lost.key == row.key and lost.state in ("unsettled", "released"):
                     tokens = (row.prompt_tokens + row.completion_tokens) // row.answers
                     hold(self.account, lost, "priced", tokens, row.cost_usd / row.answers)
 

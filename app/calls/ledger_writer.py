@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.calls import ledger
+from app.db import StoodStill
 from app.synth.types import CallsEnded, Reply
 
 CONTENTION_SECONDS = 1.0
@@ -85,6 +86,10 @@ class LedgerWriter:
 
     async def _retry(self, batch: Sequence[Waiting], error: Exception) -> None:
         """The database is away: nothing new is begun, and answers wait until it is back."""
+        if isinstance(error, StoodStill):
+            # The database is there: this process was slow, and nothing was booked.
+            self._entries = [*batch, *self._entries]
+            return
         answers = [(entry, future) for entry, future in batch if not isinstance(entry, ledger.Begin)]
         for entry, future in batch:
             if isinstance(entry, ledger.Begin):

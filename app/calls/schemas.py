@@ -32,7 +32,8 @@ class UsageView(View):
     possible_usd: str = Field(description="Of calls whose answer never came, at the mean of the answered ones.")
     held_usd: str = Field(
         description="What calls in flight and unanswered ones hold of max_usd, at their worst. Until holds are "
-        "released certain_usd and held_usd together are never less than the teacher's bill."
+        "released certain_usd and held_usd together are never less than the teacher's bill, but for a lost call that "
+        "was billed for more output than the answered try of the same request."
     )
 
 

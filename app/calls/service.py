@@ -64,12 +64,15 @@ def show(session: Session, caller: Caller, id: str) -> AccountView:
 
 
 def release(session: Session, caller: Caller, id: str) -> AccountView:
-    """Let the hold of each lost call that is not settled fall to its estimate."""
+    """Let the hold of each lost call that is not settled fall to its estimate.
+
+    Before any call was answered there is nothing to estimate by: the holds stay, and a later release lowers them.
+    """
     store.account(session, caller.project_id, id)
     account = store.locked_account(session, id)
     estimator, lost_calls = _estimator(session, id), store.lost_calls_of(session, [id])
     for lost in lost_calls:
-        if lost.state == "unsettled":
+        if lost.state == "unsettled" and estimator.has_mean:
             estimate = estimator.of(lost)
             ledger.hold(account, lost, "released", estimate.tokens, estimate.usd)
     session.flush()

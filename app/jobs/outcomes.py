@@ -28,7 +28,8 @@ def worker_lost(attempt: int) -> Explanation:
 def record(session: Session, kind: JobKind, row, outcome: Outcome, why: Explanation) -> None:
     """Give the row, which the caller has locked, the state that follows. The lease ends.
 
-    A job whose cancel was requested is cancelled, whatever else ended its attempt.
+    A job whose cancel was requested is cancelled, whatever else ended its attempt; one whose pause was requested is
+    paused where it would be queued again.
     """
     if row.status == "cancelling":
         outcome, why = Outcome.CANCELLED, CANCELLED
@@ -40,6 +41,11 @@ def record(session: Session, kind: JobKind, row, outcome: Outcome, why: Explanat
         row.retry_at = in_seconds(decision.delay_seconds) if decision.delay_seconds else None
         told = {"attempt": row.attempt, "reason": why.stop_reason, "message": why.message}
         event_log.emit(session, row, "attempt_ended", **told, retry_in_seconds=decision.delay_seconds)
+        if row.status == "pausing":
+            # The attempt ended before it came to the pause that was requested.
+            row.retry_at = None
+            move(session, row, "paused")
+            return
         move(session, row, "queued")
         if not decision.delay_seconds:
             queue.notify_after_commit(session, kind.task, row.id)

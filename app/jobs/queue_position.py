@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from sqlalchemy import CompoundSelect, func, select, union_all
+from sqlalchemy import CompoundSelect, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from app.jobs import presence, queue
@@ -74,15 +74,22 @@ def add_place(session: Session, row: JobRow) -> JobRow:
 
 
 def _read(session: Session, name: str) -> _Queue:
-    waiting = session.execute(_jobs(name, "queued").order_by("created_at", "id")).all()
+    waiting = session.execute(_jobs(name, "queued", due=True).order_by("created_at", "id")).all()
     running = session.scalar(select(func.count()).select_from(_jobs(name, "running", "cancelling").subquery()))
     living = select(func.count(), func.coalesce(func.sum(Worker.slots), 0))
     workers, slots = session.execute(living.where(presence.alive(), Worker.queues.contains([name]))).one()
     return _Queue([row.id for row in waiting], running, workers, slots)
 
 
-def _jobs(name: str, *states: str) -> CompoundSelect:
-    return union_all(*(select(table.id, table.created_at).where(table.status.in_(states)) for table in TABLES_OF[name]))
+def _jobs(name: str, *states: str, due: bool = False) -> CompoundSelect:
+    """Jobs of the queue in these states. `due`: without those that wait for another attempt, which stand in no way."""
+    queries = []
+    for table in TABLES_OF[name]:
+        query = select(table.id, table.created_at).where(table.status.in_(states))
+        if due and hasattr(table, "retry_at"):
+            query = query.where(or_(table.retry_at.is_(None), table.retry_at <= func.clock_timestamp()))
+        queries.append(query)
+    return union_all(*queries)
 
 
 def _place(session: Session, name: str, state: _Queue, row: Job) -> QueuePlace:

@@ -1,5 +1,6 @@
 """The kernel's `ask` over plain functions: read the ledger, else reserve, call and store; or try again."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -95,17 +96,21 @@ class FunctionCaller:
         """One call of the function; what it raises is raised as TryAgain or TeacherRefused."""
         try:
             answer = await call_function(self._functions[prompt.by], prompt.messages())
+            # An answer of another type is a failed try, and may be billed like any answer.
+            reply, estimated = reply_of(answer, prompt.messages())
         except Exception as error:
-            answer = meaning_of_exception(error)
-            if not isinstance(answer, Reply):
-                self._give_up(key, reservation, isinstance(answer, TryAgain) and answer.paid is None)
-                raise answer from error
-            return self._settle(key, reservation, answer, False)
-        except BaseException:
+            meaning = meaning_of_exception(error)
+            if not isinstance(meaning, Reply):
+                self._give_up(key, reservation, isinstance(meaning, TryAgain) and meaning.paid is None)
+                raise meaning from error
+            return self._settle(key, reservation, meaning, False)
+        except BaseException as error:
             # Cancelled in flight: the answer may be under way and billed.
             self._give_up(key, reservation, True)
+            if _was_raised_by_the_function(error):
+                raise TryAgain(f"the teacher raised {type(error).__name__}", paid=None) from error
             raise
-        return self._settle(key, reservation, *reply_of(answer, prompt.messages()))
+        return self._settle(key, reservation, reply, estimated)
 
     def _settle(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
         usd = self._account.settle(reservation, reply.usage)
@@ -125,3 +130,10 @@ class FunctionCaller:
             self.ended = TeacherGone(refused or "teacher_unavailable", str(error))
             return self.ended
         return CallFailed(refused or "call_failed", str(error))
+
+
+def _was_raised_by_the_function(error: BaseException) -> bool:
+    """Whether the function ended itself, as by `sys.exit`. A growth that is cancelled, or Ctrl-C, goes through."""
+    if isinstance(error, asyncio.CancelledError):
+        return not asyncio.current_task().cancelling()
+    return isinstance(error, SystemExit)

@@ -74,8 +74,8 @@ def grow(
     """
     if method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    if max_usd is not None and prices is None:
-        raise ValueError("max_usd needs prices: give prices=synth.Prices.per_million(prompt, completion)")
+    if (max_usd is not None or judge_prices is not None) and prices is None:
+        raise ValueError("max_usd and judge_prices need prices: give prices=synth.Prices.per_million(…)")
     valid_options = METHODS[method].options.model_validate(options or {})
     parents = as_parents(seeds)
     record_list = parents if records is None else [_with_family(record) for record in records]
@@ -88,7 +88,7 @@ def grow(
     pool = InMemoryPool(scope, thresholds or Thresholds())
     _fill(pool, {row.id: row for row in (*parents, *record_list)}, encode)
     limit = CALLS_PER_ROW * target if max_calls is None else max_calls
-    ceilings = Ceilings(limit, max_tokens, None if max_usd is None else Decimal(str(max_usd)))
+    ceilings = Ceilings(limit, max_tokens, None if max_usd is None else _dollars(max_usd))
     account = CallAccount(ceilings, {"teacher": prices, "judge": judge_prices or prices} if prices else {})
     with ReplyLedger(ledger) as reply_ledger:
         for entry in reply_ledger.entries:
@@ -99,6 +99,16 @@ def grow(
         return Growing(
             method, valid_options, language, seed, target, parallel, material, pool, encode, caller, account, progress
         ).run()
+
+
+def _dollars(value: float | str | Decimal) -> Decimal:
+    try:
+        dollars = Decimal(str(value))
+    except ArithmeticError as error:
+        raise ValueError(f"max_usd is a number of dollars, not {value!r}") from error
+    if not dollars.is_finite() or dollars < 0:
+        raise ValueError(f"max_usd is a number of dollars, 0 or more, not {value!r}")
+    return dollars
 
 
 def _with_family(record: Parent) -> Parent:

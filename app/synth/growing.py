@@ -113,10 +113,12 @@ class Growing:
             outcomes = await asyncio.gather(*(self._propose(*batch) for batch in batches), return_exceptions=True)
             self.material.plans_closed()
             for outcome in outcomes:
+                if not isinstance(outcome, BaseException):
+                    self._admit(outcome)
+            # After the others: their rows are paid for.
+            for outcome in outcomes:
                 if isinstance(outcome, BaseException):
                     self._fail(outcome)
-                else:
-                    self._admit(outcome)
             self._stop_if_ended()
 
     def _plan_round(self) -> list[tuple[int, Batch]]:

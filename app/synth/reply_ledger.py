@@ -8,6 +8,8 @@ from pathlib import Path
 
 from app.synth.types import Prompt, Reply, Usage
 
+ENTRY_START = b'{"key": "'
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -57,12 +59,13 @@ class ReplyLedger:
         self._file.seek(0)
         end = 0
         for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and line.startswith(ENTRY_START[: len(line)]):
+                # A process was killed while it wrote this entry.
                 break
             end += len(line)
             try:
                 self._remember(_entry(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
                 self._file.close()
                 raise ValueError(f"{path}, line {number}: no entry of a reply ledger; name another file") from error
         self._file.truncate(end)
@@ -86,7 +89,11 @@ def _line(entry: Entry) -> bytes:
 
 def _entry(line: bytes) -> Entry:
     fields = json.loads(line)
-    reply = fields["reply"]
+    reply, usd = fields["reply"], Decimal(fields["usd"])
     if reply is not None:
         reply = Reply(**{**reply, "usage": Usage(**reply["usage"])})
-    return Entry(**{**fields, "reply": reply, "usd": Decimal(fields["usd"])})
+        if not isinstance(reply.text, str):
+            raise TypeError("the text of a reply is no text")
+    if not isinstance(fields["tokens"], int) or fields["tokens"] < 0 or not usd.is_finite() or usd < 0:
+        raise ValueError("tokens and usd are counts of 0 or more")
+    return Entry(**{**fields, "reply": reply, "usd": usd})

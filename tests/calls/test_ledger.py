@@ -270,6 +270,23 @@ def test_the_operator_lets_go_of_the_holds_and_the_calls_stay_lost(owner):
     assert (account.lost_requests, account.held_usd, account.cost_usd) == (0, 0, Decimal("0.006"))
 
 
+def test_a_release_before_any_answer_leaves_the_holds_to_be_lowered_later(owner):
+    held = make_batch(owner)
+    lost = lose(owner, held, "a")
+    with transaction() as session:
+        usage = accounts.release(session, owner.caller, owner.account_id).usage
+    assert usage.held_usd == "0.01"
+    other = call_of(owner, held, "b")
+    ledger.settle(other, ledger.begin(other, held), paid(usd="0.003"))
+    with transaction() as session:
+        usage = accounts.release(session, owner.caller, owner.account_id).usage
+    assert (usage.held_usd, usage.possible_usd) == ("0.003", "0.003")
+    # The answer to another try of the request lowers what was released, too.
+    ledger.settle(lost, ledger.begin(lost, held), paid(usd="0.001"))
+    account = account_of(owner)
+    assert (account.lost_requests, account.held_usd, account.cost_usd) == (1, Decimal("0.001"), Decimal("0.004"))
+
+
 def test_a_hold_counts_against_the_ceiling_until_it_is_released(database):
     owner = make_owner(max_usd="0.015")
     held = make_batch(owner)

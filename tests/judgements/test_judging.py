@@ -20,8 +20,10 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.db import transaction
 from app.errors import AppError
-from app.jobs import runner, steering
+from app.jobs import outcomes, runner, steering
+from app.jobs.kinds import Explanation
 from app.jobs.leases import in_seconds
+from app.jobs.retry import Outcome
 from app.judgements import service, store
 from app.judgements.judging import Tools, judge
 from app.judgements.kind import KIND
@@ -391,6 +393,21 @@ def test_a_judgement_whose_worker_was_lost_while_it_paused_is_paused(order):
     with transaction() as session:
         service.pause_what_was_left(session)
     assert judgement.view().status == "paused"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.WORKER_STOPPING, Outcome.FAULT])
+def test_an_attempt_that_ends_while_it_is_pausing_leaves_it_paused(order, outcome):
+    judgement = order(Judge())
+    with transaction() as session:
+        row = store.locked_judgement(session, judgement.id)
+        row.move("running")
+        row.move("pausing")
+        row.attempt = 1
+        outcomes.record(session, KIND, row, outcome, Explanation("judgement_failed", "A fault."))
+    assert judgement.view().status == "paused"
+    judgement.act(service.resume)
+    judgement.work()
+    assert judgement.view().done_rows == 12
 
 
 def test_only_what_fits_the_filter_and_was_there_is_judged(order):

@@ -122,6 +122,17 @@ def prompt(max_tokens: int = 10) -> Prompt:
     return Prompt("s", "p", "", "", None, 0.0, max_tokens, "t")
 
 
+@pytest.mark.parametrize("max_usd", ["abc", "nan", "inf", -1, float("nan")])
+def test_a_ceiling_that_is_no_number_of_dollars_is_refused(max_usd):
+    with pytest.raises(ValueError, match="max_usd is a number of dollars"):
+        grow(compose, max_usd=max_usd, prices=Prices.per_million(1, 1))
+
+
+def test_prices_of_the_judge_without_the_teachers_are_refused():
+    with pytest.raises(ValueError, match="need prices"):
+        grow(compose, judge_prices=Prices.per_million(1, 1))
+
+
 def test_a_call_waits_for_those_in_flight_and_goes_when_they_cost_less():
     async def run():
         account = CallAccount(Ceilings(max_tokens=250), {})
@@ -222,8 +233,26 @@ def test_a_fault_that_is_no_call_is_told_and_the_rows_are_returned():
 
 
 def test_a_reply_of_another_type_is_told():
-    grown = grow(lambda messages: {"choices": []})
-    assert grown.stop_reason == "failed" and "synth.Reply" in grown.message
+    grown = grow(lambda messages: {"choices": []}, sleep=Clock().sleep)
+    assert grown.stop_reason == "teacher_unavailable" and "synth.Reply" in grown.message
+
+
+def test_a_reply_of_another_type_gives_back_what_it_reserved():
+    # A second call waits for the reservation of the first: without it the growth would never end.
+    grown = grow(lambda messages: 5, sleep=Clock().sleep, max_tokens=3000)
+    assert grown.stop_reason in ("max_tokens", "teacher_unavailable") and grown.tokens <= 3000
+
+
+@pytest.mark.parametrize("inside_a_loop", [False, True])
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()], ids=["exit", "cancelled"])
+def test_a_teacher_that_ends_itself_costs_no_row_and_no_growth(error, inside_a_loop):
+    teacher = CountingTeacher(lambda number: error if number == 60 else None)
+
+    async def cell():
+        return grow(teacher, sleep=Clock().sleep)
+
+    grown = asyncio.run(cell()) if inside_a_loop else grow(teacher, sleep=Clock().sleep)
+    assert (grown.stop_reason, len(grown.accepted)) == ("target_reached", 100)
 
 
 @pytest.mark.parametrize("inside_a_loop", [False, True])
@@ -346,6 +375,25 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match=r"notes\.jsonl, line 1: no entry"):
         grow(compose, ledger=path)
     assert path.read_text() == '{"instruction": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"precious": 1}',
+        "notes without a line break",
+        '{"key": "k", "reply": null, "tokens": 1, "usd": "abc"}\n',
+        '{"key": "k", "reply": null, "tokens": 1, "usd": "NaN"}\n',
+        '{"key": "k", "reply": null, "tokens": "x", "usd": "0"}\n',
+        '{"key": "k", "reply": {"text": 5, "usage": {}}, "tokens": 1, "usd": "0"}\n',
+    ],
+)
+def test_a_file_with_anything_but_entries_is_refused_and_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "notes.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"notes\.json, line 1: no entry"):
+        grow(compose, ledger=path)
+    assert path.read_text() == content
 
 
 @pytest.mark.parametrize("function_is_async", [False, True])

@@ -18,7 +18,7 @@ SOURCES = sorted(path for path in APP.rglob("*.py") if path not in OWN and APP /
 # Words of the language that some methods are named by. Everywhere here they mean something else.
 OTHER_MEANINGS = {
     ("app/client.py", "documents"): "a kind of import",
-    ("app/datasets/imports.py", "documents"): "a kind of import",
+    ("app/datasets/import_rows.py", "documents"): "a kind of import",
     ("app/datasets/endpoints.py", "documents"): "a kind of import",
     ("app/datasets/service.py", "templates"): "a field of the lineage: the prompts of a row",
     ("app/datasets/admission.py", "templates"): "a field of the lineage: the prompts of a row",
