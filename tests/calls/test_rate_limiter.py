@@ -181,13 +181,14 @@ def test_requests_per_minute():
 
 @pytest.mark.parametrize(("used", "calls", "seconds"), [(10, 60, 0), (100, 15, 5)])
 def test_tokens_per_minute_and_what_a_call_does_not_use_comes_back(used, calls, seconds):
-    # Calls reserve 100 tokens. 1,000 are there at once; then 100 a second.
+    # Calls reserve 100 tokens. 1,000 are there at once; then 100 a second: without what comes back 60 calls take 50 s.
     scene = Scene(in_flight=50, tokens_per_minute=6000)
 
     async def work():
         worker = scene.worker()
         work = asyncio.gather(*(scene.call(worker, used=used) for _ in range(calls)))
-        assert await scene.seconds_until(work) == pytest.approx(seconds, abs=0.2)
+        # The clock may move while tokens are on their way back.
+        assert await scene.seconds_until(work) == pytest.approx(seconds, abs=1)
 
     play(scene, work)
 
