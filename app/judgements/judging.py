@@ -93,6 +93,7 @@ class _Judging:
     cursor: str = ""
     all_read: bool = False
     stored_at: float = float("-inf")
+    refused: TeacherRefused | None = None
 
     def __post_init__(self) -> None:
         self.options = JudgementOptions.model_validate(self.judgement.options)
@@ -133,6 +134,8 @@ class _Judging:
             if len(self.verdicts) >= STORE_ROWS or time.monotonic() - self.stored_at > STORE_SECONDS:
                 await self._store()
         await self._store()
+        if self.refused is not None:
+            raise JobFailed(self.refused.stop_reason, str(self.refused)) from self.refused
 
     async def _begin_rows(self) -> None:
         while self.stop is None and len(self.tasks) < self.max_rows:
@@ -169,7 +172,7 @@ class _Judging:
                 await asyncio.sleep(WAIT_SECONDS)
 
     def _collect(self, done: set[asyncio.Task[Verdict]]) -> None:
-        """Keep verdicts; a row without one is left for another attempt. Raises what no further row would change."""
+        """Keep verdicts; a row without one is left for another attempt."""
         self.tasks -= done
         for task in done:
             try:
@@ -177,7 +180,9 @@ class _Judging:
             except (CallsEnded, ledger.Stopped, TeacherAway, TeacherUnavailable) as error:
                 self.stop = self.stop or _stop_for(error)
             except TeacherRefused as error:
-                raise JobFailed(error.stop_reason, str(error)) from error
+                # No further row is begun. Those that are paid for are stored before the judgement fails.
+                self.refused = self.refused or error
+                self.stop = self.stop or Stop(error.stop_reason)
 
     async def _store(self) -> None:
         verdicts, self.verdicts = self.verdicts, []

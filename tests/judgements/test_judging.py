@@ -368,6 +368,18 @@ def test_refused_credentials_fail_it_in_words(order):
     check_books(judgement)
 
 
+def test_verdicts_that_were_paid_for_before_the_credit_ran_out_are_kept(order):
+    def fault(body, count):
+        return (402, {}, error("insufficient_quota", "no credit")) if script.served.total() >= 5 else None
+
+    script = Judge(fault=fault)
+    judgement = order(script, in_flight=2)
+    judgement.work()
+    view = judgement.view()
+    assert (view.status, view.stop_reason) == ("failed", "quota_exhausted")
+    assert view.done_rows == view.usage.requests == 4
+
+
 def test_a_worker_that_is_told_to_end_gives_it_back(order):
     shutdown = threading.Event()
 
