@@ -5,6 +5,7 @@ import os
 import signal
 import uuid
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from tests.rest import post, rows_of, teacher_stats
 from tests.waiting import until, until_ended
 
 ROWS = 120
+# The teacher takes seconds for so many, so that a cancel on a loaded machine comes before the last of them.
+MANY_ROWS = 600
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +26,14 @@ def dataset(faulty) -> dict:
 
 @pytest.fixture(scope="module")
 def imported(faulty, dataset, tmp_path_factory) -> dict:
-    path = tmp_path_factory.mktemp("judged") / "rows.jsonl"
-    names = [uuid.uuid4().hex for _ in range(ROWS)]
+    return import_rows(faulty, dataset, tmp_path_factory.mktemp("judged") / "rows.jsonl", ROWS)
+
+
+def import_rows(stack, dataset: dict, path: Path, count: int) -> dict:
+    names = [uuid.uuid4().hex for _ in range(count)]
     rows = [{"instruction": f"Say what {name} is, and who needs it.", "output": f"{name} is a name."} for name in names]
     path.write_text("\n".join(map(json.dumps, rows)))
-    with Seedbed(faulty.url, faulty.api_key) as seedbed:
+    with Seedbed(stack.url, stack.api_key) as seedbed:
         return seedbed.wait(seedbed.import_file(dataset["id"], path))
 
 
@@ -90,14 +96,15 @@ def test_a_judgement_is_paused_resumed_and_reported(client, faulty, dataset, imp
     assert {"judge.question_clarity", "judge.clarity", "judge.harmlessness"} <= report["quality"]["scores"].keys()
 
 
-def test_a_judgement_is_cancelled_and_what_was_judged_stays(client, dataset, imported):
-    order = {"dataset_id": dataset["id"], "teacher": "simulated", "filter": {"origin": "imported"}, "reject": True}
+def test_a_judgement_is_cancelled_and_what_was_judged_stays(client, faulty, dataset, tmp_path):
+    many = import_rows(faulty, dataset, tmp_path / "rows.jsonl", MANY_ROWS)
+    order = {"dataset_id": dataset["id"], "teacher": "simulated", "filter": {"import_id": many["id"]}, "reject": True}
     _, place = post(client, "/v1/judgements", 202, **order)
     until(lambda: client.get(place).json()["done_rows"])
     assert client.post(f"{place}/cancel").json()["status"] == "cancelling"
     ended = until_ended(client, place)
     assert (ended["status"], ended["stop_reason"], ended["rejected"]) == ("cancelled", "cancelled", 0)
-    assert 0 < ended["done_rows"] < ROWS and client.post(f"{place}/cancel").json() == ended
+    assert 0 < ended["done_rows"] < MANY_ROWS and client.post(f"{place}/cancel").json() == ended
 
 
 @pytest.mark.parametrize(
