@@ -29,7 +29,7 @@ faults: $(INSTALLED)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --config import_rules.toml
 
 bench-admission: $(INSTALLED)
 	@$(BIN)/python -m bench.admission

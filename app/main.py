@@ -4,14 +4,15 @@ import logging
 
 from fastapi import FastAPI
 
-from app import config, health, problems
+from app import config
+from app.api import health, problems
 from app.calls import endpoints as accounts
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
 from app.judgements import endpoints as judgements
-from app.reviews import endpoints as reviews
+from app.likelihood_scores import endpoints as scorings
+from app.maintenance import endpoints as reviews
 from app.runs import endpoints as runs
-from app.scorings import endpoints as scorings
 from app.snapshots import endpoints as snapshots
 
 DESCRIPTION = """

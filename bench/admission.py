@@ -38,7 +38,7 @@ def rouge() -> dict:
     """3,000 candidates against a growing pool: rouge_score as Self-Instruct uses it, and the index in paper mode."""
     from rouge_score import rouge_scorer
 
-    from app.synth.lexical import LexicalIndex
+    from app.synth.novelty.lexical import LexicalIndex
 
     texts, where = real_texts()
     some = texts[:2500]
@@ -80,7 +80,7 @@ def lexical() -> dict:
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
-    from app.synth.lexical import LexicalIndex
+    from app.synth.novelty.lexical import LexicalIndex
 
     texts, where = pool_texts(100_000)
     queries = [*changed(texts[:10_000], 250, 0.12, 5), *changed(texts[:10_000], 250, 0.55, 6)]
@@ -129,7 +129,8 @@ class Database:
     def __enter__(self):
         import os
 
-        from app import config, db, migrate
+        from app import config
+        from app.persistence import db, migrate
         from app.stack import Stack
 
         self.stack = Stack(Path(tempfile.mkdtemp(prefix="seedbed-bench-")), only=("postgres", "redis"))
@@ -141,7 +142,7 @@ class Database:
         return self
 
     def __exit__(self, *error) -> None:
-        from app.db import engine
+        from app.persistence.db import engine
 
         engine().dispose()
         self.stack.__exit__(*error)
@@ -152,7 +153,7 @@ def _dataset(name: str):
     from app.access.service import Caller
     from app.datasets import service
     from app.datasets.schemas import DatasetCreate
-    from app.db import transaction
+    from app.persistence.db import transaction
 
     with transaction() as session:
         project = access.ensure_project(session, "bench")
@@ -232,8 +233,8 @@ def lock() -> dict:
 def _fill(dataset, texts: list[str], vectors: np.ndarray) -> None:
     """Rows straight into the table: how they came in is not what is measured."""
     from app.datasets import store
-    from app.db import transaction
-    from app.ids import new_id
+    from app.persistence.db import transaction
+    from app.persistence.ids import new_id
     from app.synth.text import content_hash
 
     for start in range(0, len(texts), 5000):
@@ -255,8 +256,8 @@ def race() -> dict:
     """4 processes offer the same 2,000 candidates, half of them changed copies of others, in random orders."""
     from sqlalchemy import func, select
 
-    from app.db import transaction
-    from app.synth.pool import Pool
+    from app.persistence.db import transaction
+    from app.synth.novelty.pool import Pool
     from app.tables.datasets import Dataset, Record
 
     processes, count = 4, 2000
@@ -301,7 +302,7 @@ def _racer(folder: Path, dataset_id: str, seed: int, environment: dict) -> subpr
 
 def _race_one(folder: Path, dataset_id: str, seed: int) -> None:
     from app.datasets.pools import Pools
-    from app.db import transaction
+    from app.persistence.db import transaction
     from app.tables.datasets import Dataset
 
     texts, vectors = json.loads((folder / "texts.json").read_text()), np.load(folder / "vectors.npy")
@@ -324,7 +325,7 @@ def million() -> dict:
 
 
 def _million(size: int) -> None:
-    from app.synth.pool import Pool
+    from app.synth.novelty.pool import Pool
 
     texts, where = pool_texts(size)
     vectors = unit_vectors(size, DIMENSIONS, 12)

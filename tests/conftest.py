@@ -10,8 +10,9 @@ import httpx
 import hypothesis
 import pytest
 
-from app import config, db
+from app import config
 from app.jobs import queue
+from app.persistence import db
 from app.stack import Stack
 from app.stack.state_dir import free_port
 from tests.waiting import HTTP_SECONDS
@@ -45,7 +46,7 @@ def database(tmp_path_factory) -> Iterator[Stack]:
     """Postgres and Redis alone, with the schema: for tests that call services in this process."""
     with Stack(tmp_path_factory.mktemp("database"), only=("postgres", "redis"), durable=False) as stack:
         _use(stack)
-        from app import migrate
+        from app.persistence import migrate
 
         migrate.upgrade()
         yield stack

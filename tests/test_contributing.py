@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PROCESS_SECONDS
+
 ROOT = Path(__file__).parent.parent
 SECTIONS = dict(
     section.split("\n", 1) for section in (ROOT / "docs" / "contributing.md").read_text("utf-8").split("\n## ")[1:]
@@ -44,6 +46,8 @@ def apply(code: Path, path: str, kind: str, text: str) -> None:
 def changed(request, tmp_path) -> Path:
     """The code with one section's examples applied."""
     shutil.copytree(ROOT / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "workers", tmp_path / "workers", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "import_rules.toml", tmp_path)
     (tmp_path / "tests" / "providers").mkdir(parents=True)
     for path in TEST_HELPERS:
         shutil.copy(ROOT / path, tmp_path / path)
@@ -55,8 +59,16 @@ def changed(request, tmp_path) -> Path:
 def python(code: Path, script: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(code), "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x"}
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True, timeout=PROCESS_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("changed", ["A method", "A teacher protocol"], indirect=True)
+def test_a_new_module_of_an_example_has_its_layer(changed):
+    linter = Path(sys.executable).with_name("lint-imports")
+    command = [linter, "--no-cache", "--config", "import_rules.toml"]
+    done = subprocess.run(command, cwd=changed, capture_output=True, text=True, timeout=PROCESS_SECONDS)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -69,10 +81,10 @@ def test_an_example_touches_as_many_files_of_code_as_the_table_says(name):
 
 OPERATION = """
 import asyncio
-from app.synth import evol_instruct
-from app.synth.methods import METHODS
-from app.synth.operations import WEIGHTS
-from app.synth.preview import preview
+from app.synth.methods import evol_instruct
+from app.synth.methods.registry import METHODS
+from app.synth.methods.operations import WEIGHTS
+from app.synth.methods.preview import preview
 from app.synth.types import Batch, Parent
 
 method = METHODS["evol_instruct"]
@@ -95,8 +107,8 @@ assert "prompt_completion" in str(SnapshotCreate.model_json_schema())
 """
 RULE = """
 from app import synth
-from app.synth.filters import check_row
-from app.synth.methods import METHODS
+from app.synth.quality.filters import check_row
+from app.synth.methods.registry import METHODS
 
 rules = [{"name": "shouting", "parameter": 0.4, "on": "output"}]
 for method in METHODS.values():

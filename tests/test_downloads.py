@@ -8,7 +8,9 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from app import config, downloads, problems, storage
+from app import config
+from app.api import downloads, problems
+from app.persistence import files
 
 CONTENT = "".join(f'{{"row": {number}, "text": "한국어"}}\n' for number in range(20_000)).encode()
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -23,9 +25,9 @@ def client(request, tmp_path: Path, monkeypatch) -> Iterator[TestClient]:
         monkeypatch.setenv(name, "redis://unused")
     monkeypatch.setenv("SEEDBED_STORAGE_URL", url)
     config.settings.cache_clear()
-    with storage.writing("folder/rows.jsonl") as out:
+    with files.writing("folder/rows.jsonl") as out:
         out.write(CONTENT)
-    assert (storage.local_path("folder/rows.jsonl") is None) == (request.param == "memory")
+    assert (files.local_path("folder/rows.jsonl") is None) == (request.param == "memory")
     app = FastAPI()
     problems.install(app)
 

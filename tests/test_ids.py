@@ -2,7 +2,7 @@
 
 import uuid
 
-from app.ids import new_id
+from app.persistence.ids import new_id
 
 
 def test_ids_rise_and_are_uuid_7():

@@ -115,7 +115,7 @@ def test_a_hidden_import_is_seen(code, count):
         ("from typer._click import Command", ["typer._click.Command"]),
         ("import celery._state", ["celery._state"]),
         ("from rich import table as t\nt.Table._x", ["rich.table.Table._x"]),
-        ("import os\nos._exit(1)\nself._own\nfrom app.db import _sessions\ndict.__name__", []),
+        ("import os\nos._exit(1)\nself._own\nfrom app.persistence.db import _sessions\ndict.__name__", []),
     ],
 )
 def test_a_private_name_of_a_library_is_seen(code, names):

@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def block(marker: str) -> str:
@@ -31,3 +32,21 @@ def test_the_curl_calls_are_four_and_name_real_operations():
     assert calls == ["/v1/datasets", "/v1/runs", "/v1/snapshots", "/v1/fine-tunes"]
     paths = create_app().openapi()["paths"]
     assert all("post" in paths[call] for call in calls)
+
+
+def drawn_paths() -> set[str]:
+    """The paths of the tree in the README; the indentation of a line says in which folder its path lies."""
+    paths, folders = set(), {}
+    for line in block("the API process").splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        folders[depth] = f"{folders[depth - 1] if depth else ''}{name}"
+        paths.add(folders[depth])
+    return paths
+
+
+def test_the_tree_is_true():
+    drawn = drawn_paths()
+    assert {path for path in drawn if not (ROOT / path).exists()} == set()
+    rooms = {path.parent for path in ROOT.glob("app/*/__init__.py")} | set(ROOT.glob("app/*.py"))
+    names = {path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "") for path in rooms}
+    assert names - drawn == {"app/__init__.py"}

@@ -12,17 +12,17 @@ from app import config
 from app.calls.caller import endpoint
 from app.datasets import import_job
 from app.datasets.pools import Pools
-from app.db import transaction
 from app.jobs import queue, runner
 from app.judgements import judging
 from app.judgements.kind import KIND as JUDGEMENT
+from app.maintenance.kinds import KINDS as REVIEW_KINDS
+from app.persistence.db import transaction
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.protocols import open_remote_batches, open_teacher
 from app.providers.teacher import Endpoint, Teacher
-from app.reviews.kinds import KINDS as REVIEW_KINDS
-from app.runs import remote, slice
 from app.runs import service as runs
 from app.runs.teachers import reply_form
+from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
 from app.tables.reviews import Review
 from workers.process import SHUTDOWN, serve, waiting
@@ -37,12 +37,12 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 @queue.app.task(name=queue.RUN)
 def run(id: str) -> None:
-    slice.run_slice(id, tools())
+    run_slice.run_slice(id, tools())
 
 
 @queue.app.task(name=queue.REMOTE)
-def remote_batches(run_id: str) -> None:
-    remote.work(run_id, lambda name: open_remote_batches(endpoint_of(name)))
+def work_remote_batches(run_id: str) -> None:
+    remote_batches.work(run_id, lambda name: open_remote_batches(endpoint_of(name)))
 
 
 @queue.app.task(name=queue.IMPORT)
@@ -82,14 +82,14 @@ def _warm_up(name: str) -> None:
     gc.freeze()
 
 
-def tools() -> slice.Tools:
+def tools() -> run_slice.Tools:
     with _loading:
         return _tools()
 
 
 @cache
-def _tools() -> slice.Tools:
-    return slice.Tools(Pools(encoder), teacher, SHUTDOWN)
+def _tools() -> run_slice.Tools:
+    return run_slice.Tools(Pools(encoder), teacher, SHUTDOWN)
 
 
 def encoder(name: str, dtype: str | None) -> Encoder:
@@ -128,7 +128,7 @@ def endpoint_of(name: str) -> Endpoint:
         return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
 
 
-RUNS = {runs.waiting: lambda id: slice.run_slice(id, tools(), in_turn=True), remote.waiting: remote_batches}
+RUNS = {runs.waiting: lambda id: run_slice.run_slice(id, tools(), in_turn=True), remote_batches.waiting: remote_batches}
 serve(
     queue.GENERATION,
     RUNS

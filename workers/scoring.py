@@ -3,7 +3,7 @@
 import threading
 
 from app.jobs import queue, runner
-from app.scorings.scoring import KIND
+from app.likelihood_scores.scoring import KIND
 from workers.process import SHUTDOWN, serve, waiting
 
 # The poller works in a thread of its own: with Redis away, a second scoring must not begin beside the first.

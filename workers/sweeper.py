@@ -17,16 +17,16 @@ from sqlalchemy.orm import Session
 from app import config
 from app.access import store as access
 from app.datasets import import_job
-from app.db import engine, transaction
 from app.finetunes import training as finetunes
 from app.jobs import presence, queue, runner, steering
 from app.jobs.kinds import JobKind
 from app.judgements import service as judgements
 from app.judgements.kind import KIND as JUDGEMENT
-from app.reviews.kinds import KINDS as REVIEW_KINDS
+from app.likelihood_scores import scoring as scorings
+from app.maintenance.kinds import KINDS as REVIEW_KINDS
+from app.persistence.db import engine, transaction
 from app.runs import service as runs
 from app.runs import store as run_store
-from app.scorings import scoring as scorings
 from app.snapshots import writing as snapshots
 
 log = logging.getLogger("seedbed.sweeper")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.access import store
 from app.errors import AppError
-from app.ids import new_id
+from app.persistence.ids import new_id
 from app.tables.access import ApiKey, Project
 
 

@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from sqlalchemy.orm import Session
 
-from app.db import transaction
 from app.jobs import event_log
+from app.persistence.db import transaction
 
 POLL_SECONDS, COMMENT_SECONDS = 0.5, 15
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends
 from sqlalchemy.orm import Session
 
-from app.db import transaction
+from app.persistence.db import transaction
 
 
 def _request_session() -> Iterator[Session]:

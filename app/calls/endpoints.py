@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.access.dependencies import Authorized
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.calls import service, store
 from app.calls.schemas import AccountReport, AccountView
-from app.paging import After, Limit, Page, page
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 Filter = Annotated[str | None, Query(max_length=100)]

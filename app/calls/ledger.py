@@ -44,8 +44,8 @@ from sqlalchemy.orm import Session
 
 from app.calls import store
 from app.calls.costs import PLACES
-from app.db import brief_transaction
 from app.jobs.leases import Claim, LeaseLost
+from app.persistence.db import brief_transaction
 from app.synth.text import storable
 from app.synth.types import CallsEnded, Reply, Usage
 from app.tables.accounts import Account, Completion, LostCall

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.calls import ledger
-from app.db import StoodStill
+from app.persistence.db import StoodStill
 from app.synth.types import CallsEnded, Reply
 
 CONTENTION_SECONDS = 1.0

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from pydantic import Field
 
+from app.api.schemas import SIMULATED_NOTE, Time, View
 from app.calls.costs import Estimate
-from app.schemas import SIMULATED_NOTE, Time, View
 from app.tables.accounts import Account, LostCall
 
 

@@ -20,7 +20,7 @@ from app.calls.schemas import (
     money,
     usage_view,
 )
-from app.ids import new_id
+from app.persistence.ids import new_id
 from app.tables.accounts import Account, Completion, LostCall
 
 MAX_LOST_CALLS_SHOWN = 200

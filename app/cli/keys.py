@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from app import db
 from app.access import service
 from app.cli.database import use_database
 from app.cli.session import DEFAULT_HOME, HomeOption
+from app.persistence import db
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -2,7 +2,7 @@
 
 from app.cli.database import use_database
 from app.cli.session import DEFAULT_HOME, HomeOption
-from app.migrate import upgrade
+from app.persistence.migrate import upgrade
 
 
 def migrate(home: HomeOption = DEFAULT_HOME) -> None:

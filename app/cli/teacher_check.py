@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from app import config, db
+from app import config
 from app.calls.caller import endpoint
 from app.cli.database import use_database
 from app.cli.session import DEFAULT_HOME, CommandError, HomeOption
 from app.config import TeacherConfig
+from app.persistence import db
 from app.providers.checking import check
 from app.runs.teachers import UNCHECKED, keep
 

@@ -11,9 +11,9 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app.datasets import store
-from app.ids import new_id
+from app.persistence.ids import new_id
 from app.synth.decide import AdmissionDecider, Decision, OriginKind, Precheck
-from app.synth.pool import identity
+from app.synth.novelty.pool import identity
 from app.synth.text import storable
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app import config
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.datasets import imports, neighbours, service, store
 from app.datasets.schemas import (
@@ -30,7 +31,6 @@ from app.datasets.schemas import (
 )
 from app.errors import AppError
 from app.jobs.queue_position import add_place, add_places
-from app.paging import After, Limit, Page, page
 from app.tables.datasets import Import
 
 router = APIRouter(prefix="/v1")

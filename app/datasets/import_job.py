@@ -11,19 +11,19 @@ from itertools import islice
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app import storage
 from app.datasets import store
 from app.datasets.admission import Origin, admit
 from app.datasets.import_rows import MATERIAL, ROW_MODELS
 from app.datasets.material import store_documents, store_labelled
 from app.datasets.pools import EncoderMismatch, Pools
 from app.datasets.service import seed_rows
-from app.db import transaction
 from app.jobs import queue
 from app.jobs.kinds import Explanation, JobFailed, JobKind
 from app.jobs.runner import RunningJob
-from app.synth.filters import check_instance
-from app.synth.pool import comparison_text
+from app.persistence import files
+from app.persistence.db import transaction
+from app.synth.novelty.pool import comparison_text
+from app.synth.quality.filters import check_instance
 from app.synth.seeds import SeedTask
 from app.synth.types import Candidate, Encoder
 from app.tables.datasets import Dataset, Import
@@ -37,7 +37,7 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
         row = session.get(Import, job.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
     encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
-    with storage.opened(row.file) as source:
+    with files.opened(row.file) as source:
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
             job.check()
@@ -130,7 +130,7 @@ def explain(error: Exception) -> Explanation:
 
 
 def discard_files(id: str) -> None:
-    storage.delete(upload_path(id))
+    files.delete(upload_path(id))
 
 
 KIND = JobKind(

@@ -9,16 +9,17 @@ from typing import IO
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app import config, storage
+from app import config
 from app.access.service import Caller
 from app.datasets import import_job, store
 from app.datasets.import_rows import ROW_MODELS
 from app.datasets.material import check_labelled
 from app.datasets.pools import describe_mismatch
 from app.errors import AppError, FieldError, invalid
-from app.ids import new_id
 from app.jobs import event_log, queue, steering
-from app.synth import task_families
+from app.persistence import files
+from app.persistence.ids import new_id
+from app.synth.methods import task_families
 from app.tables.datasets import Dataset, Import
 
 MAX_ERRORS = 20
@@ -145,8 +146,8 @@ def start(
     )
     # The file is written before the row is committed: a worker that claims the import must find the file.
     upload.file.seek(0)
-    with storage.writing(row.file) as out:
-        while chunk := upload.file.read(storage.CHUNK):
+    with files.writing(row.file) as out:
+        while chunk := upload.file.read(files.CHUNK):
             out.write(chunk)
     session.add(row)
     session.flush()

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 from sqlalchemy.orm import Session
 
 from app.datasets import store
-from app.ids import new_id
-from app.synth import task_families
-from app.synth.passages import passages
+from app.persistence.ids import new_id
+from app.synth.methods import task_families
+from app.synth.methods.passages import passages
 from app.synth.text import clean, content_hash, normalise, storable
 
 

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.datasets import store
-from app.db import transaction
+from app.persistence.db import transaction
 from app.synth.decide import Precheck, precheck
-from app.synth.pool import Pool, Thresholds, comparison_text
+from app.synth.novelty.pool import Pool, Thresholds, comparison_text
 from app.synth.types import Candidate, Encoder, Rejection
 from app.tables.datasets import Dataset
 

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.schemas import SIMULATED_NOTE as SIMULATED_NOTE
-from app.schemas import Body, JobView, Time, View
-from app.synth.pool import Scope
+from app.api.schemas import SIMULATED_NOTE as SIMULATED_NOTE
+from app.api.schemas import Body, JobView, Time, View
+from app.synth.novelty.pool import Scope
 from app.synth.seeds import BUNDLED, SeedTask
 from app.tables.datasets import Dataset, Import, Record, Source
 

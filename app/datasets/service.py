@@ -21,9 +21,9 @@ from app.datasets.schemas import (
     TaskView,
 )
 from app.errors import conflict, invalid
-from app.ids import new_id
 from app.jobs import queue
-from app.synth import task_families
+from app.persistence.ids import new_id
+from app.synth.methods import task_families
 from app.synth.seeds import SeedTask, bundled_tasks
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset, Record

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from app.errors import conflict, not_found
-from app.synth.pool import comparison_text
+from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate, Turn
 from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app import downloads
 from app.access.dependencies import Authorized, OncePerKey
-from app.api import events_stream
+from app.api import downloads, events_stream
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.finetunes import service, store
 from app.finetunes.schemas import (
@@ -19,7 +19,6 @@ from app.finetunes.schemas import (
     metric_page,
 )
 from app.jobs.queue_position import add_place, add_places
-from app.paging import After, Limit, Page, page
 from app.tables.finetunes import FineTune
 
 router = APIRouter(prefix="/v1")

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from app.api.schemas import Body, JobView, Time, View
 from app.datasets.schemas import SIMULATED_NOTE
-from app.schemas import Body, JobView, Time, View
 from app.tables.finetunes import FineTune, Metric
 from app.training_jobs.hyperparameters import Hyperparameters, Seed
 

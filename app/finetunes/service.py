@@ -8,8 +8,8 @@ from app.errors import conflict, invalid, not_found
 from app.finetunes import store
 from app.finetunes.schemas import BaseModelView, FineTuneCreate
 from app.finetunes.training import KIND
-from app.ids import new_id
 from app.jobs import event_log, queue, steering
+from app.persistence.ids import new_id
 from app.tables.finetunes import FineTune
 from app.tables.snapshots import Snapshot
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from app import config, storage
-from app.db import transaction
+from app import config
 from app.finetunes import store
 from app.jobs import event_log, queue, recipe
 from app.jobs.kinds import Explanation, JobFailed, JobKind
 from app.jobs.runner import RunningJob
+from app.persistence import files
+from app.persistence.db import transaction
 from app.snapshots import export
 from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
@@ -20,7 +21,7 @@ LOGGED = ("stage", "progress", "metrics", "base_model", "evaluation")
 
 def train(job: RunningJob) -> None:
     # A worker that was lost may have left some of its artifacts in the storage.
-    storage.delete(_folder(job.id))
+    files.delete(_folder(job.id))
     with recipe.working_folder(job) as work:
         row, snapshot = job.retry_until_database_is_back(_read, job.id)
         job_file = _prepare(job, row, snapshot, work)
@@ -44,14 +45,14 @@ def _prepare(job: RunningJob, row: FineTune, snapshot: Snapshot, work: Path) -> 
     if base_model is None:
         message = f"The worker's configuration has no base model {row.base_model!r}, though the service's has."
         raise JobFailed("base_model_not_found", message)
-    files = {}
+    local_paths = {}
     for file in snapshot.files:
         job.check()
         if file["form"] == "messages":
-            files[file["split"]] = _fetch(snapshot, file, work)
+            local_paths[file["split"]] = _fetch(snapshot, file, work)
     content = {
         "output_dir": str(work / "out"),
-        "files": files,
+        "files": local_paths,
         "base_model": base_model.source(),
         "method": row.method,
         "hyperparameters": row.hyperparameters,
@@ -74,7 +75,7 @@ def write_job(content: dict, model: type[JobModel], path: Path) -> Path:
 def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
     local = str(work / file["name"])
     try:
-        digest = storage.copy_out(export.file_path(snapshot.id, file["name"]), local)
+        digest = files.copy_out(export.file_path(snapshot.id, file["name"]), local)
     except FileNotFoundError:
         message = f"{file['name']} is not in the storage of the worker. Is it the same as the service's?"
         raise JobFailed("snapshot_damaged", message) from None
@@ -117,7 +118,7 @@ def _store_artifacts(job: RunningJob, artifacts: Path) -> list[dict]:
     try:
         return [_store_artifact(job, path, artifacts) for path in sorted(artifacts.rglob("*")) if path.is_file()]
     except BaseException:
-        storage.delete(_attempt_folder(job))
+        files.delete(_attempt_folder(job))
         raise
 
 
@@ -125,7 +126,7 @@ def _store_artifact(job: RunningJob, path: Path, artifacts: Path) -> dict:
     job.check()
     name = path.relative_to(artifacts).as_posix()
     path_in_storage = f"{_attempt_folder(job)}/{name}"
-    stored = storage.copy_in(str(path), path_in_storage)
+    stored = files.copy_in(str(path), path_in_storage)
     return {"name": name, "bytes": stored.bytes, "sha256": stored.sha256, "path": path_in_storage}
 
 
@@ -138,10 +139,10 @@ def _succeed(job: RunningJob, summary: dict, artifacts: list[dict]) -> None:
 def explain(error: Exception) -> Explanation:
     """A fault of ours. What the error says of paths and addresses stays in the log."""
     code = getattr(error, "errno", None)
-    if code in storage.FULL:
+    if code in files.FULL:
         message = "The disk is full. Make room, then start the job again."
         return Explanation("storage_full", message, final=True)
-    if code in storage.UNWRITABLE:
+    if code in files.UNWRITABLE:
         message = "A directory can't be written; check the rights of SEEDBED_HOME and the storage."
         return Explanation("storage_unwritable", message, final=True)
     message = f"The training failed ({type(error).__name__}). The log of the worker says more."
@@ -156,7 +157,7 @@ def reset(session, row: FineTune) -> None:
 
 def discard_files(id: str) -> None:
     recipe.remove_folders(id)
-    storage.delete(_folder(id))
+    files.delete(_folder(id))
 
 
 KIND = JobKind(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import config
-from app.db import transaction
+from app.persistence.db import transaction
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.db import transaction
 from app.jobs.leases import OWNER, in_seconds
+from app.persistence.db import transaction
 from app.tables.jobs import Worker
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
 from app import config
-from app.db import after_commit
+from app.persistence.db import after_commit
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from app import config
-from app.db import transaction
 from app.jobs.child import Child
 from app.jobs.kinds import JobFailed
 from app.jobs.runner import RunningJob
+from app.persistence.db import transaction
 from app.tables.finetunes import FineTune
 from app.tables.jobs import ENDED
 from app.tables.scorings import Scoring

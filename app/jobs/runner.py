@@ -10,12 +10,12 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.db import transaction
 from app.jobs import event_log
 from app.jobs.kinds import Explanation, JobKind
 from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, free, heartbeat, lock_free, release
 from app.jobs.outcomes import CANCELLED, discard_files, move, record, worker_lost
 from app.jobs.retry import Outcome
+from app.persistence.db import transaction
 
 log = logging.getLogger(__name__)
 

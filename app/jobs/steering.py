@@ -8,12 +8,12 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.db import transaction
 from app.jobs import event_log
 from app.jobs.kinds import JobKind
 from app.jobs.leases import free, in_seconds, lock_free
 from app.jobs.outcomes import CANCELLED, move, record, worker_lost
 from app.jobs.retry import Outcome
+from app.persistence.db import transaction
 
 log = logging.getLogger(__name__)
 

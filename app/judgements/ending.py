@@ -11,13 +11,13 @@ from app.calls import store as accounts_store
 from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
-from app.db import transaction
 from app.jobs import event_log
 from app.jobs.kinds import JobFailed
 from app.jobs.leases import in_seconds, release
 from app.jobs.outcomes import move
 from app.jobs.runner import RunningJob, WorkerStopping
 from app.judgements import store
+from app.persistence.db import transaction
 from app.synth.types import Rejection
 from app.tables.judgements import JudgedRow, Judgement
 

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.judgements import report, service, store
 from app.judgements.schemas import JudgementCreate, JudgementReport, JudgementView, OptionsView, options_view
-from app.paging import After, Limit, Page, page
 from app.tables.judgements import Judgement
 
 router = APIRouter(prefix="/v1", tags=["judgements"])

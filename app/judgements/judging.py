@@ -19,14 +19,14 @@ from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
 from app.calls.circuit_breaker import TeacherAway
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
-from app.db import brief_transaction, transaction
 from app.jobs.kinds import JobFailed
 from app.jobs.leases import fenced
 from app.jobs.runner import JobCancelled, RunningJob, WorkerStopping
 from app.judgements import store
 from app.judgements.ending import COMPLETED, PAUSED, TEACHER_UNAVAILABLE, Stop, end
+from app.persistence.db import brief_transaction, transaction
 from app.providers.teacher import Teacher
-from app.synth.judge_records import JudgementOptions, judge_record
+from app.synth.quality.judge_records import JudgementOptions, judge_record
 from app.synth.teacher_errors import TeacherRefused
 from app.synth.types import CallsEnded, Candidate, Rejection, Turn
 from app.tables.datasets import Record

@@ -2,12 +2,12 @@
 
 from sqlalchemy.orm import Session
 
+from app.api.schemas import SIMULATED_NOTE
 from app.calls import service as accounts
 from app.calls import store as accounts_store
 from app.judgements import store
 from app.judgements.schemas import JudgementReport
-from app.schemas import SIMULATED_NOTE
-from app.synth.report import quality_report
+from app.synth.quality.report import quality_report
 from app.tables.judgements import Judgement
 
 SAMPLE = 2000

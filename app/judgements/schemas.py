@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.calls.schemas import AccountReport, UsageView, money
-from app.schemas import SIMULATED_NOTE, Body, JobView, Time, View
-from app.synth.judge_records import JudgementOptions
+from app.synth.quality.judge_records import JudgementOptions
 from app.tables.accounts import Account
 from app.tables.judgements import Judgement
 

@@ -11,7 +11,6 @@ from app.calls import service as accounts
 from app.calls import store as accounts_store
 from app.datasets import store as dataset_store
 from app.errors import AppError, FieldError, conflict, invalid, pointer_in
-from app.ids import new_id
 from app.jobs import event_log, queue, steering
 from app.jobs.leases import release
 from app.jobs.outcomes import CANCELLED, move, record
@@ -20,7 +19,8 @@ from app.jobs.retry import Outcome
 from app.judgements import store
 from app.judgements.kind import KIND
 from app.judgements.schemas import JudgementCreate, JudgementView, judgement_view
-from app.synth.judge_records import JudgementOptions
+from app.persistence.ids import new_id
+from app.synth.quality.judge_records import JudgementOptions
 from app.tables.datasets import Dataset
 from app.tables.judgements import Judgement
 

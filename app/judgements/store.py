@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.datasets.store import record_conditions
 from app.errors import not_found
 from app.jobs.leases import free
-from app.synth.judge_records import JudgementOptions
+from app.synth.quality.judge_records import JudgementOptions
 from app.tables.datasets import Dataset, Record
 from app.tables.judgements import JudgedRow, Judgement
 

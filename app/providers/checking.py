@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, StrictStr
 
-from app.providers.protocols import FORMS, adapter_of, open_teacher
+from app.providers.adapter import FORMS
+from app.providers.protocols import adapter_of, open_teacher
 from app.providers.teacher import Endpoint
-from app.synth.prompting import TEXT, item_schema, list_schema
-from app.synth.replies import read_items
+from app.synth.prompting.replies import read_items
+from app.synth.prompting.requests import TEXT, item_schema, list_schema
 from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Prompt, Usage

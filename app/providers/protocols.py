@@ -5,31 +5,12 @@ configuration calls the protocol. Only the adapter in use is loaded, so that non
 """
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from app.providers import adapters
+from app.providers.adapter import Adapter
 from app.providers.remote_batches import RemoteBatches
 from app.providers.teacher import Endpoint, Teacher
-from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TeacherRefused
-
-FORMS: tuple[ReplyForm, ...] = ("json_schema", "json_object", "tagged")
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """What a protocol's module in `app/providers/adapters` offers, under the name ADAPTER.
-
-    Attributes:
-        open_teacher: Opens a teacher in the running event loop. It makes no call.
-        forms: The forms of reply that the protocol can ask for, the strictest first.
-        open_remote_batches: Opens the teacher's remote batches; None where the protocol has none.
-    """
-
-    open_teacher: Callable[[Endpoint], Teacher]
-    forms: tuple[ReplyForm, ...] = FORMS
-    open_remote_batches: Callable[[Endpoint], RemoteBatches] | None = None
 
 
 def adapter_of(endpoint: Endpoint) -> Adapter:

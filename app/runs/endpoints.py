@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
-from app.paging import After, Limit, Page, page
 from app.runs import forecast, report, service, store
 from app.runs.schemas import (
     ForecastView,

@@ -6,7 +6,7 @@ from app import config
 from app.runs import sampling, store
 from app.runs.schemas import Forecast, IntervalView
 from app.synth.cost_estimate import Interval, estimate_cost
-from app.synth.methods import METHODS
+from app.synth.methods.registry import METHODS
 from app.tables.runs import Run
 
 

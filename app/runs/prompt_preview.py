@@ -10,9 +10,9 @@ from app.errors import invalid
 from app.runs import sampling
 from app.runs.schemas import PromptList, PromptView, RunCreate, SamplingView
 from app.runs.teachers import UNCHECKED, reply_form
-from app.synth.methods import METHODS
-from app.synth.options import MethodOptions
-from app.synth.preview import has_placeholders, preview
+from app.synth.methods.preview import has_placeholders, preview
+from app.synth.methods.registry import METHODS
+from app.synth.quality.options import MethodOptions
 from app.synth.reply_forms import ReplyForm
 from app.synth.types import Batch, Prompt
 from app.tables.datasets import Dataset

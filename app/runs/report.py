@@ -5,13 +5,13 @@ from decimal import Decimal
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app.api.schemas import SIMULATED_NOTE
 from app.calls import service as accounts
 from app.calls import store as accounts_store
 from app.calls.schemas import AccountReport, SpendingView, money
 from app.runs import store
 from app.runs.schemas import ReportView, rate
-from app.schemas import SIMULATED_NOTE
-from app.synth.report import quality_report
+from app.synth.quality.report import quality_report
 from app.tables.datasets import Record
 from app.tables.runs import Run
 

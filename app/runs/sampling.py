@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 
 from app.datasets import store as dataset_store
 from app.runs import sampling_queries, store
-from app.synth.material import Material, Positions, draw_plan, load_plan
-from app.synth.methods import METHODS
-from app.synth.options import MethodOptions
-from app.synth.parents import ParentFilter
+from app.synth.methods.material import Material, Positions, draw_plan, load_plan
+from app.synth.methods.parents import ParentFilter
+from app.synth.methods.registry import METHODS
+from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, Demonstration, Instance, Parent, Source
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from app.synth.material import Positions
-from app.synth.parents import ParentFilter
+from app.synth.methods.material import Positions
+from app.synth.methods.parents import ParentFilter
 from app.tables.datasets import Record, Source
 from app.tables.runs import Run
 
@@ -47,7 +47,7 @@ def count_parents(session: Session, dataset_id: str, chosen: ParentFilter) -> in
 
 
 def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
-    """The same as `app.synth.parents.fits`."""
+    """The same as `app.synth.methods.parents.fits`."""
     named = {
         Record.origin: chosen.origin,
         Record.run_id: chosen.run_id,

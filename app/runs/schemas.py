@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.calls.schemas import UsageView, money
-from app.schemas import SIMULATED_NOTE, Body, JobView, Time, View
-from app.synth.methods import DEFAULT_METHOD
+from app.synth.methods.registry import DEFAULT_METHOD
 from app.tables.accounts import Account
 from app.tables.runs import Run
 

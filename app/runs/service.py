@@ -13,14 +13,14 @@ from app.calls import store as accounts_store
 from app.calls.schemas import money
 from app.datasets import store as dataset_store
 from app.errors import conflict
-from app.ids import new_id
 from app.jobs import event_log, queue
 from app.jobs.leases import in_seconds
 from app.jobs.queue_position import add_places
-from app.runs import checks, prompt_preview, store
+from app.persistence.ids import new_id
+from app.runs import prompt_preview, store, validation
 from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
 from app.runs.teachers import reply_form
-from app.synth.methods import METHODS
+from app.synth.methods.registry import METHODS
 from app.tables.runs import Run
 
 CANDIDATES_PER_ROW, EXTRA_CANDIDATES = 20, 200
@@ -28,8 +28,8 @@ CANDIDATES_PER_ROW, EXTRA_CANDIDATES = 20, 200
 
 def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
     """A pilot: a run of a few rows, with a forecast for the whole."""
-    dataset, options = checks.validate(session, caller, body)
-    full_target = checks.resolve_target(session, dataset, body, options)
+    dataset, options = validation.validate(session, caller, body)
+    full_target = validation.resolve_target(session, dataset, body, options)
     pilot = RunCreate.model_validate(
         body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, full_target)}
     )
@@ -40,8 +40,8 @@ def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
 
 def runs_like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
     """Runs of the kind that the body asks for, newest first, and the target of the whole."""
-    dataset, options = checks.validate(session, caller, body)
-    full_target = checks.resolve_target(session, dataset, body, options)
+    dataset, options = validation.validate(session, caller, body)
+    full_target = validation.resolve_target(session, dataset, body, options)
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
     settings = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
     return store.runs_like(session, caller.project_id, settings, options), full_target
@@ -49,14 +49,14 @@ def runs_like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[li
 
 def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
     """The requests that a run of this body would make for its first batch. Nothing is stored."""
-    dataset, options = checks.validate(session, caller, body)
+    dataset, options = validation.validate(session, caller, body)
     return prompt_preview.prompts_of(session, dataset, body, options)
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
-    dataset, options = checks.validate(session, caller, body)
+    dataset, options = validation.validate(session, caller, body)
     dataset_store.refuse_while_encoding(session, dataset.id)
-    target = checks.resolve_target(session, dataset, body, options)
+    target = validation.resolve_target(session, dataset, body, options)
     id = new_id("run")
     ceilings = body.model_dump(include={"max_requests", "max_tokens", "max_usd"})
     account = accounts.open_account(session, caller.project_id, dataset.id, ("run", id), ceilings)

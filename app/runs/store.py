@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.cost_estimate import Sample
-from app.synth.options import MethodOptions
+from app.synth.quality.options import MethodOptions
 from app.tables.accounts import Completion, RemoteBatch
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Run

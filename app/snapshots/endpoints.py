@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app import downloads
 from app.access.dependencies import Authorized, OncePerKey
-from app.api import events_stream
+from app.api import downloads, events_stream
+from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.jobs.queue_position import add_place, add_places
-from app.paging import After, Limit, Page, page
 from app.snapshots import export, service, store
 from app.snapshots.schemas import SnapshotCreate, SnapshotView, snapshot_view
 from app.tables.snapshots import Snapshot

@@ -12,11 +12,11 @@ from typing import TypeVar
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from app import storage
 from app.datasets.schemas import SIMULATED_NOTE
+from app.persistence import files
 from app.snapshots import row_selection, store
-from app.synth.formats import json_line, needs_pairs, to_lines
-from app.synth.splits import SPLITS, assign_splits
+from app.synth.export.formats import json_line, needs_pairs, to_lines
+from app.synth.export.splits import SPLITS, assign_splits
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
@@ -75,9 +75,9 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
     split_of = assign_splits(groups, spec["splits"], spec["seed"])
     names = [(split, form) for split in export.splits for form in spec["forms"]]
     lines: Counter[tuple[str, str]] = Counter()
-    with ExitStack() as files:
+    with ExitStack() as opened:
         outs = {
-            (split, form): files.enter_context(storage.writing(file_path(snapshot.id, f"{split}.{form}.jsonl")))
+            (split, form): opened.enter_context(files.writing(file_path(snapshot.id, f"{split}.{form}.jsonl")))
             for split, form in names
         }
         for batch in iterate_batches(store.stream_rows(session, snapshot), BATCH_ROWS):
@@ -139,12 +139,12 @@ def build_manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict
 
 
 def write_manifest(snapshot_id: str, content: dict) -> None:
-    with storage.writing(file_path(snapshot_id, "manifest.json")) as out:
+    with files.writing(file_path(snapshot_id, "manifest.json")) as out:
         out.write(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True).encode("utf-8") + b"\n")
 
 
 def read_manifest(snapshot_id: str) -> dict:
-    with storage.opened(file_path(snapshot_id, "manifest.json")) as source:
+    with files.opened(file_path(snapshot_id, "manifest.json")) as source:
         return json.loads(source.read())
 
 

@@ -7,8 +7,8 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from app.snapshots import store
-from app.synth.mixing import counts_of_mix
-from app.synth.selection import facility_location, quality_complexity, top_k
+from app.synth.export.mixing import counts_of_mix
+from app.synth.export.selection import facility_location, quality_complexity, top_k
 from app.tables.snapshots import Snapshot
 
 # Facility location compares every row with every other one, so its time grows with the square of the rows.

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from app.api.schemas import Body, JobView, View
 from app.datasets.schemas import SIMULATED_NOTE
-from app.schemas import Body, JobView, View
-from app.synth.formats import FORMS
+from app.synth.export.formats import FORMS
 from app.tables.snapshots import Snapshot
 
 Form = Literal[*FORMS]

@@ -6,12 +6,12 @@ from sqlalchemy.orm import Session
 
 from app.access.service import Caller
 from app.errors import conflict, invalid, not_found
-from app.ids import new_id
 from app.jobs import event_log, queue, steering
+from app.persistence.ids import new_id
 from app.snapshots import export, row_selection, store
 from app.snapshots.schemas import SnapshotCreate
 from app.snapshots.writing import KIND
-from app.synth.formats import needs_pairs
+from app.synth.export.formats import needs_pairs
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 

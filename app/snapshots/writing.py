@@ -1,10 +1,10 @@
 """The job that writes the files of a snapshot. A second attempt writes the same bytes as the first."""
 
-from app import storage
-from app.db import transaction
 from app.jobs import queue
 from app.jobs.kinds import Explanation, JobKind
 from app.jobs.runner import RunningJob
+from app.persistence import files
+from app.persistence.db import transaction
 from app.snapshots import export, store
 from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
@@ -39,10 +39,10 @@ def explain(error: Exception) -> Explanation:
     """The stop_reason and the message for an exception that the export raised."""
     # The text of an exception may name paths and addresses of this installation; callers see only its type.
     code = getattr(error, "errno", None)
-    if code in storage.FULL:
+    if code in files.FULL:
         message = "The storage is full. Make room, then order the snapshot again."
         return Explanation("storage_full", message, final=True)
-    if code in storage.UNWRITABLE:
+    if code in files.UNWRITABLE:
         message = "The storage can't be written. Check the rights of SEEDBED_STORAGE_URL."
         return Explanation("storage_unwritable", message, final=True)
     message = f"The export failed ({type(error).__name__}). The log of the worker says more."
@@ -51,7 +51,7 @@ def explain(error: Exception) -> Explanation:
 
 def discard_files(id: str) -> None:
     """Delete every file of the snapshot, complete or not."""
-    storage.delete(export.folder_path(id))
+    files.delete(export.folder_path(id))
 
 
 KIND = JobKind(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
-from app import db
 from app.access import service
 from app.config import ConfigurationError
 from app.errors import AppError
-from app.migrate import upgrade
+from app.persistence import db
+from app.persistence.migrate import upgrade
 from app.stack.state_dir import write_private
 
 PROJECT = "default"

@@ -3,16 +3,16 @@
 The outside world comes in as two functions: `ask` (a teacher) and `encode` (an embedder).
 """
 
-from app.synth.formats import FORMS, to_alpaca, to_dpo, to_messages, to_sharegpt, write_jsonl
-from app.synth.grow import grow
-from app.synth.growing import Growth
-from app.synth.methods import METHODS
-from app.synth.pool import Pool, Thresholds
+from app.synth.export.formats import FORMS, to_alpaca, to_dpo, to_messages, to_sharegpt, write_jsonl
+from app.synth.export.selection import facility_location, quality_complexity, top_k
+from app.synth.methods.registry import METHODS
+from app.synth.notebook.grow import grow
+from app.synth.notebook.growing import Growth
+from app.synth.novelty.pool import Pool, Thresholds
 from app.synth.prices import Prices
-from app.synth.report import quality_report
-from app.synth.scores import RULE_SCORES, rule_scores
+from app.synth.quality.report import quality_report
+from app.synth.quality.scores import RULE_SCORES, rule_scores
 from app.synth.seeds import load_seeds, parse_seed
-from app.synth.selection import facility_location, quality_complexity, top_k
 from app.synth.types import (
     Candidate,
     Demonstration,

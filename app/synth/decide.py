@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.synth.pool import Pool, Scope, Thresholds, comparison_text, identity
+from app.synth.novelty.pool import Pool, Scope, Thresholds, comparison_text, identity
 from app.synth.types import Candidate, Rejection
 
 OriginKind = Literal["seed", "generated", "imported"]

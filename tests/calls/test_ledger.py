@@ -17,9 +17,9 @@ from app.calls.costs import Answered, Estimate, Estimator
 from app.calls.schemas import UsageView
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
-from app.ids import new_id
 from app.jobs.leases import Claim, LeaseLost, claim
+from app.persistence.db import transaction
+from app.persistence.ids import new_id
 from app.runs import service, store
 from app.synth.types import Reply, Usage
 from app.tables.accounts import Account, Completion, LostCall

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from app.calls import ledger
 from app.calls.ledger_writer import LedgerWriter
-from app.db import StoodStill, brief_transaction, transaction
+from app.persistence.db import StoodStill, brief_transaction, transaction
 from tests.waiting import until
 
 

@@ -48,7 +48,7 @@ def stack(tmp_path) -> Iterator[Stack]:
 
 def migrate(stack: Stack, direction: str, revision: str) -> None:
     call = f"command.{direction}(migrate.alembic_config(), '{revision}')"
-    code = f"from alembic import command; from app import migrate; {call}"
+    code = f"from alembic import command; from app.persistence import migrate; {call}"
     environment = {**os.environ, "DATABASE_URL": stack.database_url, "REDIS_URL": "redis://x"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=60)
 

@@ -2,7 +2,7 @@
 
 from app.cli.teacher_check import check_teacher
 from app.config import TeacherConfig
-from app.db import transaction
+from app.persistence.db import transaction
 from app.runs.teachers import reply_form
 
 

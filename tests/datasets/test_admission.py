@@ -13,8 +13,8 @@ from app.datasets import service
 from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
-from app.synth.pool import comparison_text
+from app.persistence.db import transaction
+from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate, Pair, Rejection
 from app.tables.datasets import Dataset, Preference, Record
 from tests.fakes import encoders, hash_encoder, unlike

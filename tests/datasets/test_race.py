@@ -11,8 +11,8 @@ from app.access import service as access
 from app.access.service import Caller
 from app.datasets import service
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
-from app.synth.pool import Pool
+from app.persistence.db import transaction
+from app.synth.novelty.pool import Pool
 from app.tables.datasets import Dataset, Record
 from tests.fakes import unlike
 
@@ -21,7 +21,7 @@ SCRIPT = """
 import json, random, sys
 from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
-from app.db import transaction
+from app.persistence.db import transaction
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset
 from tests.fakes import encoders

@@ -15,10 +15,10 @@ from app.datasets import service
 from app.datasets.admission import Origin, admit
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
+from app.persistence.db import transaction
 from app.synth.decide import InMemoryPool
-from app.synth.in_memory_material import as_parents
-from app.synth.pool import SCOPES, Thresholds, comparison_text
+from app.synth.notebook.in_memory_material import as_parents
+from app.synth.novelty.pool import SCOPES, Thresholds, comparison_text
 from app.synth.types import Candidate, Demonstration, Instance, Rejection
 from app.tables.datasets import Dataset, Record
 from tests.fakes import encoders, hash_encoder

@@ -11,9 +11,9 @@ from app.datasets import imports, neighbours, service
 from app.datasets.admission import Origin, admit
 from app.datasets.pools import EncoderMismatch, Pools
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
 from app.errors import AppError
-from app.synth.pool import comparison_text
+from app.persistence.db import transaction
+from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate
 from app.tables.datasets import Dataset, Record
 from tests.fakes import encoders, hash_encoder, unlike

@@ -28,7 +28,7 @@ from sqlalchemy import create_engine, text
 from app.stack import Stack
 from app.stack.plan import environment, worker
 from app.stack.state_dir import free_port
-from app.synth.pool import Pool
+from app.synth.novelty.pool import Pool
 from app.tables.jobs import Lease, Table
 from tests.waiting import ENDED, HTTP_SECONDS, PROCESS_SECONDS, let_pass, until
 

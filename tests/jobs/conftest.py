@@ -4,7 +4,7 @@ import pytest
 
 from app.access import service as access
 from app.access.service import Caller
-from app.db import transaction
+from app.persistence.db import transaction
 from tests.jobs.orders import Bench, open_bench, order_snapshot
 
 

@@ -9,26 +9,27 @@ from pathlib import Path
 
 from sqlalchemy import func, select, update
 
-from app import config, storage
+from app import config
 from app.access.service import Caller
 from app.calls import service as accounts
 from app.datasets import import_job, imports
 from app.datasets import service as datasets
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
 from app.finetunes import service as finetunes
 from app.finetunes import training
 from app.finetunes.schemas import FineTuneCreate
-from app.ids import new_id
 from app.jobs import runner
 from app.jobs.kinds import JobKind
-from app.reviews import kinds as reviewing
-from app.reviews import service as reviews
-from app.reviews.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
-from app.scorings import scoring
-from app.scorings import service as scorings
-from app.scorings.schemas import ScoringCreate
+from app.likelihood_scores import scoring
+from app.likelihood_scores import service as scorings
+from app.likelihood_scores.schemas import ScoringCreate
+from app.maintenance import kinds as reviewing
+from app.maintenance import service as reviews
+from app.maintenance.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
+from app.persistence import files
+from app.persistence.db import transaction
+from app.persistence.ids import new_id
 from app.snapshots import service as snapshots
 from app.snapshots import writing
 from app.snapshots.schemas import SnapshotCreate
@@ -165,8 +166,8 @@ def read(table: type, id: str):
 
 def leftovers(id: str) -> list[str]:
     """Files, folders and rows that a job of this id has half stored."""
-    files = Path(config.settings().files)
-    found = [str(path) for path in files.rglob("*") if id in str(path)] if files.exists() else []
+    stored = Path(config.settings().files)
+    found = [str(path) for path in stored.rglob("*") if id in str(path)] if stored.exists() else []
     found += [str(path) for path in (Path(config.settings().home) / "work").glob(f"{id}-*")]
     with transaction() as session:
         for table in (NewEmbedding, Match):
@@ -177,6 +178,6 @@ def leftovers(id: str) -> list[str]:
 
 def storage_has(path: str) -> bool:
     try:
-        return storage.size(path) >= 0
+        return files.size(path) >= 0
     except FileNotFoundError:
         return False

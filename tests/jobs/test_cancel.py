@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select, update
 
-from app.db import transaction
 from app.jobs import event_log, steering
 from app.jobs.kinds import JobKind
+from app.persistence.db import transaction
 from app.tables.datasets import Decision, Record
 from tests.fakes import encoders, hash_encoder
 from tests.jobs.orders import ORDERS, ROWS, Bench, Order, leftovers, order_import, read

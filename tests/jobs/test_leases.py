@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import select, update
 
 from app import config
-from app.db import transaction
 from app.jobs.leases import Heartbeat, claim
+from app.persistence.db import transaction
 from app.tables.snapshots import Snapshot
 from tests.fakes import FakeClock
 from tests.jobs.orders import read

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text, update
 
-from app.db import transaction
 from app.jobs import event_log, queue_position, runner, steering
 from app.jobs.kinds import JobFailed
 from app.jobs.leases import claim, in_seconds
 from app.jobs.presence import Presence
+from app.persistence.db import transaction
 from app.snapshots.writing import KIND
 from app.tables.snapshots import Snapshot
 from tests.jobs.orders import ORDERS, leftovers, order_snapshot, read

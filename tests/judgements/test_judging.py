@@ -18,7 +18,6 @@ from app.access.service import Caller
 from app.calls.caller import RetryPolicy
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
 from app.errors import AppError
 from app.jobs import outcomes, runner, steering
 from app.jobs.kinds import Explanation
@@ -29,6 +28,7 @@ from app.judgements.judging import Tools, judge
 from app.judgements.kind import KIND
 from app.judgements.report import of_judgement
 from app.judgements.schemas import JudgementCreate, JudgementView, RecordFilter
+from app.persistence.db import transaction
 from app.tables.accounts import Account, Completion
 from app.tables.datasets import Decision, Record
 from app.tables.judgements import JudgedRow, Judgement

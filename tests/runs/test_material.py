@@ -12,14 +12,14 @@ from app.access.service import Caller
 from app.calls import service as accounts
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
-from app.ids import new_id
+from app.persistence.db import transaction
+from app.persistence.ids import new_id
 from app.runs import sampling, sampling_queries
 from app.runs.sampling import PostgresMaterial
-from app.synth.in_memory_material import InMemoryMaterial
-from app.synth.material import draw_plan, load_plan
-from app.synth.methods import METHODS
-from app.synth.parents import ParentFilter, fits
+from app.synth.methods.material import draw_plan, load_plan
+from app.synth.methods.parents import ParentFilter, fits
+from app.synth.methods.registry import METHODS
+from app.synth.notebook.in_memory_material import InMemoryMaterial
 from app.tables.datasets import Dataset, Import, Record, Source
 from app.tables.runs import Run
 

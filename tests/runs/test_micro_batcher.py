@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from app.runs.encoding import Encoding
-from app.runs.micro_batcher import MicroBatcher
+from app.runs.worker.encoding import Encoding
+from app.runs.worker.micro_batcher import MicroBatcher
 from tests.waiting import PROCESS_SECONDS, until_in_loop
 
 

@@ -9,7 +9,7 @@ from app.access import service as access
 from app.access.service import Caller
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
+from app.persistence.db import transaction
 from app.runs import sampling
 from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run

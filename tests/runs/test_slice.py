@@ -23,14 +23,15 @@ from app.calls.rate_limiter import RateLimiter
 from app.datasets import service as datasets
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
-from app.db import transaction
 from app.errors import AppError
 from app.jobs import queue
 from app.jobs.leases import in_seconds
-from app.runs import batch, planning, service, slice, store
-from app.runs.encoding import Encoding
-from app.runs.micro_batcher import MicroBatcher
+from app.persistence.db import transaction
+from app.runs import service, store
 from app.runs.schemas import RunCreate
+from app.runs.worker import batch, planning, run_slice
+from app.runs.worker.encoding import Encoding
+from app.runs.worker.micro_batcher import MicroBatcher
 from app.tables.accounts import Account, Completion
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Run
@@ -55,7 +56,7 @@ def start(database, tmp_path, monkeypatch):
     """Start a run against a scripted teacher; gives its id and the tools to work on it."""
     servers = []
 
-    def begin(script, **body) -> tuple[str, slice.Tools]:
+    def begin(script, **body) -> tuple[str, run_slice.Tools]:
         server = ScriptedServer(script).__enter__()
         servers.append(server)
         path = tmp_path / "seedbed.toml"
@@ -74,7 +75,7 @@ def start(database, tmp_path, monkeypatch):
             made = DatasetCreate(name=f"set {time.time_ns()}", seeds={"bundled": "korean"})
             dataset = datasets.create(session, caller, made)
             run = service.start(session, caller, RunCreate(dataset_id=dataset.id, **{"teacher": "t"} | body))
-        return run.id, slice.Tools(Pools(encoders()), teacher, threading.Event())
+        return run.id, run_slice.Tools(Pools(encoders()), teacher, threading.Event())
 
     yield begin
     for server in servers:
@@ -115,7 +116,7 @@ def books_balance(run: Run) -> None:
 
 def test_a_run_ends_with_exactly_its_target(start):
     id, tools = start(ScriptedSelfInstruct(), target=37)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 37)
     books_balance(run)
@@ -123,7 +124,7 @@ def test_a_run_ends_with_exactly_its_target(start):
 
 def test_a_function_as_the_teacher_ends_a_run_with_its_target(start):
     id, tools = start(ScriptedSelfInstruct(), teacher="f", target=7)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 7)
     books_balance(run)
@@ -135,7 +136,7 @@ def test_a_function_as_the_teacher_ends_a_run_with_its_target(start):
 
 def test_a_function_that_is_not_there_ends_the_run_by_a_message_with_its_name(start):
     id, tools = start(ScriptedSelfInstruct(), teacher="missing", target=7)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("failed", "model_unknown")
     assert "'no_such_module_here:teacher' can't be imported" in run.error
@@ -159,7 +160,7 @@ def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
 
     script = ScriptedSelfInstruct(fault)
     id, tools = start(script, target=20)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted, account_of(id).lost_requests) == ("succeeded", 20, 0)
     assert max(script.served.values()) <= 2
@@ -172,7 +173,7 @@ def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
 )
 def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
     id, tools = start(ScriptedSelfInstruct(lambda body, count: (status, {}, error(code, "said the teacher"))), target=5)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("failed", reason)
     assert "said the teacher" in run.error
@@ -183,7 +184,7 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
 def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
     script = ScriptedSelfInstruct()
     id, tools = start(script, target=500, **ceiling)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     (name,) = ceiling
     assert (run.status, run.stop_reason) == ("succeeded", name)
@@ -200,7 +201,7 @@ def test_a_teacher_that_repeats_itself_ends_by_the_ceiling_on_candidates(start):
         return 200, {}, chat('{"instructions": ["Name three fruits that are red", "Name three fruits that are red"]}')
 
     id, tools = start(ScriptedSelfInstruct(repeat), target=5, max_candidates=11)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("succeeded", "max_candidates")
     assert run.accepted + run.rejected == 11
@@ -214,7 +215,7 @@ def test_one_bad_reply_costs_one_row(start):
         return None
 
     id, tools = start(ScriptedSelfInstruct(fault), target=12)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 12)
     books_balance(run)
@@ -252,7 +253,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
     paid = script.served.total()
     with transaction() as session:
         session.get(Batch, seen.claims[0].id).lease_expires_at = in_seconds(-1)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 8)
     assert max(script.served.values()) == 1
@@ -264,7 +265,7 @@ def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
     script = ScriptedSelfInstruct(seconds=0.1)
     id, tools = start(script, target=60)
     caller = Caller(run_of(id).project_id, "k")
-    working = threading.Thread(target=slice.run_slice, args=(id, tools))
+    working = threading.Thread(target=run_slice.run_slice, args=(id, tools))
     working.start()
     until(lambda: account_of(id).requests >= 5)
     with transaction() as session:
@@ -274,11 +275,11 @@ def test_pause_keeps_what_is_in_flight_and_resume_goes_on(start):
     account = account_of(id)
     assert (paused.status, account.reserved_requests, account.lost_requests) == ("paused", 0, 0)
     before = script.served.total()
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     assert script.served.total() == before
     with transaction() as session:
         service.resume(session, caller, id)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 60)
     assert max(script.served.values()) == 1
@@ -294,7 +295,7 @@ def test_cancel_waits_for_no_call_in_flight_and_keeps_what_was_accepted(start):
 
     id, tools = start(ScriptedSelfInstruct(hang, seconds=0.05), target=500)
     caller = Caller(run_of(id).project_id, "k")
-    working = threading.Thread(target=slice.run_slice, args=(id, tools))
+    working = threading.Thread(target=run_slice.run_slice, args=(id, tools))
     working.start()
     until(lambda: run_of(id).accepted > 0)
     enough.set()
@@ -320,7 +321,7 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
     script = ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order")) if away.is_set() else None)
     id, tools = start(script, target=12)
     tools = replace(tools, retry=RetryPolicy(sleep=no_delay))
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.paused_for, run.stop_reason) == ("paused", "teacher_unavailable", None)
     assert run.resume_at is not None and run.teacher_gone_since is not None
@@ -332,7 +333,7 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
         session.get(Run, id).resume_at = in_seconds(-1)
         service.resume_due(session)
     assert run_of(id).status == "running"
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted, run.paused_for, run.teacher_gone_since) == ("succeeded", 12, None, None)
     books_balance(run)
@@ -341,14 +342,14 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
 def test_a_teacher_that_is_away_too_long_fails_the_run(start):
     id, tools = start(ScriptedSelfInstruct(lambda body, count: (500, {}, error("x", "out of order"))), target=5)
     tools = replace(tools, retry=RetryPolicy(sleep=no_delay))
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     with transaction() as session:
         run = session.get(Run, id)
         run.teacher_gone_since = in_seconds(-config.settings().teacher_gone_seconds - 1)
         run.resume_at = in_seconds(-1)
         session.flush()
         service.resume_due(session)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("failed", "teacher_unavailable")
     assert "out of order" in run.error
@@ -360,7 +361,7 @@ def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
     planning.plan_and_claim(id, 50)
     bells = Redis.from_url(database.redis_url)
     bells.flushall()
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     assert bells.keys("*generation") == []
     queue.notify(queue.RUN, id)
     assert bells.keys("*generation") != [], "this is where a ring would have been seen"
@@ -369,7 +370,7 @@ def test_a_slice_that_finds_nothing_to_claim_does_not_ring(start, database):
 def test_no_more_is_asked_for_than_is_needed(start):
     script = ScriptedSelfInstruct()
     id, tools = start(script, target=11)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     # Two batches, of eight and of three proposals, three calls for each row but the shared ones.
     assert (run.accepted, run.rejected, script.served.total()) == (11, 0, 2 + 2 * 11)
@@ -378,7 +379,7 @@ def test_no_more_is_asked_for_than_is_needed(start):
 def test_another_teacher_judges_at_its_own_price(start):
     script = ScriptedSelfInstruct()
     id, tools = start(script, target=6, judge="j", options={"judging": {"answer": True}})
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted, run.judge) == ("succeeded", 6, "j")
     books_balance(run)
@@ -407,7 +408,7 @@ def test_what_is_in_flight_is_not_paid_for_twice(start):
 
     script = ScriptedSelfInstruct(fault, seconds=0.3)
     id, tools = start(script, target=16, max_requests=40)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     instances = [body for body in script.served if '"name": "instances"' in body]
     assert run.accepted == 8 and len(instances) == 8
@@ -421,7 +422,7 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
         return 200, {}, chat(json.dumps({"instances": [{"input": "", "output": "A\x00n \ud800answer"}]}))
 
     id, tools = start(ScriptedSelfInstruct(fault), target=4)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 4)
     with transaction() as session:
@@ -432,7 +433,7 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
 def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
     # One call for 8 instructions, 8 to classify them; of the instances 3 can be paid for.
     id, tools = start(ScriptedSelfInstruct(), target=8, max_requests=12)
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, account_of(id).requests) == ("succeeded", "max_requests", 12)
     assert run.accepted == 3
@@ -442,19 +443,19 @@ def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
 def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(start):
     script = ScriptedSelfInstruct()
     id, tools = start(script, target=4)
-    first = slice._Slice(Run(id=id), None, tools, None)
+    first = run_slice._Slice(Run(id=id), None, tools, None)
     tools.active_slices[id] = first
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     assert (run_of(id).status, script.served.total()) == ("queued", 0)
     # The first one takes on no new batches: the next ring finds the place free.
     first.leave()
-    slice.run_slice(id, tools)
+    run_slice.run_slice(id, tools)
     assert (run_of(id).status, tools.active_slices) == ("succeeded", {})
 
 
 def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_none():
-    tools = slice.Tools(None, None, threading.Event())
-    one, another = (slice._Slice(None, None, tools, None) for _ in range(2))
+    tools = run_slice.Tools(None, None, threading.Event())
+    one, another = (run_slice._Slice(None, None, tools, None) for _ in range(2))
     tools.active_slices["run_1"] = one
     assert not one._time_is_up()
     one.started -= config.settings().slice_seconds + 1
@@ -462,44 +463,44 @@ def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_non
     tools.active_slices["run_2"] = another
     assert one._time_is_up() and not another._time_is_up()
     del tools.active_slices["run_2"]
-    one.started -= config.settings().slice_seconds * slice.ALONE_FACTOR
+    one.started -= config.settings().slice_seconds * run_slice.ALONE_FACTOR
     assert one._time_is_up()
 
 
 def test_a_slice_of_runs_in_turn_gives_way_after_its_time():
-    one = slice._Slice(None, None, slice.Tools(None, None, threading.Event()), None, in_turn=True)
+    one = run_slice._Slice(None, None, run_slice.Tools(None, None, threading.Event()), None, in_turn=True)
     one.started -= config.settings().slice_seconds + 1
     assert one._time_is_up()
 
 
 def test_one_that_has_handed_on_takes_no_batches_again():
-    tools = slice.Tools(None, None, threading.Event())
-    one = slice._Slice(None, None, tools, None)
+    tools = run_slice.Tools(None, None, threading.Event())
+    one = run_slice._Slice(None, None, tools, None)
     one.handed_on = True
     assert one._time_is_up()
 
 
 def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_once():
-    one = slice._Slice(Run(id="run_1"), None, slice.Tools(None, None, threading.Event()), None)
+    one = run_slice._Slice(Run(id="run_1"), None, run_slice.Tools(None, None, threading.Event()), None)
     limit = SimpleNamespace(waiting=1)
     one.batch = SimpleNamespace(limiters={"teacher": limit})
-    one.limit_raised_at -= 2 * slice.STATE_SECONDS
+    one.limit_raised_at -= 2 * run_slice.STATE_SECONDS
     one._raise_batch_limit()
     assert one.tools.calls_per_permit == {}
     limit.waiting = 0
     one._raise_batch_limit(), one._raise_batch_limit()
-    grown = slice.CALLS_PER_PERMIT + slice.CALLS_STEP
+    grown = run_slice.CALLS_PER_PERMIT + run_slice.CALLS_STEP
     assert one.tools.calls_per_permit == {"run_1": grown}
     for _ in range(100):
-        one.limit_raised_at -= 2 * slice.STATE_SECONDS
+        one.limit_raised_at -= 2 * run_slice.STATE_SECONDS
         one._raise_batch_limit()
-    assert one.tools.calls_per_permit == {"run_1": slice.MAX_CALLS_PER_PERMIT}
+    assert one.tools.calls_per_permit == {"run_1": run_slice.MAX_CALLS_PER_PERMIT}
 
 
 def test_a_run_that_goes_on_after_a_pause_has_its_whole_time_to_end_later():
-    one = slice._Slice(None, None, None, None)
+    one = run_slice._Slice(None, None, None, None)
     assert not one._grace_is_over(planning.RunState("running", "target_reached"))
-    one.ending_since -= 2 * slice.GRACE_SECONDS["stopping"]
+    one.ending_since -= 2 * run_slice.GRACE_SECONDS["stopping"]
     assert one._grace_is_over(planning.RunState("running", "target_reached"))
     for going_on in (planning.RunState("pausing"), planning.RunState("running")):
         assert not one._grace_is_over(going_on)

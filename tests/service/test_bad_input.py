@@ -199,7 +199,7 @@ def stranger(service):
     """A key of another project, made as the operator makes one."""
     environment = {"DATABASE_URL": service.database_url, "REDIS_URL": service.redis_url, "PATH": "/usr/bin:/bin"}
     code = (
-        "from app.access import service; from app.db import transaction\n"
+        "from app.access import service; from app.persistence.db import transaction\n"
         "with transaction() as s: print(service.create_key(s, service.ensure_project(s, 'strangers'), 'test'))"
     )
     key = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

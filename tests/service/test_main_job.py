@@ -80,7 +80,7 @@ def test_a_record_shows_what_it_grew_from(api, dataset, run):
 
 
 def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
-    from app.synth.pool import Pool
+    from app.synth.novelty.pool import Pool
 
     pool = Pool()
     for row in sorted(rows_of(api, dataset, status="accepted"), key=lambda row: row["seq"]):

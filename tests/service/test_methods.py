@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from app.synth.operations import OPERATIONS, WEIGHTS
+from app.synth.methods.operations import OPERATIONS, WEIGHTS
 from tests.rest import post, rows_of
 from tests.waiting import until_ended
 

@@ -7,8 +7,8 @@ import pytest
 from rapidfuzz.distance import Indel
 
 from app.simulator.families import load_library
-from app.synth.filters import check_instance, check_instruction, instruction_rules
-from app.synth.pool import Pool
+from app.synth.novelty.pool import Pool
+from app.synth.quality.filters import check_instance, check_instruction, instruction_rules
 from app.synth.text import tokenise
 
 LANGUAGES = ("en", "ko")

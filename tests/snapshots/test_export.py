@@ -9,7 +9,7 @@ import pytest
 
 from app.snapshots.export import Export, encode_line
 from app.snapshots.writing import explain
-from app.synth.formats import FORMS, to_lines
+from app.synth.export.formats import FORMS, to_lines
 from app.synth.types import Pair
 
 

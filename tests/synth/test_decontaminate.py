@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.synth.decontaminate import NgramIndex
+from app.synth.novelty.decontaminate import NgramIndex
 from app.synth.text import locate_tokens
 
 ITEM = "Natalia sold clips to 48 of her friends in April and then she sold half as many clips in May"

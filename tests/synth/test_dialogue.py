@@ -6,8 +6,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from app.synth import dialogue
-from app.synth.dialogue import Options
+from app.synth.methods import dialogue
+from app.synth.methods.dialogue import Options
 from app.synth.types import Batch, Parent, Rejection, Reply
 from tests.fakes import FakeTeacher, nothing_known, unlike
 

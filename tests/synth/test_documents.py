@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth import documents
-from app.synth.documents import Options, find_quote
-from app.synth.passages import passages
+from app.synth.methods import documents
+from app.synth.methods.documents import Options, find_quote
+from app.synth.methods.passages import passages
 from app.synth.types import Batch, Rejection, Source
 from tests.fakes import FakeTeacher, nothing_known
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth.conditioning import Conditioning, choose_conditioning, tag_row
-from app.synth.coverage import density, sparse_sample
+from app.synth.methods.conditioning import Conditioning, choose_conditioning, tag_row
+from app.synth.novelty.coverage import density, sparse_sample
 from app.synth.types import Candidate
 
 

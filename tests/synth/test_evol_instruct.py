@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.synth import evol_instruct
-from app.synth.evol_instruct import Options, answer_rejection
-from app.synth.operations import OPERATIONS, WEIGHTS, leaks, wording
+from app.synth.methods import evol_instruct
+from app.synth.methods.evol_instruct import Options, answer_rejection
+from app.synth.methods.operations import OPERATIONS, WEIGHTS, leaks, wording
 from app.synth.types import Batch, Parent, Rejection, Reply
 from tests.fakes import FakeTeacher, nothing_known
 

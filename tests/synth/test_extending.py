@@ -8,16 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from app import synth
-from app.synth import evol_instruct
-from app.synth.in_memory_material import InMemoryMaterial, as_parents, as_passages, as_sources
-from app.synth.judging import finish
-from app.synth.material import draw_plan, load_plan
-from app.synth.methods import METHODS
-from app.synth.operations import OPERATIONS, WEIGHTS
-from app.synth.options import ASPECTS, MethodOptions
-from app.synth.preview import CLOSING, OPENING, has_placeholders, preview
-from app.synth.prompts import fields_of, template
-from app.synth.re_evaluate import may_be_lifted, re_evaluate
+from app.synth.methods import evol_instruct
+from app.synth.methods.material import draw_plan, load_plan
+from app.synth.methods.operations import OPERATIONS, WEIGHTS
+from app.synth.methods.preview import CLOSING, OPENING, has_placeholders, preview
+from app.synth.methods.registry import METHODS
+from app.synth.notebook.in_memory_material import InMemoryMaterial, as_parents, as_passages, as_sources
+from app.synth.prompting.prompts import fields_of, template
+from app.synth.quality.judging import finish
+from app.synth.quality.options import ASPECTS, MethodOptions
+from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Batch, Candidate, Parent, Prompt
 from tests.fakes import FakeTeacher, nothing_known, unlike
 

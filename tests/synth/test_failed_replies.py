@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from app.synth.methods import METHODS
+from app.synth.methods.registry import METHODS
 from app.synth.types import Batch, CallFailed, Demonstration, Instance, Parent, Prompt, Reply, Source
 from tests.fakes import nothing_known
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.synth.filters import check_instance, check_instruction, instruction_rules
+from app.synth.quality.filters import check_instance, check_instruction, instruction_rules
 
 
 @pytest.mark.parametrize(

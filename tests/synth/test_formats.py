@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth.formats import json_line, to_lines, write_jsonl
-from app.synth.splits import assign_splits
+from app.synth.export.formats import json_line, to_lines, write_jsonl
+from app.synth.export.splits import assign_splits
 
 
 @dataclass

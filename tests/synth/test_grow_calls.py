@@ -13,10 +13,10 @@ from decimal import Decimal
 import pytest
 
 from app import synth
-from app.synth.call_account import CallAccount, CeilingReached, Ceilings
-from app.synth.function_caller import MAX_FAILED_IN_A_ROW
+from app.synth.notebook.call_account import CallAccount, CeilingReached, Ceilings
+from app.synth.notebook.function_caller import MAX_FAILED_IN_A_ROW
+from app.synth.notebook.reply_ledger import ReplyLedger
 from app.synth.prices import Prices
-from app.synth.reply_ledger import ReplyLedger
 from app.synth.teacher_errors import MAX_TRIES, MAX_UNCLASSIFIED_TRIES
 from app.synth.types import Prompt, Reply, Usage
 from tests.fakes import unlike

@@ -5,7 +5,7 @@ import pytest
 from app import synth
 from app.simulator.protocol import ChatRequest
 from app.simulator.replies import Composer
-from app.synth.methods import METHODS
+from app.synth.methods.registry import METHODS
 from tests.fakes import hash_encoder
 
 COMPOSER = Composer(seed=1, near_duplicates=0.1)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.synth.lexical import LexicalIndex, similarity
-from app.synth.semantic import SemanticIndex
+from app.synth.novelty.lexical import LexicalIndex, similarity
+from app.synth.novelty.semantic import SemanticIndex
 from app.synth.text import tokenise
 
 # Few words, so that texts often share many of them; and every script that may break a tokeniser.

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from app.synth.judging import compare, finish, gate, judge_answer, judge_question
-from app.synth.options import ASPECTS, MethodOptions
+from app.synth.quality.judging import compare, finish, gate, judge_answer, judge_question
+from app.synth.quality.options import ASPECTS, MethodOptions
 from app.synth.types import Batch, Candidate, Reply
 from tests.fakes import FakeTeacher
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.synth.methods import DEFAULT_METHOD, METHODS
+from app.synth.methods.registry import DEFAULT_METHOD, METHODS
 
 ROOT = Path(__file__).parent.parent.parent
 APP = ROOT / "app"

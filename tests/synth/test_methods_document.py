@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from app import synth
-from app.synth.methods import METHODS
-from app.synth.operations import OPERATIONS
-from app.synth.options import ASPECTS, MethodOptions
-from app.synth.rules import RULES
-from app.synth.scores import RULE_SCORES
+from app.synth.methods.operations import OPERATIONS
+from app.synth.methods.registry import METHODS
+from app.synth.quality.options import ASPECTS, MethodOptions
+from app.synth.quality.rules import RULES
+from app.synth.quality.scores import RULE_SCORES
 from tests.synth.test_grow_methods import teacher
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "methods.md").read_text("utf-8")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.synth.pool import Pool, Thresholds, comparison_text, identity
+from app.synth.novelty.pool import Pool, Thresholds, comparison_text, identity
 from app.synth.types import Candidate, Turn
 from tests.fakes import hash_encoder, unlike
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.synth.filters import PRESETS
-from app.synth.options import Judging, MethodOptions
-from app.synth.re_evaluate import may_be_lifted, re_evaluate
+from app.synth.quality.filters import PRESETS
+from app.synth.quality.options import Judging, MethodOptions
+from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate
 
 ROW = Candidate("Draw a picture of the sea", "", "~~~", scores={"rule.length_fit": 0.4, "judge.overall": 3.0})

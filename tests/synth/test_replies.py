@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import RootModel
 
-from app.synth.replies import read_items, read_object
-from app.synth.self_instruct import Classification, InputFirst, InstructionText
+from app.synth.methods.self_instruct import Classification, InputFirst, InstructionText
+from app.synth.prompting.replies import read_items, read_object
 from app.synth.types import Rejection, Reply
 
 WHOLE = '{"instructions": ["a b", "c d"]}'

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, StrictStr
 
-from app.synth.judging import Comparison, QuestionVerdict
-from app.synth.prompting import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema
-from app.synth.replies import read_items, read_object, read_text
+from app.synth.methods.self_instruct import Classification, InputFirst, InstructionText
+from app.synth.prompting.replies import read_items, read_object, read_text
+from app.synth.prompting.requests import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema
+from app.synth.quality.judging import Comparison, QuestionVerdict
 from app.synth.reply_forms import describe
-from app.synth.self_instruct import Classification, InputFirst, InstructionText
 from app.synth.types import Prompt, Rejection, Reply
 
 INSTANCES = list_schema("instances", item_schema({"input": TEXT, "output": TEXT}), 3)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.synth.report import distinct, leading_verb, quality_report, vendi_score
+from app.synth.quality.report import distinct, leading_verb, quality_report, vendi_score
 
 EYE = np.eye(6, dtype=np.float32)
 

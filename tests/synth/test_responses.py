@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from app.synth import responses
-from app.synth.options import ASPECTS
-from app.synth.responses import Options
+from app.synth.methods import responses
+from app.synth.methods.responses import Options
+from app.synth.quality.options import ASPECTS
 from app.synth.types import Batch, Parent, Reply
 from tests.fakes import FakeTeacher, nothing_known
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from app import synth
-from app.synth.filters import RuleSet, check_row, rules_of
-from app.synth.methods import METHODS
-from app.synth.options import MethodOptions
-from app.synth.re_evaluate import may_be_lifted, re_evaluate
-from app.synth.rules import PATTERN_SECONDS, RULES, Rule, compiled, rule_type
+from app.synth.methods.registry import METHODS
+from app.synth.quality.filters import RuleSet, check_row, rules_of
+from app.synth.quality.options import MethodOptions
+from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
+from app.synth.quality.rules import PATTERN_SECONDS, RULES, Rule, compiled, rule_type
 from app.synth.types import Candidate
 from tests.synth.test_grow_methods import GIVEN, teacher
 

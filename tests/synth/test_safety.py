@@ -6,8 +6,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from app.synth import safety
-from app.synth.safety import CATEGORIES, Options
+from app.synth.methods import safety
+from app.synth.methods.safety import CATEGORIES, Options
 from app.synth.types import Batch, Rejection
 from tests.fakes import FakeTeacher, nothing_known
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth.format_constraints import parse_format_constraints
-from app.synth.scores import RULE_SCORES, only_stop_words, rule_scores
+from app.synth.quality.format_constraints import parse_format_constraints
+from app.synth.quality.scores import RULE_SCORES, only_stop_words, rule_scores
 from app.synth.types import Candidate
 
 LOW, HIGH = (0.0, 0.5), (0.75, 1.0)

@@ -6,8 +6,8 @@ import unicodedata
 import pytest
 from pydantic import ValidationError
 
-from app.synth.filters import check_instance, check_instruction, instruction_rules
-from app.synth.lexical import LexicalIndex
+from app.synth.novelty.lexical import LexicalIndex
+from app.synth.quality.filters import check_instance, check_instruction, instruction_rules
 from app.synth.seeds import BUNDLED, bundled_tasks, load_seeds, parse_seed
 
 LEAST = {"english": 175, "korean": 60}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth.mixing import counts_of_mix, shares
-from app.synth.selection import facility_location, quality_complexity, top_k
+from app.synth.export.mixing import counts_of_mix, shares
+from app.synth.export.selection import facility_location, quality_complexity, top_k
 
 
 def unit(n: int, seed: int = 0, dimensions: int = 8) -> np.ndarray:

@@ -7,8 +7,8 @@ from itertools import takewhile
 
 import pytest
 
-from app.synth import self_instruct
-from app.synth.postprocess import normalise_instruction
+from app.synth.methods import self_instruct
+from app.synth.quality.postprocess import normalise_instruction
 from app.synth.types import Batch, Demonstration, Instance, Rejection, Reply
 from tests.fakes import FakeTeacher
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.synth import task_families, templates
-from app.synth.task_families import (
+from app.synth.methods import task_families, templates
+from app.synth.methods.task_families import (
     FAMILIES,
     LANGUAGES,
     Phrasing,
@@ -18,7 +18,7 @@ from app.synth.task_families import (
     load_family,
     render,
 )
-from app.synth.templates import Options, mixture
+from app.synth.methods.templates import Options, mixture
 from app.synth.types import Batch, Source
 from tests.fakes import FakeTeacher, nothing_known
 

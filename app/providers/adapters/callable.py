@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
-from app.providers.protocols import Adapter
+from app.providers.adapter import Adapter
 from app.providers.teacher import MAX_REPLY_CHARACTERS, Endpoint, Served, unreadable
 from app.synth.teacher_errors import TeacherRefused, TryAgain, meaning_of_exception
 from app.synth.teacher_functions import TeacherFunction, call_function, reply_of

@@ -1,7 +1,7 @@
 """The OpenAI protocol: chat completions, and the Files and Batches endpoints."""
 
+from app.providers.adapter import Adapter
 from app.providers.adapters.openai.batches import OpenAIBatches
 from app.providers.adapters.openai.client import OpenAITeacher
-from app.providers.protocols import Adapter
 
 ADAPTER = Adapter(open_teacher=OpenAITeacher, open_remote_batches=OpenAIBatches)

@@ -1,0 +1,88 @@
+"""One scoring: rows into a file, the recipe in a child process, its scores onto the records. A kind of job."""
+
+import json
+from pathlib import Path
+
+from app import config
+from app.finetunes.training import explain
+from app.jobs import event_log, queue, recipe
+from app.jobs.kinds import JobFailed, JobKind
+from app.jobs.runner import RunningJob
+from app.likelihood_scores import store
+from app.persistence.db import transaction
+from app.synth.export.formats import to_messages
+from app.tables.scorings import Scoring
+
+RECIPE = "workers.recipes.score"
+SCORES = ("perplexity", "ifd")
+
+
+def score(job: RunningJob) -> None:
+    with recipe.working_folder(job) as work:
+        job_file = job.retry_until_database_is_back(_prepare, job, work)
+        summary = recipe.run(
+            job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_store_event, job, event)
+        )
+        job.retry_until_database_is_back(_succeed, job, summary)
+
+
+def _prepare(job: RunningJob, work: Path) -> Path:
+    """The rows as messages, and the job file that names them."""
+    work.mkdir(parents=True, exist_ok=True)
+    with transaction() as session, (work / "rows.jsonl").open("w", encoding="utf-8") as out:
+        scoring = session.get(Scoring, job.id)
+        for number, row in enumerate(store.rows(session, scoring)):
+            if number % store.ROWS_AT_ONCE == 0:
+                job.check()
+            out.write(json.dumps({"id": row.id, **to_messages(row)}) + "\n")
+    base_model = config.base_models().get(scoring.base_model)
+    if base_model is None:
+        message = f"The worker's configuration has no base model {scoring.base_model!r}, though the service's has."
+        raise JobFailed("base_model_not_found", message)
+    content = {
+        "rows": str(work / "rows.jsonl"),
+        "base_model": base_model.source(),
+        "max_length": scoring.max_length,
+    }
+    job_file = work / "job.json"
+    job_file.write_text(json.dumps(content), "utf-8")
+    return job_file
+
+
+def _store_event(job: RunningJob, event: dict) -> None:
+    """Keep one event: scores on their records, the rest in the log."""
+    with job.transaction() as (session, row):
+        if event.get("event") == "scores":
+            scores = event["scores"]
+            store.add_scores(session, row.dataset_id, {line["id"]: _name_scores(line) for line in scores})
+            row.done_rows += len(scores)
+            job.progress(session, row, done_rows=row.done_rows, rows=row.rows)
+        elif event.get("event") in ("stage", "base_model"):
+            values = {name: value for name, value in event.items() if name != "event"}
+            event_log.emit(session, row, event["event"], **values)
+
+
+def _name_scores(line: dict) -> dict[str, float]:
+    return {f"local.{name}": line[name] for name in SCORES if line[name] is not None}
+
+
+def _succeed(job: RunningJob, summary: dict) -> None:
+    with job.transaction() as (session, row):
+        row.summary = summary
+        job.succeed(session, row)
+
+
+def reset(session, row: Scoring) -> None:
+    row.done_rows = 0
+
+
+KIND = JobKind(
+    name="scoring",
+    table=Scoring,
+    task=queue.SCORING,
+    perform=score,
+    explain=explain,
+    max_attempts=3,
+    reset=reset,
+    discard_files=recipe.remove_folders,
+)

@@ -1,0 +1,50 @@
+"""Orders and cancels scorings. The scoring itself is in scoring.py."""
+
+from sqlalchemy.orm import Session
+
+from app import config
+from app.access.service import Caller
+from app.errors import invalid
+from app.jobs import event_log, queue, steering
+from app.likelihood_scores import store
+from app.likelihood_scores.schemas import ScoringCreate
+from app.likelihood_scores.scoring import KIND
+from app.persistence.ids import new_id
+from app.tables.scorings import Scoring
+
+
+def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
+    models = config.base_models()
+    if body.base_model not in models:
+        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
+    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
+        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
+    if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):
+        raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
+    rows = store.count_rows(session, body.dataset_id, body.run_id)
+    if rows == 0:
+        raise invalid("/dataset_id", "there are no accepted rows with an output to score", "empty")
+    row = Scoring(
+        id=new_id("sco"),
+        project_id=caller.project_id,
+        dataset_id=body.dataset_id,
+        run_id=body.run_id,
+        base_model=body.base_model,
+        max_length=body.max_length,
+        rows=rows,
+        done_rows=0,
+        attempt=0,
+        lease_token=0,
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    event_log.emit_status(session, row)
+    queue.notify_after_commit(session, queue.SCORING, row.id)
+    return row
+
+
+def cancel(session: Session, caller: Caller, id: str) -> Scoring:
+    """End the scoring soon; rows that are scored keep their scores. Cancelling what has ended changes nothing."""
+    store.scoring(session, caller.project_id, id)
+    return steering.cancel(session, KIND, id)

@@ -1,0 +1,160 @@
+"""Searches the accepted rows of a dataset for evaluation items, and reports, flags or drops the rows that match."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.datasets import decisions
+from app.datasets import store as dataset_store
+from app.datasets.decisions import Move
+from app.datasets.pools import Pools
+from app.jobs.runner import RunningJob
+from app.maintenance import store
+from app.persistence.db import transaction
+from app.synth.novelty.decontaminate import NgramIndex
+from app.synth.types import Encoder, Rejection
+from app.tables.datasets import Dataset, Record
+from app.tables.reviews import EvaluationItem, Match, Review
+
+BATCH_ROWS = 256
+MAX_EMBEDDING_MATCHES = 3
+ITEM_TEXT_LENGTH = 1000
+REASON, TAG = "contaminated", "contaminated"
+
+
+class EvaluationIndex:
+    """The evaluation items as an n-gram index, as vectors, or both."""
+
+    def __init__(self, items: Sequence[EvaluationItem], ngram: int | None, threshold: float | None, encoder: Encoder):
+        self.items, self.threshold = items, threshold
+        self.grams = None if ngram is None else NgramIndex(ngram)
+        for position, item in enumerate(items):
+            if self.grams is not None:
+                self.grams.add(position, item.text)
+        self.vectors = None
+        if threshold is not None:
+            self.vectors = encoder.encode([item.text for item in items])
+
+    def match_ngrams(self, row: Record) -> list[dict]:
+        matches = []
+        for field, text in _list_fields(row):
+            for span in self.grams.find(text) if self.grams is not None else ():
+                location = {"field": field, "start": span.start, "end": span.end, "span": text[span.start : span.end]}
+                matches.append(self._match(row, span.item, "ngram", span.score) | location)
+        return matches
+
+    def match_embeddings(self, row: Record, cosines: np.ndarray) -> list[dict]:
+        nearest = np.argsort(-cosines, kind="stable")[:MAX_EMBEDDING_MATCHES]
+        matching = [int(position) for position in nearest if cosines[position] >= self.threshold]
+        no_location = dict.fromkeys(("field", "start", "end", "span"))
+        return [
+            self._match(row, position, "embedding", float(cosines[position])) | no_location for position in matching
+        ]
+
+    def _match(self, row: Record, position: int, kind: str, score: float) -> dict:
+        item = self.items[position]
+        return {
+            "record_id": row.id,
+            "set_id": item.set_id,
+            "place": item.place,
+            "kind": kind,
+            "score": round(score, 6),
+            "item_text": item.text[:ITEM_TEXT_LENGTH],
+        }
+
+
+def decontaminate(job: RunningJob, pools: Pools) -> None:
+    with job.transaction() as (session, review):
+        settings, dataset = review.settings, session.get(Dataset, review.dataset_id)
+        review.done_rows, review.rows = 0, store.count_accepted(session, dataset.id)
+        items = list(store.items(session, settings["evaluation_sets"]))
+    encoder = pools.prepare(dataset)
+    index = EvaluationIndex(items, settings["ngram"], settings["semantic_threshold"], encoder)
+    seq = 0
+    while True:
+        job.check()
+        seq, rows = _match_batch(job, dataset, index, encoder, seq)
+        if not rows:
+            break
+    with transaction() as session:
+        dataset = dataset_store.lock_dataset(session, dataset.id)
+        result = _apply_action(job, session, dataset, index)
+        review = job.fence(session)
+        review.result = result
+        job.succeed(session, review)
+
+
+def _match_batch(
+    job: RunningJob, dataset: Dataset, index: EvaluationIndex, encoder: Encoder, seq: int
+) -> tuple[int, int]:
+    with transaction() as session:
+        rows = store.accepted(session, dataset.id, seq, BATCH_ROWS)
+    if not rows:
+        return seq, 0
+    matches = [match for row in rows for match in index.match_ngrams(row)]
+    if index.vectors is not None and len(index.items):
+        cosines = _load_vectors(rows, encoder) @ index.vectors.T
+        matches += [
+            match for row, line in zip(rows, cosines, strict=True) for match in index.match_embeddings(row, line)
+        ]
+    with job.transaction() as (session, review):
+        store.insert_matches(session, [{"review_id": review.id} | match for match in matches])
+        review.done_rows += len(rows)
+        job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
+    return rows[-1].seq, len(rows)
+
+
+def _load_vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
+    """One vector of instruction and input for each row."""
+    # The stored embedding covers the instruction alone, so it serves only a row without an input.
+    texts = [f"{row.instruction}\n{row.input}" if row.input else row.instruction for row in rows]
+    stored = [row.embedding if not row.input else None for row in rows]
+    missing = [position for position, vector in enumerate(stored) if vector is None]
+    encoded = dict(zip(missing, encoder.encode([texts[n] for n in missing]), strict=True)) if missing else {}
+    return np.stack(
+        [
+            encoded[position] if vector is None else np.frombuffer(vector, dtype=np.float32)
+            for position, vector in enumerate(stored)
+        ]
+    )
+
+
+def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: EvaluationIndex) -> dict:
+    """Report, flag or drop the rows that have matches, and return the review's result. The dataset is locked."""
+    review = session.get(Review, job.id)
+    strongest = list(store.strongest_matches(session, review.id))
+    action = review.settings["action"]
+    if action == "flag":
+        for match in strongest:
+            store.tag(session, match.record_id, {TAG: match.set_id})
+    if action == "drop":
+        moves = [Move(match.record_id, _build_rejection(match, review)) for match in strongest]
+        decisions.apply(session, dataset, _filter_accepted(session, moves), review.id, job.check)
+    return {
+        "contaminated_rows": len(strongest),
+        "by_kind": dict(Counter(match.kind for match in strongest)),
+        "by_set": dict(Counter(match.set_id for match in strongest)),
+        "items": len(index.items),
+        "items_too_short_for_ngrams": index.grams.too_short if index.grams is not None else 0,
+        "action": action,
+    }
+
+
+def _filter_accepted(session: Session, moves: Sequence[Move]) -> list[Move]:
+    """The moves whose row is still in the pool: another review may have removed some since the search."""
+    return [move for move in moves if session.get(Record, move.record_id).seq is not None]
+
+
+def _build_rejection(match: Match, review: Review) -> Rejection:
+    by_ngram = match.kind == "ngram"
+    threshold = f"{review.settings['ngram']}-gram" if by_ngram else review.settings["semantic_threshold"]
+    return Rejection(REASON, match.score, threshold, None, match.item_text)
+
+
+def _list_fields(row: Record) -> list[tuple[str, str]]:
+    if row.messages:
+        return [(f"messages/{n}", turn["content"]) for n, turn in enumerate(row.messages)]
+    named = ("instruction", "input", "output", "reasoning")
+    return [(name, text) for name in named if (text := getattr(row, name))]

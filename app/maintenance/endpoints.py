@@ -1,0 +1,150 @@
+"""REST of reviews and evaluation sets."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.access.dependencies import Authorized, OncePerKey
+from app.api import events_stream
+from app.api.paging import After, Limit, Page, page
+from app.api.session import Db
+from app.jobs.queue_position import add_place, add_places
+from app.maintenance import service, store
+from app.maintenance.evaluation import uploaded
+from app.maintenance.schemas import (
+    DecontaminationCreate,
+    EvaluationSetView,
+    MatchPage,
+    MatchView,
+    ReencodeCreate,
+    RefilterCreate,
+    ReviewView,
+    match_view,
+    review_view,
+    set_view,
+)
+from app.tables.reviews import Review
+
+router = APIRouter(prefix="/v1", tags=["reviews"])
+
+
+def _build_location(view: ReviewView) -> str:
+    return f"/v1/reviews/{view.id}"
+
+
+@router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=ReviewView)
+def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Decide again on a run's candidates by other thresholds or rules, at no teacher call.
+
+    Without `apply` the review says how many rows would move. With it they move: each new decision is another
+    version of the row's, and the old one stays readable with the record.
+    """
+    return once(
+        202, lambda: review_view(add_place(session, service.refilter(session, caller, id, body))), _build_location
+    )
+
+
+@router.post(
+    "/datasets/{id}/decontaminations", operation_id="decontaminate", status_code=202, response_model=ReviewView
+)
+def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
+    return once(
+        202, lambda: review_view(add_place(session, service.decontaminate(session, caller, id, body))), _build_location
+    )
+
+
+@router.post("/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=ReviewView)
+def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
+    return once(
+        202, lambda: review_view(add_place(session, service.reencode(session, caller, id, body))), _build_location
+    )
+
+
+@router.get("/reviews", operation_id="listReviews", response_model=Page[ReviewView])
+def list_all(
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: After = None,
+    dataset_id: Annotated[str | None, Query(max_length=100)] = None,
+):
+    return page(
+        add_places(session, store.reviews(session, caller.project_id, dataset_id, limit, after)), limit, review_view
+    )
+
+
+@router.get("/reviews/{id}", operation_id="getReview", response_model=ReviewView)
+def show(id: str, caller: Authorized, session: Db):
+    return review_view(add_place(session, store.review(session, caller.project_id, id)))
+
+
+@router.post("/reviews/{id}/cancel", operation_id="cancelReview", response_model=ReviewView)
+def cancel(id: str, caller: Authorized, session: Db):
+    """End the review within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    return review_view(service.cancel(session, caller, id))
+
+
+@router.get("/reviews/{id}/matches", operation_id="listMatches", response_model=MatchPage)
+def list_matches(
+    id: str,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 20,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    """What a decontamination has found: spans and scores, in the order of the rows."""
+    store.review(session, caller.project_id, id)
+    matches = store.matches(session, id, limit, after)
+    views: list[MatchView] = [match_view(match) for match in matches[:limit]]
+    more = len(matches) > limit
+    return MatchPage(data=views, has_more=more, next=views[-1].id if more else None)
+
+
+@router.get("/reviews/{id}/events", operation_id="listReviewEvents")
+def review_events(
+    id: str,
+    request: Request,
+    caller: Authorized,
+    session: Db,
+    limit: Limit = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+):
+    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    store.review(session, caller.project_id, id)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(Review, id).ended)
+
+
+@router.post(
+    "/evaluation-sets",
+    operation_id="createEvaluationSet",
+    status_code=201,
+    response_model=EvaluationSetView,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/jsonl": {"schema": {"type": "string"}}}}},
+)
+def create_set(
+    caller: Authorized,
+    session: Db,
+    texts: Annotated[list, Depends(uploaded)],
+    name: Annotated[str, Query(min_length=1, max_length=200)],
+):
+    """Upload what a tuned model will be tested on, as JSONL: {text}, {question}, or {instruction, input}."""
+    return set_view(service.add_set(session, caller, name, texts))
+
+
+@router.get("/evaluation-sets", operation_id="listEvaluationSets", response_model=Page[EvaluationSetView])
+def list_sets(caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
+    return page(store.evaluation_sets(session, caller.project_id, limit, after), limit, set_view)
+
+
+@router.get("/evaluation-sets/{id}", operation_id="getEvaluationSet", response_model=EvaluationSetView)
+def show_set(id: str, caller: Authorized, session: Db):
+    return set_view(store.evaluation_set(session, caller.project_id, id))
+
+
+@router.delete("/evaluation-sets/{id}", operation_id="deleteEvaluationSet", status_code=204)
+def delete_set(id: str, caller: Authorized, session: Db):
+    """Delete a set. What it has found stays with the reviews."""
+    service.delete_set(session, caller, id)
+    return Response(status_code=204)

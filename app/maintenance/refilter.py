@@ -1,0 +1,202 @@
+"""Decides again on the candidates of a run, with other thresholds and rules and without any teacher call."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from app.datasets import decisions
+from app.datasets import store as dataset_store
+from app.datasets.decisions import Move
+from app.datasets.pools import Pools
+from app.jobs.runner import RunningJob
+from app.maintenance import store
+from app.persistence.db import transaction
+from app.synth.decide import AdmissionDecider, precheck
+from app.synth.methods.registry import METHODS
+from app.synth.novelty.pool import Pool, Thresholds
+from app.synth.quality.filters import RuleSet, rules_of
+from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
+from app.synth.types import Candidate, Encoder, Rejection, Turn
+from app.tables.datasets import Dataset, Record
+from app.tables.reviews import Review
+from app.tables.runs import Run
+
+BATCH_ROWS, MAX_EXAMPLES = 200, 20
+_RULES = TypeAdapter(RuleSet)
+
+
+@dataclass
+class NewDecisions:
+    """The rows whose decision changes, and the version and last position of the pool that they were compared with."""
+
+    pool_state: tuple[int, int]
+    moves: list[tuple[Record, Rejection | None]] = field(default_factory=list)
+    accepted: int = 0
+
+    def result(self, run: Run, applied: bool) -> dict:
+        moved_out = [(row, rejection) for row, rejection in self.moves if row.status == "accepted"]
+        moved_in = [row for row, rejection in self.moves if rejection is None]
+        other = [
+            (row, rejection) for row, rejection in self.moves if row.status == "rejected" and rejection is not None
+        ]
+        return {
+            "applied": applied,
+            "accepted_before": sum(row.status == "accepted" for row, _ in self.moves) + self.accepted - len(moved_in),
+            "accepted_after": self.accepted,
+            "moved_out": dict(Counter(rejection.reason for _, rejection in moved_out).most_common()),
+            "moved_in": dict(Counter(row.reason for row in moved_in).most_common()),
+            "other_reason": dict(
+                Counter(f"{row.reason} -> {rejection.reason}" for row, rejection in other).most_common()
+            ),
+            "unanswered": sum(rejection.reason == "unanswered" for _, rejection in other),
+            "examples": [_build_example(row, rejection) for row, rejection in self.moves[:MAX_EXAMPLES]],
+        }
+
+
+def refilter(job: RunningJob, pools: Pools) -> None:
+    """Decide again and report which rows would move. With `apply`, also write the decisions, in one transaction."""
+    with transaction() as session:
+        review = session.get(Review, job.id)
+        run, dataset = session.get(Run, review.run_id), session.get(Dataset, review.dataset_id)
+    encoder = pools.prepare(dataset)
+    with transaction() as session:
+        decisions_now = _RunReEvaluation(session, session.get(Dataset, dataset.id), run, review, encoder, job).decide(
+            _report_progress
+        )
+    with transaction() as session:
+        if review.settings["apply"]:
+            decisions_now = _apply(session, review, run, encoder, job, decisions_now)
+        # The fence locks the row of the review. It comes last, so that a cancel need not wait for the writing above.
+        review = job.fence(session)
+        review.result = decisions_now.result(run, review.settings["apply"])
+        job.succeed(session, review)
+
+
+def _apply(
+    session: Session, review: Review, run: Run, encoder: Encoder, job: RunningJob, prepared: NewDecisions
+) -> NewDecisions:
+    """Write the new decisions to the locked dataset, and return those that were written."""
+    dataset = dataset_store.lock_dataset(session, review.dataset_id)
+    if prepared.pool_state != (dataset.pool_version, dataset.last_seq):
+        # The pool has changed since the first pass, so those decisions may be wrong. The lock keeps it as it is now.
+        prepared = _RunReEvaluation(session, dataset, run, review, encoder, job).decide()
+    moves = [Move(row.id, rejection) for row, rejection in prepared.moves]
+    decisions.apply(session, dataset, moves, review.id, job.check)
+    return prepared
+
+
+class _RunReEvaluation:
+    def __init__(
+        self, session: Session, dataset: Dataset, run: Run, review: Review, encoder: Encoder, job: RunningJob
+    ) -> None:
+        self.session, self.dataset, self.run, self.encoder, self.job = session, dataset, run, encoder, job
+        settings = review.settings
+        self.options = METHODS[run.method].options.model_validate(run.options)
+        self.rules = None if settings["rules"] is None else rules_of(_RULES.validate_python(settings["rules"]))
+        self.min_scores = settings["minimum_scores"]
+        self.target = settings["target"] or run.target
+        lexical = settings["lexical_threshold"] or dataset.lexical_threshold
+        semantic = settings["semantic_threshold"] or dataset.semantic_threshold
+        self.thresholds = Thresholds(lexical, semantic)
+        self.decisions = NewDecisions((dataset.pool_version, dataset.last_seq))
+
+    def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> NewDecisions:
+        rows = store.run_rows(self.session, self.run.id)
+        own_ids = {row.id for row in rows}
+        self.pool = self._build_pool_without(own_ids)
+        self.decider = self._build_decider(rows, own_ids)
+        for start in range(0, len(rows), BATCH_ROWS):
+            self.job.check()
+            self._decide_batch(rows[start : start + BATCH_ROWS])
+            if progress is not None:
+                progress(self.job, min(start + BATCH_ROWS, len(rows)), len(rows))
+        return self.decisions
+
+    def _build_pool_without(self, own_ids: set[str]) -> Pool:
+        pool = Pool(self.thresholds, self.dataset.lexical_mode)
+        for entry in dataset_store.pool_entries(self.session, self.dataset, 0):
+            if entry.id not in own_ids:
+                pool.add(entry.id, entry.text, entry.vector)
+        pool.build_indexes()
+        return pool
+
+    def _build_decider(self, rows: list[Record], own_ids: set[str]) -> AdmissionDecider:
+        """One decider for the whole run: its rows are judged as the candidates of one batch are."""
+        copies: dict[bytes, tuple[str, str]] = {}
+        representatives: dict[str, str] = {}
+        for start in range(0, len(rows), BATCH_ROWS):
+            batch = rows[start : start + BATCH_ROWS]
+            hashes = [row.content_hash for row in batch]
+            copies |= dataset_store.pool_hashes(self.session, self.dataset.id, hashes)
+            representatives |= dataset_store.head_ids(self.session, self.dataset.id, {row.instruction for row in batch})
+        return AdmissionDecider(
+            self.dataset.scope,
+            "generated",
+            {key: nearest for key, nearest in copies.items() if nearest[0] not in own_ids},
+            {text: id for text, id in representatives.items() if id not in own_ids},
+            new_id=lambda accepted: self.row_id,
+            room=self.target,
+            require_output=True,
+        )
+
+    def _decide_batch(self, rows: list[Record]) -> None:
+        candidates = [self._build_candidate(row) for row in rows]
+        texts = [dataset_store.compared_text(self.dataset, row) for row in rows]
+        vectors = self._load_vectors(rows, texts)
+        prechecks = precheck(self.pool, candidates, texts, vectors)
+        for position, (row, candidate) in enumerate(zip(rows, candidates, strict=True)):
+            # A rejection such as a failed reply has nothing to do with rules; no other rule can lift it.
+            if row.reason is not None and not may_be_lifted(row.reason):
+                continue
+            self.row_id = row.id
+            rejection = self.decider.decide(candidate, vectors[position], prechecks, position).rejection
+            self._record_decision(row, rejection)
+
+    def _build_candidate(self, row: Record) -> Candidate:
+        """The row as it was offered, rejected already where its form or scores no longer do."""
+        candidate = Candidate(
+            row.instruction,
+            row.input,
+            row.output,
+            scope=row.lineage.get("scope", "instruction"),
+            resembles=tuple(row.lineage.get("resembles", ())),
+            messages=tuple(Turn(**turn) for turn in row.messages or ()),
+            scores=row.scores,
+        )
+        rejection = re_evaluate(candidate, self.dataset.language, self.options, self.rules, self.min_scores)
+        return replace(candidate, rejection=rejection)
+
+    def _record_decision(self, row: Record, rejection: Rejection | None) -> None:
+        self.decisions.accepted += rejection is None
+        if (row.reason is None) != (rejection is None) or (rejection is not None and row.reason != rejection.reason):
+            self.decisions.moves.append((row, rejection))
+
+    def _load_vectors(self, rows: list[Record], texts: list[str]) -> list[np.ndarray | None]:
+        missing = {text for row, text in zip(rows, texts, strict=True) if row.embedding is None and text}
+        encoded = dict(zip(missing, self.encoder.encode(list(missing)) if missing else (), strict=True))
+        return [
+            np.frombuffer(row.embedding, dtype=np.float32) if row.embedding is not None else encoded.get(text)
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+
+def _build_example(row: Record, rejection: Rejection | None) -> dict:
+    return {
+        "record_id": row.id,
+        "instruction": row.instruction[:300],
+        "from": row.reason or "accepted",
+        "to": rejection.reason if rejection else "accepted",
+        "value": rejection.value if rejection else None,
+        "threshold": rejection.threshold if rejection else None,
+        "nearest_id": rejection.nearest_id if rejection else None,
+    }
+
+
+def _report_progress(job: RunningJob, done: int, rows: int) -> None:
+    with job.transaction() as (session, review):
+        review.done_rows, review.rows = done, rows
+        job.progress(session, review, done_rows=done, rows=rows)

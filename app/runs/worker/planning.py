@@ -1,0 +1,97 @@
+"""How many batches, and what each shows the teacher. Done under the run's row lock, in one transaction."""
+
+import random
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from app.jobs.leases import Claim, claim
+from app.persistence.db import transaction
+from app.persistence.ids import new_id
+from app.runs import sampling, service, store
+from app.synth.batch_sizes import batch_sizes, expected_yield
+from app.synth.methods.registry import METHODS
+from app.tables.datasets import Dataset
+from app.tables.runs import Batch, Run
+
+MAX_BATCHES = 64
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run, as a time slice read it under the lock, and the batches that the slice has claimed."""
+
+    status: str
+    pending_stop_reason: str | None = None
+    claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def takes_calls(self) -> bool:
+        return self.status == "running" and self.pending_stop_reason is None
+
+
+def plan_and_claim(run_id: str, max_new: int, max_live: int = 2**31) -> RunState:
+    """Read the run's state and, while it takes calls, claim up to `max_new` batches. Missing ones are planned.
+
+    No more than `max_live` batches are held by all workers together: a slice that follows another one takes over as
+    the batches of its predecessor end, and not all at once.
+    """
+    with transaction() as session:
+        run = store.locked_run(session, run_id)
+        if run is None or run.ended:
+            return RunState("gone" if run is None else run.status)
+        if run.status == "queued":
+            service.move(session, run, "running")
+            session.refresh(run)
+        if run.status == "running" and run.stopping is None:
+            service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
+        state = RunState(run.status, run.stopping)
+        if max_new > 0 and max_live < 2**31:
+            max_new = min(max_new, max_live - store.live_batches(session, run.id))
+        if max_new > 0 and state.takes_calls:
+            state.claims.extend(_claim_batches(session, run, max_new))
+        return state
+
+
+def _reached_ceiling(session: Session, run: Run) -> str | None:
+    """The reached ceiling that the ledger does not guard, or None: the ledger guards those of single calls."""
+    if run.accepted >= run.target:
+        return "target_reached"
+    if run.max_candidates is not None and run.accepted + run.rejected >= run.max_candidates:
+        return "max_candidates"
+    if run.max_seconds is not None and store.seconds_running(session, run) >= run.max_seconds:
+        return "max_seconds"
+    return None
+
+
+def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
+    batches = list(store.claimable_batches(session, run.id, max_new))
+    dataset = session.get(Dataset, run.dataset_id)
+    for size in _new_batch_sizes(session, run)[: max_new - len(batches)]:
+        batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
+        rng = random.Random(f"{run.seed}/{run.batches_planned}")
+        # The batch's number seeds its plan, so that a run of the same seed plans the same batches again.
+        batch.plan = sampling.plan(session, run, dataset, size, rng)
+        if batch.plan is None:
+            # Batches under way may still bring rows to draw from: the run is exhausted only when none is open.
+            if not store.open_proposals(session, run.id):
+                service.set_pending_stop_reason(session, run, "exhausted")
+            break
+        run.batches_planned += 1
+        run.in_flight += batch.plan["proposals"]
+        session.add(batch)
+        session.flush()
+        batches.append(batch)
+    for batch in batches:
+        batch.status = "leased"
+    return [claim(session, batch) for batch in batches]
+
+
+def _new_batch_sizes(session: Session, run: Run) -> list[int]:
+    """The number of proposals of each new batch, beside those under way: no more than the target likely needs."""
+    method, options = METHODS[run.method], sampling.options_of(run)
+    # A batch whose rows are all rejected early ends first, which would bias the yield downwards: only batches count
+    # that were planned before every open one.
+    per_proposal = expected_yield(*store.outcome_in_order(session, run.id)) * method.candidates(options)
+    missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
+    return batch_sizes(missing, per_proposal, method.batch_size(options), MAX_BATCHES)

@@ -1,0 +1,211 @@
+"""Runs in batch mode: calls that are ready go out together, and their batches are tried again with the answers.
+
+A batch of proposals registers its calls and waits. When nothing of the run goes on by itself any more, all that is
+registered becomes one remote batch (per teacher). Its answers are booked like any others; then the proposals'
+batches are tried again, find what was paid for, and register what comes next.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import config
+from app.calls import ledger
+from app.calls import store as calls
+from app.jobs import event_log, queue
+from app.jobs.leases import Claim, claim, fenced, free, held, lock_free
+from app.persistence.db import transaction
+from app.persistence.ids import new_id
+from app.providers.remote_batches import Line, RemoteBatches
+from app.runs import service, store
+from app.synth.teacher_errors import TeacherRefused, TryAgain
+from app.synth.types import Reply
+from app.tables.accounts import Completion, RemoteBatch
+from app.tables.runs import Run
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS, ENTRIES_PER_TRANSACTION = 10_000, 500
+MAX_TRIES = 5
+POLL_SECONDS, STAY_SECONDS = 1.0, 20.0
+
+Connect = Callable[[str], RemoteBatches]
+
+
+def work(run_id: str, connect: Connect) -> None:
+    """Send what is ready, look at what is out, and stay with it for a little while."""
+    until = time.monotonic() + STAY_SECONDS
+    while True:
+        _create_batches(run_id)
+        for id in _open_batch_ids(run_id):
+            _work_on(run_id, id, connect)
+        if not _open_batch_ids(run_id) or time.monotonic() > until:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _create_batches(run_id: str) -> None:
+    """Make remote batches of the calls that wait, once nothing of the run goes on without them."""
+    with transaction() as session:
+        run = store.locked_run(session, run_id)
+        if run is None or run.status != "running" or run.stopping is not None or store.moving_batches(session, run_id):
+            return
+        for teacher, rows in _by_teacher(calls.unsent_calls(session, run.account_id, MAX_REQUESTS)):
+            batch = RemoteBatch(id=new_id("rb"), account_id=run.account_id, teacher=teacher, status="preparing")
+            batch.requests, batch.lease_token = len(rows), 0
+            session.add(batch)
+            for row in rows:
+                row.remote_batch_id = batch.id
+            event_log.emit(session, run, "remote_batch", id=batch.id, requests=len(rows), status="preparing")
+
+
+def _by_teacher(rows: Sequence[Completion]) -> Iterator[tuple[str, list[Completion]]]:
+    for teacher in sorted({row.teacher for row in rows}):
+        yield teacher, [row for row in rows if row.teacher == teacher]
+
+
+def _open_batch_ids(run_id: str) -> list[str]:
+    with transaction() as session:
+        run = session.get(Run, run_id)
+        return [] if run is None else list(store.open_remote_batches(session, run.account_id))
+
+
+def _work_on(run_id: str, id: str, connect: Connect) -> None:
+    claim = _claim(id)
+    if claim is None:
+        return
+    with held(claim):
+        try:
+            with transaction() as session:
+                row = session.get(RemoteBatch, id)
+                run = session.get(Run, run_id)
+            with connect(row.teacher) as batches:
+                if row.status == "preparing":
+                    _submit(claim, run, batches)
+                else:
+                    _fetch_answers(claim, row, run, batches)
+        except TryAgain as error:
+            log.warning("%s: %s; it is looked at again", id, error)
+        except TeacherRefused as error:
+            with transaction() as session:
+                service.fail(session, run_id, error.stop_reason, str(error))
+            _end(claim, str(error))
+
+
+def _claim(id: str) -> Claim | None:
+    query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
+    with transaction() as session:
+        row = lock_free(session, query)
+        return None if row is None else claim(session, row)
+
+
+def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
+    """Send the batch, unless the teacher has one with our mark already: it would be paid twice."""
+    if run.ended:
+        remote_id = batches.find(claim.id)
+        if remote_id is None:
+            _drop(claim, run.account_id, "the run ended before it was sent")
+            return
+    else:
+        with transaction() as session:
+            requests = [(call.key, call.request) for call in calls.calls_of_remote(session, claim.id)]
+        remote_id = batches.submit(claim.id, requests)
+    with transaction() as session:
+        row = fenced(session, claim)
+        row.status, row.remote_id = "submitted", remote_id
+        for call in calls.calls_of_remote(session, claim.id):
+            if call.status == "waiting":
+                call.status = "sent"
+        event_log.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
+
+
+def _drop(claim: Claim, account_id: str, message: str) -> None:
+    """The teacher never had it: its calls cost nothing."""
+    with transaction() as session:
+        _end_in(session, claim, message)
+        ledger.book_in(session, account_id, _unserved(session, claim.id))
+
+
+def _unserved(session: Session, id: str) -> list[ledger.Entry]:
+    """What has no answer when all answers are here was not served."""
+    return [ledger.GiveUp(call.key, call.tries, unknown=False) for call in calls.calls_of_remote(session, id)]
+
+
+def _fetch_answers(claim: Claim, row: RemoteBatch, run: Run, batches: RemoteBatches) -> None:
+    remote = batches.look(row.remote_id)
+    if not remote.over:
+        if run.ended or run.status == "cancelling" or run.stopping is not None:
+            batches.cancel(row.remote_id)
+        return
+    with transaction() as session:
+        requests = {call.key: call.request for call in calls.calls_of_remote(session, row.id)}
+    share = config.teachers()[row.teacher].batch_price_share
+    prices = batches.endpoint.prices.times(share)
+    answered = failed = 0
+    for file in remote.files:
+        lines = list(batches.answers(file, requests))
+        for start in range(0, len(lines), ENTRIES_PER_TRANSACTION):
+            chunk = lines[start : start + ENTRIES_PER_TRANSACTION]
+            _book(claim, run.account_id, chunk, prices.cost)
+            answered += sum(line.served is not None for line in chunk)
+            failed += sum(line.served is None for line in chunk)
+    if remote.failed and not answered:
+        with transaction() as session:
+            message = f"the teacher did not take the batch: {remote.words or 'it gave no reason'}"
+            service.fail(session, run.id, "request_refused", message)
+    _finish(claim, run.id, answered, failed, remote.words)
+
+
+def _book(claim: Claim, account_id: str, lines: Sequence[Line], cost: Callable) -> None:
+    with transaction() as session:
+        fenced(session, claim)
+        tries = calls.tries_of(session, [line.key for line in lines])
+        entries = [_entry(line, tries[line.key], cost) for line in lines if line.key in tries]
+        ledger.book_in(session, account_id, entries)
+
+
+def _entry(line: Line, tries: int, cost: Callable) -> ledger.Entry:
+    if line.served is not None:
+        served = line.served
+        paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost(served.reply.usage))
+        return ledger.Settle(line.key, tries, paid)
+    if line.refused or tries >= MAX_TRIES:
+        # One that is never answered costs its row, and no other.
+        reply = Reply(line.words, finish_reason="unreadable")
+        return ledger.Settle(line.key, tries, ledger.Paid(reply, "", False, Decimal(0)))
+    return ledger.GiveUp(line.key, tries, unknown=False)
+
+
+def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str) -> None:
+    """What has no line was not served: it goes out again. The batches that waited for the answers go on."""
+    with transaction() as session:
+        run = store.locked_run(session, run_id)
+        row = fenced(session, claim)
+        unserved = _unserved(session, row.id)
+        ledger.book_in(session, run.account_id, unserved)
+        row.status, row.answered, row.failed = "ended", answered, failed + len(unserved)
+        row.error, row.finished_at = message or None, func.clock_timestamp()
+        event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
+        store.wake_batches(session, run.id)
+        service.finalize(session, run)
+        if not run.ended:
+            queue.notify_after_commit(session, queue.RUN, run.id)
+
+
+def _end(claim: Claim, message: str) -> None:
+    with transaction() as session:
+        _end_in(session, claim, message)
+
+
+def _end_in(session: Session, claim: Claim, message: str) -> None:
+    row = fenced(session, claim)
+    row.status, row.error, row.finished_at = "ended", message[:1000], func.clock_timestamp()
+
+
+def waiting(session: Session) -> list[str]:
+    """Runs with calls that wait to be sent, or with remote batches that are out."""
+    return store.runs_with_remote_work(session)

@@ -1,0 +1,95 @@
+"""The requests that a method would make for a batch, without a teacher: no call is made, and nothing is paid.
+
+The method itself runs, on replies that are made up from the schema that each request asks for. Where a later request
+shows what an earlier reply said, a placeholder in ⟦ ⟧ stands there. A yes or no may decide what is asked next: the
+method runs once with yes everywhere, and once more with a no in each of these places.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.synth.methods.method import Method
+from app.synth.types import Batch, Candidate, Prompt, Reply
+
+OPENING, CLOSING = "⟦", "⟧"
+Decision = tuple[str, str]
+"""A request by the name of its prompt, and the field of its reply that says yes or no."""
+
+
+@dataclass
+class _SampleTeacher:
+    """Answers by the schema alone. `says_no`: the one decision that is a no."""
+
+    values: dict[str, Any]
+    says_no: Decision | None
+    prompts: list[Prompt] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+    async def __call__(self, prompt: Prompt) -> Reply:
+        self.prompts.append(prompt)
+        if prompt.schema is None:
+            return Reply(str(self.values.get("text", self._placeholder("text", prompt))), id=prompt.position)
+        return Reply(json.dumps(self._sample(prompt.schema, "", prompt), ensure_ascii=False), id=prompt.position)
+
+    def _sample(self, schema: dict, name: str, prompt: Prompt) -> Any:
+        if name in self.values:
+            return self.values[name]
+        if "enum" in schema:
+            return schema["enum"][0]
+        value_type = schema["type"]
+        if value_type == "object":
+            return {key: self._sample(inner, key, prompt) for key, inner in schema["properties"].items()}
+        if value_type == "array":
+            return [self._sample(schema["items"], name, prompt)]
+        if value_type == "boolean":
+            decision = (prompt.step, name)
+            self.decisions.append(decision)
+            return decision != self.says_no
+        return schema.get("maximum", 1) if value_type == "integer" else self._placeholder(name, prompt)
+
+    @staticmethod
+    def _placeholder(name: str, prompt: Prompt) -> str:
+        return f"{OPENING}{name} of the reply to {prompt.position}{CLOSING}"
+
+
+async def preview(method: Method, batch: Batch) -> list[Prompt]:
+    """One request of each kind that the batch's options bring about, in the order in which a row meets them.
+
+    Of its material the batch shows the first parent or source.
+    """
+    batch = replace(batch, parents=batch.parents[:1], sources=batch.sources[:1])
+    unique: dict[tuple[str, str, str], Prompt] = {}
+    for variant in method.variants(batch.options):
+        # A rule of form would reject a placeholder, and the later requests would never be made.
+        options = variant.model_copy(update={"rules": (), "minimum_scores": {}})
+        for prompt in await _all_requests(method, replace(batch, options=options)):
+            unique.setdefault((prompt.step, prompt.by, prompt.template), prompt)
+    return list(unique.values())
+
+
+async def _all_requests(method: Method, batch: Batch) -> Sequence[Prompt]:
+    prompts, decisions = await _requests(method, batch, None)
+    tried: set[Decision] = set()
+    while untried := [decision for decision in decisions if decision not in tried]:
+        tried.add(untried[0])
+        new_prompts, new_decisions = await _requests(method, batch, untried[0])
+        prompts, decisions = [*prompts, *new_prompts], [*decisions, *new_decisions]
+    return prompts
+
+
+async def _requests(method: Method, batch: Batch, says_no: Decision | None) -> tuple[list[Prompt], list[Decision]]:
+    teacher = _SampleTeacher(method.sample_values(batch), says_no)
+    await method.propose(batch, teacher, _nothing_similar)
+    return teacher.prompts, teacher.decisions
+
+
+async def _nothing_similar(draft: Candidate) -> None:
+    return None
+
+
+def has_placeholders(prompt: Prompt) -> bool:
+    """Whether a part of the request stands for what an earlier reply will say."""
+    texts = (prompt.user, *(content for _, content in prompt.turns))
+    return any(OPENING in text for text in texts)

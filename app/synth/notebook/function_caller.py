@@ -1,0 +1,139 @@
+"""The kernel's `ask` over plain functions: read the ledger, else reserve, call and store; or try again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+from app.synth.notebook.call_account import CallAccount, CeilingReached, Reservation
+from app.synth.notebook.reply_ledger import Entry, ReplyLedger, key_of
+from app.synth.teacher_errors import (
+    TeacherRefused,
+    TryAgain,
+    meaning_of_exception,
+    retry_delay,
+    tries_are_used_up,
+)
+from app.synth.teacher_functions import TeacherFunction, call_function, reply_of
+from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
+
+Sleep = Callable[[float], Awaitable[None]]
+
+MAX_FAILED_IN_A_ROW = 5
+HOPELESS = ("credentials_refused", "quota_exhausted", "model_unknown")
+"""Refusals that no other request of the growth would escape."""
+
+
+class TeacherGone(CallsEnded):
+    """No call will be answered any more; `stop_reason` says why."""
+
+    def __init__(self, stop_reason: str, message: str):
+        super().__init__(message)
+        self.stop_reason = stop_reason
+
+
+class FunctionCaller:
+    """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have.
+
+    `requests` counts the calls that a method made, `replayed` those of them that the ledger answered.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, TeacherFunction | None],
+        account: CallAccount,
+        ledger: ReplyLedger,
+        method: str,
+        seed: int,
+        sleep: Sleep,
+    ) -> None:
+        self._functions, self._account, self._ledger = functions, account, ledger
+        self._method, self._seed, self._sleep = method, seed, sleep
+        self._failed_in_a_row = 0
+        self.requests = self.replayed = 0
+        self.ended: CeilingReached | TeacherGone | None = None
+
+    async def ask(self, batch: int, prompt: Prompt) -> Reply:
+        """The reply to a call of a batch.
+
+        Raises CallFailed when its tries are used up, and CallsEnded when no further call will be made.
+        """
+        self.requests += 1
+        key = key_of(prompt, self._method, self._seed, batch)
+        reply = self._ledger.find(key)
+        if reply is not None:
+            self.replayed += 1
+        else:
+            reply = await self._call(key, prompt)
+        return replace(reply, id=f"{batch}/{prompt.position}")
+
+    async def _call(self, key: str, prompt: Prompt) -> Reply:
+        failures = throttled = 0
+        while True:
+            reservation = await self._reserve(prompt)
+            try:
+                reply = await self._try(key, prompt, reservation)
+            except TeacherRefused as error:
+                raise self._final_error(error) from error
+            except TryAgain as error:
+                failures, throttled = failures + (not error.throttled), throttled + error.throttled
+                if tries_are_used_up(failures, throttled, error):
+                    raise self._final_error(error) from error
+                await self._sleep(retry_delay(failures + throttled, error.after))
+            else:
+                self._failed_in_a_row = 0
+                return reply
+
+    async def _reserve(self, prompt: Prompt) -> Reservation:
+        if isinstance(self.ended, TeacherGone):
+            raise self.ended
+        try:
+            return await self._account.reserve(prompt)
+        except CeilingReached as error:
+            self.ended = self.ended or error
+            raise
+
+    async def _try(self, key: str, prompt: Prompt, reservation: Reservation) -> Reply:
+        """One call of the function; what it raises is raised as TryAgain or TeacherRefused."""
+        try:
+            answer = await call_function(self._functions[prompt.by], prompt.messages())
+            # An answer of another type is a failed try, and may be billed like any answer.
+            reply, estimated = reply_of(answer, prompt.messages())
+        except Exception as error:
+            meaning = meaning_of_exception(error)
+            if not isinstance(meaning, Reply):
+                self._give_up(key, reservation, isinstance(meaning, TryAgain) and meaning.paid is None)
+                raise meaning from error
+            return self._settle(key, reservation, meaning, False)
+        except BaseException as error:
+            # Cancelled in flight: the answer may be under way and billed.
+            self._give_up(key, reservation, True)
+            if _was_raised_by_the_function(error):
+                raise TryAgain(f"the teacher raised {type(error).__name__}", paid=None) from error
+            raise
+        return self._settle(key, reservation, reply, estimated)
+
+    def _settle(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
+        usd = self._account.settle(reservation, reply.usage)
+        self._ledger.append(Entry(key, reply, reply.usage.prompt + reply.usage.completion, usd, estimated))
+        return reply
+
+    def _give_up(self, key: str, reservation: Reservation, may_be_billed: bool) -> None:
+        self._account.give_up(reservation, may_be_billed)
+        if may_be_billed:
+            self._ledger.append(Entry(key, None, reservation.tokens, reservation.usd))
+
+    def _final_error(self, error: TeacherRefused | TryAgain) -> CallFailed | TeacherGone:
+        """The error of a call that has failed for good: it ends all calls, or one proposal."""
+        refused = error.stop_reason if isinstance(error, TeacherRefused) else None
+        self._failed_in_a_row += 1
+        if refused in HOPELESS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            self.ended = TeacherGone(refused or "teacher_unavailable", str(error))
+            return self.ended
+        return CallFailed(refused or "call_failed", str(error))
+
+
+def _was_raised_by_the_function(error: BaseException) -> bool:
+    """Whether the function ended itself, as by `sys.exit`. A growth that is cancelled, or Ctrl-C, goes through."""
+    if isinstance(error, asyncio.CancelledError):
+        return not asyncio.current_task().cancelling()
+    return isinstance(error, SystemExit)

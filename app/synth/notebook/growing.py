@@ -1,0 +1,217 @@
+"""The rounds of a growth: batches planned against the current pool, run in parallel, admitted in their order."""
+
+import asyncio
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from app.synth.batch_sizes import batch_sizes, expected_yield
+from app.synth.decide import InMemoryPool
+from app.synth.methods.material import draw_plan, load_plan
+from app.synth.methods.registry import METHODS
+from app.synth.notebook.call_account import CallAccount
+from app.synth.notebook.function_caller import FunctionCaller
+from app.synth.notebook.in_memory_material import InMemoryMaterial
+from app.synth.novelty.pool import comparison_text
+from app.synth.quality.options import MethodOptions
+from app.synth.types import Batch, CallFailed, CallsEnded, Candidate, Encode, Proposal, Rejection
+
+FIRST_CALLS_PER_PROPOSAL = 3
+
+
+@dataclass
+class Growth:
+    """The result of a growth: accepted rows, and rejected rows with their reasons.
+
+    `calls`, `tokens` and `usd` are what counts toward the ceilings: with a ledger, all that it holds. `replayed`: the
+    replies that were found there and not paid for again. `stop_reason`: target_reached, exhausted (nothing left to
+    start from), max_calls, max_tokens, max_usd, credentials_refused, quota_exhausted, model_unknown, request_refused,
+    teacher_unavailable, interrupted (Ctrl-C), or failed; then `error` has what was raised. `message` says more.
+    """
+
+    accepted: list[Candidate] = field(default_factory=list)
+    rejected: list[Candidate] = field(default_factory=list)
+    stop_reason: str = ""
+    message: str = ""
+    error: Exception | None = None
+    calls: int = 0
+    tokens: int = 0
+    usd: Decimal = Decimal(0)
+    replayed: int = 0
+
+    def reasons(self) -> dict[str, int]:
+        return dict(Counter(row.rejection.reason for row in self.rejected).most_common())
+
+
+@dataclass
+class Growing:
+    """The material and the calls of a growth, and its result so far."""
+
+    method: str
+    options: MethodOptions
+    language: str
+    seed: int
+    target: int
+    parallel: int
+    material: InMemoryMaterial
+    pool: InMemoryPool
+    encode: Encode | None
+    caller: FunctionCaller
+    account: CallAccount
+    progress: Callable[[Growth], None]
+    growth: Growth = field(default_factory=Growth)
+    cursor: dict[str, Any] = field(default_factory=dict)
+    batches: int = 0
+    proposals: int = 0
+    cancel: Callable[[], object] | None = None
+
+    def run(self) -> Growth:
+        """Until the growth ends, in this thread, or in one of its own where an event loop runs here already."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._run_loop()
+        else:
+            self._run_in_thread()
+        return self.growth
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            self.growth.stop_reason = "interrupted"
+        except Exception as error:
+            self._fail(error)
+        self._count_calls()
+
+    def _run_in_thread(self) -> None:
+        thread = threading.Thread(target=self._run_loop)
+        thread.start()
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            if self.cancel is not None:
+                self.cancel()
+            thread.join()
+
+    async def _work(self) -> None:
+        self.cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, asyncio.current_task().cancel)
+        self._stop_if_ended()
+        while not self.growth.stop_reason:
+            batches = self._plan_round()
+            if not batches:
+                self.growth.stop_reason = "exhausted"
+                break
+            outcomes = await asyncio.gather(*(self._propose(*batch) for batch in batches), return_exceptions=True)
+            self.material.plans_closed()
+            for outcome in outcomes:
+                if not isinstance(outcome, BaseException):
+                    self._admit(outcome)
+            # After the others: their rows are paid for.
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    self._fail(outcome)
+            self._stop_if_ended()
+
+    def _plan_round(self) -> list[tuple[int, Batch]]:
+        """Up to `parallel` batches, and no more proposals than rows are missing."""
+        method, growth, batches = METHODS[self.method], self.growth, []
+        accepted = len(growth.accepted)
+        rows_per_proposal = expected_yield(accepted, accepted + len(growth.rejected)) * method.candidates(self.options)
+        missing = min(self.target - accepted, self._affordable_proposals() * rows_per_proposal)
+        for size in batch_sizes(missing, rows_per_proposal, method.batch_size(self.options), self.parallel):
+            plan = self._plan(size)
+            if plan is None:
+                break
+            batches.append((self.batches, load_plan(self.material, plan, self.options, self.language)))
+            self.batches += 1
+        return batches
+
+    def _affordable_proposals(self) -> float:
+        """Proposals that can likely be finished under `max_calls`: what is begun and can't be finished is wasted.
+
+        By the calls that were needed so far, replayed ones included: a second growth plans the same batches.
+        """
+        limit = self.account.ceilings.max_calls
+        if limit is None or not METHODS[self.method].asks_teacher:
+            return math.inf
+        calls_per_proposal = self.caller.requests / self.proposals if self.proposals else FIRST_CALLS_PER_PROPOSAL
+        return max(1, (limit - self.caller.requests) // max(1, calls_per_proposal))
+
+    def _plan(self, size: int) -> dict[str, Any] | None:
+        rng = random.Random(f"{self.seed}/{self.batches}")
+        plan, self.cursor = draw_plan(
+            self.material, self.cursor, self.method, self.options, self.seed, self.batches, size, rng
+        )
+        if plan is not None:
+            self.proposals += plan["proposals"]
+            self.material.plan_opened(plan)
+        return plan
+
+    async def _propose(self, number: int, batch: Batch) -> Proposal:
+        try:
+            return await METHODS[self.method].propose(batch, partial(self.caller.ask, number), self._prefilter)
+        except CallFailed as error:
+            # The batch's first call: nothing was proposed yet.
+            return Proposal((Candidate("").reject(error.reason, str(error)),))
+        except CallsEnded:
+            return Proposal()
+
+    async def _prefilter(self, draft: Candidate) -> Rejection | None:
+        """The lexical half of the check, before more is paid for. Inputs and answers may not be written yet."""
+        if self.pool.scope != "instruction" and not draft.output:
+            return None
+        return self.pool.index.check_lexical(comparison_text(self.pool.scope, draft), draft.resembles)
+
+    def _admit(self, proposal: Proposal) -> None:
+        candidates = proposal.candidates
+        vectors = encode_all(
+            self.encode, ["" if c.rejection is not None else comparison_text(self.pool.scope, c) for c in candidates]
+        )
+        decisions = self.pool.admit(candidates, vectors, self.target - len(self.growth.accepted))
+        for candidate, vector, decision in zip(candidates, vectors, decisions, strict=True):
+            row = replace(
+                candidate, parents=decision.parents, resembles=decision.resembles, rejection=decision.rejection
+            )
+            if row.rejection is None:
+                self.growth.accepted.append(row)
+                self.material.accept(decision, row, vector)
+            else:
+                self.growth.rejected.append(row)
+        self._count_calls()
+        self.progress(self.growth)
+
+    def _stop_if_ended(self) -> None:
+        if len(self.growth.accepted) >= self.target:
+            self.growth.stop_reason = "target_reached"
+        elif self.caller.ended is not None and not self.growth.stop_reason:
+            self.growth.stop_reason, self.growth.message = self.caller.ended.stop_reason, str(self.caller.ended)
+
+    def _fail(self, error: BaseException) -> None:
+        """Something that is no failure of a call: a fault of the encoder, of `progress`, of the disk, or of ours."""
+        if not isinstance(error, Exception):
+            raise error
+        self.growth.stop_reason, self.growth.error = "failed", error
+        self.growth.message = f"{type(error).__name__}: {error}"
+
+    def _count_calls(self) -> None:
+        growth, account = self.growth, self.account
+        growth.calls, growth.tokens, growth.usd = account.calls, account.tokens, account.usd
+        growth.replayed = self.caller.replayed
+
+
+def encode_all(encode: Encode | None, texts: Sequence[str]) -> list[np.ndarray | None]:
+    """A vector for each text that is not empty."""
+    if encode is None:
+        return [None] * len(texts)
+    unique = [text for text in dict.fromkeys(texts) if text]
+    vectors = dict(zip(unique, encode(unique) if unique else (), strict=True))
+    return [vectors.get(text) for text in texts]

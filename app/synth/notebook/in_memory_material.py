@@ -1,0 +1,195 @@
+"""Material in memory for a notebook, drawn in the same way as the service draws it from its database."""
+
+import hashlib
+import random
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from app.synth.decide import Decision
+from app.synth.methods.material import Material, Positions
+from app.synth.methods.parents import ParentFilter, fits
+from app.synth.methods.passages import passages
+from app.synth.methods.registry import METHODS
+from app.synth.quality.options import MethodOptions
+from app.synth.types import Candidate, Demonstration, Instance, Parent, Source
+
+
+class InMemoryMaterial(Material):
+    """Seeds, records, labelled rows and passages; families of accepted rows are added as they come.
+
+    Raises ValueError when two of a kind have the same id.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Demonstration] = (),
+        records: Sequence[Parent] = (),
+        labelled: Sequence[Source] = (),
+        passages: Sequence[Source] = (),
+    ) -> None:
+        self._seeds, self._records = _by_id("seeds", seeds), _by_id("records", records)
+        self._labelled, self._passages = _by_id("labelled rows", labelled), _by_id("passages", passages)
+        self._families: dict[str, Demonstration] = dict(self._seeds)
+        self._generated: list[str] = []
+        self._vectors: dict[str, np.ndarray] = {}
+        self._task_types: Counter[str] = Counter()
+        self._open_task_types: Counter[str] = Counter()
+        self._orders: dict[tuple[str, str], list[tuple[str, str]]] = {}
+
+    def missing(self, method: str, options: MethodOptions) -> str | None:
+        """What the method needs and is not there, as a message; None when all is there."""
+        draws = METHODS[method].draws_from(options)
+        if draws == "seeds" and not self._seeds:
+            return f"{method} needs at least one of seeds"
+        if draws == "records":
+            return self._missing_records(method, options.parents)
+        if draws == "labelled" and not self.task_sizes(options.tasks):
+            return f"{method} needs at least one of labelled" + _among(options.tasks)
+        if draws == "passages" and not any(map(_passage_of(options.document_ids), self._passages.values())):
+            return f"{method} needs at least one of passages" + (
+                f" of {', '.join(options.document_ids)}" if options.document_ids else ""
+            )
+        return None
+
+    def _missing_records(self, method: str, parent_filter: ParentFilter) -> str | None:
+        if not self._records:
+            return f"{method} needs at least one of records"
+        if any(fits(record, parent_filter) for record in self._records.values()):
+            return None
+        conditions = ", ".join(f"{name}={value!r}" for name, value in parent_filter if value not in (None, {}))
+        count = len(self._records)
+        return f"none of the {count} records fits options['parents'] ({conditions}); see synth.Parent's fields"
+
+    def plan_opened(self, plan: Mapping) -> None:
+        """A batch of the plan is under way: its rows count for the quotas of task types until `plans_closed`."""
+        task_type = plan.get("focus", {}).get("task_type")
+        if task_type is not None:
+            self._open_task_types[task_type] += plan["proposals"]
+
+    def plans_closed(self) -> None:
+        self._open_task_types.clear()
+
+    def accept(self, decision: Decision, row: Candidate, vector: np.ndarray | None) -> None:
+        """An accepted row joins its family, or begins one that later batches may be shown."""
+        instances = (Instance(row.input, row.output),) if row.output else ()
+        head = self._families.get(decision.family)
+        if head is not None:
+            self._families[decision.family] = replace(head, instances=(*head.instances, *instances))
+        elif decision.family == decision.id:
+            demonstration = Demonstration(decision.id, row.instruction, instances, row.is_classification)
+            self._families[decision.id] = demonstration
+            self._generated.append(decision.id)
+            if vector is not None:
+                self._vectors[decision.id] = vector
+        if "task_type" in row.tags:
+            self._task_types[row.tags["task_type"]] += 1
+
+    def seeds(self) -> Sequence[tuple[str, bool | None]]:
+        return [(id, seed.is_classification) for id, seed in self._seeds.items()]
+
+    def sample_generated(self, count: int, rng: random.Random) -> list[str]:
+        if count == 0 or not self._generated:
+            return []
+        return rng.sample(self._generated, min(count, len(self._generated)))
+
+    def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
+        return {id: self._vectors[id] for id in ids if id in self._vectors}
+
+    def task_types(self) -> Mapping[str, int]:
+        return self._task_types + self._open_task_types
+
+    def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+        sizes = Counter(source.task for source in self._labelled.values() if not tasks or source.task in tasks)
+        return dict(sorted(sizes.items()))
+
+    def next_records(
+        self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
+    ) -> Positions:
+        # Every record is given as one without an answer of a run: `unanswered` leaves none out.
+        name = f"records {parent_filter.model_dump_json()}"
+        return self._next_rows(name, self._records, lambda record: fits(record, parent_filter), salt, after, count)
+
+    def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
+        name = f"passages {sorted(document_ids)}"
+        return self._next_rows(name, self._passages, _passage_of(document_ids), salt, after, count)
+
+    def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
+        return self._next_rows(f"task {task}", self._labelled, lambda row: row.task == task, salt, after, count)
+
+    def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
+        return {id: self._families[id] for id in ids if id in self._families}
+
+    def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
+        return {id: self._records[id] for id in ids if id in self._records}
+
+    def sources(self, ids: Sequence[str]) -> Mapping[str, Source]:
+        both = self._labelled | self._passages
+        return {id: both[id] for id in ids if id in both}
+
+    def _next_rows(
+        self, name: str, rows: Mapping, is_included: Callable[..., bool], salt: str, after: str, count: int
+    ) -> Positions:
+        """The next included rows in the order of md5(id/salt). All calls of a pass share the order."""
+        if (name, salt) not in self._orders:
+            ids = (id for id, row in rows.items() if is_included(row))
+            self._orders[name, salt] = sorted((_position(id, salt), id) for id in ids)
+        order = self._orders[name, salt]
+        start = bisect_right(order, after, key=lambda entry: entry[0])
+        return [(id, position) for position, id in order[start : start + count]]
+
+
+def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
+    """Seeds as records: one for each instance, or one without an answer. All of a seed are one family."""
+    parents = []
+    for seed in seeds:
+        for n, instance in enumerate(seed.instances or (Instance("", ""),)):
+            id = f"{seed.id}/{n}" if n else seed.id
+            texts = (seed.instruction, instance.input, instance.output)
+            parents.append(Parent(id, *texts, family=seed.id, ancestors=(seed.id,), origin="seed"))
+    return parents
+
+
+def as_sources(labelled: Mapping[str, Iterable[dict]]) -> list[Source]:
+    """Rows by task, as a template run takes them."""
+    return [Source(f"{task}-{n}", task, row) for task, rows in labelled.items() for n, row in enumerate(rows)]
+
+
+def as_passages(documents: Iterable[str | tuple[str, str]]) -> list[Source]:
+    """Texts, or (title, text), cut into passages. The documents' ids are `document-0`, `document-1`, …"""
+    sources = []
+    for number, document in enumerate(documents):
+        title, text = document if isinstance(document, tuple) else (document[:80], document)
+        for start, passage in passages(text):
+            fields = {
+                "document": f"document-{number}",
+                "title": title,
+                "text": passage,
+                "start": start,
+                "end": start + len(passage),
+            }
+            sources.append(Source(f"document-{number}-{start}", "", fields))
+    return sources
+
+
+def _by_id(name: str, rows: Sequence) -> dict:
+    by_id = {row.id: row for row in rows}
+    if len(by_id) < len(rows):
+        twice = next(id for id, count in Counter(row.id for row in rows).items() if count > 1)
+        raise ValueError(f"two of the {name} have the id {twice!r}; give each its own")
+    return by_id
+
+
+def _position(id: str, salt: str) -> str:
+    return hashlib.md5(f"{id}/{salt}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _passage_of(document_ids: Sequence[str]) -> Callable[[Source], bool]:
+    return lambda source: not document_ids or source.fields["document"] in document_ids
+
+
+def _among(names: Sequence[str]) -> str:
+    return f" among {', '.join(names)}" if names else ""

@@ -1,0 +1,48 @@
+"""Prompts of the caller's own, in the place of a built-in prompt of the same name."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.synth.prompting.prompts import FIELD, fields_of
+
+LONGEST_PROMPT = 20_000
+PromptText = Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT)]
+
+
+class CustomPrompt(BaseModel):
+    """The texts of a prompt. A part that is not given stays the built-in one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: PromptText | None = Field(default=None, description="The fixed part: the same in every call, no fields.")
+    user: PromptText | None = Field(
+        default=None, description="The part of each call, with each {{field}} of the built-in prompt and no other."
+    )
+
+    @model_validator(mode="after")
+    def has_a_part(self) -> "CustomPrompt":
+        if self.system is None and self.user is None:
+            raise ValueError("give system, user or both")
+        if self.system is not None and FIELD.search(self.system):
+            raise ValueError("system: the fixed part takes no fields; put them into user")
+        return self
+
+
+def check_prompts(prompts: dict[str, CustomPrompt], names: Sequence[str]) -> None:
+    """Raises ValueError with a message for a prompt that the method does not have, or one with other fields."""
+    for name, prompt in prompts.items():
+        if name not in names:
+            raise ValueError(f"no prompt {name!r}; this method has {', '.join(names)}")
+        if prompt.user is None:
+            continue
+        required_fields, fields = fields_of(name), set(FIELD.findall(prompt.user))
+        if missing := sorted(required_fields - fields):
+            raise ValueError(f"{name}: user lacks the fields {_with_braces(missing)}")
+        if unknown := sorted(fields - required_fields):
+            raise ValueError(f"{name}: user has the fields {_with_braces(unknown)}, which the built-in prompt has not")
+
+
+def _with_braces(fields: Sequence[str]) -> str:
+    return ", ".join("{{" + field + "}}" for field in fields)

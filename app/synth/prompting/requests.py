@@ -1,0 +1,72 @@
+"""From a prompt file and its fields to a request, with the schema of the reply."""
+
+from app.synth.prompting.prompts import template, with_texts
+from app.synth.types import Batch, Prompt
+
+TEXT = {"type": "string"}
+YES_NO = {"type": "boolean"}
+ONE_TO_FIVE = {"type": "integer", "minimum": 1, "maximum": 5}
+
+
+def prompt_for(
+    batch: Batch,
+    name: str,
+    position: str,
+    fields: dict[str, object],
+    schema: dict | None,
+    *,
+    step: str | None = None,
+    temperature: float,
+    max_tokens: int,
+    top_p: float | None = None,
+    by: str = "teacher",
+    operation: str | None = None,
+    turns: tuple[tuple[str, str], ...] = (),
+    seed: int = 0,
+    texts_digest: str = "",
+) -> Prompt:
+    """The request of the prompt `name` in the batch's language. `seed` is added to the batch's.
+
+    The caller's own prompt of that name takes the place of the built-in one. `step` is the kind of call under which
+    its cost is counted; the prompt's name unless given. `texts_digest`: name and digest of other texts of the caller
+    that are filled in; the row's lineage keeps it beside the prompt's.
+    """
+    prompt_template = template(name, batch.language)
+    custom = batch.options.prompts.get(name)
+    if custom is not None:
+        prompt_template = with_texts(prompt_template, name, custom.system, custom.user)
+    return Prompt(
+        step=step or name,
+        position=position,
+        system=prompt_template.system,
+        user=prompt_template.render(**fields),
+        schema=schema,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        template=f"{prompt_template.digest}+{texts_digest}" if texts_digest else prompt_template.digest,
+        seed=(batch.seed + seed) % 2**31,
+        top_p=top_p,
+        turns=turns,
+        by=by,
+        language=batch.language,
+        operation=operation,
+    )
+
+
+def object_schema(name: str, properties: dict[str, dict]) -> dict:
+    return {
+        "title": name,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def list_schema(name: str, item: dict, max_items: int, min_items: int = 1) -> dict:
+    """An object with one list, under `name`."""
+    return object_schema(name, {name: {"type": "array", "items": item, "minItems": min_items, "maxItems": max_items}})
+
+
+def item_schema(properties: dict[str, dict]) -> dict:
+    return {key: value for key, value in object_schema("", properties).items() if key != "title"}
