@@ -1,4 +1,4 @@
-"""seedbed accounts: what the teacher calls of each job may cost, and have cost."""
+"""seedbed accounts: how much the teacher calls of a job may cost, and how much they have cost."""
 
 from typing import Annotated
 
@@ -27,10 +27,10 @@ SPENDING = (
 @connected
 def list_all(
     session: Session,
-    dataset: Annotated[str | None, typer.Option(help="Of jobs on this dataset.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Of this run or judgement.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only the accounts of jobs on this dataset.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only the account of this run or judgement.")] = None,
 ) -> None:
-    """All accounts, newest first."""
+    """List all accounts, newest first."""
     rows = session.client.find("accounts", dataset_id=dataset, owner_id=owner)
     usage_fields = ("usage.requests", "usage.certain_usd", "usage.possible_usd", "usage.held_usd")
     session.table(rows, ("id", "owner_id", "state", "max_usd", *usage_fields))
@@ -39,14 +39,14 @@ def list_all(
 @app.command("show")
 @connected
 def show(session: Session, id: str) -> None:
-    """One account: its ceilings, and what was spent under them."""
+    """Show one account: its ceilings, and how much was spent."""
     session.show(session.client.get(id), FIELDS)
 
 
 @app.command("report")
 @connected
 def report(session: Session, id: str) -> None:
-    """Calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
+    """Show calls, tokens and dollars by step, teacher and operation, and the calls whose answer never arrived."""
     account_report = session.client.account_report(id)
     if session.json:
         print_json(account_report)
@@ -63,5 +63,5 @@ def report(session: Session, id: str) -> None:
 @app.command("release")
 @connected
 def release(session: Session, id: str) -> None:
-    """Let lost calls hold no more of the ceilings than they probably cost."""
+    """Reduce the amount that lost calls reserve under the ceilings to their estimated cost."""
     session.show(session.client.release(id), FIELDS)

@@ -1,4 +1,4 @@
-"""seedbed base-models."""
+"""seedbed base-models: the models that a fine-tune can start from."""
 
 import typer
 
@@ -10,5 +10,5 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """Names for `--base-model`."""
+    """List the names that `--base-model` accepts."""
     session.table(session.client.base_models(), ("name", "kind", "hub", "revision"))

@@ -1,4 +1,4 @@
-"""seedbed datasets, seedbed records."""
+"""seedbed datasets, seedbed records and seedbed tasks."""
 
 import json
 from itertools import islice
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from app.cli import imports, reviews
-from app.cli.jobs import finish
-from app.cli.progress import of_import
+from app.cli.jobs import wait_for_end
+from app.cli.progress import measure_import
 from app.cli.session import CommandError, Session, connected
 
 app = typer.Typer(no_args_is_help=True)
@@ -24,29 +24,29 @@ FIELDS = (
 @connected
 def create(
     session: Session,
-    name: Annotated[str, typer.Argument(help="A name that no other dataset of the project has.")],
-    language: Annotated[str, typer.Option(help="Language tag: en, ko, …")] = "en",
-    bundled: Annotated[str | None, typer.Option(help="Start with bundled seed tasks: english or korean.")] = None,
-    seeds: Annotated[Path | None, typer.Option(help="Start with seed tasks from this JSONL file.")] = None,
+    name: Annotated[str, typer.Argument(help="The name. It must be new in the project.")],
+    language: Annotated[str, typer.Option(help="The language of the rows: en, ko, …")] = "en",
+    bundled: Annotated[str | None, typer.Option(help="Add the bundled seed tasks: english or korean.")] = None,
+    seeds: Annotated[Path | None, typer.Option(help="Add the seed tasks of this JSONL file.")] = None,
     scope: Annotated[
-        str, typer.Option(help="What is compared: instruction, instruction_input or row.")
+        str, typer.Option(help="The text that is compared to find duplicates: instruction, instruction_input or row.")
     ] = "instruction",
-    lexical: Annotated[float, typer.Option(help="ROUGE-L F1 above it is a duplicate.")] = 0.7,
-    semantic: Annotated[float, typer.Option(help="Cosine at or above it is a duplicate.")] = 0.9,
-    encoder: Annotated[str | None, typer.Option(help="A name from `seedbed encoders`.")] = None,
+    lexical: Annotated[float, typer.Option(help="A row with a ROUGE-L F1 above this value is a duplicate.")] = 0.7,
+    semantic: Annotated[float, typer.Option(help="A row with a cosine of at least this value is a duplicate.")] = 0.9,
+    encoder: Annotated[str | None, typer.Option(help="The embedding model: a name from `seedbed encoders`.")] = None,
 ) -> None:
-    """Make a dataset, with seeds if given."""
+    """Create a dataset, with or without seed tasks."""
     if bundled and seeds:
-        raise CommandError("Give either --bundled or --seeds.")
+        raise CommandError("A dataset takes either --bundled or --seeds, not both.")
     source = {"bundled": bundled} if bundled else {"tasks": _read_lines(seeds)} if seeds else None
-    rules = {"scope": scope, "lexical_threshold": lexical, "semantic_threshold": semantic, "encoder": encoder}
-    session.show(session.client.create_dataset(name, language, source, **rules), FIELDS)
+    settings = {"scope": scope, "lexical_threshold": lexical, "semantic_threshold": semantic, "encoder": encoder}
+    session.show(session.client.create_dataset(name, language, source, **settings), FIELDS)
 
 
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """All datasets, newest first."""
+    """List all datasets, newest first."""
     rows = session.client.find("datasets")
     session.table(rows, ("id", "name", "language", "counts.seeds", "counts.accepted", "counts.rejected"))
 
@@ -54,7 +54,7 @@ def list_all(session: Session) -> None:
 @app.command("show")
 @connected
 def show(session: Session, id: str) -> None:
-    """One dataset, and why its rejected rows were rejected."""
+    """Show one dataset, and for which reasons its rows were rejected."""
     dataset = session.client.get(id)
     if session.json:
         session.show(dataset, ())
@@ -70,19 +70,24 @@ app.command("reencode")(reviews.reencode)
 @connected
 def import_file(
     session: Session,
-    id: Annotated[str, typer.Argument(help="The dataset.")],
+    id: Annotated[str, typer.Argument(help="The id of the dataset.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
-    kind: Annotated[str, typer.Option(help="seeds, records, instructions, labelled or documents")] = "records",
-    task: Annotated[str | None, typer.Option(help="Of labelled rows: a name from `seedbed tasks`.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="The content of the file: seeds, records, instructions, labelled or documents.")
+    ] = "records",
+    task: Annotated[str | None, typer.Option(help="The task of labelled rows: a name from `seedbed tasks`.")] = None,
 ) -> None:
-    """Upload seeds, rows, instructions, labelled rows or documents (JSONL; a document also as .txt), and wait."""
-    started = session.client.import_file(id, file, kind, task)
-    finish(session, started, "import", of_import, imports.FIELDS)
+    """Upload a JSONL file of seeds, rows, instructions, labelled rows or documents, and wait for the import.
+
+    A document may also be a .txt or .md file.
+    """
+    job = session.client.import_file(id, file, kind, task)
+    wait_for_end(session, job, "import", measure_import, imports.FIELDS)
 
 
 @connected
 def tasks(session: Session) -> None:
-    """The tasks that labelled rows may be of, and the fields that their rows have."""
+    """List the tasks for labelled rows, and the fields of each task."""
     rows = ({**task, "fields": ", ".join(task["fields"])} for task in session.client.tasks())
     session.table(rows, ("name", "fields", "phrasings", "summary"))
 
@@ -90,16 +95,16 @@ def tasks(session: Session) -> None:
 @connected
 def records(
     session: Session,
-    id: Annotated[str, typer.Argument(help="The dataset.")],
-    status: Annotated[str | None, typer.Option(help="accepted or rejected")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why it was rejected.")] = None,
-    origin: Annotated[str | None, typer.Option(help="seed, generated or imported")] = None,
-    run: Annotated[str | None, typer.Option(help="Of this run.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    id: Annotated[str, typer.Argument(help="The id of the dataset.")],
+    status: Annotated[str | None, typer.Option(help="Only accepted or rejected records.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only records that were rejected for this reason.")] = None,
+    origin: Annotated[str | None, typer.Option(help="Only seed, generated or imported records.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only records of this run.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many records to show at most.")] = 20,
 ) -> None:
-    """Records of a dataset, newest first, with the reason where they were rejected."""
-    matches = session.client.records(id, status=status, reason=reason, origin=origin, run_id=run)
-    session.table(islice(matches, limit), ("id", "origin", "status", "reason", "instruction", "output"))
+    """List records of a dataset, newest first, with the reason for each rejection."""
+    rows = session.client.records(id, status=status, reason=reason, origin=origin, run_id=run)
+    session.table(islice(rows, limit), ("id", "origin", "status", "reason", "instruction", "output"))
 
 
 def _read_lines(file: Path) -> list[dict]:

@@ -8,6 +8,7 @@ NOTE = "Made by a simulated teacher: it shows that the machinery works and teach
 
 
 def print_report(stages: DemoStages, seconds: float) -> None:
+    """Print the results of all stages. `seconds` is the duration of the whole demo."""
     output = console()
     output.print()
     print_fields(report_lines(stages, seconds), output)
@@ -16,6 +17,7 @@ def print_report(stages: DemoStages, seconds: float) -> None:
 
 
 def report_lines(stages: DemoStages, seconds: float) -> list[tuple[str, str]]:
+    """Return the lines of the report as (label, text); a line that continues the one before has an empty label."""
     run, snapshot, tune = (stages.jobs[name] for name in ("run", "snapshot", "fine-tune"))
     counts, usage = run["counts"], run["usage"]
     lines = [("accepted", str(counts["accepted"])), ("rejected", str(counts["rejected"]))]

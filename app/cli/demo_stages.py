@@ -1,4 +1,4 @@
-"""The stages of the demo: each is a job that is followed to its end."""
+"""The stages of the demo. Each stage is a job that the demo follows to its end."""
 
 import time
 from collections.abc import Callable
@@ -15,9 +15,15 @@ CANCEL_SECONDS = 4
 
 @dataclass
 class DemoStages:
-    """One walk through the service. `jobs` holds each stage's last state, `seconds` what it took.
+    """The jobs and files of one demo.
 
-    `files` holds each downloaded file, with a description of what it contains.
+    Attributes:
+        client: The client of the service.
+        stamp: The date and time of the start. It makes the names of the demo unique.
+        out: The folder for the downloaded files.
+        jobs: The last state of each stage's job, by the name of the stage.
+        seconds: The duration of each stage, by the name of the stage.
+        files: A description and the path of each downloaded file.
     """
 
     client: Seedbed
@@ -27,12 +33,16 @@ class DemoStages:
     seconds: dict[str, float] = field(default_factory=dict)
     files: list[tuple[str, Path]] = field(default_factory=list)
 
-    def run(self, name: str, title: str, begin: Callable[[], dict], measure: Callable) -> dict:
-        """Start a job and follow it to its end. One that did not succeed ends the demo; Ctrl-C cancels it."""
+    def run_stage(self, name: str, title: str, begin: Callable[[], dict], measure: Callable) -> dict:
+        """Start a job with `begin`, follow it to its end, and return its last state. Ctrl-C cancels the job.
+
+        Raises:
+            CommandError: The job did not succeed.
+        """
         start = time.monotonic()
         job = begin()
         try:
-            with progress.stage(title, measure) as update:
+            with progress.show_progress(title, measure) as update:
                 job = self.client.wait(job, update)
         except KeyboardInterrupt:
             self._cancel(job)
@@ -46,9 +56,9 @@ class DemoStages:
     def _cancel(self, job: dict) -> None:
         try:
             job = self.client.act(job["id"], "cancel")
-            # What is in flight needs a moment; the stack ends after it.
-            until = time.monotonic() + CANCEL_SECONDS
-            while job["status"] == "cancelling" and time.monotonic() < until:
+            # Teacher calls in flight need a moment to end. The stack stops after that, and their answers would be lost.
+            deadline = time.monotonic() + CANCEL_SECONDS
+            while job["status"] == "cancelling" and time.monotonic() < deadline:
                 time.sleep(0.2)
                 job = self.client.get(job["id"])
             print(f"\n{job['id']} is {job['status']}.", flush=True)
@@ -56,11 +66,15 @@ class DemoStages:
             print(f"\n{job['id']} could not be cancelled: {error}", flush=True)
 
     def download(self) -> None:
-        """Fetch every file and read it back: rows counted and parsed, the adapter's header opened."""
+        """Download every file and check its content (`read_back`).
+
+        Raises:
+            CommandError: A file is not valid, or the fine-tune has no adapter.
+        """
         start = time.monotonic()
         for name in ("snapshot", "fine-tune"):
             for file, path in self.client.download_all(self.jobs[name], self.out / name):
                 self.files.append((read_back(path, file.get("rows")), path))
         if not any(path.name.endswith(".safetensors") for _, path in self.files):
-            raise CommandError(f"{self.jobs['fine-tune']['id']} left no adapter.")
+            raise CommandError(f"The fine-tune {self.jobs['fine-tune']['id']} has no adapter among its files.")
         self.seconds["download"] = time.monotonic() - start

@@ -1,12 +1,12 @@
-"""seedbed finetunes."""
+"""seedbed finetunes: start, follow and download fine-tunes of a base model on a snapshot."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.jobs import finish, show_or_wait
-from app.cli.progress import with_loss
+from app.cli.jobs import show_or_wait, wait_for_end
+from app.cli.progress import measure_with_loss
 from app.cli.session import CommandError, Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -27,7 +27,7 @@ FIELDS = (
     "note",
     "queue.message",
 )
-Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until the fine-tune ends.")]
 
 
 @app.command("start")
@@ -35,23 +35,27 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it 
 def start(
     session: Session,
     snapshot: str,
-    base_model: Annotated[str, typer.Option(help="A name from `seedbed base-models list`.")] = "tiny",
-    method: Annotated[str, typer.Option(help="How to tune it.")] = "lora",
-    hyperparameters: Annotated[str, typer.Option(help='As JSON, for example {"epochs": 2}.')] = "{}",
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    base_model: Annotated[
+        str, typer.Option(help="The model to tune: a name from `seedbed base-models list`.")
+    ] = "tiny",
+    method: Annotated[str, typer.Option(help="The method of tuning.")] = "lora",
+    hyperparameters: Annotated[
+        str, typer.Option(help='The hyperparameters as JSON, for example {"epochs": 2}.')
+    ] = "{}",
+    seed: Annotated[int, typer.Option(help="The random seed of the training.")] = 0,
     wait: Wait = False,
 ) -> None:
     """Start a fine-tune on a snapshot."""
     values = parse_json(hyperparameters, "hyperparameters")
     body = {"snapshot_id": snapshot, "base_model": base_model, "method": method}
     job = session.client.start_fine_tune(**body, hyperparameters=values, seed=seed)
-    show_or_wait(session, job, wait, "fine-tune", with_loss(session.client), FIELDS)
+    show_or_wait(session, job, wait, "fine-tune", measure_with_loss(session.client), FIELDS)
 
 
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """All fine-tunes, newest first."""
+    """List all fine-tunes, newest first."""
     fields = ("id", "status", "stop_reason", "base_model", "summary.loss_before", "summary.loss_after")
     session.table(session.client.find("fine-tunes"), fields)
 
@@ -70,13 +74,13 @@ def show(session: Session, id: str) -> None:
 @connected
 def wait_for(session: Session, id: str) -> None:
     """Follow a fine-tune until it has ended. Exits 1 unless it succeeded."""
-    finish(session, session.client.get(id), "fine-tune", with_loss(session.client), FIELDS)
+    wait_for_end(session, session.client.get(id), "fine-tune", measure_with_loss(session.client), FIELDS)
 
 
 @app.command("cancel")
 @connected
 def cancel(session: Session, id: str) -> None:
-    """End a fine-tune."""
+    """Cancel a fine-tune. Its events and metrics are kept; it has no artifacts."""
     session.show(session.client.act(id, "cancel"), FIELDS)
 
 
@@ -85,9 +89,9 @@ def cancel(session: Session, id: str) -> None:
 def download(
     session: Session,
     id: str,
-    to: Annotated[Path, typer.Option("--to", help="Folder for the artifacts.")] = Path("."),
+    to: Annotated[Path, typer.Option("--to", help="The folder to save the artifacts in.")] = Path("."),
 ) -> None:
-    """Fetch the adapter and everything beside it, and check the digests."""
+    """Download the adapter and all other artifacts, and check their digests."""
     job = session.client.get(id)
     if not job["artifacts"]:
         raise CommandError(f"{id} has no artifacts yet.")

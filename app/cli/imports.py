@@ -1,4 +1,4 @@
-"""seedbed imports: what was uploaded to a dataset. `seedbed datasets import` starts one."""
+"""seedbed imports: the uploads to a dataset. `seedbed datasets import` starts one."""
 
 import typer
 
@@ -15,7 +15,7 @@ FIELDS = (
 @app.command("list")
 @connected
 def list_all(session: Session, dataset: str) -> None:
-    """All imports of a dataset, newest first."""
+    """List all imports of a dataset, newest first."""
     rows = session.client.imports(dataset)
     session.table(rows, ("id", "kind", "status", "stop_reason", "done_rows", "rows", "accepted", "rejected"))
 
@@ -23,12 +23,12 @@ def list_all(session: Session, dataset: str) -> None:
 @app.command("show")
 @connected
 def show(session: Session, dataset: str, id: str) -> None:
-    """One import and its counts."""
+    """Show one import and its counts of rows."""
     session.show(session.client.get(id, dataset), FIELDS)
 
 
 @app.command("cancel")
 @connected
 def cancel(session: Session, dataset: str, id: str) -> None:
-    """End an import; the rows that were admitted by then stay."""
+    """Cancel an import. The rows that it has admitted so far are kept."""
     session.show(session.client.act(id, "cancel", dataset), FIELDS)

@@ -1,23 +1,35 @@
-"""Waiting for a job at the command line, and ending with its outcome."""
+"""Waits for a job at the command line, and sets the exit status from its outcome."""
 
 from collections.abc import Callable, Iterable
 
 import typer
 
-from app.cli.progress import stage
+from app.cli.progress import show_progress
 from app.cli.session import Session
 
 
-def finish(session: Session, job: dict, title: str, measure: Callable, fields: Iterable[str]) -> None:
-    """Wait with a progress bar, print the job, and exit 1 unless it succeeded. Ctrl-C leaves the job running."""
+def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fields: Iterable[str]) -> None:
+    """Wait for the end of a job with a progress bar, then print the job.
+
+    Args:
+        session: The options of the command.
+        job: The job, as the client returned it.
+        title: The title of the progress bar.
+        measure: Returns (done, total, note) of a state of the job, as in `progress.show_progress`.
+        fields: The fields to print.
+
+    Raises:
+        typer.Exit: With status 1 if the job did not succeed, 130 at Ctrl-C.
+    """
     try:
         if session.json:
             job = session.client.wait(job)
         else:
-            with stage(title, measure) as update:
+            with show_progress(title, measure) as update:
                 job = session.client.wait(job, update)
     except KeyboardInterrupt:
-        print(f"\n{job['id']} goes on without this window.")
+        # The job runs in a worker. The user stops only the display, since a job may cost money to start again.
+        print(f"\n{job['id']} continues to run. Cancel it with the command `cancel`.")
         raise typer.Exit(130) from None
     session.show(job, fields)
     if job["status"] != "succeeded":
@@ -25,8 +37,8 @@ def finish(session: Session, job: dict, title: str, measure: Callable, fields: I
 
 
 def show_or_wait(session: Session, job: dict, wait: bool, title: str, measure: Callable, fields: Iterable[str]) -> None:
-    """Print a job that was just started, or wait for its end as `finish` does."""
+    """Print a new job, or wait for its end (`wait_for_end`) if `wait` is true."""
     if wait:
-        finish(session, job, title, measure, fields)
+        wait_for_end(session, job, title, measure, fields)
     else:
         session.show(job, fields)

@@ -1,4 +1,4 @@
-"""Commands that are imported only when somebody calls them: the one place that loads our modules by name."""
+"""Commands whose modules are imported only when they are called. Only this module imports modules of ours by name."""
 
 import importlib
 from typing import ClassVar, NamedTuple
@@ -9,17 +9,22 @@ from typer.main import get_command, get_group
 
 
 class LazyCommand(NamedTuple):
-    """`target` is "module:attribute": a Typer app, or a function that is one command. `help` is its description."""
+    """A command that is not imported yet.
+
+    Attributes:
+        target: "module:attribute" of a Typer app, or of a function that is one command.
+        help: The description in the list of commands.
+    """
 
     target: str
     help: str
 
 
 class LazyGroup(TyperGroup):
-    """A group whose help and completion need none of the modules behind its commands.
+    """A group of commands whose help and shell completion import none of the commands' modules.
 
-    A subclass names the commands; use it as `typer.Typer(cls=...)`. Listing shows a stand-in for each command, and
-    resolving the command's name replaces the stand-in by the real command.
+    A subclass sets `lazy_commands` and is used as `typer.Typer(cls=...)`. The list of commands shows a placeholder for
+    each; `resolve_command` imports the real command.
     """
 
     lazy_commands: ClassVar[dict[str, LazyCommand]] = {}
@@ -30,14 +35,18 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, help=lazy.help), name)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):
-        name, command, rest = super().resolve_command(ctx, args)
+        """Return (name, command, remaining arguments) as Click does, with the imported command."""
+        name, command, remaining_args = super().resolve_command(ctx, args)
         if name in self.lazy_commands:
             command = load_command(name, self.lazy_commands[name])
-        return name, command, rest
+        return name, command, remaining_args
 
 
 def load_command(name: str, lazy: LazyCommand) -> TyperCommand | TyperGroup:
-    """Import the target and make a command of it. A group takes its help from `lazy`, a function from its docstring."""
+    """Import the target of a lazy command and return it as a command.
+
+    A group takes its help from `lazy`, a function from its docstring.
+    """
     module, _, attribute = lazy.target.partition(":")
     target = getattr(importlib.import_module(module), attribute)
     if isinstance(target, typer.Typer):

@@ -1,6 +1,7 @@
-"""The command line, `seedbed`: the table of its commands. A new command is one line here and a module of its own.
+"""The command line `seedbed`: the table of its commands.
 
-Nothing heavy is imported here, so that `seedbed --help` is quick.
+A new command is an entry in the table and a module in this package. This module imports nothing that loads slowly, so
+that `seedbed --help` answers quickly.
 """
 
 import sys
@@ -13,47 +14,62 @@ from app.errors import UserFacingError
 
 
 class Commands(LazyGroup):
+    """All commands of `seedbed`."""
+
     lazy_commands = {
         "up": LazyCommand(
-            "app.cli.up:up", "Start everything here, print the address and a key, and end everything at Ctrl-C."
+            "app.cli.up:up",
+            "Start the whole service on this machine, print its address and an API key, and stop it at Ctrl-C.",
         ),
         "demo": LazyCommand(
             "app.cli.demo:demo",
-            "Walk the whole way once: seeds, a Self-Instruct run, a snapshot, a LoRA fine-tune, the files.",
+            "Run the whole pipeline once: seed tasks, a Self-Instruct run, a snapshot, a LoRA fine-tune, downloads.",
         ),
-        "datasets": LazyCommand("app.cli.datasets:app", "Pools of records, and what goes into them."),
+        "datasets": LazyCommand("app.cli.datasets:app", "Datasets: create them, show them, and import rows."),
         "imports": LazyCommand("app.cli.imports:app", "Imports into a dataset; `seedbed datasets import` starts one."),
         "records": LazyCommand(
-            "app.cli.datasets:records", "Records of a dataset, newest first, with the reason where they were rejected."
+            "app.cli.datasets:records", "List records of a dataset, newest first, with the reason for each rejection."
         ),
         "tasks": LazyCommand(
-            "app.cli.datasets:tasks", "The tasks that labelled rows may be of, and the fields that their rows have."
+            "app.cli.datasets:tasks", "List the tasks for labelled rows, and the fields of each task."
         ),
-        "runs": LazyCommand("app.cli.runs:app", "Generation runs."),
-        "accounts": LazyCommand("app.cli.accounts:app", "What the teacher calls of each job may cost, and have cost."),
-        "judgements": LazyCommand("app.cli.judgements:app", "A judge's verdicts on records that are there already."),
+        "runs": LazyCommand("app.cli.runs:app", "Generation runs: start, preview, follow, pause and cancel them."),
+        "accounts": LazyCommand(
+            "app.cli.accounts:app",
+            "Accounts: how much the teacher calls of a job may cost, and how much they have cost.",
+        ),
+        "judgements": LazyCommand("app.cli.judgements:app", "Judgements: a judge's scores for existing records."),
         "methods": LazyCommand(
             "app.cli.runs:methods",
-            "The ways of making data; with a name, the options that `runs start --options` takes for it.",
+            "List the methods of a run, or the options of one method (for `runs start --options`).",
         ),
         "reviews": LazyCommand(
             "app.cli.reviews:app", "Decisions looked at again: refilter, decontamination, re-encoding."
         ),
-        "evaluation-sets": LazyCommand("app.cli.reviews:evaluation_sets", "What a tuned model will be tested on."),
-        "encoders": LazyCommand("app.cli.reviews:encoders", "The embedding models that the operator configured."),
+        "evaluation-sets": LazyCommand(
+            "app.cli.reviews:evaluation_sets",
+            "Evaluation sets: the test questions that `datasets decontaminate` looks for in a dataset.",
+        ),
+        "encoders": LazyCommand(
+            "app.cli.reviews:encoders", "List the embedding models that the operator has configured."
+        ),
         "neighbours": LazyCommand(
             "app.cli.reviews:neighbours",
-            "The rows of the pool nearest to a record, accepted or rejected, with both scores.",
+            "List the accepted rows that are most similar to a record, with the lexical and the semantic score.",
         ),
         "scorings": LazyCommand(
             "app.cli.scorings:app", "Scores of rows by a causal language model: perplexity and IFD."
         ),
-        "snapshots": LazyCommand("app.cli.snapshots:app", "Frozen exports of a dataset."),
-        "finetunes": LazyCommand("app.cli.finetunes:app", "Fine-tunes of a causal language model on a snapshot."),
-        "teachers": LazyCommand("app.cli.teachers:app", "The teachers that are configured."),
-        "base-models": LazyCommand("app.cli.base_models:app", "The base models that are configured."),
-        "keys": LazyCommand("app.cli.keys:app", "API keys (works on the database itself)."),
-        "migrate": LazyCommand("app.cli.migrate:migrate", "Bring the database to the newest schema."),
+        "snapshots": LazyCommand("app.cli.snapshots:app", "Snapshots: exports of a dataset that never change."),
+        "finetunes": LazyCommand("app.cli.finetunes:app", "Fine-tunes of a base model on a snapshot."),
+        "teachers": LazyCommand("app.cli.teachers:app", "Teachers: list the configured teachers, and check them."),
+        "base-models": LazyCommand(
+            "app.cli.base_models:app", "Base models: list the models that a fine-tune can start from."
+        ),
+        "keys": LazyCommand(
+            "app.cli.keys:app", "API keys. This command works on the database and needs no running service."
+        ),
+        "migrate": LazyCommand("app.cli.migrate:migrate", "Migrate the database to the newest schema."),
         "simulate-teacher": LazyCommand(
             "app.simulator.command:simulate_teacher",
             "Serve the simulated teacher, an OpenAI-compatible endpoint whose replies are composed from parts.",
@@ -71,17 +87,21 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Print the version if that is asked for. Otherwise a command follows."""
     if version:
-        from importlib.metadata import version as installed
+        # Imported here: reading the metadata of packages would slow down every other command.
+        from importlib.metadata import version as package_version
 
-        print(installed("seedbed"))
+        print(package_version("seedbed"))
         raise typer.Exit
 
 
 def main() -> None:
+    """Run the command line. An error for people is one line on stderr with exit status 1, never a traceback."""
     try:
         app()
     except KeyboardInterrupt:
+        # 128 plus the number of SIGINT, as shells report a process that Ctrl-C ended.
         sys.exit(130)
     except UserFacingError as error:
         print(f"seedbed: {error}", file=sys.stderr)

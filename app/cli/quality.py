@@ -1,4 +1,4 @@
-"""seedbed runs report: a run's report as tables, and its histograms as bars."""
+"""Prints the report of a run as tables, with histograms as bars (seedbed runs report)."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def show_report(session: Session, report: dict) -> None:
+    """Print the report of a run: rejections, cost by step, survival by operation, quality; raw with --json."""
     if session.json:
         print_json(report)
         return
@@ -43,10 +44,15 @@ def _show_quality(session: Session, quality: dict) -> None:
 
 
 def show_scores(session: Session, quality: dict) -> None:
-    """The mean and the spread of each score."""
+    """Print the mean and the histogram of each score. `quality` is the part of that name of a report."""
     scores = (
-        {"score": name, "mean": each["mean"], "rows": each["rows"], "spread": bars(each["histogram"]["counts"])}
-        for name, each in quality["scores"].items()
+        {
+            "score": name,
+            "mean": score["mean"],
+            "rows": score["rows"],
+            "spread": draw_bars(score["histogram"]["counts"]),
+        }
+        for name, score in quality["scores"].items()
     )
     session.table(scores, ("score", "mean", "rows", "spread"))
 
@@ -60,11 +66,12 @@ def _diversity(diversity: dict) -> Iterator[tuple[str, str]]:
             text = ", ".join(f"{value} {count}" for value, count in counts)
             yield name.replace("_", " "), f"{diversity[name]['different']} different: {text}"
     if similarity := diversity["similarity"]:
-        spread = bars(similarity["histogram"]["counts"])
+        spread = draw_bars(similarity["histogram"]["counts"])
         yield "similarity", f"mean {similarity['mean']}, p99 {similarity['p99']}  {spread}"
 
 
-def bars(counts: list[int]) -> str:
-    """A histogram in one word: ▁▃█▂."""
+def draw_bars(counts: list[int]) -> str:
+    """Return a histogram as one bar for each count, relative to the highest count: ▁▃█▂."""
+    # Rounded up, so that only a count of 0 has an empty bar.
     max_count = max(counts, default=0)
     return "".join(BARS[-(-count * (len(BARS) - 1) // max_count)] if max_count else BARS[0] for count in counts)

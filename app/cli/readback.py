@@ -1,4 +1,4 @@
-"""Reading downloaded files back: are they what they should be?"""
+"""Reads downloaded files back, to prove that they are complete and valid."""
 
 import json
 from math import prod
@@ -8,7 +8,15 @@ from app.cli.session import CommandError
 
 
 def read_back(path: Path, rows: int | None = None) -> str:
-    """A description of the file's content. Raises CommandError when the content is not valid."""
+    """Return a short description of a file's content.
+
+    Args:
+        path: The file. Its extension decides how it is read.
+        rows: The number of lines that a .jsonl file must have, or None.
+
+    Raises:
+        CommandError: The content is not valid, or the number of rows differs.
+    """
     try:
         if path.suffix == ".jsonl":
             return _rows(path, rows)
@@ -18,7 +26,7 @@ def read_back(path: Path, rows: int | None = None) -> str:
         if path.suffix == ".safetensors":
             return _tensors(path)
     except (ValueError, KeyError, OSError) as error:
-        raise CommandError(f"{path} does not read back: {error}") from error
+        raise CommandError(f"The downloaded file {path} is not valid: {error}. Download it again.") from error
     return "text" if path.suffix in (".md", ".txt", ".jinja") else "file"
 
 
@@ -31,9 +39,10 @@ def _rows(path: Path, expected: int | None) -> str:
 
 
 def _tensors(path: Path) -> str:
-    """The header of a safetensors file: names, shapes and places, which must fill the file exactly.
+    """Return the number of tensors and weights of a safetensors file. The tensors must fill the file exactly.
 
-    https://huggingface.co/docs/safetensors: eight bytes of length, then JSON, then the tensors.
+    Format (https://huggingface.co/docs/safetensors): eight bytes with the length of the header, the header as JSON
+    (name, shape and offsets of each tensor), then the tensors.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.jobs import show_or_wait
-from app.cli.progress import of_review
+from app.cli.progress import measure_review
 from app.cli.session import Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,27 +20,36 @@ FIELDS = (
     *("result.other_reason", "result.unanswered", "result.contaminated_rows", "result.by_kind", "result.by_set"),
     *("result.items", "result.items_too_short_for_ngrams", "result.action", "result.before", "result.after"),
 )
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress, until it has ended.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress until the job ends.")]
 
 
 def _follow(session: Session, review: dict, wait: bool) -> None:
     fields = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
-    show_or_wait(session, review, wait, review["kind"], of_review, fields)
+    show_or_wait(session, review, wait, review["kind"], measure_review, fields)
 
 
 @connected
 def refilter(
     session: Session,
-    run: Annotated[str, typer.Argument(help="A run that has ended.")],
-    lexical: Annotated[float | None, typer.Option(help="Another lexical threshold.")] = None,
-    semantic: Annotated[float | None, typer.Option(help="Another semantic threshold.")] = None,
-    rules: Annotated[str | None, typer.Option(help="Other rules: a preset, or a list as JSON.")] = None,
-    minimum_scores: Annotated[str, typer.Option(help='As JSON, for example {"judge.overall": 4}.')] = "{}",
-    target: Annotated[int | None, typer.Option(help="Most rows to accept, if not the run's own target.")] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Make it so. Otherwise only say what would move.")] = False,
+    run: Annotated[str, typer.Argument(help="The id of a run that has ended.")],
+    lexical: Annotated[float | None, typer.Option(help="The new lexical threshold.")] = None,
+    semantic: Annotated[float | None, typer.Option(help="The new semantic threshold.")] = None,
+    rules: Annotated[str | None, typer.Option(help="The new rules: the name of a preset, or a list as JSON.")] = None,
+    minimum_scores: Annotated[
+        str, typer.Option(help='The lowest scores to accept, as JSON, for example {"judge.overall": 4}.')
+    ] = "{}",
+    target: Annotated[
+        int | None, typer.Option(help="The most rows to accept. The default is the target of the run.")
+    ] = None,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply", help="Store the new decisions. Without this option the command only reports what would change."
+        ),
+    ] = False,
     wait: Wait = True,
 ) -> None:
-    """Decide again on a run's candidates by other thresholds or rules, at no teacher call."""
+    """Decide again on the candidates of a run by other thresholds or rules. No teacher is called."""
     settings = {
         "lexical_threshold": lexical,
         "semantic_threshold": semantic,
@@ -56,13 +65,17 @@ def refilter(
 def decontaminate(
     session: Session,
     dataset: str,
-    evaluation_sets: Annotated[list[str], typer.Argument(help="Ids of evaluation sets.")],
-    ngram: Annotated[int, typer.Option(help="Words in a row that make a match; 0: don't look for them.")] = 13,
-    semantic: Annotated[float, typer.Option(help="Cosine that makes a match; 0: don't look at embeddings.")] = 0.9,
-    action: Annotated[str, typer.Option(help="report, flag or drop")] = "report",
+    evaluation_sets: Annotated[list[str], typer.Argument(help="The ids of the evaluation sets.")],
+    ngram: Annotated[
+        int, typer.Option(help="The number of words in sequence that make a match. 0 turns this search off.")
+    ] = 13,
+    semantic: Annotated[
+        float, typer.Option(help="The cosine of the embeddings that makes a match. 0 turns this search off.")
+    ] = 0.9,
+    action: Annotated[str, typer.Option(help="What to do with matching rows: report, flag or drop.")] = "report",
     wait: Wait = True,
 ) -> None:
-    """Look for the items of evaluation sets in a dataset's accepted rows."""
+    """Search the accepted rows of a dataset for the items of evaluation sets."""
     settings = {"ngram": ngram or None, "semantic_threshold": semantic or None, "action": action}
     _follow(session, session.client.decontaminate(dataset, evaluation_sets, **settings), wait)
 
@@ -71,10 +84,12 @@ def decontaminate(
 def reencode(
     session: Session,
     dataset: str,
-    encoder: Annotated[str | None, typer.Option(help="A name from `seedbed encoders`; unset, its own again.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="A name from `seedbed encoders`. The default is the encoder of the dataset.")
+    ] = None,
     wait: Wait = True,
 ) -> None:
-    """Encode all rows of a dataset anew."""
+    """Compute the embeddings of all rows of a dataset again."""
     _follow(session, session.client.reencode(dataset, encoder), wait)
 
 
@@ -82,15 +97,15 @@ def reencode(
 def neighbours(
     session: Session,
     record: str,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many rows to show at most.")] = 10,
 ) -> None:
-    """The rows of the pool nearest to a record, accepted or rejected, with both scores."""
+    """List the accepted rows that are most similar to a record, with the lexical and the semantic score."""
     session.table(session.client.neighbours(record, limit), ("id", "lexical", "semantic", "text"))
 
 
 @connected
 def encoders(session: Session) -> None:
-    """The embedding models that the operator configured."""
+    """List the embedding models that the operator has configured."""
     session.table(session.client.encoders(), ("name", "backend", "dtype", "dimensions", "default"))
 
 
@@ -118,8 +133,10 @@ def cancel(session: Session, id: str) -> None:
 
 @app.command("matches")
 @connected
-def list_matches(session: Session, id: str, limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20) -> None:
-    """What a decontamination has found, with the matched spans."""
+def list_matches(
+    session: Session, id: str, limit: Annotated[int, typer.Option(min=1, help="How many matches to show at most.")] = 20
+) -> None:
+    """List the matches of a decontamination, with the matching spans of text."""
     matches = islice(session.client.matches(id), limit)
     session.table(matches, ("record_id", "kind", "score", "field", "span", "item_text"))
 
@@ -129,12 +146,12 @@ def list_matches(session: Session, id: str, limit: Annotated[int, typer.Option(m
 def add_set(
     session: Session, name: str, file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 ) -> None:
-    """Upload a set as JSONL: {text}, {question}, or {instruction, input} a line."""
+    """Upload an evaluation set as JSONL. Each line is {text}, {question} or {instruction, input}."""
     session.show(session.client.add_evaluation_set(name, file), ("id", "name", "rows", "digest"))
 
 
 @evaluation_sets.command("list")
 @connected
 def list_sets(session: Session) -> None:
-    """All sets, newest first."""
+    """List all evaluation sets, newest first."""
     session.table(session.client.find("evaluation-sets"), ("id", "name", "rows", "created_at"))

@@ -1,4 +1,4 @@
-"""seedbed runs."""
+"""seedbed runs and seedbed methods."""
 
 import json
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from app.cli import reviews
-from app.cli.jobs import finish, show_or_wait
-from app.cli.progress import of_run
+from app.cli.jobs import show_or_wait, wait_for_end
+from app.cli.progress import measure_run
 from app.cli.quality import show_report
 from app.cli.session import CommandError, Session, connected, parse_json
 from app.client import Seedbed
@@ -41,7 +41,7 @@ FIELDS = (
     "note",
     "queue.message",
 )
-Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until the run ends.")]
 
 
 @app.command("start")
@@ -49,23 +49,29 @@ Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, until it 
 def start(
     session: Session,
     dataset: str,
-    target: Annotated[int | None, typer.Option(help="How many accepted records to grow.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="How to grow them: a name from `seedbed methods`; self_instruct unless given.")
+    target: Annotated[int | None, typer.Option(help="How many accepted records the run produces.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="A name from `seedbed teachers list`. Required if there are several teachers.")
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed plans the same batches.")] = 0,
-    options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
-    mode: Annotated[str, typer.Option(help="direct, or batch: cheaper, and within a day.")] = "direct",
-    max_requests: Annotated[int | None, typer.Option(help="Stop before more teacher calls than this.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Stop before more tokens than this.")] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Stop before it costs more dollars than this.")] = None,
-    max_candidates: Annotated[int | None, typer.Option(help="Stop after this many offered records.")] = None,
-    max_seconds: Annotated[int | None, typer.Option(help="Stop after this time.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A name from `seedbed methods`. The default is self_instruct.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="The teacher that judges, a name from `seedbed teachers list`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The random seed. The same seed plans the same batches.")] = 0,
+    options: Annotated[str, typer.Option(help="The options of the method, as JSON.")] = "{}",
+    mode: Annotated[
+        str, typer.Option(help="direct, or batch (the teacher's batch endpoint: cheaper, but takes up to a day).")
+    ] = "direct",
+    max_requests: Annotated[int | None, typer.Option(help="The most calls to make.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The most tokens to use.")] = None,
+    max_usd: Annotated[float | None, typer.Option(help="The most US dollars to spend.")] = None,
+    max_candidates: Annotated[int | None, typer.Option(help="The most candidates to offer for admission.")] = None,
+    max_seconds: Annotated[int | None, typer.Option(help="The most seconds to run.")] = None,
     wait: Wait = False,
 ) -> None:
-    """Start a run on a dataset."""
+    """Start a generation run on a dataset."""
     ceilings = {
         "max_requests": max_requests,
         "max_tokens": max_tokens,
@@ -79,7 +85,7 @@ def start(
     body = {"dataset_id": dataset, "seed": seed, "options": parse_json(options, "options")}
     body["mode"] = mode
     run = session.client.start_run(**body, **{name: value for name, value in optional.items() if value is not None})
-    show_or_wait(session, run, wait, "run", of_run, FIELDS)
+    show_or_wait(session, run, wait, "run", measure_run, FIELDS)
 
 
 app.command("refilter")(reviews.refilter)
@@ -90,20 +96,26 @@ app.command("refilter")(reviews.refilter)
 def preview(
     session: Session,
     dataset: str,
-    target: Annotated[int | None, typer.Option(help="How many accepted records the whole run is to have.")] = None,
-    rows: Annotated[int, typer.Option(min=1, max=100, help="How many of them to make now.")] = 8,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make nothing: forecast from earlier runs.")] = False,
-    show_prompts: Annotated[
-        bool, typer.Option("--show-prompts", help="Make nothing: show the requests of a first batch, whole.")
+    target: Annotated[int | None, typer.Option(help="How many accepted records the whole run would produce.")] = None,
+    rows: Annotated[int, typer.Option(min=1, max=100, help="How many records to make now.")] = 8,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make no records. The forecast uses earlier runs.")
     ] = False,
-    teacher: Annotated[str | None, typer.Option(help="A name from `seedbed teachers list`, if several.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="A name from `seedbed methods`; self_instruct unless given.")
+    show_prompts: Annotated[
+        bool, typer.Option("--show-prompts", help="Make no records. Show the complete requests of a first batch.")
+    ] = False,
+    teacher: Annotated[
+        str | None, typer.Option(help="A name from `seedbed teachers list`. Required if there are several teachers.")
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="Another teacher that judges.")] = None,
-    options: Annotated[str, typer.Option(help="Options of the method, as JSON.")] = "{}",
+    method: Annotated[
+        str | None, typer.Option(help="A name from `seedbed methods`. The default is self_instruct.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="The teacher that judges, a name from `seedbed teachers list`.")
+    ] = None,
+    options: Annotated[str, typer.Option(help="The options of the method, as JSON.")] = "{}",
 ) -> None:
-    """Make a few rows of a run, and forecast the whole: yield, calls, tokens, dollars, time."""
+    """Make a few records, and forecast the yield, calls, tokens, cost and time of the whole run."""
     optional = {"method": method, "target": target, "judge": judge}
     body = {"dataset_id": dataset, "options": parse_json(options, "options")}
     body |= {name: value for name, value in optional.items() if value is not None}
@@ -114,20 +126,22 @@ def preview(
         return
     answer = session.client.preview_run(**body, rows=rows, dry_run=dry_run)
     if not dry_run:
-        finish(session, answer, "pilot", of_run, ("id", "status", "stop_reason", "counts.accepted", "counts.rejected"))
+        wait_for_end(
+            session, answer, "pilot", measure_run, ("id", "status", "stop_reason", "counts.accepted", "counts.rejected")
+        )
         answer = {"forecast": session.client.forecast(answer["id"])}
     _show_forecast(session, answer["forecast"])
 
 
 def _show_prompts(session: Session, prompts: list[dict]) -> None:
-    """Each request as the teacher or the judge gets it; as JSON with the schema of its reply."""
+    """Print each request as the teacher or the judge receives it. With --json it has the schema of its reply, too."""
     if session.json:
         session.show({"prompts": prompts}, ())
         return
     for prompt in prompts:
-        about = {"template": prompt["template"], "reply": prompt["reply_form"], **prompt["sampling"]}
-        print(f"== {prompt['step']}, asked of the {prompt['asked']}")
-        print(", ".join(f"{name} {value}" for name, value in about.items() if value is not None))
+        settings = {"template": prompt["template"], "reply": prompt["reply_form"], **prompt["sampling"]}
+        print(f"== {prompt['step']}, sent to the {prompt['asked']}")
+        print(", ".join(f"{name} {value}" for name, value in settings.items() if value is not None))
         messages = [
             {"role": "system", "content": prompt["system"]},
             *prompt["turns"],
@@ -137,12 +151,14 @@ def _show_prompts(session: Session, prompts: list[dict]) -> None:
             print(f"\n-- {message['role']}\n{message['content']}")
         print()
     if not prompts:
-        print("No request: this method asks nobody with these options.")
+        print("There are no requests: with these options the method calls no teacher.")
 
 
 def _show_forecast(session: Session, forecast: dict | None) -> None:
     if forecast is None:
-        raise CommandError("There is nothing to go by: no run of this kind has ended. Leave out --dry-run for a pilot.")
+        raise CommandError(
+            "There is no forecast, because no similar run has ended. Leave out --dry-run to make a few records."
+        )
     if session.json:
         session.show(forecast, ())
         return
@@ -153,22 +169,35 @@ def _show_forecast(session: Session, forecast: dict | None) -> None:
 
 
 def asks_teacher(client: Seedbed, method: str | None) -> bool:
-    """Whether a run needs a teacher. An unknown method is for the service to refuse."""
+    """Return whether a run of the method calls a teacher; true for an unknown method, which the service refuses."""
     return all(candidate["asks_teacher"] for candidate in client.methods() if candidate["name"] == method)
 
 
 def choose_teacher(client: Seedbed, name: str | None) -> str:
-    """The named teacher, else the only one. Among several the caller has to choose, since a call costs money."""
+    """Return the name of the teacher to call.
+
+    Args:
+        client: The client of the service.
+        name: The teacher that the user chose, or None.
+
+    Raises:
+        CommandError: No name was chosen, and there is not exactly one teacher.
+    """
     names = [teacher["name"] for teacher in client.teachers()]
+    # A default among several teachers could spend money at the wrong one.
     if name is None and len(names) != 1:
-        raise CommandError(f"Name a teacher with --teacher; configured are: {', '.join(names) or 'none'}.")
+        raise CommandError(
+            f"Choose a teacher with --teacher. The configured teachers are: {', '.join(names) or 'none'}."
+        )
     return name or names[0]
 
 
 @app.command("list")
 @connected
-def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help="Of this dataset.")] = None) -> None:
-    """All runs, newest first."""
+def list_all(
+    session: Session, dataset: Annotated[str | None, typer.Option(help="Only runs of this dataset.")] = None
+) -> None:
+    """List all runs, newest first."""
     rows = session.client.find("runs", dataset_id=dataset)
     session.table(rows, ("id", "status", "stop_reason", "method", "teacher", "counts.accepted", "target"))
 
@@ -176,51 +205,51 @@ def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help=
 @app.command("show")
 @connected
 def show(session: Session, id: str) -> None:
-    """One run: its state, counts and costs."""
+    """Show one run: its state, counts and costs."""
     session.show(session.client.get(id), FIELDS)
 
 
 @app.command("wait")
 @connected
 def wait_for(session: Session, id: str) -> None:
-    """Follow a run until it has ended. Exits 1 unless it succeeded."""
-    finish(session, session.client.get(id), "run", of_run, FIELDS)
+    """Show the progress of a run until it ends. The exit status is 1 if it did not succeed."""
+    wait_for_end(session, session.client.get(id), "run", measure_run, FIELDS)
 
 
 @app.command("cancel")
 @connected
 def cancel(session: Session, id: str) -> None:
-    """End a run; what it has made stays."""
+    """Cancel a run. The records that it has made are kept."""
     session.show(session.client.act(id, "cancel"), FIELDS)
 
 
 @app.command("pause")
 @connected
 def pause(session: Session, id: str) -> None:
-    """Let a run rest after the calls in flight."""
+    """Pause a run. Calls in flight are completed first."""
     session.show(session.client.act(id, "pause"), FIELDS)
 
 
 @app.command("resume")
 @connected
 def resume(session: Session, id: str) -> None:
-    """Let a paused run go on."""
+    """Resume a paused run."""
     session.show(session.client.act(id, "resume"), FIELDS)
 
 
 @app.command("report")
 @connected
 def report(session: Session, id: str) -> None:
-    """What a run is worth: cost by step, survival by operation, the quality of its rows in numbers."""
+    """Show the report of a run: the cost of each step, the survival of each operation, the quality of the rows."""
     show_report(session, session.client.report(id))
 
 
 @connected
 def methods(
     session: Session,
-    name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the options of this method.")] = None,
 ) -> None:
-    """The ways of making data; with a name, the options that `runs start --options` takes for it."""
+    """List the methods of a run, or the options of one method (for `runs start --options`)."""
     available = session.client.methods()
     if name is None:
         session.table(available, ("name", "draws_from", "asks_teacher", "summary"))

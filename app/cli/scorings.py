@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli.jobs import show_or_wait
-from app.cli.progress import of_scoring
+from app.cli.progress import measure_scoring
 from app.cli.session import Session, connected
 
 app = typer.Typer(no_args_is_help=True)
@@ -21,14 +21,16 @@ FIELDS = (
 def start(
     session: Session,
     dataset: str,
-    base_model: Annotated[str, typer.Option(help="A name from `seedbed base-models list`.")] = "tiny",
+    base_model: Annotated[
+        str, typer.Option(help="The scoring model: a name from `seedbed base-models list`.")
+    ] = "tiny",
     run: Annotated[str | None, typer.Option(help="Only the rows of this run.")] = None,
-    max_length: Annotated[int, typer.Option(help="Longer rows are cut after so many tokens.")] = 1024,
-    wait: Annotated[bool, typer.Option("--wait", help="Show the progress, until it has ended.")] = False,
+    max_length: Annotated[int, typer.Option(help="The most tokens of a row. Longer rows are truncated.")] = 1024,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the progress until the job ends.")] = False,
 ) -> None:
-    """Score the accepted rows of a dataset; the scores local.perplexity and local.ifd are stored with them."""
+    """Score the accepted rows of a dataset. Each row gets the scores local.perplexity and local.ifd."""
     body = {"dataset_id": dataset, "base_model": base_model, "run_id": run, "max_length": max_length}
-    show_or_wait(session, session.client.start_scoring(**body), wait, "scoring", of_scoring, FIELDS)
+    show_or_wait(session, session.client.start_scoring(**body), wait, "scoring", measure_scoring, FIELDS)
 
 
 @app.command("list")

@@ -1,12 +1,12 @@
-"""seedbed snapshots."""
+"""seedbed snapshots: create, show and download snapshots of a dataset."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.jobs import finish
-from app.cli.progress import of_snapshot
+from app.cli.jobs import wait_for_end
+from app.cli.progress import measure_snapshot
 from app.cli.session import CommandError, Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -32,38 +32,45 @@ def create(
     session: Session,
     dataset: str,
     form: Annotated[
-        list[str] | None, typer.Option(help="Such as alpaca, messages, sharegpt, dpo; may be repeated.")
+        list[str] | None,
+        typer.Option(help="The form of the files: alpaca, messages, sharegpt, dpo, … May be repeated."),
     ] = None,
-    train: Annotated[float, typer.Option(help="Share of the training split.")] = 0.9,
-    validation: Annotated[float, typer.Option(help="Share of the validation split.")] = 0.05,
-    test: Annotated[float, typer.Option(help="Share of the test split.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same splits.")] = 0,
-    reasoning: Annotated[str, typer.Option(help="drop or include the steps that led to an answer.")] = "drop",
-    minimum_scores: Annotated[str, typer.Option(help='As JSON, for example {"judge.overall": 4}.')] = "{}",
-    mix: Annotated[str, typer.Option(help='As JSON, for example {"weights": {"safety": 0.1}}.')] = "null",
-    selection: Annotated[str, typer.Option(help='As JSON, for example {"method": "top_k", "k": 1000}.')] = "null",
+    train: Annotated[float, typer.Option(help="The share of the training split.")] = 0.9,
+    validation: Annotated[float, typer.Option(help="The share of the validation split.")] = 0.05,
+    test: Annotated[float, typer.Option(help="The share of the test split.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="The random seed. The same seed makes the same splits.")] = 0,
+    reasoning: Annotated[str, typer.Option(help="Whether answers contain their reasoning: drop or include.")] = "drop",
+    minimum_scores: Annotated[
+        str, typer.Option(help='The lowest scores to include, as JSON, for example {"judge.overall": 4}.')
+    ] = "{}",
+    mix: Annotated[
+        str, typer.Option(help='The shares of the methods, as JSON, for example {"weights": {"safety": 0.1}}.')
+    ] = "null",
+    selection: Annotated[
+        str, typer.Option(help='The selection of rows, as JSON, for example {"method": "top_k", "k": 1000}.')
+    ] = "null",
 ) -> None:
-    """Freeze what is accepted now, and wait until its files are written."""
+    """Export the records that are accepted now, and wait until the files are written."""
     json_options = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
     filters = {name: parse_json(value, name) for name, value in json_options.items()} | {"reasoning": reasoning}
 
     splits = {"train": train, "validation": validation, "test": test}
     body = {"dataset_id": dataset, "splits": splits, "seed": seed, **filters}
     snapshot = session.client.start_snapshot(**body, forms=form or ["alpaca", "messages", "sharegpt"])
-    finish(session, snapshot, "snapshot", of_snapshot, FIELDS)
+    wait_for_end(session, snapshot, "snapshot", measure_snapshot, FIELDS)
 
 
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """All snapshots, newest first."""
+    """List all snapshots, newest first."""
     session.table(session.client.find("snapshots"), ("id", "status", "dataset_id", "rows", "digest"))
 
 
 @app.command("show")
 @connected
 def show(session: Session, id: str) -> None:
-    """One snapshot and its files."""
+    """Show one snapshot and its files."""
     snapshot = session.client.get(id)
     session.show(snapshot, FIELDS)
     if not session.json:
@@ -73,7 +80,7 @@ def show(session: Session, id: str) -> None:
 @app.command("cancel")
 @connected
 def cancel(session: Session, id: str) -> None:
-    """End the export of a snapshot; no file of it stays."""
+    """Cancel the export of a snapshot. No file of it is kept."""
     session.show(session.client.act(id, "cancel"), FIELDS)
 
 
@@ -82,10 +89,10 @@ def cancel(session: Session, id: str) -> None:
 def download(
     session: Session,
     id: str,
-    to: Annotated[Path, typer.Option("--to", help="Folder for the files.")] = Path("."),
-    name: Annotated[list[str] | None, typer.Option(help="Only this file; may be repeated.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="The folder to save the files in.")] = Path("."),
+    name: Annotated[list[str] | None, typer.Option(help="Download only this file. May be repeated.")] = None,
 ) -> None:
-    """Fetch the files and check their digests."""
+    """Download the files and check their digests."""
     snapshot = session.client.get(id)
     names = [file["name"] for file in snapshot["files"] or []]
     if unknown := set(name or ()) - set(names):

@@ -1,4 +1,4 @@
-"""seedbed teachers check."""
+"""seedbed teachers check: which form of structured reply a teacher supports."""
 
 import asyncio
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from app import config
 from app.calls.caller import endpoint
 from app.cli.database import use_database
-from app.cli.session import DEFAULT_HOME, CommandError, HomeOption
+from app.cli.session import DEFAULT_STATE_DIR, CommandError, StateDirOption
 from app.config import TeacherConfig
 from app.persistence import db
 from app.providers.checking import check
@@ -16,25 +16,34 @@ from app.runs.teachers import UNCHECKED, keep
 
 
 def check_teachers(
-    name: Annotated[str | None, typer.Argument(help="One teacher; all unless given.")] = None,
-    home: HomeOption = DEFAULT_HOME,
+    name: Annotated[str | None, typer.Argument(help="The name of a teacher. The default is all teachers.")] = None,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
 ) -> None:
-    """Ask a teacher for small replies, find the form it can give, and store it (works on the database itself)."""
-    with use_database(home):
+    """Request small replies in each form, and store the best form that the teacher supports.
+
+    The command works on the database and needs no running service.
+    """
+    with use_database(state_dir):
         configured = config.teachers()
         if name is not None and name not in configured:
             raise CommandError(f"No teacher {name!r} is configured; there are: {', '.join(configured) or 'none'}.")
-        failed = [each for each in ([name] if name else configured) if not check_teacher(configured[each])]
+        names = [name] if name else list(configured)
+        failed = [name for name in names if not check_teacher(configured[name])]
     if failed:
-        raise CommandError(f"No form of reply worked with {', '.join(failed)}; what it answered stands above.")
+        raise CommandError(f"No form of reply worked with {', '.join(failed)}. The answers are printed above.")
 
 
 def check_teacher(teacher: TeacherConfig) -> bool:
-    """Check one teacher, print what it did, and store the form of its replies; whether any form worked."""
+    """Check one teacher, print each attempt, store the form of its replies, and return whether any form worked.
+
+    Each attempt is a paid call.
+    """
     result = asyncio.run(check(endpoint(teacher, UNCHECKED)))
     print(f"{teacher.name}: {teacher.model} at {teacher.address}")
     for attempt in result.attempts:
-        tokens = f", {attempt.usage.prompt} + {attempt.usage.completion} tokens" if attempt.usage else ", no usage told"
+        tokens = (
+            f", {attempt.usage.prompt} + {attempt.usage.completion} tokens" if attempt.usage else ", no usage reported"
+        )
         outcome = f"{attempt.message} ({attempt.seconds:.1f} s{tokens if attempt.model else ''})"
         print(f"  {'works' if attempt.works else 'fails':6} {attempt.form:12} {outcome}")
     for form in result.impossible_forms:
@@ -46,5 +55,5 @@ def check_teacher(teacher: TeacherConfig) -> bool:
     with db.transaction() as session:
         keep(session, teacher, result.replies)
     chosen = result.replies if teacher.replies == "auto" else teacher.replies
-    print(f"  used   {chosen:12} " + ("as found" if teacher.replies == "auto" else "as configured"))
+    print(f"  used   {chosen:12} " + ("as checked" if teacher.replies == "auto" else "as configured"))
     return True

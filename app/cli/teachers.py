@@ -1,4 +1,4 @@
-"""seedbed teachers. Checking a teacher loads the client of its endpoint, which listing need not wait for."""
+"""seedbed teachers. `check` is a lazy command, since it loads the client of an endpoint and `list` does not need it."""
 
 import typer
 
@@ -7,10 +7,12 @@ from app.cli.session import Session, connected
 
 
 class Commands(LazyGroup):
+    """The commands of `seedbed teachers` that load slowly."""
+
     lazy_commands = {
         "check": LazyCommand(
             "app.cli.teacher_check:check_teachers",
-            "Ask a teacher for small replies, find the form it can give, and store it (works on the database itself).",
+            "Request small replies in each form, and store the best form that the teacher supports.",
         ),
     }
 
@@ -21,6 +23,6 @@ app = typer.Typer(cls=Commands, no_args_is_help=True)
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """Names for `--teacher`, with prices in US dollars per million tokens."""
+    """List the names that `--teacher` accepts, with prices in US dollars per million tokens."""
     fields = ("name", "model", "prompt_price", "cached_price", "completion_price", "in_flight", "replies")
     session.table(session.client.teachers(), fields)

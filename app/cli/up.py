@@ -10,47 +10,51 @@ from typing import Annotated
 import typer
 
 from app import config
-from app.cli.session import DEFAULT_HOME, HomeOption
+from app.cli.session import DEFAULT_STATE_DIR, StateDirOption
 from app.stack import Stack
 
 
 def up(
-    home: HomeOption = DEFAULT_HOME,
-    host: Annotated[str, typer.Option(help="Where the API listens.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Its port: 8000, or a free one, unless given.")] = None,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    host: Annotated[str, typer.Option(help="The address that the API listens on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The port of the API. The default is 8000, or a free port.")] = None,
 ) -> None:
-    """Start everything here, print the address and a key, and end everything at Ctrl-C.
+    """Start the whole service on this machine, print its address and an API key, and stop it at Ctrl-C.
 
-    DATABASE_URL, REDIS_URL and SEEDBED_CONFIG (see seedbed.example.toml) each switch that part to a real one.
+    DATABASE_URL, REDIS_URL and SEEDBED_CONFIG (see seedbed.example.toml) each replace a part of the local stack.
     """
-    began = time.monotonic()
-    with ended_by_signals(), local_stack(home, host, port, say=print) as stack:
-        print(f"\nSeedbed is ready, after {time.monotonic() - began:.1f} s.")
+    started = time.monotonic()
+    with interrupt_on_signals(), local_stack(state_dir, host, port, say=print) as stack:
+        print(f"\nSeedbed is ready after {time.monotonic() - started:.1f} s.")
         for name, value in describe(stack):
             print(f"  {name:<9}{value}")
-        print("Ctrl-C ends it and every process it started.\n", flush=True)
+        print("Ctrl-C stops the service and all of its processes.\n", flush=True)
         try:
             stack.wait()
         except KeyboardInterrupt:
-            print("\nending …", flush=True)
+            print("\nstopping …", flush=True)
     print("Every process has ended.")
 
 
 def describe(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Yield (label, text) of what a user needs to know about a running stack."""
     yield "address", stack.url
     yield "docs", f"{stack.url}/docs"
-    yield "key", f"{stack.api_key}  (kept in {stack.state_dir.key_file})"
+    yield "key", f"{stack.api_key}  (saved in {stack.state_dir.key_file})"
     if stack.teacher_url:
-        yield "teacher", "simulated: it shows that the machinery works and teaches a model nothing"
+        yield "teacher", "simulated: it shows that the pipeline works, but a model learns nothing from its rows"
     yield "logs", str(stack.state_dir.logs)
 
 
 @contextmanager
-def local_stack(home: Path, host: str = "127.0.0.1", port: int | None = None, say=lambda line: None):
-    """The whole stack on a home, with the parts that the operator's settings switch to real ones."""
+def local_stack(state_dir: Path, host: str = "127.0.0.1", port: int | None = None, say=lambda line: None):
+    """Start a stack on `state_dir`, yield it, and stop it.
+
+    The operator's settings decide which parts are real ones (DATABASE_URL, REDIS_URL, SEEDBED_CONFIG).
+    """
     settings = config.settings()
     stack = Stack(
-        home,
+        state_dir,
         host=host,
         port=port,
         database_url=settings.database_url,
@@ -62,32 +66,33 @@ def local_stack(home: Path, host: str = "127.0.0.1", port: int | None = None, sa
         stack.start()
         yield stack
     finally:
-        with deaf():
+        with ignore_signals():
             stack.stop()
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and a terminal that closes, end a command as Ctrl-C does."""
+def interrupt_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP (the terminal closes) raise KeyboardInterrupt, as Ctrl-C does."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous_handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """A second Ctrl-C must not leave half of the processes behind; the stop is short by itself."""
+def ignore_signals() -> Iterator[None]:
+    """Ignore signals while the stack stops."""
+    # A second Ctrl-C would interrupt the stop and leave processes behind. The stop itself takes only seconds.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    previous_handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

@@ -142,7 +142,7 @@ def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
         [SEEDBED, "teachers", "check"], capture_output=True, text=True, env=env, timeout=PROCESS_SECONDS
     )
     assert done.returncode == 0, done.stderr
-    assert "works  json_schema" in done.stdout and "as found" in done.stdout
+    assert "works  json_schema" in done.stdout and "as checked" in done.stdout
     assert "json_schema" in seedbed("teachers", "list")
     missing = subprocess.run(
         [SEEDBED, "teachers", "check", "x"], capture_output=True, text=True, env=env, timeout=PROCESS_SECONDS
@@ -155,7 +155,7 @@ def test_the_requests_of_a_run_are_shown_before_it_is_paid_for(seedbed, tmp_path
     options = json.dumps({"prompts": {"evol_equal": {"system": "ONE OR TWO?"}}})
     asked = ("runs", "preview", dataset, "--method", "evol_instruct", "--options", options, "--show-prompts")
     out = seedbed(*asked)
-    assert "== evolve, asked of the teacher" in out and "-- system" in out and "temperature 1.0" in out
+    assert "== evolve, sent to the teacher" in out and "-- system" in out and "temperature 1.0" in out
     assert "ONE OR TWO?" in out and "custom:evol_equal@" in out and "⟦" in out
     steps = [prompt["step"] for prompt in json.loads(seedbed(*asked, "--json"))["prompts"]]
     assert steps == ["evolve", "evol_equal", "answer", "evolve"]

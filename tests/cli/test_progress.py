@@ -7,7 +7,7 @@ from tests.fakes import FakeClock
 def test_plain_lines_are_few_and_the_end_is_always_told(capsys):
     clock = FakeClock()
     counts, usage = {"rejected": 4}, {"requests": 7, "cost_usd": "0.01"}
-    with progress.stage("Self-Instruct", progress.of_run, clock) as update:
+    with progress.show_progress("Self-Instruct", progress.measure_run, clock) as update:
         for accepted in range(50):
             clock.advance(0.125)
             update({"status": "running", "target": 50, "counts": {**counts, "accepted": accepted}, "usage": usage})
@@ -25,7 +25,7 @@ def test_plain_lines_are_few_and_the_end_is_always_told(capsys):
 
 def test_a_job_that_waits_says_why(capsys):
     place = {"name": "exports", "position": 3, "message": "No worker of the queue exports is alive."}
-    with progress.stage("snapshot", progress.of_snapshot, FakeClock()) as update:
+    with progress.show_progress("snapshot", progress.measure_snapshot, FakeClock()) as update:
         update({"status": "queued", "queue": place})
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith("snapshot: queued 3 in the queue exports. No worker of the queue exports is alive.")
@@ -39,9 +39,9 @@ def test_a_fine_tune_shows_its_stage_and_newest_loss():
             self.asked.append(after)
             return [{"values": {"loss": 2.34567}}, {"values": {"eval_loss": 1}}], "9"
 
-    measure = progress.with_loss(Client())
+    measure = progress.measure_with_loss(Client())
     job = {"id": "ft_1", "step": 3, "total_steps": 9, "stage": "training"}
     assert measure(job) == (3, 9, "training, loss 2.346")
     measure(job)
     assert Client.asked == [None, "9"]
-    assert progress.of_fine_tune({"step": None, "total_steps": None, "stage": None}) == (0, None, "")
+    assert progress.measure_fine_tune({"step": None, "total_steps": None, "stage": None}) == (0, None, "")
