@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.tables.jobs import ENDED, STATES, TRANSITIONS
+from app.jobs import queue
+from app.tables.jobs import ENDED, STATES, TRANSITIONS, job_tables
 from app.tables.runs import Run
+from workers import sweeper
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "states.md").read_text("utf-8")
 
@@ -43,3 +45,10 @@ def test_the_table_has_exactly_the_transitions_of_the_code():
         for before, after in (line.strip("|").split("|") for line in table.splitlines())
     }
     assert listed == {before: set(after) for before, after in TRANSITIONS.items()}
+
+
+def test_every_table_of_jobs_names_the_queue_of_its_tasks():
+    # A run is no kind of leased job: its batches are leased one by one.
+    tasks = [(kind.table, kind.task) for kind in sweeper.KINDS] + [(Run, queue.RUN)]
+    assert {table for table, _ in tasks} == set(job_tables())
+    assert all(table.queue_name == queue.QUEUE_OF[task] for table, task in tasks)

@@ -21,7 +21,7 @@ from app.datasets.schemas import (
     TaskView,
 )
 from app.errors import conflict, invalid
-from app.jobs import queue
+from app.jobs import active_jobs, queue
 from app.persistence.ids import new_id
 from app.synth.methods import task_families
 from app.synth.seeds import SeedTask, bundled_tasks
@@ -113,9 +113,9 @@ def delete(session: Session, caller: Caller, id: str) -> None:
     store.dataset(session, caller.project_id, id)
     # The lock keeps new admissions out while the dataset is checked and deleted.
     store.lock_dataset(session, id)
-    if store.count_active_jobs(session, id):
+    if active_jobs.list_active_on_dataset(session, id):
         raise conflict("The dataset has runs, imports, reviews or scorings that have not ended. Cancel them first.")
-    if store.count_snapshots(session, id):
+    if active_jobs.keeps_dataset(session, id):
         raise conflict("The dataset has snapshots, which never change; it stays with them.")
     store.delete_dataset(session, id)
 

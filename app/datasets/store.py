@@ -10,16 +10,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from app.errors import conflict, not_found
+from app.jobs import active_jobs
 from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate, Turn
 from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
-from app.tables.jobs import ENDED
-from app.tables.judgements import Judgement
-from app.tables.reviews import Review
-from app.tables.runs import Run
-from app.tables.scorings import Scoring
-from app.tables.snapshots import Snapshot
 
 
 def dataset(session: Session, project_id: str, id: str) -> Dataset:
@@ -48,26 +43,10 @@ def lock_dataset(session: Session, id: str) -> Dataset:
     return session.scalar(select(Dataset).where(Dataset.id == id).execution_options(populate_existing=True))
 
 
-def count_snapshots(session: Session, id: str) -> int:
-    return session.scalar(select(func.count()).select_from(Snapshot).where(Snapshot.dataset_id == id))
-
-
-def count_active_jobs(session: Session, id: str) -> int:
-    """Jobs on the dataset that have not ended."""
-    total = 0
-    for table in (Run, Import, Scoring, Review, Judgement):
-        query = select(func.count()).select_from(table)
-        total += session.scalar(query.where(table.dataset_id == id, table.status.not_in(ENDED)))
-    return total
-
-
 def refuse_while_encoding(session: Session, dataset_id: str) -> None:
     """Raises a 409 while all rows are being encoded anew. Takes the dataset's lock if the caller has not."""
     lock_dataset(session, dataset_id)
-    query = select(Review.id).where(
-        Review.dataset_id == dataset_id, Review.kind == "reencoding", Review.status.not_in(ENDED)
-    )
-    review_id = session.scalar(query)
+    review_id = active_jobs.find_exclusive(session, dataset_id)
     if review_id is not None:
         raise conflict(f"The dataset is being encoded anew by {review_id}; start this when that has ended.")
 

@@ -16,10 +16,9 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.persistence.db import after_commit
+from app.tables.jobs import EXPORTS, FINETUNING, GENERATION, SCORINGS
 
 log = logging.getLogger(__name__)
-
-GENERATION, EXPORTS, FINETUNING, SCORINGS = "generation", "exports", "finetuning", "scoring"
 
 RUN = "generation.run"
 REMOTE = "generation.remote_batches"

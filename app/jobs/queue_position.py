@@ -8,23 +8,8 @@ from typing import Literal, TypeVar
 from sqlalchemy import CompoundSelect, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
-from app.jobs import presence, queue
-from app.tables.datasets import Import
-from app.tables.finetunes import FineTune
-from app.tables.jobs import Job, Worker
-from app.tables.judgements import Judgement
-from app.tables.reviews import Review
-from app.tables.runs import Run
-from app.tables.scorings import Scoring
-from app.tables.snapshots import Snapshot
-
-TABLES_OF: dict[str, tuple[type[Job], ...]] = {
-    queue.GENERATION: (Run, Import, Review, Judgement),
-    queue.EXPORTS: (Snapshot,),
-    queue.FINETUNING: (FineTune,),
-    queue.SCORINGS: (Scoring,),
-}
-QUEUE_OF = {table: name for name, tables in TABLES_OF.items() for table in tables}
+from app.jobs import presence
+from app.tables.jobs import Job, Worker, job_tables
 
 Reason = Literal["waits_for_retry", "no_worker", "others_first", "next"]
 JobRow = TypeVar("JobRow", bound=Job)
@@ -62,7 +47,7 @@ def add_places(session: Session, rows: Iterable[JobRow]) -> list[JobRow]:
     queues: dict[str, _Queue] = {}
     for row in rows:
         if row.status == "queued":
-            name = QUEUE_OF[type(row)]
+            name = row.queue_name
             if name not in queues:
                 queues[name] = _read(session, name)
             row.queue = _place(session, name, queues[name], row)
@@ -84,7 +69,7 @@ def _read(session: Session, name: str) -> _Queue:
 def _jobs(name: str, *states: str, due: bool = False) -> CompoundSelect:
     """Jobs of the queue in these states. `due`: without those that wait for another attempt, which stand in no way."""
     queries = []
-    for table in TABLES_OF[name]:
+    for table in (table for table in job_tables() if table.queue_name == name):
         query = select(table.id, table.created_at).where(table.status.in_(states))
         if due and hasattr(table, "retry_at"):
             query = query.where(or_(table.retry_at.is_(None), table.retry_at <= func.clock_timestamp()))

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import select
-
 from app import config
+from app.jobs import active_jobs
 from app.jobs.child import Child
 from app.jobs.kinds import JobFailed
 from app.jobs.runner import RunningJob
 from app.persistence.db import transaction
-from app.tables.finetunes import FineTune
-from app.tables.jobs import ENDED
-from app.tables.scorings import Scoring
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +83,6 @@ def remove_folders(id: str) -> None:
 def _remove_folders_of_ended_jobs() -> None:
     ids = {folder.name.rpartition("-")[0] for folder in _work().glob("*-*")}
     with transaction() as session:
-        for table in (FineTune, Scoring):
-            ids -= set(session.scalars(select(table.id).where(table.id.in_(ids), table.status.not_in(ENDED))))
+        ids -= active_jobs.find_active(session, ids)
     for id in ids:
         remove_folders(id)

@@ -10,7 +10,7 @@ from app.access.service import Caller
 from app.datasets import service as datasets
 from app.datasets import store as dataset_store
 from app.errors import conflict, invalid
-from app.jobs import event_log, queue, steering
+from app.jobs import active_jobs, event_log, queue, steering
 from app.maintenance import store
 from app.maintenance.kinds import KINDS
 from app.maintenance.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
@@ -45,7 +45,7 @@ def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCr
     encoder = body.encoder or dataset.encoder
     datasets.check_encoder("/encoder", encoder)
     dataset_store.lock_dataset(session, dataset_id)
-    active_ids = store.list_active_jobs(session, dataset_id)
+    active_ids = active_jobs.list_active_that_change_pool(session, dataset_id)
     if active_ids:
         raise conflict(f"{', '.join(active_ids[:3])} at work on the dataset; cancel them or wait, then encode it anew.")
     return _order(session, caller, "reencoding", dataset_id, {"encoder": encoder})

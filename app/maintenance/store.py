@@ -8,11 +8,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, undefer
 
 from app.errors import not_found
-from app.tables.datasets import Dataset, Import, Record
+from app.tables.datasets import Dataset, Record
 from app.tables.reviews import EvaluationItem, EvaluationSet, Match, NewEmbedding, Review
-from app.tables.runs import Run
 
-ENDED = ("succeeded", "failed", "cancelled")
 ITEMS_PER_INSERT = 1000
 
 
@@ -28,15 +26,6 @@ def reviews(session: Session, project_id: str, dataset_id: str | None, limit: in
     if dataset_id:
         query = query.where(Review.dataset_id == dataset_id)
     return session.scalars(query.where(Review.id < after) if after else query).all()
-
-
-def list_active_jobs(session: Session, dataset_id: str) -> list[str]:
-    """Runs, imports and reviews of the dataset that have not ended."""
-    ids: list[str] = []
-    for table in (Run, Import, Review):
-        query = select(table.id).where(table.dataset_id == dataset_id, table.status.not_in(ENDED))
-        ids += session.scalars(query)
-    return ids
 
 
 def run_rows(session: Session, run_id: str) -> list[Record]:

@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class Dataset(Table):
@@ -180,6 +180,8 @@ class Import(Table, LeasedJob):
     """Existing data on its way through admission. The uploaded lines lie in storage until it has ended."""
 
     __tablename__ = "imports"
+    queue_name = GENERATION
+    changes_pool = True
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))

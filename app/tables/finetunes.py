@@ -5,11 +5,12 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import FINETUNING, LeasedJob, Table, status_check
 
 
 class FineTune(Table, LeasedJob):
     __tablename__ = "finetunes"
+    queue_name = FINETUNING
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     snapshot_id: Mapped[str] = mapped_column(ForeignKey("snapshots.id"))

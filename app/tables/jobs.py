@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, MetaData, Text, func
+from sqlalchemy import BigInteger, CheckConstraint, ColumnElement, Identity, Index, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -23,6 +23,8 @@ class Table(DeclarativeBase):
     type_annotation_map = {datetime: TIMESTAMP(timezone=True), dict: JSONB, list: JSONB, str: Text}
 
 
+GENERATION, EXPORTS, FINETUNING, SCORINGS = "generation", "exports", "finetuning", "scoring"
+
 STATES = ("queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled")
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -40,7 +42,17 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 
 
 class Job:
-    """The state columns. Change `status` through `move` alone, with the row locked."""
+    """The state columns. Change `status` through `move` alone, with the row locked.
+
+    What the other rooms must know of a table of jobs stands in its class, so that they need not import the class.
+    """
+
+    # The queue whose workers take the jobs of this table.
+    queue_name: ClassVar[str]
+    # Whether its jobs add rows to the pool of their dataset, remove rows, or replace vectors.
+    changes_pool: ClassVar[bool] = False
+    # Whether its rows keep their dataset from being deleted, even when the jobs have ended.
+    keeps_dataset: ClassVar[bool] = False
 
     status: Mapped[str] = mapped_column(default="queued")
     stop_reason: Mapped[str | None]
@@ -50,6 +62,11 @@ class Job:
     finished_at: Mapped[datetime | None]
     # Why it waits, and its place: what `jobs.waiting` has read for a view. No column.
     queue: ClassVar[Any] = None
+
+    @classmethod
+    def excludes_other_jobs(cls) -> ColumnElement[bool] | None:
+        """The condition of jobs that let no other job change the pool of their dataset. None: no job does."""
+        return None
 
     @property
     def ended(self) -> bool:
@@ -66,6 +83,12 @@ class Job:
             self.started_at = func.clock_timestamp()
         if to in ENDED:
             self.stop_reason, self.finished_at = stop_reason, func.clock_timestamp()
+
+
+def job_tables() -> list[type[Job]]:
+    """The tables of jobs of all slices, by name. app/tables/__init__.py has imported every one of them."""
+    tables = [mapper.class_ for mapper in Table.registry.mappers if issubclass(mapper.class_, Job)]
+    return sorted(tables, key=lambda table: table.__tablename__)
 
 
 def status_check() -> CheckConstraint:

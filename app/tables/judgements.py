@@ -6,11 +6,12 @@ from sqlalchemy import ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class Judgement(Table, LeasedJob):
     __tablename__ = "judgements"
+    queue_name = GENERATION
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))

@@ -2,10 +2,20 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    func,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class Review(Table, LeasedJob):
@@ -16,6 +26,8 @@ class Review(Table, LeasedJob):
     """
 
     __tablename__ = "reviews"
+    queue_name = GENERATION
+    changes_pool = True
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
@@ -31,6 +43,10 @@ class Review(Table, LeasedJob):
         Index(None, "dataset_id", "id"),
         Index(None, "project_id", "id"),
     )
+
+    @classmethod
+    def excludes_other_jobs(cls) -> ColumnElement[bool]:
+        return cls.kind == "reencoding"
 
 
 class EvaluationSet(Table):

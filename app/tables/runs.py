@@ -5,11 +5,13 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Job, Lease, Table, status_check
+from app.tables.jobs import GENERATION, Job, Lease, Table, status_check
 
 
 class Run(Table, Job):
     __tablename__ = "runs"
+    queue_name = GENERATION
+    changes_pool = True
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))

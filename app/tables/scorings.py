@@ -3,11 +3,12 @@
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import SCORINGS, LeasedJob, Table, status_check
 
 
 class Scoring(Table, LeasedJob):
     __tablename__ = "scorings"
+    queue_name = SCORINGS
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))

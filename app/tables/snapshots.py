@@ -3,11 +3,13 @@
 from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import LeasedJob, Table, status_check
+from app.tables.jobs import EXPORTS, LeasedJob, Table, status_check
 
 
 class Snapshot(Table, LeasedJob):
     __tablename__ = "snapshots"
+    queue_name = EXPORTS
+    keeps_dataset = True
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))

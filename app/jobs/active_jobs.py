@@ -1,0 +1,55 @@
+"""Queries over the jobs of all tables: which of them have not ended, and which keep a dataset."""
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Select, select, union_all
+from sqlalchemy.orm import Session
+
+from app.tables.jobs import ENDED, Job, job_tables
+
+
+def find_active(session: Session, ids: Collection[str]) -> set[str]:
+    """Those of the ids that are jobs which have not ended."""
+    return set(_ids(session, (_active(table).where(table.id.in_(ids)) for table in job_tables())))
+
+
+def list_active_on_dataset(session: Session, dataset_id: str) -> list[str]:
+    """Ids of the jobs on the dataset that have not ended. Those that keep the dataset anyway are not among them."""
+    tables = (table for table in _dataset_job_tables() if not table.keeps_dataset)
+    return _ids(session, (_active_on(table, dataset_id) for table in tables))
+
+
+def list_active_that_change_pool(session: Session, dataset_id: str) -> list[str]:
+    """Ids of the jobs that have not ended and that may change the pool of the dataset."""
+    tables = (table for table in _dataset_job_tables() if table.changes_pool)
+    return _ids(session, (_active_on(table, dataset_id) for table in tables))
+
+
+def find_exclusive(session: Session, dataset_id: str) -> str | None:
+    """The id of a job that has not ended and lets no other job change the pool of the dataset; None: there is none."""
+    conditions = ((table, table.excludes_other_jobs()) for table in _dataset_job_tables())
+    queries = (_active_on(table, dataset_id).where(only) for table, only in conditions if only is not None)
+    return next(iter(_ids(session, queries)), None)
+
+
+def keeps_dataset(session: Session, dataset_id: str) -> bool:
+    """Whether a job keeps the dataset from being deleted, ended or not."""
+    tables = (table for table in _dataset_job_tables() if table.keeps_dataset)
+    return bool(_ids(session, (select(table.id).where(table.dataset_id == dataset_id).limit(1) for table in tables)))
+
+
+def _dataset_job_tables() -> list[type[Job]]:
+    return [table for table in job_tables() if hasattr(table, "dataset_id")]
+
+
+def _active_on(table: type[Job], dataset_id: str) -> Select:
+    return _active(table).where(table.dataset_id == dataset_id)
+
+
+def _active(table: type[Job]) -> Select:
+    return select(table.id).where(table.status.not_in(ENDED))
+
+
+def _ids(session: Session, queries: Iterable[Select]) -> list[str]:
+    """The ids that the queries select, in one statement."""
+    return list(session.scalars(union_all(*queries)))
