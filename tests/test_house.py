@@ -12,7 +12,7 @@ from app.persistence import migrate
 from tests.waiting import PROCESS_SECONDS
 
 ROOT = Path(__file__).parent.parent
-HEAVY = "torch", "transformers", "sentence_transformers", "peft", "trl", "openai"
+HEAVY = "torch", "transformers", "sentence_transformers", "peft", "trl", "openai", "anthropic"
 
 
 def python(code: str, **environment) -> subprocess.CompletedProcess:

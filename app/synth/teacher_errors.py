@@ -10,6 +10,8 @@ from app.synth.types import Reply
 MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
 FIRST_DELAY, LONGEST_DELAY, LONGEST_WISH = 0.5, 60.0, 120.0
 MESSAGE_LENGTH = 500
+# Of a server that has too much to do. 529 is not in any standard; Anthropic's and others' servers use it.
+_OVERLOADED_STATUSES = (503, 529)
 
 
 class TeacherRefused(Exception):
@@ -60,7 +62,9 @@ def meaning_of_status(
         return TryAgain(f"asked to slow down: {message}", after=retry_after(headers), throttled=True)
     if status in (408, 409) or status >= 500:
         return TryAgain(
-            f"the teacher failed ({status}): {message}", after=retry_after(headers), throttled=status == 503
+            f"the teacher failed ({status}): {message}",
+            after=retry_after(headers),
+            throttled=status in _OVERLOADED_STATUSES,
         )
     if "response_format" in message or "response_format" in parameter:
         message += " (run `seedbed teachers check` to find the form of reply that it can give)"

@@ -50,6 +50,7 @@ def test_what_no_try_will_change(error, stop_reason):
         (with_attributes(status_code=429, response=response(429, {"Retry-After": "3"})), 3.0, False, True),
         (url_error(503, {"Retry-After": "4"}), 4.0, False, True),
         (with_attributes(status=500), None, False, False),
+        (with_attributes(status_code=529), None, False, True),
         (TimeoutError("in words"), None, None, False),
         (with_attributes("ReadTimeout"), None, None, False),
         (ConnectionResetError("in words"), None, None, False),
