@@ -242,13 +242,13 @@ def _fill(dataset, texts: list[str], vectors: np.ndarray) -> None:
         for n in range(start, min(start + 5000, len(texts))):
             id = new_id("rec")
             row = {"id": id, "family": id, "dataset_id": dataset.id, "origin": "imported", "status": "accepted"}
-            row |= {"seq": n + 1, "instruction": texts[n], "input": "", "output": "x", "language": "en"}
+            row |= {"pool_position": n + 1, "instruction": texts[n], "input": "", "output": "x", "language": "en"}
             row |= {"content_hash": content_hash(texts[n], str(n)), "embedding": vectors[n].tobytes(), "lineage": {}}
             rows.append(row)
         with transaction() as session:
             store.insert_records(session, rows)
             locked = store.lock_dataset(session, dataset.id)
-            locked.last_seq = locked.accepted_count = start + len(rows)
+            locked.last_pool_position = locked.accepted_count = start + len(rows)
         say(f"  filled {start + len(rows)} rows")
 
 
@@ -274,8 +274,10 @@ def race() -> dict:
         offered = sum(int(worker.communicate()[0].split()[-1]) for worker in workers)
         with transaction() as session:
             row = session.get(Dataset, dataset.id)
-            mine = (Record.dataset_id == dataset.id, Record.seq.is_not(None))
-            kept = session.execute(select(Record.instruction, Record.embedding).where(*mine).order_by(Record.seq)).all()
+            mine = (Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
+            kept = session.execute(
+                select(Record.instruction, Record.embedding).where(*mine).order_by(Record.pool_position)
+            ).all()
             rows = session.scalar(select(func.count()).where(Record.dataset_id == dataset.id))
             decided = row.accepted_count + row.rejected_count
     near, pool = 0, Pool()

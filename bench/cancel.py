@@ -31,8 +31,8 @@ CHILD_TIMES = {"fine-tune": 5, "scoring": 5}
 SNAPSHOT_ROWS, REVIEW_ROWS, IMPORT_ROWS = 400_000, 12_000, 20_000
 # Copies of a row of the dataset, each with an instruction of its own.
 COPY_ROWS = """
-INSERT INTO records (id, dataset_id, origin, status, seq, family, instruction, input, output, language, content_hash,
-                     embedding, simulated, run_id, lineage)
+INSERT INTO records (id, dataset_id, origin, status, pool_position, family, instruction, input, output, language,
+                     content_hash, embedding, simulated, run_id, lineage)
 SELECT 'rec_{prefix}' || n, :dataset, 'imported', 'accepted', 1000000 + n, 'rec_{prefix}' || n,
        'Describe item ' || md5(n::text) || ' ' || md5((n * 7)::text), '', 'It is item ' || n || '.', 'en',
        decode(md5('{prefix}' || n), 'hex'), {embedding}, false, {run}, '{{}}'
@@ -69,7 +69,7 @@ class Bench:
         vector = f"'\\x{bytes(found[0][0]).hex()}'::bytea"
         query = COPY_ROWS.format(prefix=prefix, embedding=vector, run=f"'{run}'" if run else "NULL")
         self.sql(query, dataset=dataset, rows=rows)
-        self.sql("UPDATE datasets SET last_seq = 1000000 + :rows WHERE id = :id", id=dataset, rows=rows)
+        self.sql("UPDATE datasets SET last_pool_position = 1000000 + :rows WHERE id = :id", id=dataset, rows=rows)
         self.sql("ANALYZE records")
 
     def small_run(self, dataset: str) -> dict:

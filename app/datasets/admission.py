@@ -79,8 +79,8 @@ def admit(
         keeps_vector = decision.enters_index or decision.rejection is not None
         row["embedding"] = vector.tobytes() if keeps_vector and vector is not None else None
         if decision.rejection is None:
-            dataset.last_seq += 1
-            row["seq"] = dataset.last_seq
+            dataset.last_pool_position += 1
+            row["pool_position"] = dataset.last_pool_position
             pairs += [_pair(dataset, decision.id, asdict(pair)) for pair in candidate.pairs]
         rows.append(row)
     store.insert_records(session, rows)
@@ -119,7 +119,7 @@ def _row(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decis
         "dataset_id": dataset.id,
         "origin": origin.kind,
         "status": "rejected" if rejection else "accepted",
-        "seq": None,
+        "pool_position": None,
         "family": decision.family,
         "instruction": candidate.instruction,
         "input": candidate.input,

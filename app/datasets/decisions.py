@@ -33,7 +33,7 @@ def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, ch
         check()
         row = session.get(Record, move.record_id, with_for_update=True)
         _store_old_decision(session, row, by)
-        if row.seq is not None and move.rejection is not None:
+        if row.pool_position is not None and move.rejection is not None:
             dataset.pool_version += 1
         _decide(dataset, row, move.rejection)
         # The next step queries the rows, so the new status and position must be in the database.
@@ -56,10 +56,10 @@ def _decide(dataset: Dataset, row: Record, rejection: Rejection | None) -> None:
     row.nearest_id = rejection.nearest_id if rejection else None
     row.nearest_text = (rejection.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if rejection else None
     if rejection is not None:
-        row.seq = None
-    elif row.seq is None:
-        dataset.last_seq += 1
-        row.seq = dataset.last_seq
+        row.pool_position = None
+    elif row.pool_position is None:
+        dataset.last_pool_position += 1
+        row.pool_position = dataset.last_pool_position
 
 
 def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
@@ -74,8 +74,8 @@ def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
             row.family = representative
             row.embedding = None if dataset.scope == "instruction" else row.embedding
         return
-    members = (Record.family == row.id, Record.seq.is_not(None))
-    representative = session.scalar(select(Record.id).where(*members).order_by(Record.seq).limit(1))
+    members = (Record.family == row.id, Record.pool_position.is_not(None))
+    representative = session.scalar(select(Record.id).where(*members).order_by(Record.pool_position).limit(1))
     if representative is not None:
         session.execute(update(Record).where(*members).values(family=representative))
         if dataset.scope == "instruction":

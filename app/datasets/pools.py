@@ -1,4 +1,4 @@
-"""Pools cached in memory. A cached pool is refreshed from Postgres with the rows after its last `seq`."""
+"""Pools cached in memory. A cached pool is refreshed from Postgres with the rows after its last `pool_position`."""
 
 import logging
 import threading
@@ -41,18 +41,18 @@ class Draft:
 
 
 class CachedPool:
-    """One dataset's pool as of `last_seq` and `version`. Use it only while holding its lock."""
+    """One dataset's pool as of `last_pool_position` and `version`. Use it only while holding its lock."""
 
     def __init__(self):
         self.lock = threading.RLock()
         self.pool: Pool | None = None
-        self.last_seq = self.version = 0
+        self.last_pool_position = self.version = 0
         # Some of its rows had no vector when it was loaded, so the next use loads the pool again.
         self.partial = False
         self.in_flight = InFlight()
 
     def forget(self) -> None:
-        self.pool, self.last_seq = None, 0
+        self.pool, self.last_pool_position = None, 0
 
 
 class InFlight:
@@ -164,7 +164,7 @@ class Pools:
                     prechecked = precheck(current, candidates, texts, vectors)
                 yield Offer(session, dataset, prechecked)
             # Admission has added the accepted rows to this pool already, so the next refresh must not add them again.
-            cached.last_seq = dataset.last_seq
+            cached.last_pool_position = dataset.last_pool_position
 
     def _get(self, dataset_id: str) -> CachedPool:
         with self._guard:
@@ -238,11 +238,11 @@ class Pools:
             thresholds = Thresholds(dataset.lexical_threshold, dataset.semantic_threshold)
             exact_up_to = config.settings().semantic_exact_rows
             cached.pool = Pool(thresholds, dataset.lexical_mode, exact_up_to)
-            cached.last_seq, cached.version, cached.partial = 0, dataset.pool_version, False
-        if cached.last_seq >= dataset.last_seq:
+            cached.last_pool_position, cached.version, cached.partial = 0, dataset.pool_version, False
+        if cached.last_pool_position >= dataset.last_pool_position:
             return cached.pool
         encoded, row = {}, None
-        for row in store.pool_entries(session, dataset, cached.last_seq):
+        for row in store.pool_entries(session, dataset, cached.last_pool_position):
             vector = row.vector
             if vector is None and self._encoders is None:
                 cached.partial = True
@@ -250,8 +250,10 @@ class Pools:
                 vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
                 encoded[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
-        # `dataset` was read before the rows, so all rows up to its `last_seq` are among those read.
-        cached.last_seq = max(cached.last_seq, dataset.last_seq, row.seq if row else 0)
+        # `dataset` was read before the rows, so all rows up to its `last_pool_position` are among those read.
+        cached.last_pool_position = max(
+            cached.last_pool_position, dataset.last_pool_position, row.position if row else 0
+        )
         store.save_embeddings(session, {id: vector.tobytes() for id, vector in encoded.items()})
         return cached.pool
 

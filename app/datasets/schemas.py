@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, computed_field, model_validator
 
+from app.api.deprecation import old_field
 from app.api.schemas import SIMULATED_NOTE as SIMULATED_NOTE
 from app.api.schemas import Body, JobView, Time, View
 from app.synth.novelty.pool import Scope
@@ -100,7 +101,7 @@ class RecordView(View):
     dataset_id: str
     origin: str
     status: str
-    seq: int | None
+    pool_position: int | None
     family: str
     instruction: str
     input: str
@@ -125,6 +126,11 @@ class RecordView(View):
     tags: dict
     source: dict | None
     created_at: Time
+
+    @computed_field(**old_field("seq", "pool_position"))
+    @property
+    def seq(self) -> int | None:
+        return self.pool_position
 
 
 class ParentView(View):

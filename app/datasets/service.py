@@ -44,7 +44,7 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
         semantic_threshold=body.semantic_threshold,
         scope=body.scope,
         encoder=encoder,
-        last_seq=0,
+        last_pool_position=0,
         seed_count=0,
         accepted_count=0,
         rejected_count=0,

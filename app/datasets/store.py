@@ -116,11 +116,11 @@ def head_ids(session: Session, dataset_id: str, instructions: Collection[str]) -
     digests = [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in instructions]
     query = select(Record.instruction, Record.id).where(
         Record.dataset_id == dataset_id,
-        Record.seq.is_not(None),
+        Record.pool_position.is_not(None),
         Record.family == Record.id,
         func.md5(Record.instruction).in_(digests),
     )
-    return {row.instruction: row.id for row in session.execute(query.order_by(Record.seq.desc()))}
+    return {row.instruction: row.id for row in session.execute(query.order_by(Record.pool_position.desc()))}
 
 
 def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
@@ -135,19 +135,21 @@ def pool_hashes(session: Session, dataset_id: str, hashes: Sequence[bytes]) -> d
 class Entry:
     """A row of the pool that others are compared with: its text, as much of it as the dataset's scope says."""
 
-    seq: int
+    position: int
     id: str
     text: str
     vector: np.ndarray | None
 
 
-def pool_entries(session: Session, dataset: Dataset, after_seq: int) -> Iterator[Entry]:
-    """Entries with a position above `after_seq`, in order. The whole pool is streamed: it may not fit in memory."""
-    columns = (Record.seq, Record.id, *_COMPARED, Record.embedding)
-    query = select(*columns).where(*_entries(dataset), Record.seq > after_seq).order_by(Record.seq)
-    for row in session.execute(query if after_seq else query.execution_options(yield_per=1000)):
+def pool_entries(session: Session, dataset: Dataset, after_position: int) -> Iterator[Entry]:
+    """Entries above `after_position`, in order. The whole pool is streamed: it may not fit in memory."""
+    columns = (Record.pool_position, Record.id, *_COMPARED, Record.embedding)
+    query = (
+        select(*columns).where(*_entries(dataset), Record.pool_position > after_position).order_by(Record.pool_position)
+    )
+    for row in session.execute(query if after_position else query.execution_options(yield_per=1000)):
         vector = None if row.embedding is None else np.frombuffer(row.embedding, dtype=np.float32)
-        yield Entry(row.seq, row.id, compared_text(dataset, row), vector)
+        yield Entry(row.pool_position, row.id, compared_text(dataset, row), vector)
 
 
 def load_unencoded(session: Session, dataset: Dataset, limit: int) -> Sequence[tuple[str, str]]:
@@ -161,7 +163,7 @@ _COMPARED = (Record.instruction, Record.input, Record.output, Record.messages)
 
 def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
     """In the scope `instruction` a group has one entry, its representative; in other scopes every row is an entry."""
-    conditions = [Record.dataset_id == dataset.id, Record.seq.is_not(None)]
+    conditions = [Record.dataset_id == dataset.id, Record.pool_position.is_not(None)]
     return [*conditions, Record.family == Record.id] if dataset.scope == "instruction" else conditions
 
 
@@ -235,9 +237,9 @@ def completions(session: Session, keys: Sequence[str]) -> Sequence[Completion]:
 
 def family_rows(session: Session, heads: Sequence[str]) -> Sequence[Record]:
     """Every pool row of these families, head first."""
-    query = select(Record).where(Record.family.in_(heads), Record.seq.is_not(None))
+    query = select(Record).where(Record.family.in_(heads), Record.pool_position.is_not(None))
     return session.scalars(
-        query.order_by(Record.family, case((Record.id == Record.family, 0), else_=1), Record.seq)
+        query.order_by(Record.family, case((Record.id == Record.family, 0), else_=1), Record.pool_position)
     ).all()
 
 
@@ -247,13 +249,13 @@ def heads(
     """(id, is_classification) of the pool's heads of an origin, oldest first."""
     query = select(Record.id, Record.is_classification).where(
         Record.dataset_id == dataset_id,
-        Record.seq.is_not(None),
+        Record.pool_position.is_not(None),
         Record.family == Record.id,
         Record.origin == origin,
     )
     if run_id:
         query = query.where(Record.run_id == run_id)
-    return [(row.id, row.is_classification) for row in session.execute(query.order_by(Record.seq))]
+    return [(row.id, row.is_classification) for row in session.execute(query.order_by(Record.pool_position))]
 
 
 def counts(session: Session, dataset_id: str, *columns) -> list[tuple]:

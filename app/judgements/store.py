@@ -88,7 +88,7 @@ def rows_under_thresholds(session: Session, judgement_id: str) -> Sequence[Judge
     """Judged rows that are accepted still, and that a run would have turned away."""
     query = select(JudgedRow).join(Record, Record.id == JudgedRow.record_id)
     query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome.not_in(NO_FAULT))
-    return session.scalars(query.where(Record.seq.is_not(None)).order_by(Record.seq)).all()
+    return session.scalars(query.where(Record.pool_position.is_not(None)).order_by(Record.pool_position)).all()
 
 
 def sample_judged_rows(session: Session, judgement_id: str, limit: int) -> Sequence[Record]:

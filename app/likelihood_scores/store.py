@@ -40,7 +40,9 @@ def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
 
 
 def _select_rows(dataset_id: str, run_id: str | None) -> Select:
-    query = select(Record).where(Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.output != "")
+    query = select(Record).where(
+        Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.output != ""
+    )
     return query.where(Record.run_id == run_id) if run_id else query
 
 
@@ -50,7 +52,7 @@ def count_rows(session: Session, dataset_id: str, run_id: str | None) -> int:
 
 def rows(session: Session, scoring: Scoring) -> Iterator[Row]:
     query = _select_rows(scoring.dataset_id, scoring.run_id).with_only_columns(*ROW_COLUMNS)
-    yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_AT_ONCE))
+    yield from session.execute(query.order_by(Record.pool_position).execution_options(yield_per=ROWS_AT_ONCE))
 
 
 def add_scores(session: Session, dataset_id: str, scores_by_record: Mapping[str, dict[str, float]]) -> None:

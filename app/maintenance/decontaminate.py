@@ -72,10 +72,10 @@ def decontaminate(job: RunningJob, pools: Pools) -> None:
         items = list(store.items(session, settings["evaluation_sets"]))
     encoder = pools.prepare(dataset)
     index = EvaluationIndex(items, settings["ngram"], settings["semantic_threshold"], encoder)
-    seq = 0
+    position = 0
     while True:
         job.check()
-        seq, rows = _match_batch(job, dataset, index, encoder, seq)
+        position, rows = _match_batch(job, dataset, index, encoder, position)
         if not rows:
             break
     with transaction() as session:
@@ -87,12 +87,12 @@ def decontaminate(job: RunningJob, pools: Pools) -> None:
 
 
 def _match_batch(
-    job: RunningJob, dataset: Dataset, index: EvaluationIndex, encoder: Encoder, seq: int
+    job: RunningJob, dataset: Dataset, index: EvaluationIndex, encoder: Encoder, position: int
 ) -> tuple[int, int]:
     with transaction() as session:
-        rows = store.accepted(session, dataset.id, seq, BATCH_ROWS)
+        rows = store.accepted(session, dataset.id, position, BATCH_ROWS)
     if not rows:
-        return seq, 0
+        return position, 0
     matches = [match for row in rows for match in index.match_ngrams(row)]
     if index.vectors is not None and len(index.items):
         cosines = _load_vectors(rows, encoder) @ index.vectors.T
@@ -103,7 +103,7 @@ def _match_batch(
         store.insert_matches(session, [{"review_id": review.id} | match for match in matches])
         review.done_rows += len(rows)
         job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
-    return rows[-1].seq, len(rows)
+    return rows[-1].pool_position, len(rows)
 
 
 def _load_vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
@@ -144,7 +144,7 @@ def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: Ev
 
 def _filter_accepted(session: Session, moves: Sequence[Move]) -> list[Move]:
     """The moves whose row is still in the pool: another review may have removed some since the search."""
-    return [move for move in moves if session.get(Record, move.record_id).seq is not None]
+    return [move for move in moves if session.get(Record, move.record_id).pool_position is not None]
 
 
 def _build_rejection(match: Match, review: Review) -> Rejection:

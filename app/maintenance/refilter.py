@@ -81,7 +81,7 @@ def _apply(
 ) -> NewDecisions:
     """Write the new decisions to the locked dataset, and return those that were written."""
     dataset = dataset_store.lock_dataset(session, review.dataset_id)
-    if prepared.pool_state != (dataset.pool_version, dataset.last_seq):
+    if prepared.pool_state != (dataset.pool_version, dataset.last_pool_position):
         # The pool has changed since the first pass, so those decisions may be wrong. The lock keeps it as it is now.
         prepared = _RunReEvaluation(session, dataset, run, review, encoder, job).decide()
     moves = [Move(row.id, rejection) for row, rejection in prepared.moves]
@@ -102,7 +102,7 @@ class _RunReEvaluation:
         lexical = settings["lexical_threshold"] or dataset.lexical_threshold
         semantic = settings["semantic_threshold"] or dataset.semantic_threshold
         self.thresholds = Thresholds(lexical, semantic)
-        self.decisions = NewDecisions((dataset.pool_version, dataset.last_seq))
+        self.decisions = NewDecisions((dataset.pool_version, dataset.last_pool_position))
 
     def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> NewDecisions:
         rows = store.run_rows(self.session, self.run.id)

@@ -31,17 +31,17 @@ def reviews(session: Session, project_id: str, dataset_id: str | None, limit: in
 def run_rows(session: Session, run_id: str) -> list[Record]:
     """The run's rows with their embeddings: those in the pool by their places there, then the others as they came."""
     query = select(Record).where(Record.run_id == run_id).options(undefer(Record.embedding))
-    return list(session.scalars(query.order_by(Record.seq.asc().nulls_last(), Record.id)))
+    return list(session.scalars(query.order_by(Record.pool_position.asc().nulls_last(), Record.id)))
 
 
-def accepted(session: Session, dataset_id: str, after_seq: int, limit: int) -> Sequence[Record]:
+def accepted(session: Session, dataset_id: str, after_position: int, limit: int) -> Sequence[Record]:
     """The next rows of the pool, with their embeddings."""
-    query = select(Record).where(Record.dataset_id == dataset_id, Record.seq > after_seq)
-    return session.scalars(query.options(undefer(Record.embedding)).order_by(Record.seq).limit(limit)).all()
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.pool_position > after_position)
+    return session.scalars(query.options(undefer(Record.embedding)).order_by(Record.pool_position).limit(limit)).all()
 
 
 def count_accepted(session: Session, dataset_id: str) -> int:
-    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.seq.is_not(None))
+    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.pool_position.is_not(None))
     return session.scalar(query)
 
 

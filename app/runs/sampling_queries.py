@@ -27,7 +27,7 @@ def parents(
     """
     query = select(Record.id).where(
         Record.dataset_id == run.dataset_id,
-        Record.seq.is_not(None),
+        Record.pool_position.is_not(None),
         Record.messages.is_(None),
         Record.run_id.is_distinct_from(run.id),
         *_conditions(chosen),
@@ -35,13 +35,18 @@ def parents(
     if unanswered:
         answer = aliased(Record)
         of_this_record = answer.lineage.contains(func.jsonb_build_object("parents", func.jsonb_build_array(Record.id)))
-        query = query.where(~exists().where(answer.method == run.method, answer.seq.is_not(None), of_this_record))
+        query = query.where(
+            ~exists().where(answer.method == run.method, answer.pool_position.is_not(None), of_this_record)
+        )
     return _in_order(session, query, Record.id, salt, after, count)
 
 
 def count_parents(session: Session, dataset_id: str, chosen: ParentFilter) -> int:
     query = select(func.count()).where(
-        Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.messages.is_(None), *_conditions(chosen)
+        Record.dataset_id == dataset_id,
+        Record.pool_position.is_not(None),
+        Record.messages.is_(None),
+        *_conditions(chosen),
     )
     return session.scalar(query)
 

@@ -248,28 +248,33 @@ def runs_with_remote_work(session: Session) -> list[str]:
 
 
 def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
-    """Ids of up to `count` generated heads, uniformly. A large pool is probed by `seq`, which has no gaps."""
+    """Ids of up to `count` generated heads, uniformly.
+
+    A large pool is probed by `pool_position`, which has no gaps.
+    """
     heads = select(Record.id).where(
         Record.dataset_id == dataset.id,
-        Record.seq.is_not(None),
+        Record.pool_position.is_not(None),
         Record.origin == "generated",
         Record.family == Record.id,
     )
     if count == 0 or dataset.accepted_count == 0:
         return []
     if dataset.accepted_count > LIST_WHOLE_BELOW:
-        probes = rng.sample(range(1, dataset.last_seq + 1), min(64, dataset.last_seq))
-        found = session.scalars(heads.where(Record.seq.in_(probes)).order_by(Record.seq)).all()
+        probes = rng.sample(range(1, dataset.last_pool_position + 1), min(64, dataset.last_pool_position))
+        found = session.scalars(heads.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)).all()
         if len(found) >= count:
             return rng.sample(list(found), count)
-    found = session.scalars(heads.order_by(Record.seq)).all()
+    found = session.scalars(heads.order_by(Record.pool_position)).all()
     return rng.sample(list(found), min(count, len(found)))
 
 
 def task_types(session: Session, run_id: str) -> dict[str, int]:
     """Rows of the run by task type: those accepted, and those that batches under way were told to make."""
     kind = Record.tags["task_type"].astext
-    made = select(kind, func.count()).where(Record.run_id == run_id, Record.seq.is_not(None), kind.is_not(None))
+    made = select(kind, func.count()).where(
+        Record.run_id == run_id, Record.pool_position.is_not(None), kind.is_not(None)
+    )
     asked = Batch.plan["focus"]["task_type"].astext
     coming = select(asked, func.sum(Batch.plan["proposals"].as_integer())).where(
         Batch.run_id == run_id, Batch.status.in_(OPEN), asked.is_not(None)
@@ -282,7 +287,9 @@ def task_types(session: Session, run_id: str) -> dict[str, int]:
 
 
 def has_seeds(session: Session, dataset_id: str) -> bool:
-    query = select(Record.id).where(Record.dataset_id == dataset_id, Record.origin == "seed", Record.seq.is_not(None))
+    query = select(Record.id).where(
+        Record.dataset_id == dataset_id, Record.origin == "seed", Record.pool_position.is_not(None)
+    )
     return session.scalar(query.limit(1)) is not None
 
 
@@ -292,7 +299,7 @@ def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
 
 def accepted_rows(session: Session, dataset_id: str, method: str) -> int:
     query = select(func.count()).where(
-        Record.dataset_id == dataset_id, Record.seq.is_not(None), Record.method == method
+        Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.method == method
     )
     return session.scalar(query)
 
@@ -315,7 +322,7 @@ def equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[int, int
 
 def sample_rows(session: Session, run_id: str, most: int) -> Sequence[Record]:
     """Up to `most` accepted rows of the run, the same ones every time."""
-    query = select(Record).where(Record.run_id == run_id, Record.seq.is_not(None))
+    query = select(Record).where(Record.run_id == run_id, Record.pool_position.is_not(None))
     return session.scalars(query.order_by(func.md5(Record.id)).limit(most)).all()
 
 
@@ -328,4 +335,4 @@ def seed_embeddings(session: Session, dataset_id: str, most: int) -> Sequence[by
     query = select(Record.embedding).where(
         Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
     )
-    return session.scalars(query.order_by(Record.seq).limit(most)).all()
+    return session.scalars(query.order_by(Record.pool_position).limit(most)).all()

@@ -119,7 +119,9 @@ def build_manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict
         "version": MANIFEST_VERSION,
         "snapshot": snapshot.id,
         "dataset": {"id": dataset.id, "name": dataset.name, "language": dataset.language},
-        "through_seq": snapshot.through_seq,
+        "through_pool_position": snapshot.through_pool_position,
+        # The old name, see docs/deprecations.md.
+        "through_seq": snapshot.through_pool_position,
         "spec": snapshot.spec,
         "rules": {
             "lexical_threshold": dataset.lexical_threshold,

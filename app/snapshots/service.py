@@ -31,7 +31,7 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
         dataset_id=dataset.id,
         spec=spec,
         # The snapshot is written later, but it must not include rows that are accepted after this moment.
-        through_seq=dataset.last_seq,
+        through_pool_position=dataset.last_pool_position,
         attempt=0,
         lease_token=0,
     )
@@ -45,10 +45,10 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
 
 def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
     """Raise a 422 that says which rows, pairs or scores the dataset lacks for this snapshot."""
-    rows = store.count_rows(session, dataset.id, spec, dataset.last_seq)
+    rows = store.count_rows(session, dataset.id, spec, dataset.last_pool_position)
     if rows == 0:
         raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
-    if needs_pairs(spec["forms"]) and store.count_pairs(session, dataset.id, spec, dataset.last_seq) == 0:
+    if needs_pairs(spec["forms"]) and store.count_pairs(session, dataset.id, spec, dataset.last_pool_position) == 0:
         message = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
         raise invalid("/forms", message, "no_pairs")
     selection = spec["selection"]
@@ -59,7 +59,7 @@ def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
         message = f"facility_location takes up to {max_rows} rows, not {rows}; narrow the rows first"
         raise invalid("/selection/method", message, "too_many")
     required = row_selection.list_required_scores(selection)
-    if required and store.count_scored_rows(session, dataset.id, spec, dataset.last_seq, required) == 0:
+    if required and store.count_scored_rows(session, dataset.id, spec, dataset.last_pool_position, required) == 0:
         step = _how_to_score(required, dataset.id)
         message = f"no row has the scores {' and '.join(required)}; {step}, or name others"
         raise invalid("/selection", message, "no_scores")

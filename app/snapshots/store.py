@@ -51,11 +51,13 @@ def run_exists(session: Session, dataset_id: str, run_id: str) -> bool:
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
 
 
-def _select_rows(dataset_id: str, spec: dict, through_seq: int) -> Select:
+def _select_rows(dataset_id: str, spec: dict, through_pool_position: int) -> Select:
     """The query for the rows of a snapshot, before its mixture and its selection."""
-    # `through_seq` leaves out the rows that the pool has received since the snapshot was ordered. A row without an
-    # output, as many seeds are, can't be trained on.
-    query = select(Record).where(Record.dataset_id == dataset_id, Record.seq <= through_seq, Record.output != "")
+    # `through_pool_position` leaves out the rows that the pool has received since the snapshot was ordered. A row
+    # without an output, as many seeds are, can't be trained on.
+    query = select(Record).where(
+        Record.dataset_id == dataset_id, Record.pool_position <= through_pool_position, Record.output != ""
+    )
     if not spec["include_seeds"]:
         query = query.where(Record.origin != "seed")
     if spec["run_id"]:
@@ -65,42 +67,50 @@ def _select_rows(dataset_id: str, spec: dict, through_seq: int) -> Select:
     return query
 
 
-def count_rows(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
-    return session.scalar(_select_rows(dataset_id, spec, through_seq).with_only_columns(func.count()))
+def count_rows(session: Session, dataset_id: str, spec: dict, through_pool_position: int) -> int:
+    return session.scalar(_select_rows(dataset_id, spec, through_pool_position).with_only_columns(func.count()))
 
 
 def stream_rows(session: Session, snapshot: Snapshot) -> Iterator[Row]:
     """The rows in the order of the pool, read by a server-side cursor."""
     # Plain columns, not Record objects: the session would hold every object until the transaction ends.
-    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq).with_only_columns(*EXPORTED_COLUMNS)
-    yield from session.execute(query.order_by(Record.seq).execution_options(yield_per=ROWS_PER_FETCH))
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_pool_position).with_only_columns(
+        *EXPORTED_COLUMNS
+    )
+    yield from session.execute(query.order_by(Record.pool_position).execution_options(yield_per=ROWS_PER_FETCH))
 
 
 def stream_instructions(session: Session, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """(id, instruction) of each row in the order of the pool."""
-    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
-    query = query.with_only_columns(Record.id, Record.instruction).order_by(Record.seq)
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_pool_position)
+    query = query.with_only_columns(Record.id, Record.instruction).order_by(Record.pool_position)
     for row in session.execute(query.execution_options(yield_per=10 * ROWS_PER_FETCH)):
         yield row.id, row.instruction
 
 
 def load_methods(session: Session, snapshot: Snapshot) -> list[tuple[str, str]]:
     """(id, method) of each row in the order of the pool; the origin stands for the method where a row has none."""
-    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
-    query = query.with_only_columns(Record.id, func.coalesce(Record.method, Record.origin)).order_by(Record.seq)
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_pool_position)
+    query = query.with_only_columns(Record.id, func.coalesce(Record.method, Record.origin)).order_by(
+        Record.pool_position
+    )
     return [(id, method) for id, method in session.execute(query)]
 
 
 def load_scores(session: Session, snapshot: Snapshot, names: Sequence[str]) -> list[Row]:
     """(id, id of the group's representative, a score or None for each name) in the order of the pool."""
-    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_seq)
+    query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_pool_position)
     score_columns = [Record.scores[name].as_float() for name in names]
-    return session.execute(query.with_only_columns(Record.id, Record.family, *score_columns).order_by(Record.seq)).all()
+    return session.execute(
+        query.with_only_columns(Record.id, Record.family, *score_columns).order_by(Record.pool_position)
+    ).all()
 
 
-def count_scored_rows(session: Session, dataset_id: str, spec: dict, through_seq: int, names: Sequence[str]) -> int:
+def count_scored_rows(
+    session: Session, dataset_id: str, spec: dict, through_pool_position: int, names: Sequence[str]
+) -> int:
     """The number of rows that have all the named scores."""
-    query = _select_rows(dataset_id, spec, through_seq).with_only_columns(func.count())
+    query = _select_rows(dataset_id, spec, through_pool_position).with_only_columns(func.count())
     return session.scalar(query.where(*(Record.scores[name].as_float().is_not(None) for name in names)))
 
 
@@ -119,6 +129,6 @@ def load_pairs(session: Session, record_ids: Sequence[str]) -> dict[str, list[Pr
     return pairs
 
 
-def count_pairs(session: Session, dataset_id: str, spec: dict, through_seq: int) -> int:
-    record_ids = _select_rows(dataset_id, spec, through_seq).with_only_columns(Record.id)
+def count_pairs(session: Session, dataset_id: str, spec: dict, through_pool_position: int) -> int:
+    record_ids = _select_rows(dataset_id, spec, through_pool_position).with_only_columns(Record.id)
     return session.scalar(select(func.count()).where(Preference.record_id.in_(record_ids)))

@@ -1,4 +1,4 @@
-"""A dataset is a pool with its rules. Seeds and accepted records share one order (`seq`) inside it."""
+"""A dataset is a pool with its rules. Seeds and accepted records share one order (`pool_position`) inside it."""
 
 from datetime import datetime
 
@@ -34,7 +34,7 @@ class Dataset(Table):
     encoding: Mapped[dict | None] = mapped_column(JSONB(none_as_null=True))
     # Grows when rows leave the pool or are encoded anew: pools in memory are then read again from the start.
     pool_version: Mapped[int] = mapped_column(default=0, server_default="0")
-    last_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_pool_position: Mapped[int] = mapped_column(BigInteger, default=0)
     seed_count: Mapped[int] = mapped_column(default=0)
     accepted_count: Mapped[int] = mapped_column(default=0)
     rejected_count: Mapped[int] = mapped_column(default=0)
@@ -50,7 +50,7 @@ class Dataset(Table):
 class Record(Table):
     """One row: a seed, or a candidate that was accepted or rejected, and why.
 
-    `seq` is given under the dataset's lock to what is in the pool. Rows of one instruction
+    `pool_position` is given under the dataset's lock to what is in the pool. Rows of one instruction
     share a `family`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
     which the dataset's scope compares; where this is the instruction, only the head of a family carries it.
     """
@@ -60,7 +60,7 @@ class Record(Table):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     origin: Mapped[str]
     status: Mapped[str]
-    seq: Mapped[int | None] = mapped_column(BigInteger)
+    pool_position: Mapped[int | None] = mapped_column(BigInteger)
     family: Mapped[str]
     instruction: Mapped[str]
     input: Mapped[str]
@@ -96,9 +96,15 @@ class Record(Table):
     __table_args__ = (
         CheckConstraint("origin IN ('seed', 'generated', 'imported')", name="origin"),
         CheckConstraint("status IN ('accepted', 'rejected')", name="status"),
-        CheckConstraint("(status = 'accepted') = (seq IS NOT NULL)", name="seq"),
+        CheckConstraint("(status = 'accepted') = (pool_position IS NOT NULL)", name="pool_position"),
         CheckConstraint("(status = 'rejected') = (reason IS NOT NULL)", name="reason"),
-        Index("uq_records_pool_seq", "dataset_id", "seq", unique=True, postgresql_where=text("seq IS NOT NULL")),
+        Index(
+            "uq_records_pool_position",
+            "dataset_id",
+            "pool_position",
+            unique=True,
+            postgresql_where=text("pool_position IS NOT NULL"),
+        ),
         # The backstop of exact admission: no text twice in a pool, whatever the code above it does.
         Index(
             "uq_records_pool_content",
@@ -117,7 +123,7 @@ class Record(Table):
             "ix_records_head_text",
             "dataset_id",
             func.md5(text("instruction")),
-            postgresql_where=text("seq IS NOT NULL AND family = id"),
+            postgresql_where=text("pool_position IS NOT NULL AND family = id"),
         ),
     )
 

@@ -14,8 +14,9 @@ class Snapshot(Table, LeasedJob):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     spec: Mapped[dict]
-    # Rows with a higher `seq` are not part of the snapshot, even if they are in the pool when its files are written.
-    through_seq: Mapped[int] = mapped_column(BigInteger)
+    # Rows with a higher `pool_position` are not part of the snapshot, even if they are in the pool when its files are
+    # written.
+    through_pool_position: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int | None]
     splits: Mapped[dict | None]
     files: Mapped[list | None]

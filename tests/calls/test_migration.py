@@ -1,18 +1,13 @@
 """The migration that gives each run an account moves what was spent, both ways."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
 
 from app.stack import Stack
+from tests.migrating import engine_of, insert, migrate, row_of
 
-ROOT = Path(__file__).parent.parent.parent
 DATASET = {
     **{"id": "ds_1", "project_id": "prj_1", "name": "d", "language": "en", "encoder": "e", "simulated": True},
     **{"lexical_threshold": 0.7, "lexical_mode": "rouge_l", "semantic_threshold": 0.9},
@@ -46,27 +41,10 @@ def stack(tmp_path) -> Iterator[Stack]:
         yield stack
 
 
-def migrate(stack: Stack, direction: str, revision: str) -> None:
-    call = f"command.{direction}(migrate.alembic_config(), '{revision}')"
-    code = f"from alembic import command; from app.persistence import migrate; {call}"
-    environment = {**os.environ, "DATABASE_URL": stack.database_url, "REDIS_URL": "redis://x"}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, timeout=60)
-
-
-def insert(connection: Connection, table: str, row: dict) -> None:
-    names = ", ".join(row)
-    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES (:{', :'.join(row)})"), row)
-
-
-def row_of(engine: Engine, query: str) -> tuple:
-    with engine.connect() as connection:
-        return tuple(connection.execute(text(query)).one())
-
-
 def test_what_was_spent_moves_to_an_account_and_back(stack):
     migrate(stack, "upgrade", "0006")
     migrate(stack, "downgrade", "-1")
-    engine = create_engine(f"postgresql+psycopg://{stack.database_url.partition('://')[2]}")
+    engine = engine_of(stack)
     with engine.begin() as connection:
         insert(connection, "projects", {"id": "prj_1", "name": "p"})
         insert(connection, "datasets", DATASET)

@@ -51,8 +51,8 @@ def rows(dataset: Dataset, **filters) -> list[Record]:
 
 
 def test_seeds_are_families_with_a_place_each(dataset):
-    found = sorted(rows(dataset), key=lambda row: row.seq)
-    assert [row.seq for row in found] == [1, 2, 3]
+    found = sorted(rows(dataset), key=lambda row: row.pool_position)
+    assert [row.pool_position for row in found] == [1, 2, 3]
     assert found[1].family == found[2].family == found[1].id
     assert dataset.seed_count == 2
 
@@ -125,7 +125,7 @@ def test_the_database_refuses_a_copy_whatever_the_code_does(dataset):
                 dataset_id=dataset.id,
                 origin="generated",
                 status="accepted",
-                seq=99,
+                pool_position=99,
                 family="rec_copy",
                 instruction=seed.instruction,
                 input=seed.input,
@@ -155,8 +155,10 @@ def test_several_workers_offering_the_same_rows_admit_each_once(dataset):
     with transaction() as session:
         row = session.get(Dataset, dataset.id)
         assert (row.accepted_count, row.rejected_count) == (40, 120)
-        seqs = session.scalars(select(Record.seq).where(Record.dataset_id == dataset.id, Record.seq.is_not(None))).all()
-        assert sorted(seqs) == list(range(1, row.last_seq + 1))
+        positions = session.scalars(
+            select(Record.pool_position).where(Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
+        ).all()
+        assert sorted(positions) == list(range(1, row.last_pool_position + 1))
 
 
 def test_seeds_without_embeddings_are_encoded_once_and_kept(dataset):
@@ -235,4 +237,4 @@ def test_rows_admitted_by_a_worker_are_in_its_pool_once(dataset):
         offer(dataset, pools, *(Candidate(f"Explain {unlike(n, k)}", "", "x") for k in range(5)))
     with pools.locked(dataset.id) as cached:
         assert len(cached.pool) == 2 + 15
-        assert cached.last_seq == 3 + 15
+        assert cached.last_pool_position == 3 + 15

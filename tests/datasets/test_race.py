@@ -62,12 +62,14 @@ def test_processes_that_offer_the_same_rows_admit_no_near_duplicate(database):
     assert said == [["ready", str(ROWS)]] * PROCESSES
     with transaction() as session:
         row = session.get(Dataset, dataset.id)
-        kept = list(session.scalars(select(Record).where(Record.dataset_id == dataset.id, Record.seq.is_not(None))))
+        kept = list(
+            session.scalars(select(Record).where(Record.dataset_id == dataset.id, Record.pool_position.is_not(None)))
+        )
         vectors = {one.id: one.embedding for one in kept}
         assert row.accepted_count + row.rejected_count == PROCESSES * ROWS
     assert row.accepted_count == len(kept) == ROWS // 2
     pool = Pool()
-    for one in sorted(kept, key=lambda one: one.seq):
+    for one in sorted(kept, key=lambda one: one.pool_position):
         vector = np.frombuffer(vectors[one.id], dtype=np.float32)
         assert pool.check(one.instruction, vector) is None, one.instruction
         pool.add(one.id, one.instruction, vector)

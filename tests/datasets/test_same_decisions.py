@@ -81,7 +81,9 @@ def in_postgres(scope: str, batches, encoded: bool) -> list[tuple]:
         body = DatasetCreate(name=f"set {time.time_ns()}", scope=scope, seeds={"tasks": tasks})
         dataset = service.create(session, caller, body)
         head = session.scalar(
-            select(Record.id).where(Record.dataset_id == dataset.id, Record.family == Record.id, Record.seq == 1)
+            select(Record.id).where(
+                Record.dataset_id == dataset.id, Record.family == Record.id, Record.pool_position == 1
+            )
         )
     pools = Pools(encoders())
     pools.prepare(dataset)

@@ -344,8 +344,8 @@ class Trial:
 
     def _check_pool(self) -> None:
         rows = self.ground.sql(
-            "SELECT id, instruction, embedding FROM records WHERE dataset_id = :id AND seq IS NOT NULL"
-            " AND family = id AND origin = 'generated' ORDER BY seq",
+            "SELECT id, instruction, embedding FROM records WHERE dataset_id = :id AND pool_position IS NOT NULL"
+            " AND family = id AND origin = 'generated' ORDER BY pool_position",
             id=self.dataset["id"],
         )
         pool = Pool()

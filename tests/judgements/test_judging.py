@@ -430,7 +430,12 @@ def test_only_what_fits_the_filter_and_was_there_is_judged(order):
         copy = session.scalars(select(Record).where(Record.dataset_id == row.dataset_id).limit(1)).one()
         names = [column.name for column in Record.__table__.columns if column.name != "embedding"]
         columns = {name: getattr(copy, name) for name in names}
-        changed = {"id": f"rec_f{time.time_ns():031x}", "instruction": later, "seq": 1000, "content_hash": b"later"}
+        changed = {
+            "id": f"rec_f{time.time_ns():031x}",
+            "instruction": later,
+            "pool_position": 1000,
+            "content_hash": b"later",
+        }
         session.add(Record(**columns | changed))
     judgement.work()
     # Parts 1, 10 and 11.

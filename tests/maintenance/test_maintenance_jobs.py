@@ -110,11 +110,11 @@ def check_books(dataset: Dataset, run: Run) -> None:
     assert one.rejected == sum(r.status == "rejected" for r in mine) == sum(one.rejected_by_reason.values())
     assert row.accepted_count == sum(r.status == "accepted" and r.origin != "seed" for r in all_rows)
     assert row.rejected_count == sum(r.status == "rejected" for r in all_rows)
-    assert row.seed_count == len({r.family for r in all_rows if r.origin == "seed" and r.seq})
-    seqs = [r.seq for r in all_rows if r.seq is not None]
-    assert len(set(seqs)) == len(seqs) and max(seqs) <= row.last_seq
-    heads = {r.id for r in all_rows if r.seq is not None}
-    assert all(r.family in heads for r in all_rows if r.seq is not None)
+    assert row.seed_count == len({r.family for r in all_rows if r.origin == "seed" and r.pool_position})
+    positions = [r.pool_position for r in all_rows if r.pool_position is not None]
+    assert len(set(positions)) == len(positions) and max(positions) <= row.last_pool_position
+    heads = {r.id for r in all_rows if r.pool_position is not None}
+    assert all(r.family in heads for r in all_rows if r.pool_position is not None)
 
 
 FIRST = BASE.format("the way of rain")
@@ -294,7 +294,9 @@ def test_a_seed_can_be_dropped_and_the_books_still_balance(dataset, caller, pool
     run = run_with(dataset, caller, pools, Candidate(FAR, "", "far"))
     with transaction() as session:
         seed = session.scalar(
-            select(Record).where(Record.dataset_id == dataset.id, Record.origin == "seed").order_by(Record.seq)
+            select(Record)
+            .where(Record.dataset_id == dataset.id, Record.origin == "seed")
+            .order_by(Record.pool_position)
         )
         before = session.get(Dataset, dataset.id).seed_count
     found = decontaminate(pools, caller, dataset, [evaluation(caller, seed.instruction)], action="drop")

@@ -74,7 +74,7 @@ def dataset(database) -> Dataset:
                     dataset_id=dataset.id,
                     origin=("generated", "imported")[n % 3 == 0],
                     status="accepted",
-                    seq=dataset.last_seq + n + 1,
+                    pool_position=dataset.last_pool_position + n + 1,
                     family=id,
                     instruction=text,
                     input=str(n),
@@ -142,7 +142,11 @@ def _sources(dataset_id: str):
 
 
 def all_parents(session, dataset: Dataset) -> list:
-    query = select(Record).where(Record.dataset_id == dataset.id, Record.seq.is_not(None)).order_by(Record.seq)
+    query = (
+        select(Record)
+        .where(Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
+        .order_by(Record.pool_position)
+    )
     return [sampling.parent(row) for row in session.scalars(query)]
 
 

@@ -389,7 +389,9 @@ def test_another_teacher_judges_at_its_own_price(start):
             .where(Completion.account_id == run.account_id)
             .group_by(Completion.step, Completion.teacher, Completion.model)
         ).all()
-        scores = session.scalars(select(Record.scores).where(Record.run_id == id, Record.seq.is_not(None))).all()
+        scores = session.scalars(
+            select(Record.scores).where(Record.run_id == id, Record.pool_position.is_not(None))
+        ).all()
     asked = {step: (teacher, model, count) for step, teacher, model, count, _ in rows}
     assert asked["judge_answer"] == ("j", "judge", 6)
     assert asked["instances"][:2] == ("t", "m")
@@ -426,7 +428,9 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 4)
     with transaction() as session:
-        outputs = session.scalars(select(Record.output).where(Record.run_id == id, Record.seq.is_not(None))).all()
+        outputs = session.scalars(
+            select(Record.output).where(Record.run_id == id, Record.pool_position.is_not(None))
+        ).all()
     assert set(outputs) == {"An answer"}
 
 

@@ -83,7 +83,7 @@ def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
     from app.synth.novelty.pool import Pool
 
     pool = Pool()
-    for row in sorted(rows_of(api, dataset, status="accepted"), key=lambda row: row["seq"]):
+    for row in sorted(rows_of(api, dataset, status="accepted"), key=lambda row: row["pool_position"]):
         if row["origin"] == "generated":
             assert pool.check_lexical(row["instruction"]) is None
         if row["family"] == row["id"]:
@@ -190,7 +190,7 @@ def test_events_as_a_list_and_as_a_stream_that_resumes(api, run, fine_tune, kind
         after = page["next"]
     assert listed == whole
     middle = len(whole) // 2
-    assert stream(api, place, str(whole[middle]["seq"])) == whole[middle + 1 :]
+    assert stream(api, place, str(whole[middle]["pool_position"])) == whole[middle + 1 :]
 
 
 def test_the_stream_of_a_run_under_way_ends_with_the_run(api, dataset):

@@ -1,0 +1,48 @@
+"""The migration to the field's terms keeps the rows, both ways."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.stack import Stack
+from tests.migrating import engine_of, insert, migrate, row_of
+
+DATASET = {
+    **{"id": "ds_1", "project_id": "prj_1", "name": "d", "language": "en", "encoder": "e", "simulated": True},
+    **{"lexical_threshold": 0.7, "lexical_mode": "rouge_l", "semantic_threshold": 0.9, "last_seq": 7},
+    **dict.fromkeys(("seed_count", "accepted_count", "rejected_count"), 0),
+}
+RECORD = {
+    **{"dataset_id": "ds_1", "origin": "imported", "language": "en", "simulated": False, "lineage": "{}"},
+    **dict.fromkeys(("instruction", "input", "output"), "text"),
+}
+ACCEPTED = RECORD | {"id": "rec_1", "family": "rec_1", "status": "accepted", "seq": 7, "content_hash": b"1"}
+SNAPSHOT = {
+    **{"id": "snap_1", "project_id": "prj_1", "dataset_id": "ds_1", "spec": "{}", "status": "queued"},
+    **{"through_seq": 6, "lease_token": 0, "attempt": 0},
+}
+
+
+@pytest.fixture
+def stack(tmp_path) -> Iterator[Stack]:
+    with Stack(tmp_path, only=("postgres",), durable=False) as stack:
+        yield stack
+
+
+def test_rows_keep_their_values_under_the_new_names_and_back(stack):
+    migrate(stack, "upgrade", "0007")
+    engine = engine_of(stack)
+    with engine.begin() as connection:
+        insert(connection, "projects", {"id": "prj_1", "name": "p"})
+        insert(connection, "datasets", DATASET)
+        insert(connection, "records", ACCEPTED)
+        insert(connection, "snapshots", SNAPSHOT)
+    migrate(stack, "upgrade", "0008")
+    assert row_of(engine, "SELECT last_pool_position FROM datasets") == (7,)
+    assert row_of(engine, "SELECT pool_position FROM records WHERE id = 'rec_1'") == (7,)
+    assert row_of(engine, "SELECT through_pool_position FROM snapshots") == (6,)
+    migrate(stack, "downgrade", "0007")
+    assert row_of(engine, "SELECT last_seq FROM datasets") == (7,)
+    assert row_of(engine, "SELECT seq FROM records WHERE id = 'rec_1'") == (7,)
+    assert row_of(engine, "SELECT through_seq FROM snapshots") == (6,)
+    engine.dispose()

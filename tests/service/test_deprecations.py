@@ -1,0 +1,25 @@
+"""Each old name works beside the new one, and says that it is deprecated (docs/deprecations.md)."""
+
+import pytest
+
+from app.main import create_app
+from tests.rest import post, rows_of
+
+SCHEMAS = create_app().openapi()["components"]["schemas"]
+
+
+@pytest.fixture(scope="module")
+def dataset(api) -> dict:
+    return post(api, "/v1/datasets", 201, name="old names", language="en", seeds={"bundled": "english"})[0]
+
+
+@pytest.mark.parametrize(("view", "old", "new"), [("RecordView", "seq", "pool_position")])
+def test_the_schema_marks_old_fields_and_names_the_new_ones(view, old, new):
+    properties = SCHEMAS[view]["properties"]
+    assert properties[old]["deprecated"] and f"`{new}`" in properties[old]["description"]
+    assert "deprecated" not in properties[new]
+
+
+def test_a_record_has_its_old_fields_beside_the_new_ones(api, dataset):
+    for record in rows_of(api, dataset, limit=20)[:20]:
+        assert record["seq"] == record["pool_position"] > 0
