@@ -116,6 +116,11 @@ def calls_of_remote(session: Session, remote_batch_id: str) -> Sequence[Completi
     return session.scalars(query.order_by(Completion.key)).all()
 
 
+def completions(session: Session, keys: Sequence[str]) -> Sequence[Completion]:
+    """The requests with these keys, oldest first."""
+    return session.scalars(select(Completion).where(Completion.key.in_(keys)).order_by(Completion.created_at)).all()
+
+
 def tries_of(session: Session, keys: Sequence[str]) -> dict[str, int]:
     query = select(Completion.key, Completion.tries).where(Completion.key.in_(keys))
     return {row.key: row.tries for row in session.execute(query)}

@@ -1,17 +1,17 @@
 """New decisions on rows that were decided before. The table `decisions` keeps the old decisions."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import case, func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.datasets import store
 from app.datasets.admission import NEAREST_TEXT_LENGTH
 from app.synth.text import storable
 from app.synth.types import Rejection
 from app.tables.datasets import Dataset, Decision, Import, Record
-from app.tables.runs import Run
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,26 @@ class Move:
     rejection: Rejection | None
 
 
-def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]) -> None:
+@dataclass(frozen=True)
+class RowCounts:
+    """How many rows of a run or of an import are accepted, and how many are rejected, in all and for each reason."""
+
+    accepted: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+
+
+def apply(
+    session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]
+) -> dict[str, RowCounts]:
     """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
 
     `by` is the id of the review that decided. `check` is called before each row, and may raise. A row that is
     accepted again gets a new position at the end of the pool. When a row leaves the pool, every process must load
     its cached pool again, which the increment of `pool_version` tells it.
+
+    Returns:
+        The new counts of the dataset's runs, by id. `app.runs.decisions.apply` writes them to the runs.
     """
     for move in moves:
         check()
@@ -39,7 +53,10 @@ def apply(session: Session, dataset: Dataset, moves: Sequence[Move], by: str, ch
         # The next step queries the rows, so the new status and position must be in the database.
         session.flush()
         _update_group(session, dataset, row)
-    recount(session, dataset)
+    _recount_dataset(session, dataset)
+    for import_id, counts in _count_rows_by(session, dataset, Record.import_id).items():
+        session.execute(update(Import).where(Import.id == import_id).values(**asdict(counts)))
+    return _count_rows_by(session, dataset, Record.run_id)
 
 
 def _store_old_decision(session: Session, row: Record, by: str) -> None:
@@ -83,24 +100,25 @@ def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
     row.family = row.id
 
 
-def recount(session: Session, dataset: Dataset) -> None:
-    """Set the counters of the dataset, its runs and its imports to what the rows say."""
-    of_dataset = Record.dataset_id == dataset.id
+def _recount_dataset(session: Session, dataset: Dataset) -> None:
+    """Set the counters of the dataset to what the rows say."""
     accepted, seed = Record.status == "accepted", Record.origin == "seed"
     totals = select(
         func.count().filter(accepted, ~seed),
         func.count().filter(~accepted),
         func.count(case((seed & accepted, Record.family)).distinct()),
-    ).where(of_dataset)
+    ).where(Record.dataset_id == dataset.id)
     dataset.accepted_count, dataset.rejected_count, dataset.seed_count = session.execute(totals).one()
-    for table, column in ((Run, Record.run_id), (Import, Record.import_id)):
-        columns = (column, Record.status, Record.reason)
-        query = select(*columns, func.count()).where(of_dataset, column.is_not(None)).group_by(*columns)
-        counts_by_owner: dict[str, dict] = {}
-        for id, status, reason, count in session.execute(query):
-            counts = counts_by_owner.setdefault(id, {"accepted": 0, "rejected": 0, "rejected_by_reason": {}})
-            counts[status] += count
-            if reason is not None:
-                counts["rejected_by_reason"][reason] = count
-        for id, values in counts_by_owner.items():
-            session.execute(update(table).where(table.id == id).values(**values))
+
+
+def _count_rows_by(session: Session, dataset: Dataset, owner: InstrumentedAttribute) -> dict[str, RowCounts]:
+    """The counts of the dataset's rows by their owner: the column `owner` has the id of a run or of an import."""
+    columns = (owner, Record.status, Record.reason)
+    of_dataset = (Record.dataset_id == dataset.id, owner.is_not(None))
+    query = select(*columns, func.count()).where(*of_dataset).group_by(*columns)
+    totals: dict[str, Counter[str]] = {}
+    reasons: dict[str, dict[str, int]] = {}
+    for id, status, reason, count in session.execute(query):
+        totals.setdefault(id, Counter())[status] += count
+        reasons.setdefault(id, {}).update({reason: count} if reason is not None else {})
+    return {id: RowCounts(total["accepted"], total["rejected"], reasons[id]) for id, total in totals.items()}

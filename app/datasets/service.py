@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access.service import Caller
+from app.calls import store as calls
 from app.datasets import store
 from app.datasets.admission import Origin, admit
 from app.datasets.schemas import (
@@ -154,7 +155,7 @@ def tasks() -> list[TaskView]:
 def lineage(session: Session, caller: Caller, id: str) -> LineageView:
     row = store.record(session, caller.project_id, id)
     stored_lineage = row.lineage
-    completions = store.completions(session, stored_lineage.get("completions", []))
+    completions = calls.completions(session, stored_lineage.get("completions", []))
     return LineageView(
         **RecordView.model_validate(row).model_dump(),
         parents=[ParentView.model_validate(r) for r in store.records_by_id(session, stored_lineage.get("parents", []))],

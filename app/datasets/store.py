@@ -13,7 +13,6 @@ from app.errors import conflict, not_found
 from app.jobs import active_jobs
 from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate, Turn
-from app.tables.accounts import Completion
 from app.tables.datasets import Dataset, Decision, Import, Preference, Record, Source
 
 
@@ -229,10 +228,6 @@ def children(session: Session, row: Record, limit: int = 50) -> Sequence[Record]
     parent = {"parents": [row.id]}
     query = select(Record).where(Record.dataset_id == row.dataset_id, Record.lineage.contains(parent))
     return session.scalars(query.order_by(Record.id).limit(limit)).all()
-
-
-def completions(session: Session, keys: Sequence[str]) -> Sequence[Completion]:
-    return session.scalars(select(Completion).where(Completion.key.in_(keys)).order_by(Completion.created_at)).all()
 
 
 def family_rows(session: Session, heads: Sequence[str]) -> Sequence[Record]:

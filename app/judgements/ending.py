@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 from app import config
 from app.calls import ledger
 from app.calls import store as accounts_store
-from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.jobs import event_log
@@ -18,6 +17,7 @@ from app.jobs.outcomes import move
 from app.jobs.runner import RunningJob, WorkerStopping
 from app.judgements import store
 from app.persistence.db import transaction
+from app.runs import decisions
 from app.synth.types import Rejection
 from app.tables.judgements import JudgedRow, Judgement
 

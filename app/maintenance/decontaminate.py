@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import Pools
 from app.jobs.runner import RunningJob
 from app.maintenance import store
 from app.persistence.db import transaction
+from app.runs import decisions
 from app.synth.novelty.decontaminate import NgramIndex
 from app.synth.types import Encoder, Rejection
 from app.tables.datasets import Dataset, Record

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
-from app.datasets import decisions
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import Pools
 from app.jobs.runner import RunningJob
 from app.maintenance import store
 from app.persistence.db import transaction
+from app.runs import decisions
 from app.synth.decide import AdmissionDecider, precheck
 from app.synth.methods.registry import METHODS
 from app.synth.novelty.pool import Pool, Thresholds

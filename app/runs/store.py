@@ -45,6 +45,11 @@ def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
     return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
 
 
+def set_row_counts(session: Session, id: str, counts: dict) -> None:
+    """Set accepted, rejected and rejected_by_reason of the run."""
+    session.execute(update(Run).where(Run.id == id).values(**counts))
+
+
 def active_runs(session: Session) -> Sequence[Run]:
     return session.scalars(select(Run).where(Run.status.in_(ACTIVE)).order_by(Run.id)).all()
 
