@@ -17,10 +17,18 @@ from app.tables.datasets import Dataset, Decision, Import, Preference, Record, S
 
 
 def dataset(session: Session, project_id: str, id: str) -> Dataset:
-    row = session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+    row = find_dataset(session, project_id, id)
     if row is None:
         raise not_found("dataset", id)
     return row
+
+
+def find_dataset(session: Session, project_id: str, id: str) -> Dataset | None:
+    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
+
+
+def load_dataset(session: Session, id: str) -> Dataset | None:
+    return session.get(Dataset, id)
 
 
 def datasets(session: Session, project_id: str, limit: int, after: str | None) -> Sequence[Dataset]:

@@ -6,6 +6,7 @@ import random
 from sqlalchemy.orm import Session
 
 from app import config
+from app.datasets.rows import DatasetRow
 from app.errors import invalid
 from app.runs import sampling
 from app.runs.schemas import PromptList, PromptView, RunCreate, SamplingView
@@ -15,11 +16,10 @@ from app.synth.methods.registry import METHODS
 from app.synth.quality.options import MethodOptions
 from app.synth.reply_forms import ReplyForm
 from app.synth.types import Batch, Prompt
-from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
 
-def prompts_of(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> PromptList:
+def prompts_of(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> PromptList:
     """One request of each kind. Raises a 422 when the dataset has nothing for a first batch."""
     method = METHODS[body.method]
     batch = _first_batch(session, dataset, body, options)
@@ -28,7 +28,7 @@ def prompts_of(session: Session, dataset: Dataset, body: RunCreate, options: Met
     return PromptList(prompts=[_view(prompt, forms[prompt.by]) for prompt in prompts])
 
 
-def _first_batch(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> Batch:
+def _first_batch(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> Batch:
     """The batch that a run of this body would begin with. The run is never added to the session."""
     run = Run(
         id="run_preview",

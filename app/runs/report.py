@@ -9,21 +9,23 @@ from app.api.schemas import SIMULATED_NOTE
 from app.calls import service as accounts
 from app.calls import store as accounts_store
 from app.calls.schemas import AccountReport, SpendingView, money
+from app.datasets import run_rows, sampling_queries
+from app.datasets import store as dataset_store
+from app.datasets.rows import RecordRow
 from app.runs import store
 from app.runs.schemas import ReportView, rate
 from app.synth.quality.report import quality_report
-from app.tables.datasets import Record
 from app.tables.runs import Run
 
 SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
 
 def of_run(session: Session, run: Run) -> ReportView:
-    rows = store.sample_rows(session, run.id, SAMPLE)
-    known = store.family_embeddings(session, [row.family for row in rows])
+    rows = run_rows.sample_accepted(session, run.id, SAMPLE)
+    known = dataset_store.embeddings(session, [row.family for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
-    seeds = store.seed_embeddings(session, run.dataset_id, SEEDS)
+    seeds = sampling_queries.seed_embeddings(session, run.dataset_id, SEEDS)
     return ReportView(
         run_id=run.id,
         method=run.method,
@@ -73,7 +75,7 @@ def _novelty(session: Session, run: Run) -> dict:
 def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
     """By operation: offered, survived, why not, what it cost, and what the judge said of it."""
     found: dict[str, dict] = {}
-    for operation, status, reason, rows in store.outcomes_by_operation(session, run.id):
+    for operation, status, reason, rows in run_rows.count_outcomes_by_operation(session, run.id):
         if operation is None:
             continue
         one = found.setdefault(operation, {"operation": operation, "offered": 0, "accepted": 0, "rejected": {}})
@@ -82,7 +84,7 @@ def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
             one["accepted"] += rows
         else:
             one["rejected"][reason] = one["rejected"].get(reason, 0) + rows
-    verdicts = store.equality_verdicts(session, run.id)
+    verdicts = run_rows.count_equality_verdicts(session, run.id)
     costs = {group.name: group for group in spent.operations}
     for operation, one in found.items():
         judged, equal = verdicts.get(operation, (0, 0))
@@ -94,7 +96,7 @@ def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
     return sorted(found.values(), key=lambda one: one["operation"])
 
 
-def _matrix(rows: list[Record], known: dict[str, bytes]) -> np.ndarray | None:
+def _matrix(rows: list[RecordRow], known: dict[str, bytes]) -> np.ndarray | None:
     """The rows' embeddings; None unless every row has one, since the report takes them row by row."""
     if not rows or any(row.family not in known for row in rows):
         return None

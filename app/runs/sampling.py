@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app.datasets import sampling_queries
 from app.datasets import store as dataset_store
-from app.runs import sampling_queries, store
+from app.datasets.rows import DatasetRow, RecordRow
+from app.runs import store
 from app.synth.methods.material import Material, Positions, draw_plan, load_plan
 from app.synth.methods.parents import ParentFilter
 from app.synth.methods.registry import METHODS
 from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, Demonstration, Instance, Parent, Source
-from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run
 
 
@@ -21,7 +22,7 @@ def options_of(run: Run) -> MethodOptions:
     return METHODS[run.method].options.model_validate(run.options)
 
 
-def plan(session: Session, run: Run, dataset: Dataset, size: int, rng: random.Random) -> dict | None:
+def plan(session: Session, run: Run, dataset: DatasetRow, size: int, rng: random.Random) -> dict | None:
     """The plan of a batch of up to `size` proposals; None when there is nothing left to draw from.
 
     `run` is locked: its cursor moves on.
@@ -33,7 +34,7 @@ def plan(session: Session, run: Run, dataset: Dataset, size: int, rng: random.Ra
     return drawn
 
 
-def load(session: Session, run: Run, dataset: Dataset, plan: dict) -> Batch:
+def load(session: Session, run: Run, dataset: DatasetRow, plan: dict) -> Batch:
     """The kernel's batch of a plan."""
     return load_plan(PostgresMaterial(session, run, dataset), plan, options_of(run), dataset.language)
 
@@ -41,14 +42,14 @@ def load(session: Session, run: Run, dataset: Dataset, plan: dict) -> Batch:
 class PostgresMaterial(Material):
     """The rows of the run's dataset, inside one transaction."""
 
-    def __init__(self, session: Session, run: Run, dataset: Dataset) -> None:
+    def __init__(self, session: Session, run: Run, dataset: DatasetRow) -> None:
         self._session, self._run, self._dataset = session, run, dataset
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
         return dataset_store.heads(self._session, self._dataset.id, "seed")
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
-        return store.sample_pool(self._session, self._dataset, count, rng)
+        return sampling_queries.sample_generated(self._session, self._dataset, count, rng)
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
         stored = dataset_store.embeddings(self._session, ids)
@@ -61,7 +62,10 @@ class PostgresMaterial(Material):
         return sampling_queries.task_sizes(self._session, self._dataset.id, tasks)
 
     def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
-        return sampling_queries.parents(self._session, self._run, chosen, unanswered, salt, after, count)
+        answered_by = self._run.method if unanswered else None
+        return sampling_queries.parents(
+            self._session, self._dataset.id, chosen, self._run.id, answered_by, salt, after, count
+        )
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
         return sampling_queries.passages(self._session, self._dataset.id, document_ids, salt, after, count)
@@ -80,7 +84,7 @@ class PostgresMaterial(Material):
         return {row.id: Source(row.id, row.task, row.fields) for row in rows}
 
 
-def parent(row: Record) -> Parent:
+def parent(row: RecordRow) -> Parent:
     return Parent(
         id=row.id,
         instruction=row.instruction,
@@ -99,9 +103,9 @@ def parent(row: Record) -> Parent:
     )
 
 
-def demonstrations(rows: Sequence[Record]) -> dict[str, Demonstration]:
+def demonstrations(rows: Sequence[RecordRow]) -> dict[str, Demonstration]:
     """Families as demonstrations, by the id of their head. Rows without an output give no instance."""
-    families: dict[str, list[Record]] = {}
+    families: dict[str, list[RecordRow]] = {}
     for row in rows:
         families.setdefault(row.family, []).append(row)
     return {

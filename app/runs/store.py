@@ -1,6 +1,5 @@
 """All SQL of runs, batches and completions."""
 
-import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,17 +7,16 @@ from datetime import datetime
 from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.datasets import run_rows
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.cost_estimate import Sample
 from app.synth.quality.options import MethodOptions
 from app.tables.accounts import Completion, RemoteBatch
-from app.tables.datasets import Dataset, Record
 from app.tables.runs import Batch, Run
 
 OPEN = ("pending", "leased", "waiting")
 ACTIVE = ("queued", "running", "pausing", "cancelling")
-LIST_WHOLE_BELOW = 500
 
 
 def run(session: Session, project_id: str, id: str) -> Run:
@@ -39,10 +37,6 @@ def locked_run(session: Session, id: str) -> Run | None:
     """The run as it is now, held until this transaction ends. Take it before its batches and its account."""
     query = select(Run).where(Run.id == id).with_for_update(key_share=True)
     return session.scalar(query.execution_options(populate_existing=True))
-
-
-def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
-    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
 
 
 def set_row_counts(session: Session, id: str, counts: dict) -> None:
@@ -119,12 +113,7 @@ def runs_like(session: Session, project_id: str, settings: dict, options: Method
 
 def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     """Each batch that ended: its candidates, the good ones (surplus, too), and what its calls took."""
-    surplus = (
-        select(Record.batch_id, func.count().label("rows"))
-        .where(Record.run_id.in_(run_ids), Record.reason == "surplus")
-        .group_by(Record.batch_id)
-        .subquery()
-    )
+    surplus = run_rows.select_counts_by_batch(run_ids, "surplus").subquery()
     spent = (
         select(
             Completion.unit_id,
@@ -252,92 +241,17 @@ def runs_with_remote_work(session: Session) -> list[str]:
     return list(session.scalars(select(Run.id).where(Run.account_id.in_(out.union(ready)))))
 
 
-def sample_pool(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
-    """Ids of up to `count` generated heads, uniformly.
-
-    A large pool is probed by `pool_position`, which has no gaps.
-    """
-    heads = select(Record.id).where(
-        Record.dataset_id == dataset.id,
-        Record.pool_position.is_not(None),
-        Record.origin == "generated",
-        Record.family == Record.id,
-    )
-    if count == 0 or dataset.accepted_count == 0:
-        return []
-    if dataset.accepted_count > LIST_WHOLE_BELOW:
-        probes = rng.sample(range(1, dataset.last_pool_position + 1), min(64, dataset.last_pool_position))
-        found = session.scalars(heads.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)).all()
-        if len(found) >= count:
-            return rng.sample(list(found), count)
-    found = session.scalars(heads.order_by(Record.pool_position)).all()
-    return rng.sample(list(found), min(count, len(found)))
-
-
 def task_types(session: Session, run_id: str) -> dict[str, int]:
     """Rows of the run by task type: those accepted, and those that batches under way were told to make."""
-    kind = Record.tags["task_type"].astext
-    made = select(kind, func.count()).where(
-        Record.run_id == run_id, Record.pool_position.is_not(None), kind.is_not(None)
+    requested = Batch.plan["focus"]["task_type"].astext
+    query = select(requested, func.sum(Batch.plan["proposals"].as_integer())).where(
+        Batch.run_id == run_id, Batch.status.in_(OPEN), requested.is_not(None)
     )
-    asked = Batch.plan["focus"]["task_type"].astext
-    coming = select(asked, func.sum(Batch.plan["proposals"].as_integer())).where(
-        Batch.run_id == run_id, Batch.status.in_(OPEN), asked.is_not(None)
-    )
-    found: Counter[str] = Counter()
-    for query in (made.group_by(kind), coming.group_by(asked)):
-        for name, count in session.execute(query):
-            found[name] += count
-    return found
-
-
-def has_seeds(session: Session, dataset_id: str) -> bool:
-    query = select(Record.id).where(
-        Record.dataset_id == dataset_id, Record.origin == "seed", Record.pool_position.is_not(None)
-    )
-    return session.scalar(query.limit(1)) is not None
+    counts = Counter(run_rows.count_task_types(session, run_id))
+    for name, count in session.execute(query.group_by(requested)):
+        counts[name] += count
+    return counts
 
 
 def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
-
-
-def accepted_rows(session: Session, dataset_id: str, method: str) -> int:
-    query = select(func.count()).where(
-        Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.method == method
-    )
-    return session.scalar(query)
-
-
-def outcomes_by_operation(session: Session, run_id: str) -> list[tuple[str | None, str, str | None, int]]:
-    """(operation, status, reason, rows)."""
-    columns = (Record.operation, Record.status, Record.reason)
-    query = select(*columns, func.count()).where(Record.run_id == run_id).group_by(*columns)
-    return [tuple(row) for row in session.execute(query)]
-
-
-def equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[int, int]]:
-    """By operation: children that a judge compared with their parent, and those that it called equal."""
-    verdict = Record.scores["judge.equal"].as_float()
-    query = select(Record.operation, func.count(), func.sum(verdict)).where(
-        Record.run_id == run_id, verdict.is_not(None), Record.operation.is_not(None)
-    )
-    return {row[0]: (row[1], int(row[2])) for row in session.execute(query.group_by(Record.operation))}
-
-
-def sample_rows(session: Session, run_id: str, most: int) -> Sequence[Record]:
-    """Up to `most` accepted rows of the run, the same ones every time."""
-    query = select(Record).where(Record.run_id == run_id, Record.pool_position.is_not(None))
-    return session.scalars(query.order_by(func.md5(Record.id)).limit(most)).all()
-
-
-def family_embeddings(session: Session, families: Sequence[str]) -> dict[str, bytes]:
-    query = select(Record.id, Record.embedding).where(Record.id.in_(families), Record.embedding.is_not(None))
-    return {row.id: row.embedding for row in session.execute(query)}
-
-
-def seed_embeddings(session: Session, dataset_id: str, most: int) -> Sequence[bytes]:
-    query = select(Record.embedding).where(
-        Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
-    )
-    return session.scalars(query.order_by(Record.pool_position).limit(most)).all()

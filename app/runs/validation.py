@@ -7,15 +7,17 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access.service import Caller
+from app.datasets import sampling_queries
+from app.datasets import store as dataset_store
+from app.datasets.rows import DatasetRow
 from app.errors import AppError, FieldError, invalid, pointer_in
-from app.runs import sampling_queries, store
+from app.runs import store
 from app.runs.schemas import RunCreate
 from app.synth.methods.registry import METHODS, Method
 from app.synth.quality.options import MethodOptions
-from app.tables.datasets import Dataset
 
 
-def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset, MethodOptions]:
+def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[DatasetRow, MethodOptions]:
     """The dataset, and the method's options, validated. Raises a 422 that names the field."""
     method = METHODS.get(body.method)
     if method is None:
@@ -24,7 +26,7 @@ def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset
         _validate_teacher(body, "teacher")
     if body.judge is not None:
         _validate_teacher(body, "judge")
-    dataset = store.dataset_of(session, caller.project_id, body.dataset_id)
+    dataset = dataset_store.find_dataset(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     options = _validate_options(method.options, body.options)
@@ -34,7 +36,7 @@ def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset
     return dataset, options
 
 
-def resolve_target(session: Session, dataset: Dataset, body: RunCreate, options: MethodOptions) -> int:
+def resolve_target(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> int:
     """The accepted rows to end with: the requested number, or as many as make up the method's share of the dataset."""
     share = METHODS[body.method].share_of(options)
     if body.target is None and share is None:
@@ -42,7 +44,7 @@ def resolve_target(session: Session, dataset: Dataset, body: RunCreate, options:
     target = body.target
     if share is not None:
         # r rows of the method among n others are the share r / (n + r).
-        others = dataset.accepted_count - store.accepted_rows(session, dataset.id, body.method)
+        others = dataset.accepted_count - sampling_queries.count_accepted_by(session, dataset.id, body.method)
         missing = math.ceil(share * others / (1 - share)) - (dataset.accepted_count - others)
         if missing < 1:
             message = f"the dataset's {dataset.accepted_count} accepted rows have that share of {body.method} already"
@@ -84,10 +86,10 @@ def _validate_options(model: type[MethodOptions], raw_options: dict) -> MethodOp
         raise AppError(422, "invalid-input", f"{faults[0].pointer}: {faults[0].detail}", faults) from failure
 
 
-def _validate_material(session: Session, dataset: Dataset, method: Method, options: MethodOptions) -> None:
+def _validate_material(session: Session, dataset: DatasetRow, method: Method, options: MethodOptions) -> None:
     """Refuse a run whose dataset lacks what the method draws from."""
     draws = method.draws_from(options)
-    if draws == "seeds" and not store.has_seeds(session, dataset.id):
+    if draws == "seeds" and not sampling_queries.has_seeds(session, dataset.id):
         raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
     if draws == "records":
         chosen = options.parents

@@ -10,11 +10,12 @@ from sqlalchemy import select
 from app.access import service as access
 from app.access.service import Caller
 from app.calls import service as accounts
+from app.datasets import sampling_queries
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.persistence.db import transaction
 from app.persistence.ids import new_id
-from app.runs import sampling, sampling_queries
+from app.runs import sampling
 from app.runs.sampling import PostgresMaterial
 from app.synth.methods.material import draw_plan, load_plan
 from app.synth.methods.parents import ParentFilter, fits
@@ -152,22 +153,22 @@ def all_parents(session, dataset: Dataset) -> list:
 
 @pytest.mark.parametrize("chosen", [ParentFilter(**fields) for fields in FILTERS], ids=[str(f) for f in FILTERS])
 def test_the_predicate_and_the_sql_let_the_same_records_through(dataset, chosen):
-    run = Run(id="run_other", **_run_columns("", dataset.id))
     with transaction() as session:
         parents = all_parents(session, dataset)
-        by_sql = {id for id, _ in sampling_queries.parents(session, run, chosen, False, "salt", "", 10_000)}
+        rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
+        by_sql = {id for id, _ in rows}
         assert sampling_queries.count_parents(session, dataset.id, chosen) == len(by_sql)
     assert {parent.id for parent in parents if fits(parent, chosen)} == by_sql
     assert by_sql and (chosen == ParentFilter() or len(by_sql) < len(parents))
 
 
 def test_rows_of_a_run_by_its_id(dataset):
-    run = Run(id="run_other", **_run_columns("", dataset.id))
     with transaction() as session:
         parents = all_parents(session, dataset)
         (run_id,) = {parent.run_id for parent in parents} - {None}
         chosen = ParentFilter(run_id=run_id)
-        by_sql = {id for id, _ in sampling_queries.parents(session, run, chosen, False, "salt", "", 10_000)}
+        rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
+        by_sql = {id for id, _ in rows}
     assert {parent.id for parent in parents if fits(parent, chosen)} == by_sql != set()
 
 

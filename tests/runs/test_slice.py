@@ -21,13 +21,14 @@ from app.calls.caller import RetryPolicy
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets import service as datasets
+from app.datasets import store as dataset_store
 from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.errors import AppError
 from app.jobs import queue
 from app.jobs.leases import in_seconds
 from app.persistence.db import transaction
-from app.runs import service, store
+from app.runs import service
 from app.runs.schemas import RunCreate
 from app.runs.worker import batch, planning, run_slice
 from app.runs.worker.encoding import Encoding
@@ -232,7 +233,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
     seen = planning.plan_and_claim(id, 1)
     with transaction() as session:
         run = session.get(Run, id)
-        dataset = store.dataset_of(session, run.project_id, run.dataset_id)
+        dataset = dataset_store.find_dataset(session, run.project_id, run.dataset_id)
     dying = PoolsOfAWorkerThatDies(encoders())
     dying.prepare(dataset)
 

@@ -16,6 +16,7 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets import admission
 from app.datasets.pools import Draft, Pools
+from app.datasets.rows import DatasetRow
 from app.jobs import event_log
 from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
 from app.persistence.db import transaction
@@ -27,7 +28,6 @@ from app.synth.methods.registry import METHODS
 from app.synth.novelty.pool import comparison_text
 from app.synth.teacher_errors import TeacherRefused
 from app.synth.types import Batch, CallsEnded, Candidate, Rejection
-from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class SliceContext:
     """What all batches of a time slice share: the run as it was claimed, its dataset, teachers, ledger and pools."""
 
     run: Run
-    dataset: Dataset
+    dataset: DatasetRow
     teachers: Mapping[str, Teacher]
     limiters: Mapping[str, RateLimiter]
     ledger_writer: LedgerWriter

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
+from app.datasets import store as dataset_store
 from app.jobs.leases import Claim, claim
 from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.runs import sampling, service, store
 from app.synth.batch_sizes import batch_sizes, expected_yield
 from app.synth.methods.registry import METHODS
-from app.tables.datasets import Dataset
 from app.tables.runs import Batch, Run
 
 MAX_BATCHES = 64
@@ -66,7 +66,7 @@ def _reached_ceiling(session: Session, run: Run) -> str | None:
 
 def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
     batches = list(store.claimable_batches(session, run.id, max_new))
-    dataset = session.get(Dataset, run.dataset_id)
+    dataset = dataset_store.load_dataset(session, run.dataset_id)
     for size in _new_batch_sizes(session, run)[: max_new - len(batches)]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         rng = random.Random(f"{run.seed}/{run.batches_planned}")

@@ -14,7 +14,9 @@ from app import config
 from app.calls.caller import RetryPolicy
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
+from app.datasets import store as dataset_store
 from app.datasets.pools import EncoderMismatch, Pools
+from app.datasets.rows import DatasetRow
 from app.jobs import queue
 from app.jobs.leases import Claim, extend_all
 from app.persistence.db import transaction
@@ -25,7 +27,6 @@ from app.runs.worker.encoding import Encoding
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.synth.methods.registry import METHODS
 from app.synth.types import Encoder
-from app.tables.datasets import Dataset
 from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
         run = session.get(Run, run_id)
         if run is None or run.ended:
             return
-        dataset = session.get(Dataset, run.dataset_id)
+        dataset = dataset_store.load_dataset(session, run.dataset_id)
     if planning.plan_and_claim(run_id, 0).takes_calls:
         encoder = _prepare(run_id, dataset, tools.pools)
         if encoder is not None:
@@ -91,7 +92,7 @@ def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
         service.finalize(session, store.locked_run(session, run_id))
 
 
-def _prepare(run_id: str, dataset: Dataset, pools: Pools) -> Encoder | None:
+def _prepare(run_id: str, dataset: DatasetRow, pools: Pools) -> Encoder | None:
     """The dataset's encoder, its pool loaded; None when they don't fit together, which ends the run."""
     try:
         return pools.prepare(dataset)
@@ -102,7 +103,7 @@ def _prepare(run_id: str, dataset: Dataset, pools: Pools) -> Encoder | None:
 
 
 class _Slice:
-    def __init__(self, run: Run, dataset: Dataset, tools: Tools, encoder: Encoder, in_turn: bool = False):
+    def __init__(self, run: Run, dataset: DatasetRow, tools: Tools, encoder: Encoder, in_turn: bool = False):
         self.run, self.dataset, self.tools, self.encoder, self.in_turn = run, dataset, tools, encoder, in_turn
         self.tasks: dict[asyncio.Task, Claim] = {}
         self.started = self.limit_raised_at = time.monotonic()

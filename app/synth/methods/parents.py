@@ -31,7 +31,7 @@ EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
 def fits(parent: Parent, parent_filter: ParentFilter) -> bool:
     """Whether the filter lets the record through. A field that the record doesn't have fits no value.
 
-    The conditions of `app.runs.sampling_queries` are the same in SQL.
+    The conditions of `app.datasets.sampling_queries` are the same in SQL.
     """
     for name in EQUAL_FIELDS:
         value = getattr(parent_filter, name)

@@ -3,6 +3,7 @@
 The order is that of md5(id, salt): random, the same for every reader, and continued from any place.
 """
 
+import random
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
@@ -10,33 +11,86 @@ from sqlalchemy.orm import Session, aliased
 
 from app.synth.methods.material import Positions
 from app.synth.methods.parents import ParentFilter
-from app.tables.datasets import Record, Source
-from app.tables.runs import Run
+from app.tables.datasets import Dataset, Record, Source
+
+LIST_WHOLE_BELOW = 500
 
 
 def by_id(session: Session, ids: Sequence[str]) -> Sequence[Source]:
     return session.scalars(select(Source).where(Source.id.in_(ids))).all()
 
 
-def parents(
-    session: Session, run: Run, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int
-) -> Positions:
-    """Accepted records that the filter lets through, except rows of the run itself and dialogues.
+def sample_generated(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
+    """Ids of up to `count` generated heads, uniformly.
 
-    `unanswered`: only those to which no accepted answer was given before.
+    A large pool is probed by `pool_position`, which has no gaps.
+    """
+    heads = select(Record.id).where(
+        Record.dataset_id == dataset.id,
+        Record.pool_position.is_not(None),
+        Record.origin == "generated",
+        Record.family == Record.id,
+    )
+    if count == 0 or dataset.accepted_count == 0:
+        return []
+    if dataset.accepted_count > LIST_WHOLE_BELOW:
+        probes = rng.sample(range(1, dataset.last_pool_position + 1), min(64, dataset.last_pool_position))
+        matches = session.scalars(heads.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)).all()
+        if len(matches) >= count:
+            return rng.sample(list(matches), count)
+    ids = session.scalars(heads.order_by(Record.pool_position)).all()
+    return rng.sample(list(ids), min(count, len(ids)))
+
+
+def has_seeds(session: Session, dataset_id: str) -> bool:
+    query = select(Record.id).where(
+        Record.dataset_id == dataset_id, Record.origin == "seed", Record.pool_position.is_not(None)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def seed_embeddings(session: Session, dataset_id: str, max_rows: int) -> Sequence[bytes]:
+    """The float32 vectors of the first seeds."""
+    query = select(Record.embedding).where(
+        Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
+    )
+    return session.scalars(query.order_by(Record.pool_position).limit(max_rows)).all()
+
+
+def count_accepted_by(session: Session, dataset_id: str, method: str) -> int:
+    """Accepted rows of the dataset that a method has made."""
+    query = select(func.count()).where(
+        Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.method == method
+    )
+    return session.scalar(query)
+
+
+def parents(
+    session: Session,
+    dataset_id: str,
+    chosen: ParentFilter,
+    except_run_id: str,
+    except_answered_by: str | None,
+    salt: str,
+    after: str,
+    count: int,
+) -> Positions:
+    """Accepted records that the filter lets through, except dialogues and rows of one run.
+
+    `except_answered_by`: a method; records that have an accepted answer by it are left out, too.
     """
     query = select(Record.id).where(
-        Record.dataset_id == run.dataset_id,
+        Record.dataset_id == dataset_id,
         Record.pool_position.is_not(None),
         Record.messages.is_(None),
-        Record.run_id.is_distinct_from(run.id),
+        Record.run_id.is_distinct_from(except_run_id),
         *_conditions(chosen),
     )
-    if unanswered:
+    if except_answered_by is not None:
         answer = aliased(Record)
         of_this_record = answer.lineage.contains(func.jsonb_build_object("parents", func.jsonb_build_array(Record.id)))
         query = query.where(
-            ~exists().where(answer.method == run.method, answer.pool_position.is_not(None), of_this_record)
+            ~exists().where(answer.method == except_answered_by, answer.pool_position.is_not(None), of_this_record)
         )
     return _in_order(session, query, Record.id, salt, after, count)
 
