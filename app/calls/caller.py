@@ -12,7 +12,7 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.config import TeacherConfig
 from app.jobs.leases import Claim
-from app.providers.teacher import Endpoint, Teacher
+from app.providers.teacher import Endpoint, Teacher, complete, with_thought_allowance
 from app.synth.prices import Prices
 from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TryAgain
@@ -69,6 +69,8 @@ class TeacherCaller:
             raise
 
     async def _answer(self, prompt: Prompt) -> Reply:
+        # Before the request is keyed and its worst case reserved: the thought is paid for, too.
+        prompt = with_thought_allowance(prompt, self.teachers[prompt.by].endpoint)
         call = self._call(prompt)
         if self.deferred:
             return await self._register(call)
@@ -120,7 +122,7 @@ class TeacherCaller:
 
     async def _try(self, call: ledger.Call, tries: int, prompt: Prompt, permit: Permit) -> Reply:
         try:
-            served = await self.teachers[prompt.by].complete(prompt)
+            served = await complete(self.teachers[prompt.by], prompt)
         except TryAgain as error:
             permit.outcome = "slow" if error.throttled else "timeout" if error.timeout else "failed"
             permit.after = error.after or 0.0
@@ -135,8 +137,10 @@ class TeacherCaller:
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion
         # Another call may go while this one is booked.
         self.limiters[prompt.by].give_back(permit)
-        cost = self.teachers[prompt.by].endpoint.prices.cost(usage)
-        paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost)
+        prices = self.teachers[prompt.by].endpoint.prices
+        paid = ledger.Paid(
+            served.reply, served.model, served.usage_estimated, prices.cost(usage), prices.thought_cost(usage)
+        )
         await asyncio.shield(self.writer.book(ledger.Settle(call.key, tries, paid)))
         return replace(served.reply, id=call.key)
 

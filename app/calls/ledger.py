@@ -102,6 +102,7 @@ class Paid:
     served_model: str
     usage_estimated: bool
     cost_usd: Decimal
+    thought_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class _Booking:
     def _new_completion(self, call: Call) -> Completion:
         row = Completion(key=call.key, account_id=call.account_id, unit_id=call.unit_id, tries=0)
         row.answers = row.lost_tries = row.prompt_tokens = row.cached_tokens = row.completion_tokens = 0
-        row.cost_usd = Decimal(0)
+        row.cost_usd, row.thought_tokens, row.thought_usd = Decimal(0), 0, Decimal(0)
         self.completions[call.key] = row
         self.session.add(row)
         return row
@@ -304,6 +305,8 @@ class _Booking:
             counters.cached_tokens += usage.cached
             counters.completion_tokens += usage.completion
             counters.cost_usd += paid.cost_usd
+            counters.thought_tokens += usage.thought
+            counters.thought_usd += paid.thought_usd
         # A refusal is free: it says nothing of what an answer costs.
         row.answers += usage.prompt + usage.completion > 0
         account.requests += 1
@@ -375,14 +378,24 @@ def close(session: Session, account_id: str) -> None:
 
 
 def reply_of(row: Completion) -> Reply:
-    usage = Usage(row.prompt_tokens, row.cached_tokens, row.completion_tokens)
-    return Reply(row.text or "", row.finish_reason or "stop", row.refusal, usage, row.key, row.simulated)
+    usage = Usage(row.prompt_tokens, row.cached_tokens, row.completion_tokens, row.thought_tokens)
+    return Reply(
+        text=row.text or "",
+        finish_reason=row.finish_reason or "stop",
+        refusal=row.refusal,
+        usage=usage,
+        id=row.key,
+        simulated=row.simulated,
+        thought=row.thought or "",
+        raw_text=row.raw_text,
+    )
 
 
 def _keep(row: Completion, paid: Paid) -> None:
     reply = paid.reply
     row.status, row.remote_batch_id = "done", None
     row.text, row.refusal = storable(reply.text), storable(reply.refusal)
+    row.thought, row.raw_text = storable(reply.thought or None), storable(reply.raw_text)
     row.finish_reason, row.served_model = reply.finish_reason, paid.served_model
     row.simulated, row.usage_estimated = reply.simulated, paid.usage_estimated
     row.finished_at = func.clock_timestamp()

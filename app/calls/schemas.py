@@ -26,6 +26,8 @@ class UsageView(View):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    thought_tokens: int = Field(description="The part of completion_tokens that went into thoughts.")
+    thought_usd: str = Field(description="The part of certain_usd that went into thoughts.")
     unknown_tokens: int
     cost_usd: str = Field(description="certain_usd and possible_usd together.")
     certain_usd: str = Field(description="Of calls that were answered: never more than the teacher's bill.")
@@ -107,6 +109,8 @@ def usage_view(account: Account, possible: Estimate) -> UsageView:
         prompt_tokens=account.prompt_tokens,
         cached_tokens=account.cached_tokens,
         completion_tokens=account.completion_tokens,
+        thought_tokens=account.thought_tokens,
+        thought_usd=money(account.thought_usd),
         unknown_tokens=possible.tokens,
         cost_usd=money(account.cost_usd + possible.usd),
         certain_usd=money(account.cost_usd),

@@ -128,6 +128,7 @@ def _row(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decis
         "language": dataset.language,
         "messages": [asdict(turn) for turn in candidate.messages] or None,
         "reasoning": candidate.reasoning,
+        "thought": candidate.thought,
         "content_hash": decision.identity,
         "embedding": None,
         "simulated": candidate.simulated,

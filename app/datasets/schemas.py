@@ -108,6 +108,7 @@ class RecordView(View):
     output: str
     messages: list[dict] | None
     reasoning: str
+    thought: str = Field(description="What the teacher considered before it wrote the output.")
     is_classification: bool | None
     language: str
     simulated: bool
@@ -148,6 +149,7 @@ class CompletionView(View):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    thought_tokens: int = Field(description="The part of completion_tokens that went into the thought.")
     cost_usd: str
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, StrictStr
 
 from app.providers.adapter import FORMS
 from app.providers.protocols import adapter_of, open_teacher
-from app.providers.teacher import Endpoint
+from app.providers.teacher import Endpoint, complete, with_thought_allowance
 from app.synth.prompting.replies import read_items
 from app.synth.prompting.requests import TEXT, item_schema, list_schema
 from app.synth.reply_forms import ReplyForm
@@ -89,7 +89,7 @@ async def _attempt_form(endpoint: Endpoint, form: ReplyForm) -> tuple[FormAttemp
     """Return the attempt, and whether all other forms would fail, too."""
     start_time, teacher = time.monotonic(), open_teacher(endpoint)
     try:
-        served = await teacher.complete(_PROMPT)
+        served = await complete(teacher, with_thought_allowance(_PROMPT, endpoint))
     except TeacherRefused as error:
         attempt = FormAttempt(form, False, str(error), time.monotonic() - start_time)
         return attempt, error.stop_reason in _FINAL_STOP_REASONS

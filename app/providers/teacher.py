@@ -1,11 +1,12 @@
 """What a teacher is to the service, whatever protocol it speaks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from app.synth.prices import Prices, estimate
 from app.synth.reply_forms import ReplyForm
+from app.synth.thoughts import separate_thought
 from app.synth.types import Prompt, Reply
 
 MAX_REPLY_CHARACTERS = 8 * 2**20
@@ -28,6 +29,9 @@ class Endpoint:
         replies: The form in which the teacher gives a reply that has parts.
         protocol: The name of an adapter, see `app.providers.protocols`.
         function: "module:function" of the protocol `callable`; "" for an address.
+        thought_tokens: Tokens that a call may take for its thought, beside those of its answer.
+        opens_thought: The template of the model opens the thought in the prompt, so that a reply that was cut may be a
+            thought without any markup.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Endpoint:
     replies: ReplyForm = "json_schema"
     protocol: str = "openai"
     function: str = ""
+    thought_tokens: int = 0
+    opens_thought: bool = False
 
     @property
     def address(self) -> str:
@@ -56,6 +62,22 @@ class Served:
     reply: Reply
     model: str
     usage_estimated: bool
+
+
+def with_thought_allowance(prompt: Prompt, endpoint: Endpoint) -> Prompt:
+    """Return the prompt with tokens enough for the thought of this teacher and the answer of this step."""
+    return replace(prompt, max_tokens=prompt.max_tokens + endpoint.thought_tokens)
+
+
+async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
+    """Make one call, and tell the thought of the reply from its answer: the only way from a teacher to a parser.
+
+    Raises:
+        TryAgain: The call failed and may succeed later.
+        TeacherRefused: No call of this kind can succeed.
+    """
+    served = await teacher.complete(prompt)
+    return replace(served, reply=separate_thought(served.reply, prompt.schema_keys, teacher.endpoint.opens_thought))
 
 
 class Teacher(Protocol):

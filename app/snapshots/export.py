@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.datasets.schemas import SIMULATED_NOTE
 from app.persistence import files
 from app.snapshots import row_selection, store
-from app.synth.export.formats import json_line, needs_pairs, to_lines
+from app.synth.export.formats import PreferencePair, json_line, needs_pairs, to_lines
 from app.synth.export.splits import SPLITS, assign_splits
 from app.synth.text import normalise
 from app.tables.datasets import Dataset
@@ -87,7 +87,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
             for row in rows:
                 split = split_of[_hash_instruction(row.instruction)]
                 for form in spec["forms"]:
-                    for content in to_lines(row, form, spec.get("reasoning") == "include", pairs.get(row.id, ())):
+                    for content in _lines_of(row, form, spec, pairs.get(row.id, ())):
                         outs[split, form].write(encode_line(row, content))
                         lines[split, form] += 1
                 _count_row(export, row, split)
@@ -160,6 +160,12 @@ def iterate_batches(rows: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _lines_of(row: Row, form: str, spec: dict, pairs: Iterable[PreferencePair]) -> list[dict]:
+    # Snapshots that were ordered before a setting existed do not have it.
+    has_reasoning, thought = spec.get("reasoning") == "include", spec.get("thought", "drop")
+    return to_lines(row, form, has_reasoning, pairs, thought)
 
 
 def _count_row(export: Export, row: Row, split: str) -> None:

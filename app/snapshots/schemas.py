@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.api.schemas import Body, JobView, View
 from app.datasets.schemas import SIMULATED_NOTE
-from app.synth.export.formats import FORMS
+from app.synth.export.formats import FORMS, ThoughtPlace
 from app.tables.snapshots import Snapshot
 
 Form = Literal[*FORMS]
@@ -69,6 +69,11 @@ class SnapshotCreate(Body):
     reasoning: Literal["drop", "include"] = Field(
         default="drop", description="The reasoning of a row: left out, or put before its output."
     )
+    thought: ThoughtPlace = Field(
+        default="drop",
+        description="What the teacher thought before it answered: left out; first, between <think> tags before the "
+        "output; template, as reasoning_content of the last message, for the chat template of a reasoning model.",
+    )
     minimum_scores: dict[str, float] = Field(
         default={}, max_length=50, description="Only rows with at least these scores, such as judge.overall."
     )
@@ -81,6 +86,12 @@ class SnapshotCreate(Body):
         if len(set(forms)) != len(forms):
             raise ValueError("each form once")
         return forms
+
+    @model_validator(mode="after")
+    def has_messages_for_the_template(self) -> "SnapshotCreate":
+        if self.thought == "template" and "messages" not in self.forms:
+            raise ValueError("thought: template writes into the form messages; add it to forms, or choose first")
+        return self
 
     @field_validator("splits")
     @classmethod

@@ -13,6 +13,7 @@ from app.tables.snapshots import Snapshot
 ROWS_PER_FETCH = 500
 EXPORTED_COLUMNS = (
     *(Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning),
+    Record.thought,
     *(Record.origin, Record.method, Record.simulated),
 )
 

@@ -27,6 +27,10 @@ class Prices:
         micro = fresh * self.prompt + usage.cached * self.cached + usage.completion * self.completion
         return (micro / _MILLION).quantize(_PLACES, ROUND_UP)
 
+    def thought_cost(self, usage: Usage) -> Decimal:
+        """The part of the cost that the thought took."""
+        return (usage.thought * self.completion / _MILLION).quantize(_PLACES, ROUND_UP)
+
     def times(self, share: Decimal) -> "Prices":
         """The same prices at a discount."""
         return Prices(self.prompt * share, self.cached * share, self.completion * share)

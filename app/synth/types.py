@@ -8,6 +8,9 @@ import numpy as np
 
 from app.synth.reply_forms import ReplyForm, describe
 
+UNKNOWN_VERDICTS = "unknown_verdicts"
+"""The tag that lists the steps whose yes or no could not be read; a report counts them."""
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -108,6 +111,11 @@ class Prompt:
     language: str = "en"
     operation: str | None = None
 
+    @property
+    def schema_keys(self) -> tuple[str, ...]:
+        """The names of the parts that the reply should have; none for a plain text."""
+        return () if self.schema is None else tuple(self.schema.get("properties", ()))
+
     def messages(self, form: ReplyForm = "json_object") -> list[dict[str, str]]:
         """The messages that a teacher gets. The fixed part ends with the instruction to reply in this form."""
         system = self.system
@@ -119,16 +127,25 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one call. `cached` is the part of `prompt` that the provider had cached."""
+    """Tokens of one call.
+
+    `cached` is the part of `prompt` that the provider had cached, `thought` the part of `completion` that the model
+    thought before it answered.
+    """
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
+    thought: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a teacher. `id` names the stored completion; `simulated`: the server says that it simulates."""
+    """The reply of a teacher. `id` names the stored completion; `simulated`: the server says that it simulates.
+
+    `thought`: what the model considered before it answered; no parser reads it. `raw_text`: the text as it came, where
+    markup of a thought was taken out of `text`.
+    """
 
     text: str
     finish_reason: str = "stop"
@@ -136,6 +153,8 @@ class Reply:
     usage: Usage = Usage()
     id: str = ""
     simulated: bool = False
+    thought: str = ""
+    raw_text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +191,8 @@ class Candidate:
 
     `scope`: what is compared when duplicates are sought: the `instruction` (with the pool's), or the whole `row`
     (exact copies only), for rows that share an instruction on purpose. `resembles`: ids or names that an evolved
-    instruction may be near to, since it grew from them.
+    instruction may be near to, since it grew from them. `reasoning`: the steps that a prompt asked for; `thought`: what
+    the teacher considered, unasked, before it wrote the output.
     """
 
     instruction: str
@@ -184,6 +204,7 @@ class Candidate:
     resembles: tuple[str, ...] = ()
     messages: tuple[Turn, ...] = ()
     reasoning: str = ""
+    thought: str = ""
     operation: str | None = None
     round: int | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -200,10 +221,18 @@ class Candidate:
         """The same row with a rejection."""
         return replace(self, rejection=Rejection(reason, *details), **fields)
 
+    def with_unknown_verdict(self, step: str) -> "Candidate":
+        """The same row, with a note that the yes or no of this step could not be read."""
+        return replace(self, tags={**self.tags, UNKNOWN_VERDICTS: [*self.tags.get(UNKNOWN_VERDICTS, ()), step]})
+
     def after(self, prompt: "Prompt", reply: "Reply") -> "Candidate":
-        """The same row with one more reply in its history."""
+        """The same row with one more reply in its history.
+
+        The thought is that of the teacher's last reply, since the last reply writes the output in every method.
+        """
         return replace(
             self,
+            thought=reply.thought if prompt.by == "teacher" else self.thought,
             completions=(*self.completions, reply.id),
             templates=(*self.templates, prompt.template),
             simulated=self.simulated or reply.simulated,

@@ -36,6 +36,9 @@ class Account(Table):
     prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     cached_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    # The part of the completion's tokens and dollars that went into thoughts.
+    thought_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    thought_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0), server_default="0")
     cost_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0))
     lost_requests: Mapped[int] = mapped_column(default=0)
     held_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -71,6 +74,9 @@ class Completion(Table):
     model: Mapped[str]
     request: Mapped[dict]
     text: Mapped[str | None]
+    # What the model thought, and the text as it came where that has the markup of a thought.
+    thought: Mapped[str | None]
+    raw_text: Mapped[str | None]
     refusal: Mapped[str | None]
     finish_reason: Mapped[str | None]
     served_model: Mapped[str | None]
@@ -83,6 +89,8 @@ class Completion(Table):
     prompt_tokens: Mapped[int] = mapped_column(default=0)
     cached_tokens: Mapped[int] = mapped_column(default=0)
     completion_tokens: Mapped[int] = mapped_column(default=0)
+    thought_tokens: Mapped[int] = mapped_column(default=0, server_default="0")
+    thought_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0), server_default="0")
     usage_estimated: Mapped[bool] = mapped_column(default=False)
     # The remote batch with which it went out, until the answer is here.
     remote_batch_id: Mapped[str | None]

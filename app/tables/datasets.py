@@ -70,6 +70,8 @@ class Record(Table):
     # The turns of a dialogue, [{role, content}]; its instruction and output are the first and the last of them.
     messages: Mapped[list | None] = mapped_column(JSONB(none_as_null=True))
     reasoning: Mapped[str] = mapped_column(default="", server_default="")
+    # What the teacher considered before it wrote the output. No rule, score or judge reads it.
+    thought: Mapped[str] = mapped_column(default="", server_default="")
     content_hash: Mapped[bytes] = mapped_column(LargeBinary)
     embedding: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     simulated: Mapped[bool] = mapped_column(default=False)

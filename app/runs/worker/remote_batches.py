@@ -22,6 +22,7 @@ from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.providers.remote_batches import Line, RemoteBatches
 from app.runs import service, store
+from app.synth.prices import Prices
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Reply
 from app.tables.accounts import Completion, RemoteBatch
@@ -150,7 +151,7 @@ def _fetch_answers(claim: Claim, row: RemoteBatch, run: Run, batches: RemoteBatc
         lines = list(batches.answers(file, requests))
         for start in range(0, len(lines), ENTRIES_PER_TRANSACTION):
             chunk = lines[start : start + ENTRIES_PER_TRANSACTION]
-            _book(claim, run.account_id, chunk, prices.cost)
+            _book(claim, run.account_id, chunk, prices)
             answered += sum(line.served is not None for line in chunk)
             failed += sum(line.served is None for line in chunk)
     if remote.failed and not answered:
@@ -160,18 +161,21 @@ def _fetch_answers(claim: Claim, row: RemoteBatch, run: Run, batches: RemoteBatc
     _finish(claim, run.id, answered, failed, remote.words)
 
 
-def _book(claim: Claim, account_id: str, lines: Sequence[Line], cost: Callable) -> None:
+def _book(claim: Claim, account_id: str, lines: Sequence[Line], prices: Prices) -> None:
     with transaction() as session:
         fenced(session, claim)
         tries = calls.tries_of(session, [line.key for line in lines])
-        entries = [_entry(line, tries[line.key], cost) for line in lines if line.key in tries]
+        entries = [_entry(line, tries[line.key], prices) for line in lines if line.key in tries]
         ledger.book_in(session, account_id, entries)
 
 
-def _entry(line: Line, tries: int, cost: Callable) -> ledger.Entry:
+def _entry(line: Line, tries: int, prices: Prices) -> ledger.Entry:
     if line.served is not None:
         served = line.served
-        paid = ledger.Paid(served.reply, served.model, served.usage_estimated, cost(served.reply.usage))
+        usage = served.reply.usage
+        paid = ledger.Paid(
+            served.reply, served.model, served.usage_estimated, prices.cost(usage), prices.thought_cost(usage)
+        )
         return ledger.Settle(line.key, tries, paid)
     if line.refused or tries >= MAX_TRIES:
         # One that is never answered costs its row, and no other.

@@ -8,11 +8,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
+
+
+ThoughtPlace = Literal["drop", "first", "template"]
 
 
 class Row(Protocol):
-    """A row to export; `messages` ({role, content} or Turn, of a dialogue) and `reasoning` are optional."""
+    """A row to export; `messages` ({role, content} or Turn, of a dialogue), `reasoning` and `thought` are optional."""
 
     instruction: str
     input: str
@@ -136,12 +139,60 @@ def needs_pairs(forms: Iterable[str]) -> bool:
     return any(FORMS[form].needs_pairs for form in forms)
 
 
-def to_lines(row: Row, form: str, reasoning: bool = False, pairs: Iterable[PreferencePair] = ()) -> list[dict]:
-    """The objects of a row in a format of FORMS: one, or in a format of pairs one for each preference pair."""
-    return FORMS[form].to_lines(row, reasoning, pairs)
+def to_lines(
+    row: Row,
+    form: str,
+    reasoning: bool = False,
+    pairs: Iterable[PreferencePair] = (),
+    thought: ThoughtPlace = "drop",
+) -> list[dict]:
+    """The objects of a row in a format of FORMS: one, or in a format of pairs one for each preference pair.
+
+    Args:
+        row: a row.
+        form: a name from FORMS.
+        reasoning: put the chain of thought that a prompt asked for before the output.
+        pairs: the row's preference pairs.
+        thought: what becomes of the teacher's own thought. `first` writes it before the output, between <think> tags,
+            as reasoning models do; `template` writes it as `reasoning_content` of the last message, from which chat
+            templates of reasoning models (Qwen3, DeepSeek-R1) write it in their own markup. A preference pair has none.
+    """
+    text = getattr(row, "thought", "")
+    if not text or thought == "drop" or FORMS[form].needs_pairs:
+        return FORMS[form].to_lines(row, reasoning, pairs)
+    if thought == "first":
+        return FORMS[form].to_lines(_RowWithThought(row), reasoning, pairs)
+    lines = FORMS[form].to_lines(row, reasoning, pairs)
+    for line in lines:
+        if "messages" in line:
+            line["messages"][-1]["reasoning_content"] = text
+    return lines
 
 
-def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", reasoning: bool = False) -> int:
+class _RowWithThought:
+    """A row whose output, or last message, begins with its thought between tags."""
+
+    def __init__(self, row: Row):
+        self._row = row
+        opened = f"<think>\n{row.thought}\n</think>\n\n"
+        self.output = opened + row.output
+        turns = _dialogue_turns(row)
+        self.messages = [
+            {"role": role, "content": opened + content if number == len(turns) else content}
+            for number, (role, content) in enumerate(turns, 1)
+        ]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._row, name)
+
+
+def write_jsonl(
+    rows: Iterable[Row],
+    path: str | Path,
+    form: str = "alpaca",
+    reasoning: bool = False,
+    thought: ThoughtPlace = "drop",
+) -> int:
     """Write rows as JSON Lines.
 
     Args:
@@ -149,6 +200,7 @@ def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", rea
         path: the file, which is replaced.
         form: a name from FORMS, such as alpaca, messages, sharegpt or dpo.
         reasoning: put a row's chain of thought before its output.
+        thought: what becomes of the teacher's own thought: see `to_lines`.
 
     Returns:
         How many lines were written.
@@ -156,7 +208,7 @@ def write_jsonl(rows: Iterable[Row], path: str | Path, form: str = "alpaca", rea
     count = 0
     with open(path, "wb") as out:
         for row in rows:
-            for line in to_lines(row, form, reasoning, getattr(row, "pairs", ())):
+            for line in to_lines(row, form, reasoning, getattr(row, "pairs", ()), thought):
                 out.write(json_line(line))
                 count += 1
     return count

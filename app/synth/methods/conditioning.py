@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.synth.types import Batch, Candidate
+from app.synth.types import UNKNOWN_VERDICTS, Batch, Candidate
 
 CLASSIFICATION = "classification"
 _PROMPT_LINES = {
@@ -78,6 +78,11 @@ def tag_row(row: Candidate, conditioning: Conditioning) -> Candidate:
     # What the teacher classified outranks what the prompt demanded.
     if row.is_classification:
         tags["task_type"] = CLASSIFICATION
-    elif conditioning.task_type and (conditioning.task_type != CLASSIFICATION or row.is_classification is None):
+    elif conditioning.task_type and (conditioning.task_type != CLASSIFICATION or not _was_classified(row)):
         tags["task_type"] = conditioning.task_type
     return replace(row, tags=tags)
+
+
+def _was_classified(row: Candidate) -> bool:
+    """Whether a teacher was asked for the task type; its answer may have been unreadable."""
+    return row.is_classification is not None or "classification" in row.tags.get(UNKNOWN_VERDICTS, ())

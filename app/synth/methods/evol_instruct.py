@@ -297,7 +297,7 @@ async def _judge_equal(batch: Batch, node: _Node, child: Candidate, position: st
     reply = await ask(prompt)
     child, verdict = child.after(prompt, reply), read_object(reply, Equality)
     if isinstance(verdict, Rejection):
-        return child
+        return child.with_unknown_verdict("equality")
     child = replace(child, scores={**child.scores, "judge.equal": float(verdict.equal)})
     return child.reject("not_evolved", "equal in the judge's eyes") if verdict.equal else child
 

@@ -185,7 +185,10 @@ async def _complete_draft(
 
 
 async def _classify(batch: Batch, draft: Candidate, position: int, ask: Ask) -> Candidate:
-    """Whether the label comes first. An unreadable answer counts as no, as in the published code."""
+    """Whether the label comes first. An unreadable answer is stored as unknown, and its instance begins with an input.
+
+    The published code takes an unreadable answer for a no. The row says None here, so that a report can count it.
+    """
     demonstrations = "\n\n".join(_format_classified(example) for example in _mixed_examples(batch.examples))
     prompt = prompt_for(
         batch,
@@ -199,14 +202,20 @@ async def _classify(batch: Batch, draft: Candidate, position: int, ask: Ask) -> 
     )
     reply = await ask(prompt)
     answer = read_object(reply, Classification)
-    yes = isinstance(answer, Classification) and answer.is_classification
-    return replace(draft, is_classification=yes).after(prompt, reply)
+    draft = draft.after(prompt, reply)
+    if isinstance(answer, Rejection):
+        return draft.with_unknown_verdict("classification")
+    return replace(draft, is_classification=answer.is_classification)
 
 
 async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
     first = "output" if draft.is_classification else "input"
-    examples = [e for e in batch.examples if bool(e.is_classification) == draft.is_classification and e.instances]
+    examples = [
+        example
+        for example in batch.examples
+        if bool(example.is_classification) == bool(draft.is_classification) and example.instances
+    ]
     prompt = prompt_for(
         batch,
         f"self_instruct_{first}_first",

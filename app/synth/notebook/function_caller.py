@@ -14,6 +14,7 @@ from app.synth.teacher_errors import (
     tries_are_used_up,
 )
 from app.synth.teacher_functions import TeacherFunction, call_function, reply_of
+from app.synth.thoughts import separate_thought
 from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -98,6 +99,7 @@ class FunctionCaller:
             answer = await call_function(self._functions[prompt.by], prompt.messages())
             # An answer of another type is a failed try, and may be billed like any answer.
             reply, estimated = reply_of(answer, prompt.messages())
+            reply = separate_thought(reply, prompt.schema_keys)
         except Exception as error:
             meaning = meaning_of_exception(error)
             if not isinstance(meaning, Reply):

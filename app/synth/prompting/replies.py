@@ -31,6 +31,10 @@ def refusal_of(reply: Reply) -> Rejection | None:
         return Rejection("prompt_too_long", reply.text[:200])
     if reply.finish_reason == "unreadable":
         return Rejection("unreadable_reply", reply.text[:200])
+    if not reply.text.strip() and reply.thought:
+        # The model spent its tokens on the thought: more tokens, or less thought, would give an answer.
+        reason = "cut_in_thought" if reply.finish_reason == "length" else "thought_without_answer"
+        return Rejection(reason, reply.thought[-200:])
     if not reply.text.strip():
         return Rejection("empty_reply")
     return None

@@ -12,6 +12,7 @@ import numpy as np
 import regex
 
 from app.synth.text import count_words, tokenise
+from app.synth.types import UNKNOWN_VERDICTS
 
 MIN_GOOD_SHARE, MIN_GOOD_GRADE = 0.5, 4.0
 SIMILARITY_BINS, MAX_PAIRS, MAX_VALUES_LISTED = 20, 200_000, 50
@@ -51,6 +52,7 @@ def quality_report(
         "difficulty": _difficulty(rows),
         "lengths": {name: _quantiles([count_words(getattr(row, name)) for row in rows]) for name in _TEXTS},
         "scores": {name: _distribution(values, name) for name, values in _values_by_score(rows).items()},
+        "unknown_verdicts": dict(Counter(step for row in rows for step in row.tags.get(UNKNOWN_VERDICTS, ()))),
     }
 
 

@@ -2,17 +2,19 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import openai
 from openai import OpenAI
-from openai.types.chat import ChatCompletion
 
 from app.providers.adapters.openai.client import CONNECT_SECONDS
 from app.providers.adapters.openai.meaning import meaning_of_error, served_of
 from app.providers.remote_batches import Line, Remote
 from app.providers.teacher import Endpoint, Served
 from app.synth.teacher_errors import TryAgain
+from app.synth.thoughts import separate_thought
 
 MARK = "seedbed_batch"
 LATEST = 100
@@ -99,19 +101,20 @@ class OpenAIBatches:
 def _line(key: str, row: dict, request: dict) -> Line:
     response = row.get("response")
     if response and response["status_code"] == 200:
-        answer = ChatCompletion.model_construct(**response["body"])
-        return Line(key, served_of(request["messages"], _constructed(answer)))
+        served = served_of(request["messages"], response["body"])
+        return Line(key, replace(served, reply=separate_thought(served.reply, _schema_keys(request))))
     body = (response or {}).get("body") or {}
     words = str((row.get("error") or body.get("error") or {}).get("message", "no answer"))
     status = (response or {}).get("status_code", 500)
     return Line(key, None, words, refused=400 <= status < 500 and status not in (408, 409, 429))
 
 
-def _constructed(answer: ChatCompletion) -> ChatCompletion | None:
-    try:
-        return ChatCompletion.model_validate(answer.model_dump())
-    except ValueError:
-        return None
+def _schema_keys(request: dict) -> list[str]:
+    """Return the names of the parts that the request asks for: of its schema, or the tags that its messages show."""
+    schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
+    if schema:
+        return list(schema.get("properties", ()))
+    return re.findall(r"<(\w+)>", request["messages"][0]["content"])
 
 
 def _asked(call):

@@ -6,6 +6,7 @@ import aiohttp
 import httpx2
 import openai
 
+from app.providers.adapters.openai.message_parts import field_of, text_and_thought
 from app.providers.teacher import MAX_REPLY_CHARACTERS, Served, unreadable
 from app.synth.prices import estimate
 from app.synth.teacher_errors import MESSAGE_LENGTH, TeacherRefused, TryAgain, meaning_of_status
@@ -20,36 +21,48 @@ def served_of(messages: Sequence[dict], completion: object) -> Served:
 
     The client does not validate completions, so that any field may be missing or of another type.
     """
-    choices = getattr(completion, "choices", None)
+    choices = field_of(completion, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    message = getattr(choice, "message", None)
+    message = field_of(choice, "message")
     if message is None:
         return unreadable(messages, "the answer had no choices")
-    text = _text(message, "content")[:MAX_REPLY_CHARACTERS]
+    text, thought = (part[:MAX_REPLY_CHARACTERS] for part in text_and_thought(message))
     usage = _usage(completion)
     reply = Reply(
         text=text,
+        thought=thought,
         finish_reason=_text(choice, "finish_reason") or "stop",
         refusal=_text(message, "refusal") or None,
-        usage=usage or estimate(messages, text),
+        usage=usage or estimate(messages, text + thought),
         simulated=_text(completion, "system_fingerprint") == "simulated",
     )
     return Served(reply, _text(completion, "model"), usage is None)
 
 
 def _text(part: object, name: str) -> str:
-    value = getattr(part, name, None)
+    value = field_of(part, name)
     return value if isinstance(value, str) else ""
 
 
 def _usage(completion: object) -> Usage | None:
     """Return the server's counts, or None when they are missing or can't be true."""
-    usage = getattr(completion, "usage", None)
-    prompt, completed = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    usage = field_of(completion, "usage")
+    prompt, completed = field_of(usage, "prompt_tokens"), field_of(usage, "completion_tokens")
     if not _is_count(prompt) or not _is_count(completed):
         return None
-    cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None)
-    return Usage(prompt, min(cached, prompt) if _is_count(cached) else 0, completed)
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    thought = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    if field_of(usage, "total_tokens") == prompt + completed + thought:
+        # Some servers (xAI, Gemini) bill the thought and do not count it among the completion's tokens.
+        completed += thought
+    return Usage(prompt, min(cached, prompt), completed, min(thought, completed))
+
+
+def _detail(usage: object, group: str, name: str) -> int:
+    """Return a count among the details of the usage, 0 where the server gives none."""
+    details = field_of(usage, group)
+    count = details.get(name) if isinstance(details, dict) else getattr(details, name, None)
+    return count if _is_count(count) else 0
 
 
 def _is_count(value: object) -> bool:
