@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from app.providers.teacher import Served
+from app.providers.teacher import Served, complete
 from app.synth.teacher_errors import TryAgain
 from app.synth.types import Usage
 from tests.fakes import ScriptedServer, chat, error
@@ -150,3 +150,52 @@ def test_the_schema_goes_along_only_where_the_teacher_takes_it():
     assert (body["seed"], body["max_tokens"], body["temperature"]) == (3, 50, 0.5)
     _, (body,) = complete(chat("x"), replies="tagged")
     assert "response_format" not in body
+
+
+REASONING = "4 is even."
+MESSAGES_WITH_THOUGHT = {
+    "deepseek, vllm, sglang, lm studio": {"content": "yes", "reasoning_content": REASONING},
+    "ollama, openrouter, groq": {"content": "yes", "reasoning": REASONING},
+    "both names": {"content": "yes", "reasoning": REASONING, "reasoning_content": REASONING},
+    "openrouter's details": {
+        "content": "yes",
+        "reasoning_details": [
+            {"type": "reasoning.text", "text": REASONING},
+            {"type": "reasoning.encrypted", "data": 1},
+        ],
+    },
+    "mistral": {
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": REASONING}]},
+            {"type": "text", "text": "yes"},
+        ]
+    },
+    "parts": {
+        "content": [{"type": "reasoning", "summary": [{"text": REASONING}]}, {"type": "output_text", "text": "yes"}]
+    },
+    "tags": {"content": f"<think>{REASONING}</think>\nyes"},
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES_WITH_THOUGHT.values(), ids=MESSAGES_WITH_THOUGHT)
+def test_a_thought_is_read_from_each_place_where_servers_put_it(message):
+    reply = served_message(message, {"prompt_tokens": 9, "completion_tokens": 8}).reply
+    assert (reply.text, reply.thought) == ("yes", REASONING)
+    assert 0 < reply.usage.thought <= reply.usage.completion == 8
+
+
+def test_the_server_counts_the_thought_and_says_whether_it_is_part_of_the_completion():
+    message, details = {"content": "yes", "reasoning": REASONING}, {"reasoning_tokens": 6}
+    counts = {"prompt_tokens": 9, "completion_tokens": 8, "completion_tokens_details": details}
+    assert served_message(message, counts | {"total_tokens": 17}).reply.usage == Usage(9, 0, 8, 6)
+    assert served_message(message, counts | {"total_tokens": 23}).reply.usage == Usage(9, 0, 14, 6)
+
+
+def served_message(message: dict, usage: dict) -> Served:
+    body = {
+        "model": "m",
+        "choices": [{"message": {"role": "assistant", **message}, "finish_reason": "stop"}],
+        "usage": usage,
+    }
+    with ScriptedServer(lambda request: (200, {}, json.dumps(body).encode())) as server:
+        return use(make_endpoint(base_url=server.url), lambda teacher: complete(teacher, PROMPT))

@@ -1,7 +1,7 @@
 """Forms and splits."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -71,3 +71,26 @@ def test_split_sizes_are_exact():
         assign_splits([str(n) for n in range(200)], {"train": 0.9, "validation": 0.05, "test": 0.05}, 0).values()
     )
     assert (split_of.count("train"), split_of.count("validation"), split_of.count("test")) == (180, 10, 10)
+
+
+@dataclass
+class ThinkingRow:
+    instruction: str = "Is 4 even?"
+    input: str = ""
+    output: str = "Yes."
+    thought: str = "4 = 2 * 2."
+    messages: tuple = ()
+
+
+def test_a_thought_is_left_out_put_first_or_handed_to_the_template():
+    row = ThinkingRow()
+    assert to_lines(row, "alpaca") == [{"instruction": row.instruction, "input": "", "output": "Yes."}]
+    first = "<think>\n4 = 2 * 2.\n</think>\n\nYes."
+    assert to_lines(row, "alpaca", thought="first")[0]["output"] == first
+    assert to_lines(row, "sharegpt", thought="first")[0]["conversations"][-1]["value"] == first
+    (line,) = to_lines(row, "messages", thought="template")
+    assert line["messages"][-1] == {"role": "assistant", "content": "Yes.", "reasoning_content": "4 = 2 * 2."}
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}] * 2
+    dialogue = to_lines(replace(row, messages=turns), "messages", thought="first")[0]["messages"]
+    assert [turn["content"] for turn in dialogue[:3]] == ["Hi", "Hello", "Hi"]
+    assert dialogue[-1]["content"] == "<think>\n4 = 2 * 2.\n</think>\n\nHello"

@@ -9,6 +9,7 @@ import pytest
 
 from app.synth.methods import self_instruct
 from app.synth.quality.postprocess import normalise_instruction
+from app.synth.quality.report import quality_report
 from app.synth.types import Batch, Demonstration, Instance, Rejection, Reply
 from tests.fakes import FakeTeacher
 
@@ -97,10 +98,11 @@ def test_classification_tasks_are_worked_out_label_first():
     assert "classification task" in asked.system
 
 
-def test_an_unreadable_classification_counts_as_no():
+def test_an_unreadable_classification_is_unknown_and_counted():
     teacher = FakeTeacher(instructions=instructions("Explain tides to a child"), classification="who knows")
     (row,) = propose(teacher)
-    assert row.is_classification is False
+    assert row.is_classification is None
+    assert quality_report([row])["unknown_verdicts"] == {"classification": 1}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-
 ThoughtPlace = Literal["drop", "first", "template"]
 
 

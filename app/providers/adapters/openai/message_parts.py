@@ -3,7 +3,7 @@
 - `content` is a text, or a list of parts: {"type": "text", "text": ...}, and for a thought {"type": "thinking",
   "thinking": ...} (Mistral, whose thinking is again a list of parts), {"type": "reasoning", "text" or "summary": ...}.
 - The thought stands in a field of its own: `reasoning_content` (DeepSeek, vLLM, SGLang, llama.cpp, LM Studio),
-  `reasoning` (Ollama, OpenRouter, Groq, newer vLLM), `reasoning_details` (OpenRouter), `thinking` (proxies of Anthropic).
+  `reasoning` (Ollama, OpenRouter, Groq, newer vLLM), `reasoning_details` (OpenRouter), `thinking` (some proxies).
 
 The client does not validate messages, so a field may have any type.
 """
