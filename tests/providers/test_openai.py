@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from app.providers.teacher import Served, complete
+from app.providers.teacher import Served
+from app.providers.teacher import complete as complete_call
 from app.synth.teacher_errors import TryAgain
 from app.synth.types import Usage
 from tests.fakes import ScriptedServer, chat, error
@@ -198,4 +199,4 @@ def served_message(message: dict, usage: dict) -> Served:
         "usage": usage,
     }
     with ScriptedServer(lambda request: (200, {}, json.dumps(body).encode())) as server:
-        return use(make_endpoint(base_url=server.url), lambda teacher: complete(teacher, PROMPT))
+        return use(make_endpoint(base_url=server.url), lambda teacher: complete_call(teacher, PROMPT))

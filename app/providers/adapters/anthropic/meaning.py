@@ -46,15 +46,15 @@ def served_of(messages: Sequence[dict], message: object) -> Served:
     content = getattr(message, "content", None)
     if not isinstance(content, list):
         return unreadable(messages, "the answer had no content")
-    text, _ = text_and_thought(content)
-    text = text[:MAX_REPLY_CHARACTERS]
+    text, thought = (part[:MAX_REPLY_CHARACTERS] for part in text_and_thought(content))
     usage = _usage(message)
     stop_reason = _text(message, "stop_reason")
     reply = Reply(
         text=text,
+        thought=thought,
         finish_reason=FINISH_REASONS.get(stop_reason, stop_reason) or "stop",
         refusal=_text(getattr(message, "stop_details", None), "explanation") or None,
-        usage=usage or estimate(messages, text),
+        usage=usage or estimate(messages, text + thought),
     )
     return Served(reply, _text(message, "model"), usage is None)
 
