@@ -1,0 +1,1 @@
+"""Teachers and encoders: the protocols that they speak, and the clients that speak them."""

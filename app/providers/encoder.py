@@ -259,7 +259,7 @@ def _call_with_retries(name: str, call: Callable, sleep: Callable[[float], objec
 
     Raises:
         EncoderError: The endpoint refused, or no attempt succeeded.
-    """
+    """  # noqa: DOC501 - the AssertionError below is never raised
     from openai import APIConnectionError, APIError, APIStatusError
 
     for attempt in range(1, MAX_ENDPOINT_ATTEMPTS + 1):

@@ -44,6 +44,7 @@ class AnthropicTeacher:
         )
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
     def request(self, prompt: Prompt) -> dict:

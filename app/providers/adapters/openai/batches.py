@@ -40,8 +40,11 @@ class OpenAIBatches:
         self._client.close()
 
     def submit(self, mark: str, requests: Sequence[tuple[str, dict]]) -> str:
-        """The remote id of a batch with these (key, request). `mark` is our name for it: one that the teacher has
-        under this name already is taken, so that a lost answer doesn't buy everything twice."""
+        """Send these (key, request) as one batch, and return its remote id.
+
+        `mark` is our name for the batch. A batch that the teacher has under this name already is returned instead, so
+        that a lost answer doesn't buy everything twice.
+        """
         lines = [
             {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request}
             for key, request in requests
@@ -72,6 +75,7 @@ class OpenAIBatches:
         return next((batch.id for batch in batches if (batch.metadata or {}).get(MARK) == mark), None)
 
     def look(self, remote_id: str) -> Remote:
+        """Return the state of a batch."""
         found = _asked(lambda: self._client.batches.retrieve(remote_id))
         faults = found.errors.data if found.errors and found.errors.data else []
         return Remote(
@@ -83,6 +87,7 @@ class OpenAIBatches:
         )
 
     def cancel(self, remote_id: str) -> None:
+        """Ask the teacher to end a batch early; what is answered by then is paid for."""
         _asked(lambda: self._client.batches.cancel(remote_id))
 
     def answers(self, file: str, asked: dict[str, dict]) -> Iterator[Line]:

@@ -38,6 +38,7 @@ class OpenAITeacher:
         )
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
     def request(self, prompt: Prompt) -> dict:
