@@ -47,6 +47,7 @@ def test_what_is_ordered_by_naming_a_dataset_alone():
         "include_seeds": False,
         "run_id": None,
         "reasoning": "drop",
+        "thought": "drop",
         "minimum_scores": {},
         "mix": None,
         "selection": None,
