@@ -1,6 +1,7 @@
-"""What admission costs: `make bench-admission`. The last line printed is one JSON object.
+"""Measures the cost of admission: `make bench-admission`. The last line of the output is one JSON object.
 
-Every ratio is taken inside this run, on this machine. `--only lexical,lock` runs some of the parts.
+Both sides of a ratio are measured in the same run, so that results of different machines compare. `--only lexical,lock`
+runs only these parts.
 """
 
 import argparse
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.rows import changed, pool_texts, real_texts, unit_vectors
+from bench.rows import draw_unit_vectors, load_pool_texts, load_texts, perturb_texts
 
-WANTED = {
+# What each figure should reach. `_figures` knows which goals are upper bounds.
+GOALS = {
     "lexical_times_rouge_score": 1000,
     "lexical_times_rapidfuzz_at_100k": 12,
     "lexical_growth_10k_to_100k": 6,
@@ -30,89 +32,95 @@ WANTED = {
 DIMENSIONS = 384
 
 
-def say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def print_progress(line: str) -> None:
+    """Print a line to stderr; stdout is for the result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def rouge() -> dict:
-    """3,000 candidates against a growing pool: rouge_score as Self-Instruct uses it, and the index in paper mode."""
+    """Compare the lexical index (mode `paper`) with rouge_score as Self-Instruct uses it: speed, and equal decisions.
+
+    3,000 candidates are offered to a growing pool.
+    """
     from rouge_score import rouge_scorer
 
     from app.synth.novelty.lexical import LexicalIndex
 
-    texts, where = real_texts()
-    some = texts[:2500]
-    texts = [*some, *changed(some, 500, 0.12, 3)]
+    texts, source = load_texts()
+    originals = texts[:2500]
+    texts = [*originals, *perturb_texts(originals, 500, 0.12, 3)]
     random.Random(4).shuffle(texts)
 
-    started, index, ours = time.perf_counter(), LexicalIndex("paper"), []
+    started, index, our_decisions = time.perf_counter(), LexicalIndex("paper"), []
     for text in texts:
-        ours.append(index.nearest(text) is not None)
-        if not ours[-1]:
+        our_decisions.append(index.nearest(text) is not None)
+        if not our_decisions[-1]:
             index.add(text)
             index.reorder()
-    ours_seconds = time.perf_counter() - started
+    our_seconds = time.perf_counter() - started
 
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     pool: list[str] = []
-    theirs, started = [], time.perf_counter()
+    their_decisions, started = [], time.perf_counter()
     for n, text in enumerate(texts):
-        nearest = max((scorer.score(one, text)["rougeL"].fmeasure for one in pool), default=0.0)
-        theirs.append(nearest > 0.7)
-        if not theirs[-1]:
+        nearest = max((scorer.score(other, text)["rougeL"].fmeasure for other in pool), default=0.0)
+        their_decisions.append(nearest > 0.7)
+        if not their_decisions[-1]:
             pool.append(text)
         if n % 250 == 0:
-            say(f"  rouge_score {n}/{len(texts)}, {time.perf_counter() - started:.0f} s")
-    theirs_seconds = time.perf_counter() - started
+            print_progress(f"  rouge_score {n}/{len(texts)}, {time.perf_counter() - started:.0f} s")
+    their_seconds = time.perf_counter() - started
     return {
-        "rows": where,
+        "rows": source,
         "candidates": len(texts),
-        "duplicates": sum(ours),
-        "decisions_that_differ": sum(a != b for a, b in zip(ours, theirs, strict=True)),
-        "rouge_score_s": round(theirs_seconds, 2),
-        "ours_s": round(ours_seconds, 4),
-        "lexical_times_rouge_score": round(theirs_seconds / ours_seconds, 1),
+        "duplicates": sum(our_decisions),
+        "decisions_that_differ": sum(a != b for a, b in zip(our_decisions, their_decisions, strict=True)),
+        "rouge_score_s": round(their_seconds, 2),
+        "ours_s": round(our_seconds, 4),
+        "lexical_times_rouge_score": round(their_seconds / our_seconds, 1),
     }
 
 
 def lexical() -> dict:
-    """One core, fixed pools of 10k and 100k; rapidfuzz over the whole pool on the same queries."""
+    """Measure queries of the lexical index on one core, with pools of 10k and 100k, and rapidfuzz without an index."""
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
     from app.synth.novelty.lexical import LexicalIndex
 
-    texts, where = pool_texts(100_000)
-    queries = [*changed(texts[:10_000], 250, 0.12, 5), *changed(texts[:10_000], 250, 0.55, 6)]
+    texts, source = load_pool_texts(100_000)
+    queries = [*perturb_texts(texts[:10_000], 250, 0.12, 5), *perturb_texts(texts[:10_000], 250, 0.55, 6)]
     index, costs = LexicalIndex("unicode"), {}
     for n, text in enumerate(texts, 1):
         index.add(text)
         if n in (10_000, 100_000):
-            # As a worker has it after loading the pool.
+            # A worker does this after it has loaded a pool, so it is not part of the measured time.
             index.reorder()
             started = time.perf_counter()
-            found = [index.nearest(query) for query in queries]
+            matches = [index.nearest(query) for query in queries]
             costs[n] = (time.perf_counter() - started) / len(queries) * 1e3
-            say(f"  {n} rows: {costs[n]:.3f} ms a candidate, {sum(one is not None for one in found)} duplicates")
-    few = queries[::10]
-    sequences = [index._known(_tokens(query)) for query in few]
+            duplicates = sum(match is not None for match in matches)
+            print_progress(f"  {n} rows: {costs[n]:.3f} ms a candidate, {duplicates} duplicates")
+    sample = queries[::10]
+    # The same encoded sequences, so that only the search differs.
+    sequences = [index._encode_query(_tokens(query)) for query in sample]
     started = time.perf_counter()
-    whole = [
-        process.extractOne(one, index._sequences, scorer=Indel.normalized_similarity, score_cutoff=0.7)
-        for one in sequences
+    nearest_by_rapidfuzz = [
+        process.extractOne(sequence, index._sequences, scorer=Indel.normalized_similarity, score_cutoff=0.7)
+        for sequence in sequences
     ]
-    rapidfuzz_ms = (time.perf_counter() - started) / len(few) * 1e3
-    near = [one is not None and one[1] > 0.7 for one in whole]
-    differ = sum(a != (b is not None) for a, b in zip(near, found[::10], strict=True))
+    rapidfuzz_ms = (time.perf_counter() - started) / len(sample) * 1e3
+    is_duplicate = [match is not None and match[1] > 0.7 for match in nearest_by_rapidfuzz]
+    different = sum(a != (b is not None) for a, b in zip(is_duplicate, matches[::10], strict=True))
     return {
-        "rows": where,
+        "rows": source,
         "ms_at_10k": round(costs[10_000], 4),
         "ms_at_100k": round(costs[100_000], 4),
         "candidates_per_s_at_100k": round(1e3 / costs[100_000]),
         "rapidfuzz_whole_pool_ms": round(rapidfuzz_ms, 2),
         "lexical_times_rapidfuzz_at_100k": round(rapidfuzz_ms / costs[100_000], 1),
         "lexical_growth_10k_to_100k": round(costs[100_000] / costs[10_000], 2),
-        "decisions_unlike_rapidfuzz": differ,
+        "decisions_unlike_rapidfuzz": different,
         "index_mb_at_100k": round(index.nbytes / 2**20),
     }
 
@@ -124,7 +132,7 @@ def _tokens(text: str) -> list[str]:
 
 
 class Database:
-    """PostgreSQL of the embedded stack, with the schema, for the parts that admit rows."""
+    """PostgreSQL of the embedded stack with the tables, for the parts that admit rows."""
 
     def __enter__(self):
         import os
@@ -161,11 +169,12 @@ def _dataset(name: str):
 
 
 def _encoders(name: str, dtype: str | None):
-    """Vectors are given with the rows: nothing is encoded here."""
+    """Return an encoder for `Pools`. The candidates bring their vectors, so the encoder is never called for them."""
     from app.synth.types import Encoder
 
     return Encoder(
-        lambda texts: unit_vectors(len(texts), DIMENSIONS, 9), {"name": name, "dtype": "float32", "revision": "bench"}
+        lambda texts: draw_unit_vectors(len(texts), DIMENSIONS, 9),
+        {"name": name, "dtype": "float32", "revision": "bench"},
     )
 
 
@@ -179,59 +188,63 @@ def _offer(pools, dataset, texts: list[str], vectors: np.ndarray):
 
 
 def lock() -> dict:
-    """The whole of admission at a pool of 50k on PostgreSQL, 100 at once, while another worker admits, too."""
+    """Measure admission of 100 candidates at a time into a pool of 50k rows on PostgreSQL.
+
+    A second set of pools admits between the measurements, so that the measured one is never up to date under the lock.
+    """
     from app.datasets import store
     from app.datasets.pools import Pools
 
     size, at_once, rounds = 50_000, 100, 30
-    texts, where = pool_texts(size + 10 * at_once)
-    vectors = unit_vectors(len(texts), DIMENSIONS, 7)
+    texts, source = load_pool_texts(size + 10 * at_once)
+    vectors = draw_unit_vectors(len(texts), DIMENSIONS, 7)
     with Database():
         dataset = _dataset("lock")
-        pools, other = Pools(_encoders), Pools(_encoders)
+        pools, other_pools = Pools(_encoders), Pools(_encoders)
         pools.encoder(dataset)
         _fill(dataset, texts[:size], vectors[:size])
         started = time.perf_counter()
         pools.prepare(dataset)
-        cold = time.perf_counter() - started
-        other.prepare(dataset)
-        taken, held, whole = [], [], []
-        locked = store.lock_dataset
+        cold_start_seconds = time.perf_counter() - started
+        other_pools.prepare(dataset)
+        locked_at, lock_seconds, total_seconds = [], [], []
+        lock_dataset = store.lock_dataset
 
-        def timed(session, id):
-            row = locked(session, id)
-            taken.append(time.perf_counter())
+        def lock_and_note_time(session, id):
+            row = lock_dataset(session, id)
+            locked_at.append(time.perf_counter())
             return row
 
-        store.lock_dataset = timed
-        fresh = changed(texts[:size], 2 * rounds * at_once, 0.4, 8)
-        more = unit_vectors(len(fresh), DIMENSIONS, 10)
+        # The time of the lock is only known inside of admission, so the function that takes it is replaced.
+        store.lock_dataset = lock_and_note_time
+        offered_texts = perturb_texts(texts[:size], 2 * rounds * at_once, 0.4, 8)
+        offered_vectors = draw_unit_vectors(len(offered_texts), DIMENSIONS, 10)
         accepted = 0
         for n in range(rounds):
-            one, two = (
+            others, ours = (
                 slice(2 * n * at_once, (2 * n + 1) * at_once),
                 slice((2 * n + 1) * at_once, (2 * n + 2) * at_once),
             )
-            _offer(other, dataset, fresh[one], more[one])
+            _offer(other_pools, dataset, offered_texts[others], offered_vectors[others])
             started = time.perf_counter()
-            accepted += _offer(pools, dataset, fresh[two], more[two]).accepted
-            held.append(time.perf_counter() - taken[-1])
-            whole.append(time.perf_counter() - started)
-        store.lock_dataset = locked
+            accepted += _offer(pools, dataset, offered_texts[ours], offered_vectors[ours]).accepted
+            lock_seconds.append(time.perf_counter() - locked_at[-1])
+            total_seconds.append(time.perf_counter() - started)
+        store.lock_dataset = lock_dataset
     return {
-        "rows": where,
+        "rows": source,
         "pool": size,
         "at_once": at_once,
         "accepted_of_offered": round(accepted / (rounds * at_once), 3),
-        "cold_start_s": round(cold, 2),
-        "lock_ms_per_candidate_at_50k": round(float(np.median(held)) / at_once * 1e3, 4),
-        "lock_ms_per_candidate_worst": round(max(held) / at_once * 1e3, 4),
-        "whole_ms_per_candidate": round(float(np.median(whole)) / at_once * 1e3, 4),
+        "cold_start_s": round(cold_start_seconds, 2),
+        "lock_ms_per_candidate_at_50k": round(float(np.median(lock_seconds)) / at_once * 1e3, 4),
+        "lock_ms_per_candidate_worst": round(max(lock_seconds) / at_once * 1e3, 4),
+        "whole_ms_per_candidate": round(float(np.median(total_seconds)) / at_once * 1e3, 4),
     }
 
 
 def _fill(dataset, texts: list[str], vectors: np.ndarray) -> None:
-    """Rows straight into the table: how they came in is not what is measured."""
+    """Insert accepted rows directly into the table, since their admission would take longer than the measurement."""
     from app.datasets import store
     from app.persistence.db import transaction
     from app.persistence.ids import new_id
@@ -249,11 +262,14 @@ def _fill(dataset, texts: list[str], vectors: np.ndarray) -> None:
             store.insert_records(session, rows)
             locked = store.lock_dataset(session, dataset.id)
             locked.last_pool_position = locked.accepted_count = start + len(rows)
-        say(f"  filled {start + len(rows)} rows")
+        print_progress(f"  filled {start + len(rows)} rows")
 
 
 def race() -> dict:
-    """4 processes offer the same 2,000 candidates, half of them changed copies of others, in random orders."""
+    """Let 4 processes offer the same 2,000 candidates in random orders, and count near-duplicates in the result.
+
+    Half of the candidates are perturbed copies of the others. The result must have no near-duplicate.
+    """
     from sqlalchemy import func, select
 
     from app.persistence.db import transaction
@@ -261,8 +277,8 @@ def race() -> dict:
     from app.tables.datasets import Dataset, Record
 
     processes, count = 4, 2000
-    base = real_texts()[0][: count // 2]
-    texts = [*base, *changed(base, count - len(base), 0.12, 11)]
+    base = load_texts()[0][: count // 2]
+    texts = [*base, *perturb_texts(base, count - len(base), 0.12, 11)]
     vectors = _encode("float32", texts)[0]
     with Database() as database:
         dataset = _dataset("race")
@@ -274,24 +290,24 @@ def race() -> dict:
         offered = sum(int(worker.communicate()[0].split()[-1]) for worker in workers)
         with transaction() as session:
             row = session.get(Dataset, dataset.id)
-            mine = (Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
-            kept = session.execute(
-                select(Record.instruction, Record.embedding).where(*mine).order_by(Record.pool_position)
+            is_accepted = (Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
+            accepted = session.execute(
+                select(Record.instruction, Record.embedding).where(*is_accepted).order_by(Record.pool_position)
             ).all()
             rows = session.scalar(select(func.count()).where(Record.dataset_id == dataset.id))
             decided = row.accepted_count + row.rejected_count
-    near, pool = 0, Pool()
-    for n, (text, stored) in enumerate(kept):
+    near_duplicates, pool = 0, Pool()
+    for n, (text, stored) in enumerate(accepted):
         vector = np.frombuffer(stored, dtype=np.float32)
-        near += pool.check(text, vector) is not None
+        near_duplicates += pool.check(text, vector) is not None
         pool.add(str(n), text, vector)
     return {
         "processes": processes,
         "offered": offered,
-        "accepted": len(kept),
-        "rejected": decided - len(kept),
+        "accepted": len(accepted),
+        "rejected": decided - len(accepted),
         "books_balance": offered == decided == rows,
-        "race_near_duplicates": near,
+        "race_near_duplicates": near_duplicates,
     }
 
 
@@ -321,7 +337,8 @@ def _race_one(folder: Path, dataset_id: str, seed: int) -> None:
 
 
 def million() -> dict:
-    """A pool of 1,000,000 in a process of its own: built, and offered 2,000 candidates."""
+    """Build a pool of 1,000,000 rows and offer 2,000 candidates to it."""
+    # The peak of a process's memory never falls, so this part needs its own process.
     command = [sys.executable, "-m", "bench.admission", "--million", "1000000"]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
@@ -329,45 +346,46 @@ def million() -> dict:
 def _million(size: int) -> None:
     from app.synth.novelty.pool import Pool
 
-    texts, where = pool_texts(size)
-    vectors = unit_vectors(size, DIMENSIONS, 12)
+    texts, source = load_pool_texts(size)
+    vectors = draw_unit_vectors(size, DIMENSIONS, 12)
     pool, started = Pool(), time.perf_counter()
     for n in range(size):
         pool.add(f"rec_{n:032x}", texts[n], vectors[n])
         if (n + 1) % 100_000 == 0:
-            say(f"  added {n + 1}, {time.perf_counter() - started:.0f} s")
-    added = time.perf_counter() - started
-    fresh = changed(texts[:10_000], 1000, 0.5, 13)
-    given = slice(0, 1000)
-    asked = [*fresh, *changed(texts[given], 1000, 0.05, 14)]
-    near = vectors[given] + 0.01 * unit_vectors(1000, DIMENSIONS, 15)
-    near /= np.linalg.norm(near, axis=1, keepdims=True)
-    asked_vectors = np.concatenate([unit_vectors(1000, DIMENSIONS, 16), near])
+            print_progress(f"  added {n + 1}, {time.perf_counter() - started:.0f} s")
+    add_seconds = time.perf_counter() - started
+    new_texts = perturb_texts(texts[:10_000], 1000, 0.5, 13)
+    copied = slice(0, 1000)
+    queries = [*new_texts, *perturb_texts(texts[copied], 1000, 0.05, 14)]
+    near_vectors = vectors[copied] + 0.01 * draw_unit_vectors(1000, DIMENSIONS, 15)
+    near_vectors /= np.linalg.norm(near_vectors, axis=1, keepdims=True)
+    query_vectors = np.concatenate([draw_unit_vectors(1000, DIMENSIONS, 16), near_vectors])
+    # The pool has copies, and the texts of the bench would count as memory of the pool.
     del texts, vectors
     started = time.perf_counter()
     pool.build_indexes()
-    settled = time.perf_counter() - started
-    say(f"  in order after {settled:.0f} s")
-    found, seen, started = [], len(pool), time.perf_counter()
-    for start in range(0, len(asked), 100):
+    build_seconds = time.perf_counter() - started
+    print_progress(f"  indexes built after {build_seconds:.0f} s")
+    matches, size_before, started = [], len(pool), time.perf_counter()
+    for start in range(0, len(queries), 100):
         part = slice(start, start + 100)
-        answers = pool.check_all(asked[part], list(asked_vectors[part]), [()] * 100)
-        for n, answer in enumerate(answers, start):
-            if answer is None:
-                pool.add(f"new_{n}", asked[n], asked_vectors[n])
-        found += answers
+        results = pool.check_all(queries[part], list(query_vectors[part]), [()] * 100)
+        for n, match in enumerate(results, start):
+            if match is None:
+                pool.add(f"new_{n}", queries[n], query_vectors[n])
+        matches += results
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         json.dumps(
             {
-                "rows": where,
+                "rows": source,
                 "pool": size,
-                "add_ms": round(added / size * 1e3, 3),
-                "settle_s": round(settled, 1),
-                "admit_ms_per_candidate": round(seconds / len(asked) * 1e3, 3),
-                "admitted": len(pool) - seen,
-                "semantic_duplicates_found_of_1000": sum(one is not None for one in found[1000:]),
+                "add_ms": round(add_seconds / size * 1e3, 3),
+                "settle_s": round(build_seconds, 1),
+                "admit_ms_per_candidate": round(seconds / len(queries) * 1e3, 3),
+                "admitted": len(pool) - size_before,
+                "semantic_duplicates_found_of_1000": sum(match is not None for match in matches[1000:]),
                 "million_peak_gb": round(peak, 2),
             }
         )
@@ -375,32 +393,33 @@ def _million(size: int) -> None:
 
 
 def _encode(dtype: str, texts: list[str]) -> tuple[np.ndarray, float]:
-    """Vectors, and texts per second."""
+    """Return the float32 vectors of the texts, of shape (texts, dimensions), and the number of texts per second."""
     from app.providers.encoder import BUNDLED, EncoderSettings, load_encoder
 
-    made = load_encoder(EncoderSettings(BUNDLED, dtype=dtype))
-    made.encode(texts[:128])
+    encoder = load_encoder(EncoderSettings(BUNDLED, dtype=dtype))
+    # The first call compiles code and allocates memory.
+    encoder.encode(texts[:128])
     started = time.perf_counter()
-    return made.encode(texts), len(texts) / (time.perf_counter() - started)
+    return encoder.encode(texts), len(texts) / (time.perf_counter() - started)
 
 
 def encoding() -> dict:
-    """bfloat16 against float32: texts a second, and the pairs of which one says that they are near, the other not."""
-    base = real_texts()[0][:1500]
-    texts = [*base, *changed(base, 1500, 0.15, 17)]
+    """Compare encoding in bfloat16 with float32: texts per second, and the pairs that only one of them finds near."""
+    base = load_texts()[0][:1500]
+    texts = [*base, *perturb_texts(base, 1500, 0.15, 17)]
     fp32, slow = _encode("float32", texts)
     bf16, fast = _encode("bfloat16", texts)
-    above = np.triu_indices(len(texts), 1)
-    a, b = (fp32 @ fp32.T)[above] >= 0.9, (bf16 @ bf16.T)[above] >= 0.9
-    either = int((a | b).sum())
+    upper_triangle = np.triu_indices(len(texts), 1)
+    near_fp32, near_bf16 = (fp32 @ fp32.T)[upper_triangle] >= 0.9, (bf16 @ bf16.T)[upper_triangle] >= 0.9
+    near_pairs = int((near_fp32 | near_bf16).sum())
     return {
         "texts": len(texts),
         "fp32_texts_per_s": round(slow, 1),
         "bf16_texts_per_s": round(fast, 1),
         "encoding_bf16_times_fp32": round(fast / slow, 2),
-        "near_pairs": either,
-        "encoding_decisions_that_differ": round(int((a != b).sum()) / max(1, either), 5),
-        "of_all_pairs": float(f"{(a != b).mean():.2e}"),
+        "near_pairs": near_pairs,
+        "encoding_decisions_that_differ": round(int((near_fp32 != near_bf16).sum()) / max(1, near_pairs), 5),
+        "of_all_pairs": float(f"{(near_fp32 != near_bf16).mean():.2e}"),
     }
 
 
@@ -408,39 +427,41 @@ PARTS = {"lexical": lexical, "lock": lock, "race": race, "encoding": encoding, "
 
 
 def main() -> None:
+    """Run the parts and print the result."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     options.add_argument("--race", nargs=3, help=argparse.SUPPRESS)
     options.add_argument("--million", type=int, help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.race:
-        return _race_one(Path(given.race[0]), given.race[1], int(given.race[2]))
-    if given.million:
-        return _million(given.million)
-    found: dict = {}
-    for name in given.only.split(","):
-        say(f"{name} …")
-        found[name] = PARTS[name]()
-        say(f"  {json.dumps(found[name])}")
-    print(json.dumps({"bench": "admission", **found, "figures": _figures(found)}))
+    arguments = options.parse_args()
+    if arguments.race:
+        return _race_one(Path(arguments.race[0]), arguments.race[1], int(arguments.race[2]))
+    if arguments.million:
+        return _million(arguments.million)
+    results: dict = {}
+    for name in arguments.only.split(","):
+        print_progress(f"{name} …")
+        results[name] = PARTS[name]()
+        print_progress(f"  {json.dumps(results[name])}")
+    print(json.dumps({"bench": "admission", **results, "figures": _figures(results)}))
     return None
 
 
-def _figures(found: dict) -> dict:
-    """Each figure that was wanted, as measured, and whether it was reached."""
+def _figures(results: dict) -> dict:
+    """Return each goal with the measured value and whether it was reached."""
     figures = {}
-    at_most = ("growth", "lock_ms", "race", "million", "differ")
-    for name, wanted in WANTED.items():
-        value = next((part[name] for part in found.values() if name in part), None)
+    upper_bounds = ("growth", "lock_ms", "race", "million", "differ")
+    for name, goal in GOALS.items():
+        value = next((result[name] for result in results.values() if name in result), None)
         if value is not None:
-            less = any(word in name for word in at_most)
-            reached = value <= wanted if less else value >= wanted
-            figures[name] = {"wanted": f"{'<=' if less else '>='} {wanted}", "value": value, "reached": reached}
-    if "rouge" in found:
+            is_upper_bound = any(word in name for word in upper_bounds)
+            reached = value <= goal if is_upper_bound else value >= goal
+            sign = "<=" if is_upper_bound else ">="
+            figures[name] = {"wanted": f"{sign} {goal}", "value": value, "reached": reached}
+    if "rouge" in results:
         figures["decisions_that_differ"] = {
             "wanted": "<= 0",
-            "value": found["rouge"]["decisions_that_differ"],
-            "reached": found["rouge"]["decisions_that_differ"] == 0,
+            "value": results["rouge"]["decisions_that_differ"],
+            "reached": results["rouge"]["decisions_that_differ"] == 0,
         }
     return figures
 

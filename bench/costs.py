@@ -1,8 +1,8 @@
-"""What a run shows as its cost beside the teacher's bill, when its worker is killed often: `make bench-costs`.
+"""Compares the cost that a run shows with the teacher's bill while its worker is killed repeatedly: `make bench-costs`.
 
-Real processes (PostgreSQL, Redis, API, workers) against the simulated teacher, which counts what it bills. The last
-line printed is one JSON object: dollars, and whether certain <= bill <= certain + held, shown nearer to the bill than
-all lost calls at their worst.
+Real processes (PostgreSQL, Redis, API, workers) use the simulated teacher, which counts what it bills. The last line of
+the output is one JSON object with amounts in dollars. The goal is reached if certain <= bill <= certain + held, and if
+the shown cost is nearer to the bill than the cost with all lost calls at their worst case.
 """
 
 import argparse
@@ -24,58 +24,62 @@ from app.stack import Stack
 LATENCY = ("--latency", "1.0", "--latency-tail", "0.5")
 FAST = {"SEEDBED_LEASE_SECONDS": "4", "SEEDBED_SWEEP_SECONDS": "0.5"}
 CALLS_BETWEEN_KILLS = 30
-# Each call is rounded up by itself to nine places.
+# The ledger rounds the cost of each call up to nine decimal places, so the sum may exceed the bill by this per call.
 ROUNDING = Decimal("1e-9")
 
 
 def main() -> None:
+    """Make a run, kill its worker, and print the costs."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--target", type=int, default=150, help="accepted rows")
     options.add_argument("--kills", type=int, default=5, help="of the generation worker, in mid-flight")
-    given = options.parse_args()
+    arguments = options.parse_args()
     os.environ.pop("SEEDBED_CONFIG", None)
-    home = tempfile.mkdtemp(prefix="seedbed-costs-")
-    stack = Stack(home, durable=False, environment=FAST, simulator_options=LATENCY)
+    state_dir = tempfile.mkdtemp(prefix="seedbed-costs-")
+    stack = Stack(state_dir, durable=False, environment=FAST, simulator_options=LATENCY)
     with stack, Seedbed(stack.url, stack.api_key) as seedbed:
         dataset = seedbed.create_dataset("costs", seeds={"bundled": "english"})
-        run = seedbed.start_run(dataset_id=dataset["id"], teacher="simulated", target=given.target)
-        kills = _kill_in_mid_flight(stack, seedbed, run["id"], given.kills)
+        run = seedbed.start_run(dataset_id=dataset["id"], teacher="simulated", target=arguments.target)
+        kills = _kill_in_mid_flight(stack, seedbed, run["id"], arguments.kills)
         run = seedbed.wait(run)
         bill = _bill(stack, seedbed)
         figures = _figures(stack, run, bill)
-    print(json.dumps({"bench": "costs", "target": given.target, "kills": kills, **figures}))
+    print(json.dumps({"bench": "costs", "target": arguments.target, "kills": kills, **figures}))
 
 
 def _kill_in_mid_flight(stack: Stack, seedbed: Seedbed, run_id: str, kills: int) -> int:
-    """Each time that the run has gone on for a little while with calls in flight."""
-    done, answered = 0, 0
-    while done < kills and (run := seedbed.get(run_id))["status"] not in ENDED:
+    """Kill the generation worker `kills` times while calls are in flight, and return how often it was killed.
+
+    Between two kills the run gets CALLS_BETWEEN_KILLS answers, so that it always makes progress.
+    """
+    kill_count, answered = 0, 0
+    while kill_count < kills and (run := seedbed.get(run_id))["status"] not in ENDED:
         usage = run["usage"]
         if usage["in_flight"] and usage["requests"] - usage["unknown_requests"] >= answered + CALLS_BETWEEN_KILLS:
             _kill(stack)
-            done, answered = done + 1, usage["requests"] - usage["unknown_requests"]
-            print(f"kill {done}: {usage['in_flight']} calls in flight", file=sys.stderr, flush=True)
+            kill_count, answered = kill_count + 1, usage["requests"] - usage["unknown_requests"]
+            print(f"kill {kill_count}: {usage['in_flight']} calls in flight", file=sys.stderr, flush=True)
         time.sleep(0.2)
-    return done
+    return kill_count
 
 
 def _kill(stack: Stack) -> None:
     child = stack.processes["generation"]
-    # The supervisor need not lose its patience: the deaths are our doing.
-    child.starts = 1
+    # The supervisor ends the stack after too many restarts, which this bench causes on purpose.
+    child.start_count = 1
     with suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGKILL)
 
 
 def _bill(stack: Stack, seedbed: Seedbed) -> Decimal:
-    """What the teacher served, at its prices, once nothing more comes."""
+    """Return the cost in dollars of all that the teacher has served, after its last answer."""
     address, tokens = stack.teacher_url.removesuffix("/v1") + "/stats", None
     while tokens != (tokens := httpx.get(address).json()["tokens"]):
         time.sleep(3)
     teacher = next(item for item in seedbed.teachers() if item["name"] == "simulated")
-    fresh = (tokens["prompt"] - tokens["cached"]) * Decimal(teacher["prompt_price"])
+    uncached = (tokens["prompt"] - tokens["cached"]) * Decimal(teacher["prompt_price"])
     cached = tokens["cached"] * Decimal(teacher["cached_price"])
-    return (fresh + cached + tokens["completion"] * Decimal(teacher["completion_price"])) / 1_000_000
+    return (uncached + cached + tokens["completion"] * Decimal(teacher["completion_price"])) / 1_000_000
 
 
 def _figures(stack: Stack, run: dict, bill: Decimal) -> dict:

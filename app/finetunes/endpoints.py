@@ -1,4 +1,4 @@
-"""REST of fine-tunes and base models."""
+"""The REST endpoints of fine-tunes and base models."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1")
     "/fine-tunes", operation_id="createFineTune", status_code=202, response_model=FineTuneView, tags=["fine-tunes"]
 )
 def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerKey):
-    """Fine-tune a base model on a snapshot with LoRA."""
+    """Start a LoRA fine-tune of a base model on a snapshot."""
     return once(
         202,
         lambda: fine_tune_view(add_place(session, service.create(session, caller, body))),
@@ -44,6 +44,7 @@ def list_all(
     after: After = None,
     snapshot_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """List fine-tunes, newest first; `snapshot_id` selects those of one snapshot."""
     return page(
         add_places(session, store.fine_tunes(session, caller.project_id, snapshot_id, limit, after)),
         limit,
@@ -53,12 +54,13 @@ def list_all(
 
 @router.get("/fine-tunes/{id}", operation_id="getFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def show(id: str, caller: Authorized, session: Db):
+    """Return one fine-tune."""
     return fine_tune_view(add_place(session, store.fine_tune(session, caller.project_id, id)))
 
 
 @router.post("/fine-tunes/{id}/cancel", operation_id="cancelFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the training within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    """Cancel the training within seconds; no artifact is kept. A fine-tune that has ended is returned unchanged."""
     return fine_tune_view(add_place(session, service.cancel(session, caller, id)))
 
 
@@ -71,7 +73,7 @@ def fine_tune_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    """Return a JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.fine_tune(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda s: s.get(FineTune, id).ended)
 
@@ -80,7 +82,7 @@ def fine_tune_events(
     "/fine-tunes/{id}/metrics", operation_id="listFineTuneMetrics", response_model=MetricPage, tags=["fine-tunes"]
 )
 def metrics(id: str, caller: Authorized, session: Db, limit: Limit = 200, after: Annotated[int, Query(ge=0)] = 0):
-    """Rows of the training, oldest first."""
+    """Return the metrics of the training, oldest first."""
     store.fine_tune(session, caller.project_id, id)
     return metric_page(store.metrics(session, id, limit, after), limit)
 
@@ -89,17 +91,18 @@ def metrics(id: str, caller: Authorized, session: Db, limit: Limit = 200, after:
     "/fine-tunes/{id}/artifacts", operation_id="listArtifacts", response_model=ArtifactList, tags=["fine-tunes"]
 )
 def artifacts(id: str, caller: Authorized, session: Db):
+    """List the files of a fine-tune that has succeeded; the list is empty before."""
     return ArtifactList(data=store.fine_tune(session, caller.project_id, id).artifacts or [])
 
 
 @router.get("/fine-tunes/{id}/artifacts/{name:path}", operation_id="downloadArtifact", tags=["fine-tunes"])
 def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
-    """The bytes, under their sha256 as ETag."""
+    """Return the bytes of an artifact, with their SHA-256 as the ETag."""
     artifact = service.load_artifact(session, caller, id, name)
     return downloads.serve(request, artifact["path"], name, artifact["bytes"], artifact["sha256"])
 
 
 @router.get("/base-models", operation_id="listBaseModels", response_model=BaseModelList, tags=["base-models"])
 def base_models(caller: Authorized):
-    """What a fine-tune may start from, as the operator configured it."""
+    """List the base models that the operator has configured."""
     return BaseModelList(data=service.base_models())

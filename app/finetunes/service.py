@@ -1,4 +1,4 @@
-"""Orders, cancels and reads fine-tunes. The training itself is in training.py."""
+"""Creates, cancels and reads fine-tunes for the API. The training itself is in training.py."""
 
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,12 @@ from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
+    """Store a queued fine-tune, and wake up a worker after the commit.
+
+    Raises:
+        AppError: 422 for an unknown base model or snapshot, or a snapshot without training rows; 409 for a snapshot
+            that has not succeeded.
+    """
     snapshot = _require_snapshot(session, caller, body)
     row = FineTune(
         id=new_id("ft"),
@@ -22,6 +28,7 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
         snapshot_id=snapshot.id,
         base_model=body.base_model,
         method=body.method,
+        # Only what the caller has set: the recipe chooses the rest for the base model.
         hyperparameters=body.hyperparameters.model_dump(mode="json", exclude_unset=True),
         seed=body.seed,
         simulated=bool(snapshot.simulated),
@@ -52,13 +59,23 @@ def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) ->
 
 
 def cancel(session: Session, caller: Caller, id: str) -> FineTune:
-    """End the training soon. Cancelling what has ended changes nothing."""
+    """Request the end of a fine-tune, and return its row. A fine-tune that has ended stays unchanged.
+
+    Raises:
+        AppError: 404, if the project has no such fine-tune.
+    """
+    # This raises 404 for a fine-tune of another project, which the caller may not cancel.
     store.fine_tune(session, caller.project_id, id)
     return steering.cancel(session, KIND, id)
 
 
 def load_artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
-    """One artifact by its name in the row; nothing else is ever served."""
+    """Return the entry of one artifact (name, bytes, sha256, path).
+
+    Raises:
+        AppError: 404, if there is no such fine-tune or artifact.
+    """
+    # Only names of the row are served: a name from a request must never become a path in the storage.
     row = store.fine_tune(session, caller.project_id, id)
     artifact = next((artifact for artifact in row.artifacts or () if artifact["name"] == name), None)
     if artifact is None:
@@ -67,6 +84,7 @@ def load_artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
 
 
 def base_models() -> list[BaseModelView]:
+    """Return the base models of the configuration."""
     return [
         BaseModelView(name=model.name, kind=model.source()["kind"], hub=model.hub, revision=model.revision)
         for model in config.base_models().values()

@@ -1,4 +1,4 @@
-"""One fine-tune: fetch the snapshot, run the recipe in a child, keep what it reports. A kind of job."""
+"""The fine-tune as a type of job: fetch the snapshot, run the recipe in a child process, store its events and files."""
 
 from pathlib import Path
 
@@ -16,11 +16,16 @@ from app.training_jobs.jobs import FineTuneJob, JobError, JobModel, parse_job
 
 RECIPE = "workers.recipes.sft"
 METRICS = ("epoch", "loss", "learning_rate", "grad_norm", "tokens", "total_steps")
-LOGGED = ("stage", "progress", "metrics", "base_model", "evaluation")
+LOGGED_EVENTS = ("stage", "progress", "metrics", "base_model", "evaluation")
 
 
 def train(job: RunningJob) -> None:
-    # A worker that was lost may have left some of its artifacts in the storage.
+    """Perform one attempt at a fine-tune.
+
+    Raises:
+        JobFailed: The job or its snapshot is not valid, or the recipe failed.
+    """
+    # A lost worker may have stored some of its artifacts, which no row names.
     files.delete(_folder(job.id))
     with recipe.working_folder(job) as work:
         row, snapshot = job.retry_until_database_is_back(_read, job.id)
@@ -28,6 +33,7 @@ def train(job: RunningJob) -> None:
         summary = recipe.run(
             job, job_file, RECIPE, lambda event: job.retry_until_database_is_back(_store_event, job, event)
         )
+        # A large upload may take longer than a lease, so it starts with a new one.
         job.retry_until_database_is_back(job.extend)
         artifacts = _store_artifacts(job, work / "out" / "artifacts")
         job.retry_until_database_is_back(_succeed, job, summary, artifacts)
@@ -40,7 +46,7 @@ def _read(id: str) -> tuple[FineTune, Snapshot]:
 
 
 def _prepare(job: RunningJob, row: FineTune, snapshot: Snapshot, work: Path) -> Path:
-    """The snapshot's files, checked against their digests, and the job file that names them."""
+    """Fetch the files of the snapshot, write the job file, and return its path."""
     base_model = config.base_models().get(row.base_model)
     if base_model is None:
         message = f"The worker's configuration has no base model {row.base_model!r}, though the service's has."
@@ -73,19 +79,25 @@ def write_job(content: dict, model: type[JobModel], path: Path) -> Path:
 
 
 def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
+    """Copy a file from the storage into the working folder, check its digest, and return the local path."""
     local = str(work / file["name"])
     try:
         digest = files.copy_out(export.file_path(snapshot.id, file["name"]), local)
     except FileNotFoundError:
-        message = f"{file['name']} is not in the storage of the worker. Is it the same as the service's?"
+        message = (
+            f"{file['name']} is not in the storage of the worker. Check that worker and service use the same storage."
+        )
         raise JobFailed("snapshot_damaged", message) from None
     if digest != file["sha256"]:
-        raise JobFailed("snapshot_damaged", f"{file['name']} in the storage is not what the snapshot says.")
+        raise JobFailed(
+            "snapshot_damaged",
+            f"{file['name']} in the storage is damaged: its digest is not that of the snapshot. Export it again.",
+        )
     return local
 
 
 def _store_event(job: RunningJob, event: dict) -> None:
-    """Keep one event: as a metrics row, in the fine-tune's row, and in its log."""
+    """Store one event of the recipe: as a row of metrics, in the row of the fine-tune, or in its log."""
     kind = event.get("event")
     values = {name: value for name, value in event.items() if name != "event"}
     with job.transaction() as (session, row):
@@ -100,7 +112,7 @@ def _store_event(job: RunningJob, event: dict) -> None:
         if kind == "metrics":
             metrics = {name: event[name] for name in METRICS if name in event}
             session.add(Metric(finetune_id=row.id, attempt=job.claim.attempt, step=event["step"], values=metrics))
-        if kind in LOGGED:
+        if kind in LOGGED_EVENTS:
             event_log.emit(session, row, kind, **values)
 
 
@@ -114,7 +126,7 @@ def _attempt_folder(job: RunningJob) -> str:
 
 
 def _store_artifacts(job: RunningJob, artifacts: Path) -> list[dict]:
-    """Copy the artifacts into the storage: all of them, or none."""
+    """Copy the artifacts into the storage and return their entries. After an error none of them is kept."""
     try:
         return [_store_artifact(job, path, artifacts) for path in sorted(artifacts.rglob("*")) if path.is_file()]
     except BaseException:
@@ -137,25 +149,30 @@ def _succeed(job: RunningJob, summary: dict, artifacts: list[dict]) -> None:
 
 
 def explain(error: Exception) -> Explanation:
-    """A fault of ours. What the error says of paths and addresses stays in the log."""
+    """Return the reason and the message for an unexpected error.
+
+    The text of the error is not part of the message, since it may contain paths and addresses. It is in the log.
+    """
     code = getattr(error, "errno", None)
     if code in files.FULL:
-        message = "The disk is full. Make room, then start the job again."
+        message = "The disk is full. Free some space, then start the job again."
         return Explanation("storage_full", message, final=True)
     if code in files.UNWRITABLE:
-        message = "A directory can't be written; check the rights of SEEDBED_HOME and the storage."
+        message = "A directory is not writable. Check the permissions of SEEDBED_HOME and of the storage."
         return Explanation("storage_unwritable", message, final=True)
-    message = f"The training failed ({type(error).__name__}). The log of the worker says more."
+    message = f"The training failed ({type(error).__name__}). The log of the worker has the details."
     return Explanation("training_failed", message, final=True)
 
 
 def reset(session, row: FineTune) -> None:
+    """Clear the progress and the results of the last attempt before a new one."""
     row.stage = row.step = row.total_steps = row.model = None
     row.evaluations = []
-    store.forget_metrics(session, row.id)
+    store.delete_metrics(session, row.id)
 
 
 def discard_files(id: str) -> None:
+    """Delete the working folders and the stored artifacts of a fine-tune that did not succeed."""
     recipe.remove_folders(id)
     files.delete(_folder(id))
 
