@@ -254,7 +254,7 @@ def _fill(dataset, texts: list[str], vectors: np.ndarray) -> None:
         rows = []
         for n in range(start, min(start + 5000, len(texts))):
             id = new_id("rec")
-            row = {"id": id, "family": id, "dataset_id": dataset.id, "origin": "imported", "status": "accepted"}
+            row = {"id": id, "group_id": id, "dataset_id": dataset.id, "origin": "imported", "status": "accepted"}
             row |= {"pool_position": n + 1, "instruction": texts[n], "input": "", "output": "x", "language": "en"}
             row |= {"content_hash": content_hash(texts[n], str(n)), "embedding": vectors[n].tobytes(), "lineage": {}}
             rows.append(row)

@@ -32,7 +32,7 @@ DELAY_FACTORS = {"fine-tune": 5, "scoring": 5}
 SNAPSHOT_ROWS, REVIEW_ROWS, IMPORT_ROWS = 400_000, 12_000, 20_000
 # An import of so many rows would take longer than the bench. Each copy has its own instruction.
 COPY_ROWS = """
-INSERT INTO records (id, dataset_id, origin, status, pool_position, family, instruction, input, output, language,
+INSERT INTO records (id, dataset_id, origin, status, pool_position, group_id, instruction, input, output, language,
                      content_hash, embedding, simulated, run_id, lineage)
 SELECT 'rec_{prefix}' || n, :dataset, 'imported', 'accepted', 1000000 + n, 'rec_{prefix}' || n,
        'Describe item ' || md5(n::text) || ' ' || md5((n * 7)::text), '', 'It is item ' || n || '.', 'en',

@@ -38,7 +38,7 @@ class Outcome:
     """How many candidates were accepted, and how many were rejected for each reason."""
 
     accepted: int = 0
-    families: int = 0
+    groups: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def count(self, decision: Decision) -> None:
@@ -46,7 +46,7 @@ class Outcome:
             self.rejected[decision.rejection.reason] += 1
         else:
             self.accepted += 1
-            self.families += decision.family == decision.id
+            self.groups += decision.group_id == decision.id
 
     @property
     def offered(self) -> int:
@@ -87,7 +87,7 @@ def admit(
     store.insert_preferences(session, pairs)
     dataset.rejected_count += outcome.rejected.total()
     if origin.kind == "seed":
-        dataset.seed_count += outcome.families
+        dataset.seed_count += outcome.groups
     else:
         dataset.accepted_count += outcome.accepted
     dataset.simulated = dataset.simulated or any(row["simulated"] for row in rows)
@@ -104,7 +104,7 @@ def _load_decider(
     instructions = {c.instruction for c in admissible if joining or c.scope == "row" or c.resembles}
     rejections = [c.rejection for c in candidates if c.rejection is not None]
     instructions |= {r.nearest_text for r in rejections if r.nearest_text and r.nearest_id is None}
-    representatives = store.head_ids(session, dataset.id, instructions)
+    representatives = store.representative_ids(session, dataset.id, instructions)
     return AdmissionDecider(dataset.scope, origin.kind, copies, representatives, lambda accepted: new_id("rec"), room)
 
 
@@ -120,7 +120,7 @@ def _row(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decis
         "origin": origin.kind,
         "status": "rejected" if rejection else "accepted",
         "pool_position": None,
-        "family": decision.family,
+        "group_id": decision.group_id,
         "instruction": candidate.instruction,
         "input": candidate.input,
         "output": candidate.output,

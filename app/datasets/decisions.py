@@ -86,18 +86,18 @@ def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
     row joins the group of its instruction. In the scope `instruction` only the representative has the embedding.
     """
     if row.status == "accepted":
-        representative = store.head_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
+        representative = store.representative_ids(session, dataset.id, [row.instruction]).get(row.instruction, row.id)
         if representative != row.id:
-            row.family = representative
+            row.group_id = representative
             row.embedding = None if dataset.scope == "instruction" else row.embedding
         return
-    members = (Record.family == row.id, Record.pool_position.is_not(None))
+    members = (Record.group_id == row.id, Record.pool_position.is_not(None))
     representative = session.scalar(select(Record.id).where(*members).order_by(Record.pool_position).limit(1))
     if representative is not None:
-        session.execute(update(Record).where(*members).values(family=representative))
+        session.execute(update(Record).where(*members).values(group_id=representative))
         if dataset.scope == "instruction":
             session.execute(update(Record).where(Record.id == representative).values(embedding=row.embedding))
-    row.family = row.id
+    row.group_id = row.id
 
 
 def _recount_dataset(session: Session, dataset: Dataset) -> None:
@@ -106,7 +106,7 @@ def _recount_dataset(session: Session, dataset: Dataset) -> None:
     totals = select(
         func.count().filter(accepted, ~seed),
         func.count().filter(~accepted),
-        func.count(case((seed & accepted, Record.family)).distinct()),
+        func.count(case((seed & accepted, Record.group_id)).distinct()),
     ).where(Record.dataset_id == dataset.id)
     dataset.accepted_count, dataset.rejected_count, dataset.seed_count = session.execute(totals).one()
 

@@ -21,12 +21,12 @@ def of_record(session: Session, row: Record, max_neighbours: int) -> list[Neighb
     """The neighbours of the record, nearest first, without the rows of the record's own group."""
     dataset = session.get(Dataset, row.dataset_id)
     # In the scope `instruction` only the representative of the group has an embedding.
-    stored = store.embeddings(session, [row.id, row.family])
-    embedding = stored.get(row.id) or stored.get(row.family)
+    stored = store.embeddings(session, [row.id, row.group_id])
+    embedding = stored.get(row.id) or stored.get(row.group_id)
     vector = None if embedding is None else np.frombuffer(embedding, dtype=np.float32)
     with _pools().locked(dataset.id) as cached:
         pool = _pools().refresh(session, dataset, cached)
-        nearest = pool.neighbours(store.compared_text(dataset, row), vector, max_neighbours, {row.id, row.family})
+        nearest = pool.neighbours(store.compared_text(dataset, row), vector, max_neighbours, {row.id, row.group_id})
     return [
         NeighbourView(
             id=one.id,

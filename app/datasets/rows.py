@@ -31,7 +31,7 @@ class RecordRow(Protocol):
     origin: str
     status: str
     pool_position: int | None
-    family: str
+    group_id: str
     instruction: str
     input: str
     output: str

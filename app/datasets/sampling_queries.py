@@ -21,24 +21,26 @@ def by_id(session: Session, ids: Sequence[str]) -> Sequence[Source]:
 
 
 def sample_generated(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
-    """Ids of up to `count` generated heads, uniformly.
+    """Ids of up to `count` generated representatives, uniformly.
 
     A large pool is probed by `pool_position`, which has no gaps.
     """
-    heads = select(Record.id).where(
+    representatives = select(Record.id).where(
         Record.dataset_id == dataset.id,
         Record.pool_position.is_not(None),
         Record.origin == "generated",
-        Record.family == Record.id,
+        Record.group_id == Record.id,
     )
     if count == 0 or dataset.accepted_count == 0:
         return []
     if dataset.accepted_count > LIST_WHOLE_BELOW:
         probes = rng.sample(range(1, dataset.last_pool_position + 1), min(64, dataset.last_pool_position))
-        matches = session.scalars(heads.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)).all()
+        matches = session.scalars(
+            representatives.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)
+        ).all()
         if len(matches) >= count:
             return rng.sample(list(matches), count)
-    ids = session.scalars(heads.order_by(Record.pool_position)).all()
+    ids = session.scalars(representatives.order_by(Record.pool_position)).all()
     return rng.sample(list(ids), min(count, len(ids)))
 
 

@@ -102,7 +102,7 @@ class RecordView(View):
     origin: str
     status: str
     pool_position: int | None
-    family: str
+    group_id: str = Field(description="The id of the representative of its group: the rows of one instruction.")
     instruction: str
     input: str
     output: str
@@ -132,6 +132,11 @@ class RecordView(View):
     @property
     def seq(self) -> int | None:
         return self.pool_position
+
+    @computed_field(**old_field("family", "group_id"))
+    @property
+    def family(self) -> str:
+        return self.group_id
 
 
 class ParentView(View):

@@ -116,15 +116,15 @@ def count_sources(session: Session, dataset_id: str) -> dict[str, int]:
     return {f"{kind}/{task}" if task else kind: count for kind, task, count in counted}
 
 
-def head_ids(session: Session, dataset_id: str, instructions: Collection[str]) -> dict[str, str]:
-    """The heads of the families in the pool that have exactly these instructions."""
+def representative_ids(session: Session, dataset_id: str, instructions: Collection[str]) -> dict[str, str]:
+    """The representatives of the groups in the pool that have exactly these instructions."""
     if not instructions:
         return {}
     digests = [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in instructions]
     query = select(Record.instruction, Record.id).where(
         Record.dataset_id == dataset_id,
         Record.pool_position.is_not(None),
-        Record.family == Record.id,
+        Record.group_id == Record.id,
         func.md5(Record.instruction).in_(digests),
     )
     return {row.instruction: row.id for row in session.execute(query.order_by(Record.pool_position.desc()))}
@@ -171,7 +171,7 @@ _COMPARED = (Record.instruction, Record.input, Record.output, Record.messages)
 def _entries(dataset: Dataset) -> list[ColumnElement[bool]]:
     """In the scope `instruction` a group has one entry, its representative; in other scopes every row is an entry."""
     conditions = [Record.dataset_id == dataset.id, Record.pool_position.is_not(None)]
-    return [*conditions, Record.family == Record.id] if dataset.scope == "instruction" else conditions
+    return [*conditions, Record.group_id == Record.id] if dataset.scope == "instruction" else conditions
 
 
 def compared_text(dataset: Dataset, row: Row | Record) -> str:
@@ -238,22 +238,22 @@ def children(session: Session, row: Record, limit: int = 50) -> Sequence[Record]
     return session.scalars(query.order_by(Record.id).limit(limit)).all()
 
 
-def family_rows(session: Session, heads: Sequence[str]) -> Sequence[Record]:
-    """Every pool row of these families, head first."""
-    query = select(Record).where(Record.family.in_(heads), Record.pool_position.is_not(None))
+def group_rows(session: Session, representatives: Sequence[str]) -> Sequence[Record]:
+    """Every pool row of these groups, representative first."""
+    query = select(Record).where(Record.group_id.in_(representatives), Record.pool_position.is_not(None))
     return session.scalars(
-        query.order_by(Record.family, case((Record.id == Record.family, 0), else_=1), Record.pool_position)
+        query.order_by(Record.group_id, case((Record.id == Record.group_id, 0), else_=1), Record.pool_position)
     ).all()
 
 
-def heads(
+def representatives(
     session: Session, dataset_id: str, origin: str, run_id: str | None = None
 ) -> Sequence[tuple[str, bool | None]]:
-    """(id, is_classification) of the pool's heads of an origin, oldest first."""
+    """(id, is_classification) of the pool's representatives of an origin, oldest first."""
     query = select(Record.id, Record.is_classification).where(
         Record.dataset_id == dataset_id,
         Record.pool_position.is_not(None),
-        Record.family == Record.id,
+        Record.group_id == Record.id,
         Record.origin == origin,
     )
     if run_id:

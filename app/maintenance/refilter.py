@@ -132,7 +132,9 @@ class _RunReEvaluation:
             batch = rows[start : start + BATCH_ROWS]
             hashes = [row.content_hash for row in batch]
             copies |= dataset_store.pool_hashes(self.session, self.dataset.id, hashes)
-            representatives |= dataset_store.head_ids(self.session, self.dataset.id, {row.instruction for row in batch})
+            representatives |= dataset_store.representative_ids(
+                self.session, self.dataset.id, {row.instruction for row in batch}
+            )
         return AdmissionDecider(
             self.dataset.scope,
             "generated",

@@ -22,7 +22,7 @@ SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
 def of_run(session: Session, run: Run) -> ReportView:
     rows = run_rows.sample_accepted(session, run.id, SAMPLE)
-    known = dataset_store.embeddings(session, [row.family for row in rows])
+    known = dataset_store.embeddings(session, [row.group_id for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
     seeds = sampling_queries.seed_embeddings(session, run.dataset_id, SEEDS)
@@ -98,9 +98,9 @@ def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
 
 def _matrix(rows: list[RecordRow], known: dict[str, bytes]) -> np.ndarray | None:
     """The rows' embeddings; None unless every row has one, since the report takes them row by row."""
-    if not rows or any(row.family not in known for row in rows):
+    if not rows or any(row.group_id not in known for row in rows):
         return None
-    return _stacked([known[row.family] for row in rows])
+    return _stacked([known[row.group_id] for row in rows])
 
 
 def _stacked(vectors: list[bytes]) -> np.ndarray | None:

@@ -46,7 +46,7 @@ class PostgresMaterial(Material):
         self._session, self._run, self._dataset = session, run, dataset
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
-        return dataset_store.heads(self._session, self._dataset.id, "seed")
+        return dataset_store.representatives(self._session, self._dataset.id, "seed")
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
         return sampling_queries.sample_generated(self._session, self._dataset, count, rng)
@@ -74,7 +74,7 @@ class PostgresMaterial(Material):
         return sampling_queries.labelled(self._session, self._dataset.id, task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        return demonstrations(dataset_store.family_rows(self._session, ids))
+        return demonstrations(dataset_store.group_rows(self._session, ids))
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
         return {row.id: parent(row) for row in dataset_store.records_by_id(self._session, ids)}
@@ -90,10 +90,10 @@ def parent(row: RecordRow) -> Parent:
         instruction=row.instruction,
         input=row.input,
         output=row.output,
-        family=row.family,
+        group_id=row.group_id,
         round=row.round or 0,
-        # The pool knows an instruction by the head of its family, which may be another row.
-        ancestors=tuple(dict.fromkeys([*row.lineage.get("resembles", ()), row.family])),
+        # The pool knows an instruction by the representative of its group, which may be another row.
+        ancestors=tuple(dict.fromkeys([*row.lineage.get("resembles", ()), row.group_id])),
         origin=row.origin,
         run_id=row.run_id,
         method=row.method,
@@ -104,16 +104,16 @@ def parent(row: RecordRow) -> Parent:
 
 
 def demonstrations(rows: Sequence[RecordRow]) -> dict[str, Demonstration]:
-    """Families as demonstrations, by the id of their head. Rows without an output give no instance."""
-    families: dict[str, list[RecordRow]] = {}
+    """Groups as demonstrations, by the id of their representative. Rows without an output give no instance."""
+    groups: dict[str, list[RecordRow]] = {}
     for row in rows:
-        families.setdefault(row.family, []).append(row)
+        groups.setdefault(row.group_id, []).append(row)
     return {
-        head: Demonstration(
-            head,
+        representative: Demonstration(
+            representative,
             members[0].instruction,
             tuple(Instance(row.input, row.output) for row in members if row.output),
             members[0].is_classification,
         )
-        for head, members in families.items()
+        for representative, members in groups.items()
     }

@@ -103,7 +103,7 @@ def load_scores(session: Session, snapshot: Snapshot, names: Sequence[str]) -> l
     query = _select_rows(snapshot.dataset_id, snapshot.spec, snapshot.through_pool_position)
     score_columns = [Record.scores[name].as_float() for name in names]
     return session.execute(
-        query.with_only_columns(Record.id, Record.family, *score_columns).order_by(Record.pool_position)
+        query.with_only_columns(Record.id, Record.group_id, *score_columns).order_by(Record.pool_position)
     ).all()
 
 

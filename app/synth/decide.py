@@ -49,13 +49,13 @@ def precheck(
 class Decision:
     """What was decided on one candidate: it is accepted when `rejection` is None.
 
-    `family`: the id of the head of its family, its own where it has none or begins one. `enters_index`: whether its
-    text is one that later candidates are compared with. `parents` and `resembles` are the candidate's, with the
-    names of earlier candidates as the ids of their rows.
+    `group_id`: the id of the representative of its group, its own where it has none or begins one. `enters_index`:
+    whether its text is one that later candidates are compared with. `parents` and `resembles` are the candidate's,
+    with the names of earlier candidates as the ids of their rows.
     """
 
     id: str
-    family: str
+    group_id: str
     identity: bytes
     rejection: Rejection | None
     enters_index: bool
@@ -67,9 +67,10 @@ class AdmissionDecider:
     """Decides candidate after candidate, in order; each may be a duplicate of those before it.
 
     `copies`: (id, instruction) of the pool's rows by their identities, at least of those that candidates may have.
-    `heads`: ids of the heads of the pool's families by their instructions, at least for rows that join a family
-    on purpose, for rows that may resemble others, and for the nearest texts of candidates rejected before. Both are
-    kept up to date as candidates are accepted. `room`: how many are accepted at most; the rest are `surplus`.
+    `representatives`: ids of the representatives of the pool's groups by their instructions, at least for rows that
+    join a group on purpose, for rows that may resemble others, and for the nearest texts of candidates rejected
+    before. Both are kept up to date as candidates are accepted. `room`: how many are accepted at most; the rest are
+    `surplus`.
     `require_output`: reject what has no output as `unanswered`. `new_id(accepted)` names each decided row.
     """
 
@@ -78,19 +79,19 @@ class AdmissionDecider:
         scope: Scope,
         origin: OriginKind,
         copies: dict[bytes, tuple[str, str]],
-        heads: dict[str, str],
+        representatives: dict[str, str],
         new_id: Callable[[bool], str],
         room: int | None = None,
         require_output: bool = False,
     ) -> None:
-        self.scope, self.origin, self.copies, self.heads = scope, origin, copies, heads
+        self.scope, self.origin, self.copies, self.representatives = scope, origin, copies, representatives
         self.new_id, self.room, self.require_output = new_id, room, require_output
         self.accepted = 0
         # Names that candidates give themselves -> the ids of their rows, so that a child can name its parent.
         self._ids: dict[str, str] = {}
-        # Instruction -> why its family was rejected, or None: one of its rows was accepted here.
-        self._families: dict[str, Rejection | None] = {}
-        self._seed_heads: dict[str, str] = {}
+        # Instruction -> why its group was rejected, or None: one of its rows was accepted here.
+        self._groups: dict[str, Rejection | None] = {}
+        self._seed_representatives: dict[str, str] = {}
 
     def decide(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None = None, position: int = 0
@@ -110,8 +111,8 @@ class AdmissionDecider:
             self._ids[candidate.name] = id
         if rejection is not None:
             return Decision(id, id, key, self._with_nearest_id(rejection), False, parents, resembles)
-        family, enters_index = self._accept(id, key, candidate, vector, precheck)
-        return Decision(id, family, key, None, enters_index, parents, resembles)
+        group_id, enters_index = self._accept(id, key, candidate, vector, precheck)
+        return Decision(id, group_id, key, None, enters_index, parents, resembles)
 
     def _copy(self, key: bytes) -> Rejection | None:
         nearest = self.copies.get(key)
@@ -120,40 +121,40 @@ class AdmissionDecider:
     def _near_duplicate(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None, position: int
     ) -> Rejection | None:
-        """A family is judged once, by its first row; its later rows follow.
+        """A group is judged once, by its first row; its later rows follow.
 
-        Existing data joins the family of its instruction, whenever that came: thousands of inputs may stand
+        Existing data joins the group of its instruction, whenever that came: thousands of inputs may stand
         under one. A newly generated instruction that is in the pool already is a duplicate.
         """
         text = candidate.instruction
         if candidate.scope == "row" or precheck is None or self.origin == "seed":
             return None
-        if text in self._families:
-            return self._families[text]
-        if self.origin == "imported" and text in self.heads:
+        if text in self._groups:
+            return self._groups[text]
+        if self.origin == "imported" and text in self.representatives:
             return None
         rejection = precheck.rejections[position] or precheck.pool.check(
             comparison_text(self.scope, candidate), vector, self._resolve(candidate.resembles), precheck.since
         )
         if rejection is not None and self.scope == "instruction":
-            self._families[text] = rejection
+            self._groups[text] = rejection
         return rejection
 
     def _accept(
         self, id: str, key: bytes, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None
     ) -> tuple[str, bool]:
         text = candidate.instruction
-        self._families.setdefault(text, None)
-        head = self.heads.setdefault(text, id)
+        self._groups.setdefault(text, None)
+        representative = self.representatives.setdefault(text, id)
         if self.origin == "seed":
             # A person's seed is one of the seeds, whatever the pool holds: it joins only those it came with.
-            head = self._seed_heads.setdefault(text, id)
-        enters_index = head == id or self.scope != "instruction"
+            representative = self._seed_representatives.setdefault(text, id)
+        enters_index = representative == id or self.scope != "instruction"
         if enters_index and precheck is not None:
             precheck.pool.add(id, comparison_text(self.scope, candidate), vector)
         self.accepted += 1
         self.copies[key] = (id, text)
-        return head, enters_index
+        return representative, enters_index
 
     def _resolve(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(self._ids.get(name, name) for name in names)
@@ -162,7 +163,7 @@ class AdmissionDecider:
         """What a row was near to while both were in flight may have its own row by now."""
         if rejection.nearest_id is not None or not rejection.nearest_text:
             return rejection
-        return replace(rejection, nearest_id=self.heads.get(rejection.nearest_text))
+        return replace(rejection, nearest_id=self.representatives.get(rejection.nearest_text))
 
 
 @dataclass
@@ -173,7 +174,7 @@ class InMemoryPool:
     thresholds: Thresholds = field(default_factory=Thresholds)
     mode: str = "unicode"
     copies: dict[bytes, tuple[str, str]] = field(default_factory=dict)
-    heads: dict[str, str] = field(default_factory=dict)
+    representatives: dict[str, str] = field(default_factory=dict)
     accepted: int = 0
     rejected: int = 0
 
@@ -183,7 +184,7 @@ class InMemoryPool:
     def enter(self, id: str, row: Candidate, vector: np.ndarray | None) -> None:
         """Put in a row that is not decided on: a seed, or a record that was accepted elsewhere."""
         self.copies.setdefault(identity(row, self.scope), (id, row.instruction))
-        if self.heads.setdefault(row.instruction, id) == id or self.scope != "instruction":
+        if self.representatives.setdefault(row.instruction, id) == id or self.scope != "instruction":
             self.index.add(id, comparison_text(self.scope, row), vector)
 
     def admit(
@@ -199,7 +200,7 @@ class InMemoryPool:
         """
         texts = [comparison_text(self.scope, candidate) for candidate in candidates]
         before = precheck(self.index, candidates, texts, vectors)
-        decider = AdmissionDecider(self.scope, origin, self.copies, self.heads, self._new_id, room)
+        decider = AdmissionDecider(self.scope, origin, self.copies, self.representatives, self._new_id, room)
         return [
             decider.decide(candidate, vector, before, position)
             for position, (candidate, vector) in enumerate(zip(candidates, vectors, strict=True))

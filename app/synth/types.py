@@ -49,7 +49,7 @@ class Parent:
     instruction: str
     input: str = ""
     output: str = ""
-    family: str = ""
+    group_id: str = ""
     round: int = 0
     ancestors: tuple[str, ...] = ()
     origin: str | None = None

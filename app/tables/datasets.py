@@ -51,8 +51,8 @@ class Record(Table):
     """One row: a seed, or a candidate that was accepted or rejected, and why.
 
     `pool_position` is given under the dataset's lock to what is in the pool. Rows of one instruction
-    share a `family`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
-    which the dataset's scope compares; where this is the instruction, only the head of a family carries it.
+    share a `group_id`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
+    which the dataset's scope compares; where this is the instruction, only the representative of a group carries it.
     """
 
     __tablename__ = "records"
@@ -61,7 +61,7 @@ class Record(Table):
     origin: Mapped[str]
     status: Mapped[str]
     pool_position: Mapped[int | None] = mapped_column(BigInteger)
-    family: Mapped[str]
+    group_id: Mapped[str]
     instruction: Mapped[str]
     input: Mapped[str]
     output: Mapped[str]
@@ -122,10 +122,10 @@ class Record(Table):
         # The children of a record; and the group of an instruction, which a new answer to it joins.
         Index(None, "lineage", postgresql_using="gin", postgresql_ops={"lineage": "jsonb_path_ops"}),
         Index(
-            "ix_records_head_text",
+            "ix_records_representative_text",
             "dataset_id",
             func.md5(text("instruction")),
-            postgresql_where=text("pool_position IS NOT NULL AND family = id"),
+            postgresql_where=text("pool_position IS NOT NULL AND group_id = id"),
         ),
     )
 

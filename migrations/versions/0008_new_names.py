@@ -10,12 +10,16 @@ depends_on = None
 # (table, old name, new name)
 COLUMNS = (
     ("records", "seq", "pool_position"),
+    ("records", "family", "group_id"),
     ("datasets", "last_seq", "last_pool_position"),
     ("snapshots", "through_seq", "through_pool_position"),
 )
 CONSTRAINTS = (("records", "ck_records_seq", "ck_records_pool_position"),)
 # (old name, new name)
-INDEXES = (("uq_records_pool_seq", "uq_records_pool_position"),)
+INDEXES = (
+    ("uq_records_pool_seq", "uq_records_pool_position"),
+    ("ix_records_head_text", "ix_records_representative_text"),
+)
 
 
 def upgrade() -> None:

@@ -50,10 +50,10 @@ def rows(dataset: Dataset, **filters) -> list[Record]:
         return list(session.scalars(query))
 
 
-def test_seeds_are_families_with_a_place_each(dataset):
+def test_seeds_are_groups_with_a_place_each(dataset):
     found = sorted(rows(dataset), key=lambda row: row.pool_position)
     assert [row.pool_position for row in found] == [1, 2, 3]
-    assert found[1].family == found[2].family == found[1].id
+    assert found[1].group_id == found[2].group_id == found[1].id
     assert dataset.seed_count == 2
 
 
@@ -88,13 +88,13 @@ def test_a_semantic_duplicate_names_its_neighbour(dataset):
     assert rows(dataset, reason="duplicate_semantic")[0].nearest_text == SEEDS[0]["instruction"]
 
 
-def test_rows_of_one_instruction_are_one_family(dataset):
+def test_rows_of_one_instruction_are_one_group(dataset):
     text = "Translate the word into Korean"
     pools = Pools(encoders(hash_encoder))
     outcome = offer(dataset, pools, *(Candidate(text, f"word {n}", f"단어 {n}") for n in range(3)))
     assert outcome.accepted == 3
     kept = rows(dataset, status="accepted", origin="generated")
-    assert {row.family for row in kept} == {kept[0].id}
+    assert {row.group_id for row in kept} == {kept[0].id}
     assert offer(dataset, pools, Candidate(text, "word 9", "y")).rejected == {"duplicate_lexical": 1}
 
 
@@ -126,7 +126,7 @@ def test_the_database_refuses_a_copy_whatever_the_code_does(dataset):
                 origin="generated",
                 status="accepted",
                 pool_position=99,
-                family="rec_copy",
+                group_id="rec_copy",
                 instruction=seed.instruction,
                 input=seed.input,
                 output="x",
@@ -178,11 +178,11 @@ def test_rows_that_share_an_instruction_on_purpose_are_compared_whole(dataset):
     shared = [Candidate("Is it good or bad?", f"text {n % 3}", "good", scope="row") for n in range(6)]
     outcome = offer(dataset, pools, *shared)
     assert (outcome.accepted, dict(outcome.rejected)) == (3, {"duplicate_exact": 3})
-    # A later batch joins the family; a new instruction that is near to it is a duplicate as ever.
+    # A later batch joins the group; a new instruction that is near to it is a duplicate as ever.
     assert offer(dataset, pools, Candidate("Is it good or bad?", "text 9", "bad", scope="row")).accepted == 1
     assert offer(dataset, pools, Candidate("Is it good or bad then?", "x", "bad")).rejected == {"duplicate_lexical": 1}
     found = rows(dataset, instruction="Is it good or bad?", status="accepted")
-    assert len({row.family for row in found}) == 1 and len(found) == 4
+    assert len({row.group_id for row in found}) == 1 and len(found) == 4
 
 
 def test_an_answer_to_a_record_stands_beside_it_and_the_same_answer_only_once(dataset):
@@ -191,20 +191,29 @@ def test_an_answer_to_a_record_stands_beside_it_and_the_same_answer_only_once(da
     assert offer(dataset, pools, answered, answered).accepted == 1
     assert offer(dataset, Pools(encoders(hash_encoder)), answered).rejected == {"duplicate_exact": 1}
     (row,) = rows(dataset, output="apple, cherry, plum", status="accepted")
-    assert row.family == rows(dataset, instruction=answered.instruction, origin="seed")[0].id
+    assert row.group_id == rows(dataset, instruction=answered.instruction, origin="seed")[0].id
 
 
 def test_a_child_may_resemble_what_it_grew_from_and_nothing_else(dataset):
-    pools, (head,) = Pools(encoders(hash_encoder)), rows(dataset, instruction="Name three fruits that are red")
+    pools, (representative,) = (
+        Pools(encoders(hash_encoder)),
+        rows(dataset, instruction="Name three fruits that are red"),
+    )
     grown = Candidate("Name three fruits that are red and sweet", "", "cherry")
     assert offer(dataset, pools, grown).rejected == {"duplicate_lexical": 1}
-    child = Candidate("Name three fruits that are red and sweet", "", "cherry", name="c", resembles=(head.id,))
+    child = Candidate(
+        "Name three fruits that are red and sweet", "", "cherry", name="c", resembles=(representative.id,)
+    )
     grandchild = Candidate(
-        "Name three fruits that are red and sweet and round", "", "cherry", parents=("c",), resembles=(head.id, "c")
+        "Name three fruits that are red and sweet and round",
+        "",
+        "cherry",
+        parents=("c",),
+        resembles=(representative.id, "c"),
     )
     assert offer(dataset, pools, child, grandchild).accepted == 2
     first, second = rows(dataset, output="cherry", status="accepted")
-    assert second.lineage["parents"] == [first.id] and second.lineage["resembles"] == [head.id, first.id]
+    assert second.lineage["parents"] == [first.id] and second.lineage["resembles"] == [representative.id, first.id]
 
 
 def test_preference_pairs_come_in_with_their_row(dataset):

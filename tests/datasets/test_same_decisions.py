@@ -80,15 +80,15 @@ def in_postgres(scope: str, batches, encoded: bool) -> list[tuple]:
         caller = Caller(access.ensure_project(session, "same decisions").id, "key")
         body = DatasetCreate(name=f"set {time.time_ns()}", scope=scope, seeds={"tasks": tasks})
         dataset = service.create(session, caller, body)
-        head = session.scalar(
+        representative = session.scalar(
             select(Record.id).where(
-                Record.dataset_id == dataset.id, Record.family == Record.id, Record.pool_position == 1
+                Record.dataset_id == dataset.id, Record.group_id == Record.id, Record.pool_position == 1
             )
         )
     pools = Pools(encoders())
     pools.prepare(dataset)
     for kind, room, candidates in batches:
-        candidates = with_seed_id(candidates, head)
+        candidates = with_seed_id(candidates, representative)
         vectors = vectors_of(scope, candidates, encoded)
         with pools.offering(dataset.id, candidates, vectors) as offer:
             admit(offer.session, offer.dataset, candidates, vectors, Origin(kind), offer.precheck, room)
@@ -107,7 +107,7 @@ def stored(dataset: Dataset) -> list[tuple]:
             *((row.detail["value"], row.detail["threshold"]) if row.reason else (None, None)),
             position.get(row.nearest_id),
             row.nearest_text,
-            position[row.family],
+            position[row.group_id],
             [position.get(id, id) for id in row.lineage["resembles"]],
         )
         for row in rows[seeds:]
@@ -131,7 +131,7 @@ def in_memory(scope: str, batches, encoded: bool) -> list[tuple]:
             *((one.rejection.reason, one.rejection.value, one.rejection.threshold) if one.rejection else [None] * 3),
             position.get(one.rejection.nearest_id) if one.rejection else None,
             one.rejection.nearest_text if one.rejection else None,
-            position[one.family],
+            position[one.group_id],
             [position.get(id, id) for id in one.resembles],
         )
         for one in decisions
@@ -164,7 +164,7 @@ def test_a_row_that_joins_a_rejected_family_on_purpose_begins_one_of_its_own(dat
     assert (first[0], second[0], second[5]) == ("duplicate_lexical", None, 1)
 
 
-def test_a_child_with_the_instruction_of_its_parent_is_of_the_parents_family(database):
+def test_a_child_with_the_instruction_of_its_parent_is_of_the_parents_group(database):
     child = Candidate(SEED.instruction, "in July", "plum", resembles=("SEED",))
-    ((reason, *_, family, _),) = in_postgres("instruction", [("generated", None, [child])], True)
-    assert (reason, family) == (None, -2)
+    ((reason, *_, group_id, _),) = in_postgres("instruction", [("generated", None, [child])], True)
+    assert (reason, group_id) == (None, -2)

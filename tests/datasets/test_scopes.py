@@ -60,7 +60,7 @@ def test_each_scope_compares_as_much_as_it_says(database, scope, accepted):
 
 @pytest.mark.parametrize("scope", ["instruction", "instruction_input", "row"])
 @pytest.mark.parametrize("kind", ["templates", "imported"])
-def test_a_template_family_holds_thousands_of_inputs_that_are_alike(database, scope, kind):
+def test_a_group_holds_thousands_of_inputs_that_are_alike(database, scope, kind):
     dataset, pools = dataset_of(scope=scope), Pools(encoders())
     how = {"scope": "row"} if kind == "templates" else {}
     inputs = [f"The cat sat on the mat number {n} in the house." for n in range(2000)]
@@ -68,7 +68,7 @@ def test_a_template_family_holds_thousands_of_inputs_that_are_alike(database, sc
     origin = "generated" if kind == "templates" else "imported"
     accepted = sum(offer(dataset, pools, *made[n : n + 250], kind=origin).accepted for n in range(0, 2000, 250))
     assert accepted == 2000
-    assert len({row.family for row in rows(dataset, status="accepted")}) == 1
+    assert len({row.group_id for row in rows(dataset, status="accepted")}) == 1
     again = offer(dataset, pools, made[7], made[1999], kind=origin)
     assert again.rejected == {"duplicate_exact": 2}
 

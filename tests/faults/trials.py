@@ -345,7 +345,7 @@ class Trial:
     def _check_pool(self) -> None:
         rows = self.ground.sql(
             "SELECT id, instruction, embedding FROM records WHERE dataset_id = :id AND pool_position IS NOT NULL"
-            " AND family = id AND origin = 'generated' ORDER BY pool_position",
+            " AND group_id = id AND origin = 'generated' ORDER BY pool_position",
             id=self.dataset["id"],
         )
         pool = Pool()

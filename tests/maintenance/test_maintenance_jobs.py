@@ -101,7 +101,7 @@ def rows(run: Run) -> dict[str, tuple[str, str | None]]:
 
 
 def check_books(dataset: Dataset, run: Run) -> None:
-    """Counters equal the rows, places have no doubles, every family has its head in the pool."""
+    """Counters equal the rows, places have no doubles, every group has its representative in the pool."""
     with transaction() as session:
         row, one = session.get(Dataset, dataset.id), session.get(Run, run.id)
         all_rows = list(session.scalars(select(Record).where(Record.dataset_id == dataset.id)))
@@ -110,11 +110,11 @@ def check_books(dataset: Dataset, run: Run) -> None:
     assert one.rejected == sum(r.status == "rejected" for r in mine) == sum(one.rejected_by_reason.values())
     assert row.accepted_count == sum(r.status == "accepted" and r.origin != "seed" for r in all_rows)
     assert row.rejected_count == sum(r.status == "rejected" for r in all_rows)
-    assert row.seed_count == len({r.family for r in all_rows if r.origin == "seed" and r.pool_position})
+    assert row.seed_count == len({r.group_id for r in all_rows if r.origin == "seed" and r.pool_position})
     positions = [r.pool_position for r in all_rows if r.pool_position is not None]
     assert len(set(positions)) == len(positions) and max(positions) <= row.last_pool_position
-    heads = {r.id for r in all_rows if r.pool_position is not None}
-    assert all(r.family in heads for r in all_rows if r.pool_position is not None)
+    representatives = {r.id for r in all_rows if r.pool_position is not None}
+    assert all(r.group_id in representatives for r in all_rows if r.pool_position is not None)
 
 
 FIRST = BASE.format("the way of rain")
@@ -206,15 +206,18 @@ def test_other_rules_and_least_scores_decide_on_stored_rows(dataset, caller, poo
 
 def test_a_head_that_leaves_is_followed_by_the_oldest_of_its_family(dataset, caller, pools):
     text = BASE.format("seas")
-    family = [Candidate(text, f"in {n}", f"out {n}", scores={"rule.length_fit": n / 2}) for n in range(3)]
-    run = run_with(dataset, caller, pools, *family)
+    group = [Candidate(text, f"in {n}", f"out {n}", scores={"rule.length_fit": n / 2}) for n in range(3)]
+    run = run_with(dataset, caller, pools, *group)
     refilter(pools, caller, run, minimum_scores={"length_fit": 0.4}, apply=True)
     assert rows(run)["out 0"] == ("rejected", "low_length_fit")
     check_books(dataset, run)
     with transaction() as session:
-        head = session.scalar(select(Record).where(Record.run_id == run.id, Record.output == "out 1"))
-        assert head.family == head.id and head.embedding == hash_encoder([text])[0].tobytes()
-    # The instruction is still in the pool, by its new head.
+        representative = session.scalar(select(Record).where(Record.run_id == run.id, Record.output == "out 1"))
+        assert (
+            representative.group_id == representative.id
+            and representative.embedding == hash_encoder([text])[0].tobytes()
+        )
+    # The instruction is still in the pool, by its new representative.
     near = Candidate(text + " please", "", "near")
     assert rows(run_with(dataset, caller, Pools(encoders()), near))["near"] == ("rejected", "duplicate_lexical")
 

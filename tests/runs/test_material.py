@@ -76,7 +76,7 @@ def dataset(database) -> Dataset:
                     origin=("generated", "imported")[n % 3 == 0],
                     status="accepted",
                     pool_position=dataset.last_pool_position + n + 1,
-                    family=id,
+                    group_id=id,
                     instruction=text,
                     input=str(n),
                     output=output,

@@ -69,8 +69,8 @@ def test_a_child_may_be_near_to_the_family_of_its_parent_whichever_row_it_grew_f
     with transaction() as session:
         rows = session.query(Record).filter(Record.dataset_id == dataset.id).all()
     for row in rows:
-        assert row.family in sampling.parent(row).ancestors
-    assert any(row.family != row.id for row in rows)
+        assert row.group_id in sampling.parent(row).ancestors
+    assert any(row.group_id != row.id for row in rows)
 
 
 def test_a_filter_lets_through_what_fits_it(dataset):

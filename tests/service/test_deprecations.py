@@ -13,7 +13,9 @@ def dataset(api) -> dict:
     return post(api, "/v1/datasets", 201, name="old names", language="en", seeds={"bundled": "english"})[0]
 
 
-@pytest.mark.parametrize(("view", "old", "new"), [("RecordView", "seq", "pool_position")])
+@pytest.mark.parametrize(
+    ("view", "old", "new"), [("RecordView", "seq", "pool_position"), ("RecordView", "family", "group_id")]
+)
 def test_the_schema_marks_old_fields_and_names_the_new_ones(view, old, new):
     properties = SCHEMAS[view]["properties"]
     assert properties[old]["deprecated"] and f"`{new}`" in properties[old]["description"]
@@ -23,3 +25,4 @@ def test_the_schema_marks_old_fields_and_names_the_new_ones(view, old, new):
 def test_a_record_has_its_old_fields_beside_the_new_ones(api, dataset):
     for record in rows_of(api, dataset, limit=20)[:20]:
         assert record["seq"] == record["pool_position"] > 0
+        assert record["family"] == record["group_id"] == record["id"]

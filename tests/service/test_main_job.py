@@ -86,7 +86,7 @@ def test_no_two_accepted_rows_are_near_duplicates(api, dataset, run):
     for row in sorted(rows_of(api, dataset, status="accepted"), key=lambda row: row["pool_position"]):
         if row["origin"] == "generated":
             assert pool.check_lexical(row["instruction"]) is None
-        if row["family"] == row["id"]:
+        if row["group_id"] == row["id"]:
             pool.add(row["id"], row["instruction"], None)
 
 
@@ -242,9 +242,9 @@ def test_rows_are_imported_through_admission(api, dataset):
     done = until_ended(api, answer.headers["location"])
     assert (done["status"], done["rows"], done["accepted"], done["rejected"]) == ("succeeded", 5, 2, 3)
     assert done["rejected_by_reason"] == {"duplicate_lexical": 1, "duplicate_exact": 1, "output_equals_input": 1}
-    # Existing data joins the family of its instruction: many inputs may stand under one.
+    # Existing data joins the group of its instruction: many inputs may stand under one.
     joined, kept = rows_of(api, dataset, import_id=done["id"], status="accepted")
-    assert joined["family"] == seed["family"]
+    assert joined["group_id"] == seed["group_id"]
     assert (kept["instruction"], kept["simulated"], kept["origin"]) == (fresh, False, "imported")
 
 

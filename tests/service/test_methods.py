@@ -150,9 +150,9 @@ def test_templates_ask_nobody_and_hold_many_inputs_under_one_instruction(api, da
     run, accepted, rejected = grow(api, dataset, "templates", 300, "exhausted", options={"uses": 2, "inverse_share": 0})
     assert run["usage"]["requests"] == 0 and run["teacher"] is None
     assert len(accepted) + len(rejected) == 120 and {row["reason"] for row in rejected} <= {"duplicate_exact"}
-    families = Counter(row["family"] for row in accepted)
-    assert len(families) == len({row["instruction"] for row in accepted}) >= 6
-    assert max(families.values()) > 5
+    groups = Counter(row["group_id"] for row in accepted)
+    assert len(groups) == len({row["instruction"] for row in accepted}) >= 6
+    assert max(groups.values()) > 5
 
 
 def test_documents_give_grounded_rows(api, dataset):

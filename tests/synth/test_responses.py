@@ -11,7 +11,7 @@ from app.synth.quality.options import ASPECTS
 from app.synth.types import Batch, Parent, Reply
 from tests.fakes import FakeTeacher, nothing_known
 
-PARENT = Parent("rec_1", "Name a river", "in Asia", family="rec_1")
+PARENT = Parent("rec_1", "Name a river", "in Asia", group_id="rec_1")
 
 
 def graded(grades: dict):

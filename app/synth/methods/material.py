@@ -31,10 +31,10 @@ class Material(Protocol):
         """(id, is_classification) of every seed, oldest first."""
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
-        """Ids of up to `count` heads of generated families, evenly."""
+        """Ids of up to `count` representatives of generated groups, evenly."""
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Unit vectors (float32) of those of the heads that have one."""
+        """Unit vectors (float32) of those of the representatives that have one."""
 
     def task_types(self) -> Mapping[str, int]:
         """Rows of this run by task type: accepted ones, and those that open batches were told to make."""
@@ -57,7 +57,7 @@ class Material(Protocol):
         """Up to `count` labelled rows of a task behind the position `after`."""
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        """Families by the ids of their heads; rows without an output give no instance."""
+        """Groups by the ids of their representatives; rows without an output give no instance."""
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]: ...
 
@@ -158,7 +158,7 @@ class _PlanDrawer:
         }
 
     def _sparse(self, count: int) -> list[str]:
-        """Generated heads from sparse regions of the pool; of a large pool, of a sample of it."""
+        """Generated representatives from sparse regions of the pool; of a large pool, of a sample of it."""
         sample = self.material.sample_generated(COVERAGE_POOL, self.rng)
         vectors = self.material.vectors(sample)
         ids = [id for id in sample if id in vectors]

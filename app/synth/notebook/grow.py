@@ -78,7 +78,7 @@ def grow(
         raise ValueError("max_usd and judge_prices need prices: give prices=synth.Prices.per_million(…)")
     valid_options = METHODS[method].options.model_validate(options or {})
     parents = as_parents(seeds)
-    record_list = parents if records is None else [_with_family(record) for record in records]
+    record_list = parents if records is None else [_with_group(record) for record in records]
     material = InMemoryMaterial(seeds, record_list, as_sources(labelled or {}), as_passages(documents))
     missing = material.missing(method, valid_options)
     if missing is None and METHODS[method].asks_teacher and teacher is None:
@@ -111,12 +111,12 @@ def _dollars(value: float | str | Decimal) -> Decimal:
     return dollars
 
 
-def _with_family(record: Parent) -> Parent:
-    """The record as one of its family: what evolves from it may be near to the family's head."""
+def _with_group(record: Parent) -> Parent:
+    """The record as one of its group: what evolves from it may be near to the representative."""
     if record.id.startswith(("row-", "rejected-")):
         raise ValueError(f"a record can't have the id {record.id!r}: new rows are named so; give it another id")
-    family = record.family or record.id
-    return replace(record, family=family, ancestors=tuple(dict.fromkeys([*record.ancestors, family])))
+    group_id = record.group_id or record.id
+    return replace(record, group_id=group_id, ancestors=tuple(dict.fromkeys([*record.ancestors, group_id])))
 
 
 def _fill(pool: InMemoryPool, parents: dict[str, Parent], encode: Encode | None) -> None:

@@ -19,7 +19,7 @@ from app.synth.types import Candidate, Demonstration, Instance, Parent, Source
 
 
 class InMemoryMaterial(Material):
-    """Seeds, records, labelled rows and passages; families of accepted rows are added as they come.
+    """Seeds, records, labelled rows and passages; groups of accepted rows are added as they come.
 
     Raises ValueError when two of a kind have the same id.
     """
@@ -33,7 +33,7 @@ class InMemoryMaterial(Material):
     ) -> None:
         self._seeds, self._records = _by_id("seeds", seeds), _by_id("records", records)
         self._labelled, self._passages = _by_id("labelled rows", labelled), _by_id("passages", passages)
-        self._families: dict[str, Demonstration] = dict(self._seeds)
+        self._groups: dict[str, Demonstration] = dict(self._seeds)
         self._generated: list[str] = []
         self._vectors: dict[str, np.ndarray] = {}
         self._task_types: Counter[str] = Counter()
@@ -74,14 +74,14 @@ class InMemoryMaterial(Material):
         self._open_task_types.clear()
 
     def accept(self, decision: Decision, row: Candidate, vector: np.ndarray | None) -> None:
-        """An accepted row joins its family, or begins one that later batches may be shown."""
+        """An accepted row joins its group, or begins one that later batches may be shown."""
         instances = (Instance(row.input, row.output),) if row.output else ()
-        head = self._families.get(decision.family)
-        if head is not None:
-            self._families[decision.family] = replace(head, instances=(*head.instances, *instances))
-        elif decision.family == decision.id:
+        representative = self._groups.get(decision.group_id)
+        if representative is not None:
+            self._groups[decision.group_id] = replace(representative, instances=(*representative.instances, *instances))
+        elif decision.group_id == decision.id:
             demonstration = Demonstration(decision.id, row.instruction, instances, row.is_classification)
-            self._families[decision.id] = demonstration
+            self._groups[decision.id] = demonstration
             self._generated.append(decision.id)
             if vector is not None:
                 self._vectors[decision.id] = vector
@@ -121,7 +121,7 @@ class InMemoryMaterial(Material):
         return self._next_rows(f"task {task}", self._labelled, lambda row: row.task == task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        return {id: self._families[id] for id in ids if id in self._families}
+        return {id: self._groups[id] for id in ids if id in self._groups}
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
         return {id: self._records[id] for id in ids if id in self._records}
@@ -143,13 +143,13 @@ class InMemoryMaterial(Material):
 
 
 def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
-    """Seeds as records: one for each instance, or one without an answer. All of a seed are one family."""
+    """Seeds as records: one for each instance, or one without an answer. All of a seed are one group."""
     parents = []
     for seed in seeds:
         for n, instance in enumerate(seed.instances or (Instance("", ""),)):
             id = f"{seed.id}/{n}" if n else seed.id
             texts = (seed.instruction, instance.input, instance.output)
-            parents.append(Parent(id, *texts, family=seed.id, ancestors=(seed.id,), origin="seed"))
+            parents.append(Parent(id, *texts, group_id=seed.id, ancestors=(seed.id,), origin="seed"))
     return parents
 
 
