@@ -12,6 +12,8 @@ _PLACES = Decimal("0.000000001")
 
 @dataclass(frozen=True)
 class Prices:
+    """US dollars per million tokens: of the prompt, of its cached part, and of the completion."""
+
     prompt: Decimal
     cached: Decimal
     completion: Decimal

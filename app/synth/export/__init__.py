@@ -1,0 +1,1 @@
+"""Export of rows: formats of trainers, splits, mixtures and selection of subsets."""

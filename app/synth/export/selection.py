@@ -55,7 +55,7 @@ def quality_complexity(
 
 
 def facility_location(vectors: np.ndarray, k: int, weights: Sequence[float] | None = None) -> list[int]:
-    """k rows that represent all: the greedy maximum of sum_i w_i max_{j in S} max(0, cos(i, j)).
+    """Select k rows that represent all: the greedy maximum of sum_i w_i max_{j in S} max(0, cos(i, j)).
 
     The value is at least 1 - 1/e of the best (Nemhauser et al. 1978). Evaluation is lazy (Minoux 1978), so that most
     gains are never computed again. Memory: one block of 2,048 rows of similarities.

@@ -50,6 +50,7 @@ class Options(MethodOptions):
 
     @model_validator(mode="after")
     def in_order(self) -> "Options":
+        """Check that the minimum of turns is not above the maximum."""
         if self.min_turns > self.max_turns:
             raise ValueError(f"min_turns ({self.min_turns}) is over max_turns ({self.max_turns})")
         return self

@@ -61,6 +61,7 @@ class CustomOperation(BaseModel):
     @field_validator("name")
     @classmethod
     def is_a_new_name(cls, name: str) -> str:
+        """Refuse the name of a built-in operation, since rows name their operation."""
         if name in OPERATIONS:
             raise ValueError(f"{name!r} is a built-in operation; choose another name")
         return name
@@ -68,6 +69,7 @@ class CustomOperation(BaseModel):
     @field_validator("text")
     @classmethod
     def is_not_blank(cls, text: str) -> str:
+        """Refuse a text that is too short without its outer white space, and return it trimmed."""
         if len(text.strip()) < 10:
             raise ValueError("say in at least 10 characters what the teacher is to do")
         return text.strip()
@@ -107,6 +109,7 @@ class Options(MethodOptions):
 
     @model_validator(mode="after")
     def has_operations(self) -> "Options":
+        """Check that names are unique, and that at least one operation can be drawn."""
         names = [operation.name for operation in self.custom_operations]
         if len(set(names)) < len(names):
             raise ValueError("custom_operations: each name once")
@@ -120,9 +123,11 @@ class Options(MethodOptions):
         return self.operations | {operation.name: operation.weight for operation in self.custom_operations}
 
     def custom(self, operation: str) -> CustomOperation | None:
+        """Return the caller's operation of this name, or None for a built-in one."""
         return next((candidate for candidate in self.custom_operations if candidate.name == operation), None)
 
     def kind_of(self, operation: str) -> OperationKind:
+        """Return whether the operation evolves in depth or in breadth."""
         custom = self.custom(operation)
         return OPERATIONS[operation] if custom is None else custom.kind
 
@@ -138,11 +143,15 @@ class Options(MethodOptions):
 
 
 class Rewritten(BaseModel):
+    """The reply with an evolved instruction."""
+
     instruction: StrictStr
     input: StrictStr = ""
 
 
 class Equality(BaseModel):
+    """The judge's verdict on whether a child demands the same as its parent."""
+
     equal: StrictBool
 
 

@@ -59,9 +59,11 @@ class Material(Protocol):
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
         """Groups by the ids of their representatives; rows without an output give no instance."""
 
-    def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]: ...
+    def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
+        """Return the records with these ids; ids of removed records are left out."""
 
-    def sources(self, ids: Sequence[str]) -> Mapping[str, Source]: ...
+    def sources(self, ids: Sequence[str]) -> Mapping[str, Source]:
+        """Return the labelled rows and passages with these ids; ids of removed ones are left out."""
 
 
 def draw_plan(

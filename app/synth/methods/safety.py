@@ -93,6 +93,7 @@ class Options(MethodOptions):
     answer_tokens: int = Field(default=512, ge=64, le=4096, description="Most tokens of a refusal.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """Return rules of length and of opening by default: a long request could carry details."""
         rules = (TooShort(parameter=2), TooLong(parameter=self.most_words), OpensWithPunctuation())
         return rules if self.rules is None else super().rules_for(language)
 

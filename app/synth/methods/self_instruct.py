@@ -62,6 +62,7 @@ class Options(MethodOptions):
 
     @model_validator(mode="after")
     def fits_the_variant(self) -> "Options":
+        """Refuse options that the variant with one call cannot follow."""
         if self.variant == "one_call" and self.judging.question:
             raise ValueError("judging.question: in one call answers come with their questions; set judging.answer")
         if self.variant == "one_call" and self.max_instances > 1:
@@ -93,14 +94,18 @@ _DEFAULTS: dict[str, dict[str, int | float]] = {
 
 
 class InstructionText(RootModel[StrictStr]):
-    pass
+    """One instruction of a reply."""
 
 
 class Classification(BaseModel):
+    """The reply on whether an instruction's outputs are labels."""
+
     is_classification: bool
 
 
 class InputFirst(BaseModel):
+    """One instance of a reply."""
+
     input: StrictStr = ""
     output: StrictStr
 
@@ -259,6 +264,12 @@ def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Cand
 
 
 def instance_schema(first: str, max_instances: int) -> dict:
+    """Return the schema of a list of instances.
+
+    Args:
+        first: `input`, or `output` where the label comes before an input that it fits.
+        max_instances: the maximum of instances.
+    """
     order = ("output", "input") if first == "output" else ("input", "output")
     return list_schema("instances", item_schema(dict.fromkeys(order, TEXT)), max_instances)
 

@@ -20,12 +20,15 @@ from app.synth.types import Ask, Batch, Candidate, Demonstration, Prefilter, Pro
 
 
 class Row(BaseModel):
+    """One row of a reply."""
+
     instruction: StrictStr
     input: StrictStr = ""
     output: StrictStr
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
+    """Make one call for all rows of the batch, and check each of them."""
     prompt = _prompt(batch)
     reply = await ask(prompt)
     items, faults = at_most_asked(*read_items(reply, "items", Row), batch.size)

@@ -69,8 +69,11 @@ def grow(
     With the same replies the same rows come out, in whatever order the replies arrive: batches are planned in rounds
     of up to `parallel`, and admitted in their order.
 
-    Raises ValueError for arguments that don't go together: an unknown method, nothing to start from, a filter that
-    no record fits; and what `encode` raises for the seeds. Works where an event loop already runs.
+    It works where an event loop already runs.
+
+    Raises:
+        ValueError: arguments do not go together: an unknown method, nothing to start from, a filter that no record
+            fits. An error of `encode` for the seeds is raised as it is.
     """
     if method not in METHODS:
         raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")

@@ -48,6 +48,7 @@ class Growth:
     replayed: int = 0
 
     def reasons(self) -> dict[str, int]:
+        """Return the number of rejected rows by reason, most frequent first."""
         return dict(Counter(row.rejection.reason for row in self.rejected).most_common())
 
 

@@ -71,6 +71,7 @@ class InMemoryMaterial(Material):
             self._open_task_types[task_type] += plan["proposals"]
 
     def plans_closed(self) -> None:
+        """All batches under way have ended: their rows are counted as accepted rows or not at all."""
         self._open_task_types.clear()
 
     def accept(self, decision: Decision, row: Candidate, vector: np.ndarray | None) -> None:
@@ -89,44 +90,55 @@ class InMemoryMaterial(Material):
             self._task_types[row.tags["task_type"]] += 1
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
+        """Return (id, is_classification) of every seed."""
         return [(id, seed.is_classification) for id, seed in self._seeds.items()]
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
+        """Return the ids of up to `count` generated instructions, drawn evenly."""
         if count == 0 or not self._generated:
             return []
         return rng.sample(self._generated, min(count, len(self._generated)))
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
+        """Return the unit vectors of those of the generated instructions that have one."""
         return {id: self._vectors[id] for id in ids if id in self._vectors}
 
     def task_types(self) -> Mapping[str, int]:
+        """Return the rows by task type: accepted ones, and those of batches under way."""
         return self._task_types + self._open_task_types
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+        """Return the number of labelled rows by task, of these tasks or of all."""
         sizes = Counter(source.task for source in self._labelled.values() if not tasks or source.task in tasks)
         return dict(sorted(sizes.items()))
 
     def next_records(
         self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
     ) -> Positions:
+        """Return up to `count` records that pass the filter, behind the position `after`."""
         # Every record is given as one without an answer of a run: `unanswered` leaves none out.
         name = f"records {parent_filter.model_dump_json()}"
         return self._next_rows(name, self._records, lambda record: fits(record, parent_filter), salt, after, count)
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
+        """Return up to `count` passages of these documents, or of all, behind the position `after`."""
         name = f"passages {sorted(document_ids)}"
         return self._next_rows(name, self._passages, _passage_of(document_ids), salt, after, count)
 
     def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
+        """Return up to `count` labelled rows of a task behind the position `after`."""
         return self._next_rows(f"task {task}", self._labelled, lambda row: row.task == task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
+        """Return instructions with their instances by id."""
         return {id: self._groups[id] for id in ids if id in self._groups}
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
+        """Return the records with these ids."""
         return {id: self._records[id] for id in ids if id in self._records}
 
     def sources(self, ids: Sequence[str]) -> Mapping[str, Source]:
+        """Return the labelled rows and passages with these ids."""
         both = self._labelled | self._passages
         return {id: both[id] for id in ids if id in both}
 
@@ -159,7 +171,7 @@ def as_sources(labelled: Mapping[str, Iterable[dict]]) -> list[Source]:
 
 
 def as_passages(documents: Iterable[str | tuple[str, str]]) -> list[Source]:
-    """Texts, or (title, text), cut into passages. The documents' ids are `document-0`, `document-1`, …"""
+    """Texts, or (title, text), cut into passages. The documents' ids are `document-0`, `document-1` and so on."""
     sources = []
     for number, document in enumerate(documents):
         title, text = document if isinstance(document, tuple) else (document[:80], document)

@@ -1,0 +1,1 @@
+"""Novelty of a text: lexical and semantic comparison with a pool, decontamination, and coverage."""

@@ -1,0 +1,1 @@
+"""From prompt files to requests, and from replies to checked values."""

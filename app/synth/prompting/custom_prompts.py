@@ -23,6 +23,7 @@ class CustomPrompt(BaseModel):
 
     @model_validator(mode="after")
     def has_a_part(self) -> "CustomPrompt":
+        """Check that a part is given, and that the fixed part has no fields."""
         if self.system is None and self.user is None:
             raise ValueError("give system, user or both")
         if self.system is not None and FIELD.search(self.system):

@@ -54,6 +54,7 @@ def prompt_for(
 
 
 def object_schema(name: str, properties: dict[str, dict]) -> dict:
+    """Return the JSON schema of an object that needs all of these properties and allows no other."""
     return {
         "title": name,
         "type": "object",
@@ -69,4 +70,5 @@ def list_schema(name: str, item: dict, max_items: int, min_items: int = 1) -> di
 
 
 def item_schema(properties: dict[str, dict]) -> dict:
+    """Return the schema of an object inside a list, which has no title."""
     return {key: value for key, value in object_schema("", properties).items() if key != "title"}

@@ -63,6 +63,8 @@ RuleSet = Annotated[
 
 
 class Row(Protocol):
+    """The fields of a row that rules check."""
+
     instruction: str
     input: str
     output: str

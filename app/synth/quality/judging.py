@@ -36,6 +36,8 @@ _RUBRIC = {
 
 
 class QuestionVerdict(BaseModel):
+    """The judge's verdict on an instruction: clarity and difficulty 1 to 5."""
+
     clarity: Score
     answerable: StrictBool
     harmless: StrictBool
@@ -44,6 +46,8 @@ class QuestionVerdict(BaseModel):
 
 
 class Comparison(BaseModel):
+    """The judge's verdict on two answers, of which it sees the first as A."""
+
     better: Annotated[str, Field(pattern="^(A|B|tie)$")]
 
 

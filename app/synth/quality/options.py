@@ -42,6 +42,7 @@ class Criterion(BaseModel):
 
     @model_validator(mode="after")
     def has_a_name_of_its_own(self) -> "Criterion":
+        """Refuse a name that another score or field of a verdict has."""
         is_reserved = (
             self.name in (*ASPECTS, *_RESERVED) or self.name.startswith("model_") or hasattr(BaseModel, self.name)
         )
@@ -68,6 +69,7 @@ class Judging(BaseModel):
 
     @model_validator(mode="after")
     def judges_something(self) -> "Judging":
+        """Check that there is something to score, and that each criterion has another name."""
         if not self.aspects and not self.rubric:
             raise ValueError("aspects: without any of them a rubric is needed")
         names = [criterion.name for criterion in self.rubric]
@@ -118,6 +120,7 @@ class MethodOptions(BaseModel):
 
     @model_validator(mode="after")
     def stage_is_there(self) -> "MethodOptions":
+        """Refuse the judging of questions where a method has none before their answers."""
         if self.judging.question and not self.judges_questions:
             raise ValueError("judging.question: here answers come with their questions; set judging.answer")
         return self
@@ -125,6 +128,7 @@ class MethodOptions(BaseModel):
     @field_validator("prompts")
     @classmethod
     def are_prompts_of_the_method(cls, prompts: dict[str, CustomPrompt]) -> dict[str, CustomPrompt]:
+        """Refuse a prompt that the method does not send, or one with other fields."""
         check_prompts(prompts, cls.all_prompt_names())
         return prompts
 
@@ -140,4 +144,5 @@ class MethodOptions(BaseModel):
         return (f"rules@{digest_of([rule.model_dump(mode='json') for rule in self.rules])}",)
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
+        """Return the rules of form for a BCP-47 tag: those of the caller, or the preset of the language."""
         return instruction_rules(language) if self.rules is None else rules_of(self.rules)

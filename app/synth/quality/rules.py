@@ -54,6 +54,7 @@ class Rule(BaseModel):
         raise NotImplementedError
 
     def check(self, text: str) -> Rejection | None:
+        """Return the rejection of a text that breaks the rule, or None."""
         fault = self.fault(text)
         return None if fault is None else Rejection(self.reason, *fault)
 
@@ -76,6 +77,7 @@ class TooShort(Rule):
     parameter: int = Field(ge=1, description="Words.")
 
     def fault(self, text: str) -> Fault | None:
+        """Return the number of words when it is below the parameter."""
         count = count_words(text)
         return (count, self.parameter) if count < self.parameter else None
 
@@ -88,6 +90,7 @@ class TooLong(Rule):
     parameter: int = Field(ge=1, description="Words.")
 
     def fault(self, text: str) -> Fault | None:
+        """Return the number of words when it is above the parameter."""
         count = count_words(text)
         return (count, self.parameter) if count > self.parameter else None
 
@@ -113,6 +116,7 @@ class BlockedWord(Rule):
     parameter: WordList
 
     def fault(self, text: str) -> Fault | None:
+        """Return the first of the words that stands in the text."""
         word = first_word(text, self.parameter)
         return None if word is None else (word, None)
 
@@ -125,6 +129,7 @@ class BlockedOpening(Rule):
     parameter: WordList
 
     def fault(self, text: str) -> Fault | None:
+        """Return the opening with which the text begins."""
         opening = next((start for start in self.parameter if text.casefold().startswith(start.casefold())), None)
         return None if opening is None else (opening, None)
 
@@ -137,6 +142,7 @@ class OpensWithPunctuation(Rule):
     parameter: None = None
 
     def fault(self, text: str) -> Fault | None:
+        """Return the first character when it is punctuation that opens no sentence."""
         first = text[:1]
         category = unicodedata.category(first) if first else ""
         opens = first in "\"'¿¡" or (category in ("Ps", "Pi") and not first.isascii())
@@ -151,6 +157,7 @@ class EndsWithColon(Rule):
     parameter: None = None
 
     def fault(self, text: str) -> Fault | None:
+        """Return the last 20 characters when a colon ends the text."""
         return (text[-20:], None) if text.rstrip().endswith((":", "：")) else None
 
 
@@ -185,6 +192,7 @@ class Pattern(Rule):
     must: Must = Field(default="not_match", description="match: it has to occur. not_match: it must not.")
 
     def check(self, text: str) -> Rejection | None:
+        """Return the rejection with the first match, 200 characters at most, or None."""
         try:
             match = compiled(self.pattern).search(text, timeout=PATTERN_SECONDS)
         except TimeoutError:
@@ -203,6 +211,7 @@ class Words(Rule):
     must: Must = Field(default="not_match", description="match: one of them has to occur. not_match: none may.")
 
     def fault(self, text: str) -> Fault | None:
+        """Return the word that may not stand in the text, or a note that no required word does."""
         word = first_word(text, self.words)
         if self.must == "match":
             return ("none of the words", None) if word is None else None
@@ -220,6 +229,7 @@ class Length(Rule):
 
     @model_validator(mode="after")
     def has_bounds(self) -> "Length":
+        """Check that there is a bound, and that the bounds are in order."""
         if self.min is None and self.max is None:
             raise ValueError("give min, max or both")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -227,6 +237,7 @@ class Length(Rule):
         return self
 
     def fault(self, text: str) -> Fault | None:
+        """Return the length with the bound that it breaks."""
         size = count_words(text) if self.unit == "words" else len(text)
         if self.min is not None and size < self.min:
             return size, self.min

@@ -13,6 +13,8 @@ BUNDLED = {"english": "en", "korean": "ko"}
 
 
 class SeedInstance(BaseModel):
+    """An instance of a seed task. Unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid")
 
     input: str = Field(default="", max_length=100_000)
@@ -21,6 +23,7 @@ class SeedInstance(BaseModel):
     @field_validator("input", "output")
     @classmethod
     def storable(cls, value: str) -> str:
+        """Return the text in NFC, trimmed, without characters that PostgreSQL cannot store."""
         return clean(value)
 
 
@@ -38,6 +41,7 @@ class SeedTask(BaseModel):
     @field_validator("instruction")
     @classmethod
     def not_blank(cls, value: str) -> str:
+        """Refuse a blank instruction, and return it in NFC, trimmed."""
         if not normalise(value):
             raise ValueError("must not be empty")
         return clean(value)
