@@ -14,7 +14,8 @@ up: $(INSTALLED)
 	@$(BIN)/seedbed up
 
 # Two processes, whatever the machine has: one works while the other waits for workers, leases and child processes.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# tests/conftest.py decides which tests stay together.
+PYTEST := $(BIN)/pytest -n 2
 
 test: lint
 	@$(PYTEST) -m "not long"

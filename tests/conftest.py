@@ -1,4 +1,4 @@
-"""Real servers for the tests: Postgres and Redis of the embedded stack, and the whole stack with workers."""
+"""Real servers for the tests: Postgres and Redis of the embedded stack."""
 
 import os
 from collections.abc import Iterator
@@ -6,31 +6,50 @@ from collections.abc import Iterator
 # Before anything imports torch: threads that wait actively take the cores from the processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import httpx
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from app import config
 from app.jobs import queue
 from app.persistence import db
 from app.stack import Stack
-from app.stack.state_dir import free_port
-from tests.waiting import HTTP_SECONDS
 
 # A time limit on one example would be an assert on the load of the machine.
 hypothesis.settings.register_profile("seedbed", deadline=None)
 hypothesis.settings.load_profile("seedbed")
 
-# Short leases and looks, so that tests of taking over need no long waits; the service runs on its own defaults.
-FAST = {"SEEDBED_LEASE_SECONDS": "6", "SEEDBED_SWEEP_SECONDS": "0.5", "SEEDBED_POLL_SECONDS": "2"}
+# Groups of tests that share a stack. Each goes whole to one of several test processes, so that no stack starts twice.
+SHARE_A_STACK = ("tests/service/", "tests/faulty_service/")
+# A long group that starts last keeps one process busy alone.
+LONG_FIRST = (*SHARE_A_STACK, "tests/faults/", "tests/recipes/test_sft.py", "tests/recipes/", "tests/stack/")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What shares a stack goes to one of several test processes, so that none is started twice; else a file does."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            shared = [name for name in ("service", "faulty", "database") if name in item.fixturenames]
-            item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+class StackScheduler(LoadScopeScheduling):
+    """Gives each test process of pytest-xdist whole files, or all files that share a stack.
+
+    The groups of xdist's own `--dist loadgroup` have no effect with pytest 9.2: it keeps them in an attribute of the
+    test that pytest no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        shared = [folder for folder in SHARE_A_STACK if nodeid.startswith(folder)]
+        return shared[0] if shared else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> StackScheduler:
+    """Keep the order of `pytest_collection_modifyitems`: xdist would start with the groups of the most tests."""
+    config.option.loadscopereorder = False
+    return StackScheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long groups first."""
+    items.sort(key=lambda item: _position(item.nodeid))
+
+
+def _position(nodeid: str) -> int:
+    return next((index for index, name in enumerate(LONG_FIRST) if nodeid.startswith(name)), len(LONG_FIRST))
 
 
 def _use(stack: Stack) -> None:
@@ -51,18 +70,3 @@ def database(tmp_path_factory) -> Iterator[Stack]:
         migrate.upgrade()
         yield stack
         db.engine().dispose()
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory) -> Iterator[Stack]:
-    """The whole stack: API, workers, sweeper and the simulated teacher as real processes."""
-    with Stack(tmp_path_factory.mktemp("service"), port=free_port(), durable=False, environment=FAST) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="session")
-def api(service) -> Iterator[httpx.Client]:
-    """HTTP to the service with its key."""
-    headers = {"Authorization": f"Bearer {service.api_key}"}
-    with httpx.Client(base_url=service.url, headers=headers, timeout=HTTP_SECONDS) as client:
-        yield client

@@ -76,16 +76,12 @@ def _calls(node: ast.AST, modules: set[str], names: set[str]) -> bool:
     return ast.unparse(node.func.value) in modules and node.func.attr in names
 
 
-# Their code takes no clock yet. Nothing may be added here.
-WITHOUT_CLOCK = ("test_queue.py",)
-
-
 @pytest.mark.parametrize(
     ("check", "allowed"),
     [
-        (sleeps, ("waiting.py", "fakes.py", *WITHOUT_CLOCK)),
-        (patches, WITHOUT_CLOCK),
-        (timed_asserts, WITHOUT_CLOCK),
+        (sleeps, ("waiting.py", "fakes.py")),
+        (patches, ()),
+        (timed_asserts, ()),
         (hasty_requests, ()),
     ],
 )

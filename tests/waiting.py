@@ -15,6 +15,8 @@ import httpx
 ENDED = ("succeeded", "failed", "cancelled")
 # For an HTTP client and for a child process: enough on a machine that is ten times slower than usual.
 HTTP_SECONDS, PROCESS_SECONDS = 120, 600
+# Settings of a stack: short leases and polls, so that tests of lost leases need no long waits.
+FAST = {"SEEDBED_LEASE_SECONDS": "6", "SEEDBED_SWEEP_SECONDS": "0.5", "SEEDBED_POLL_SECONDS": "2"}
 T = TypeVar("T")
 
 

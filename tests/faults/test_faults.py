@@ -8,7 +8,7 @@ import pytest
 from tests.faults.trials import FAULTS, Ground, Trial
 
 # What nothing else in the short form breaks: one of two workers, a lease, both stores, a message, an export, the files.
-# Killed workers and a Redis that is wiped or killed are in tests/service/test_recovery.py.
+# Killed workers and a Redis that is wiped or killed are in tests/faulty_service/test_recovery.py.
 SHORT = (
     *("kill_one_of_two", "sleep_past_the_lease", "both_stores_away"),
     *("ring_twice", "kill_at_the_export", "no_place_for_files"),

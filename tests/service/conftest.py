@@ -1,4 +1,4 @@
-"""A second stack for the modules that kill processes and need a teacher with faults."""
+"""The whole stack with workers. It ends with this package: idle workers would slow the tests of other packages."""
 
 from collections.abc import Iterator
 
@@ -7,26 +7,19 @@ import pytest
 
 from app.stack import Stack
 from app.stack.state_dir import free_port
-from tests.conftest import FAST
-from tests.waiting import HTTP_SECONDS
-
-TEACHER = (
-    *("--latency", "0.3", "--batch-seconds", "0.5", "--batch-expire", "0.1"),
-    *("--fault", "server_error=0.05", "--fault", "invalid_json=0.03"),
-)
+from tests.waiting import FAST, HTTP_SECONDS
 
 
 @pytest.fixture(scope="package")
-def faulty(tmp_path_factory) -> Iterator[Stack]:
-    """Its teacher takes its time, makes errors, and has remote batches of which some requests expire."""
-    home, port = tmp_path_factory.mktemp("faulty"), free_port()
-    with Stack(home, port=port, durable=False, environment=FAST, simulator_options=TEACHER) as stack:
+def service(tmp_path_factory) -> Iterator[Stack]:
+    """The whole stack: API, workers, sweeper and the simulated teacher as real processes."""
+    with Stack(tmp_path_factory.mktemp("service"), port=free_port(), durable=False, environment=FAST) as stack:
         yield stack
 
 
-@pytest.fixture
-def client(faulty) -> Iterator[httpx.Client]:
-    """HTTP to the faulty stack with its key."""
-    headers = {"Authorization": f"Bearer {faulty.api_key}"}
-    with httpx.Client(base_url=faulty.url, headers=headers, timeout=HTTP_SECONDS) as client:
+@pytest.fixture(scope="package")
+def api(service) -> Iterator[httpx.Client]:
+    """HTTP to the service with its key."""
+    headers = {"Authorization": f"Bearer {service.api_key}"}
+    with httpx.Client(base_url=service.url, headers=headers, timeout=HTTP_SECONDS) as client:
         yield client

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import psutil
+import pytest
 from redis import Redis
 
 from app.stack import Stack
@@ -80,6 +81,8 @@ def test_a_killed_redis(client, faulty):
     check(client, faulty, id, 40)
 
 
+# With the servers alone in tests/stack/test_supervisor.py.
+@pytest.mark.long
 def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
     code = (
         "import sys, time; from app.stack import Stack; from app.stack.state_dir import free_port\n"
