@@ -70,7 +70,7 @@ def show_forecast(
 ):
     """What so many rows will take, by what this run took so far."""
     run = store.run(session, caller.project_id, id)
-    return ForecastView(forecast=forecast.of_runs(session, [run], target or run.pilot_for or run.target))
+    return ForecastView(forecast=forecast.of_runs(session, [run], target or run.preview_target or run.target))
 
 
 @router.get("/runs", operation_id="listRuns", response_model=Page[RunView], tags=["runs"])

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
+from app.api.deprecation import old_field
 from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.calls.schemas import UsageView, money
 from app.synth.methods.registry import DEFAULT_METHOD
@@ -152,7 +153,9 @@ class RunView(JobView):
     dataset_id: str
     account_id: str = Field(description="What pays for its calls: GET /v1/accounts/{id}.")
     mode: str
-    pilot_for: int | None = Field(description="Of a pilot: the target that its forecast is for.")
+    preview_target: int | None = Field(
+        description="Of a preview: the target of the whole run, for which its forecast is."
+    )
     paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
     resume_at: Time | None
     method: str
@@ -172,6 +175,11 @@ class RunView(JobView):
     usage: RunUsage
     simulated: bool
     note: str | None
+
+    @computed_field(**old_field("pilot_for", "preview_target"))
+    @property
+    def pilot_for(self) -> int | None:
+        return self.preview_target
 
 
 _OF_ACCOUNT = ("max_requests", "max_tokens", "simulated")

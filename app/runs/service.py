@@ -34,7 +34,7 @@ def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
         body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, full_target)}
     )
     run = start(session, caller, pilot)
-    run.pilot_for = full_target
+    run.preview_target = full_target
     return run
 
 
@@ -109,11 +109,11 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
         return run
     if run.status == "queued":
         move(session, run, "paused")
-    elif run.status == "running" and run.stopping is None:
+    elif run.status == "running" and run.pending_stop_reason is None:
         move(session, run, "pausing")
         finalize(session, run)
     else:
-        about = " and about to end" if run.stopping and not run.ended else ""
+        about = " and about to end" if run.pending_stop_reason and not run.ended else ""
         raise conflict(f"The run is {run.status}{about}; it can't be paused.")
     return run
 
@@ -131,7 +131,7 @@ def resume(session: Session, caller: Caller, id: str) -> Run:
 def pause_for_teacher(session: Session, run_id: str, message: str, seconds: float) -> None:
     """The teacher is away: wait `seconds`, and then go on by itself. Away for too long, it ends the run."""
     run = store.locked_run(session, run_id)
-    if run is None or run.status != "running" or run.stopping is not None:
+    if run is None or run.status != "running" or run.pending_stop_reason is not None:
         return
     if run.teacher_gone_since is None:
         run.teacher_gone_since = func.clock_timestamp()
@@ -163,7 +163,7 @@ def _continue(session: Session, run: Run) -> None:
 def stop(session: Session, run_id: str, reason: str) -> None:
     """No new calls; the run ends with this reason when those in flight have come home."""
     run = store.locked_run(session, run_id)
-    if run is not None and not run.ended and run.stopping is None:
+    if run is not None and not run.ended and run.pending_stop_reason is None:
         set_pending_stop_reason(session, run, reason)
         event_log.emit(session, run, "stopping", reason=reason)
 
@@ -181,13 +181,17 @@ def finalize(session: Session, run: Run) -> bool:
     """
     if run.ended or store.live_batches(session, run.id):
         return False
-    if run.stopping is not None and run.status != "cancelling" and store.open_remote_batches(session, run.account_id):
+    if (
+        run.pending_stop_reason is not None
+        and run.status != "cancelling"
+        and store.open_remote_batches(session, run.account_id)
+    ):
         # The teacher bills remote batches that it has: their answers are waited for.
         return False
     if run.status == "cancelling":
         end(session, run, "cancelled", "cancelled")
-    elif run.stopping is not None and run.status in ("running", "pausing"):
-        end(session, run, "succeeded", run.stopping)
+    elif run.pending_stop_reason is not None and run.status in ("running", "pausing"):
+        end(session, run, "succeeded", run.pending_stop_reason)
     elif run.status == "pausing":
         move(session, run, "paused")
     else:
@@ -211,7 +215,7 @@ def waiting(session: Session) -> list[str]:
     for run in store.active_runs(session):
         if store.live_batches(session, run.id):
             continue
-        if run.status in ("pausing", "cancelling") or run.stopping is not None:
+        if run.status in ("pausing", "cancelling") or run.pending_stop_reason is not None:
             finalize(session, store.locked_run(session, run.id))
         else:
             ids.append(run.id)
@@ -263,13 +267,13 @@ def move(session: Session, run: Run, to: str) -> None:
 def set_pending_stop_reason(session: Session, run: Run, reason: str | None) -> None:
     """Set why the run is about to end, if there is a reason: its account takes no new call from now on."""
     if reason is not None:
-        run.stopping = reason
+        run.pending_stop_reason = reason
         _set_account_state(session, run)
 
 
 def _set_account_state(session: Session, run: Run) -> None:
     session.flush()
-    running = "ending" if run.stopping is not None else "open"
+    running = "ending" if run.pending_stop_reason is not None else "open"
     accounts_store.set_state(session, run.account_id, running if run.status == "running" else "stopped")
 
 

@@ -32,13 +32,13 @@ class Run(Table, Job):
     # direct: each call by itself. batch: all that is ready goes out together, at the teacher's batch price.
     mode: Mapped[str] = mapped_column(default="direct", server_default="direct")
     # A first look before the whole: the target that its forecast is for.
-    pilot_for: Mapped[int | None]
+    preview_target: Mapped[int | None]
     # Why it is paused when nobody asked for it, and when it goes on by itself.
     paused_for: Mapped[str | None]
     resume_at: Mapped[datetime | None]
     teacher_gone_since: Mapped[datetime | None]
     # What stops planning while the calls in flight come home: the stop_reason to end with.
-    stopping: Mapped[str | None]
+    pending_stop_reason: Mapped[str | None]
     batches_planned: Mapped[int] = mapped_column(default=0)
     # Proposals of batches that are not decided yet.
     in_flight: Mapped[int] = mapped_column(default=0, server_default="0")

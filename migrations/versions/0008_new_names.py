@@ -13,6 +13,8 @@ COLUMNS = (
     ("records", "family", "group_id"),
     ("datasets", "last_seq", "last_pool_position"),
     ("snapshots", "through_seq", "through_pool_position"),
+    ("runs", "stopping", "pending_stop_reason"),
+    ("runs", "pilot_for", "preview_target"),
 )
 CONSTRAINTS = (("records", "ck_records_seq", "ck_records_pool_position"),)
 # (old name, new name)

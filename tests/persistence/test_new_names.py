@@ -21,6 +21,18 @@ SNAPSHOT = {
     **{"id": "snap_1", "project_id": "prj_1", "dataset_id": "ds_1", "spec": "{}", "status": "queued"},
     **{"through_seq": 6, "lease_token": 0, "attempt": 0},
 }
+RUN = {
+    **{"id": "run_1", "project_id": "prj_1", "dataset_id": "ds_1", "account_id": "acc_1", "method": "m"},
+    **{"status": "running", "options": "{}", "rejected_by_reason": '{"surplus": 2, "too_long": 1}'},
+    **{"seed": 0, "target": 12, "batches_planned": 0, "accepted": 0, "rejected": 3},
+    **{"stopping": "target_reached", "pilot_for": 400},
+}
+ACCOUNT = {
+    **{"id": "acc_1", "project_id": "prj_1", "owner_type": "run", "owner_id": "run_1", "state": "open"},
+    **{"simulated": False},
+    **dict.fromkeys(("requests", "lost_requests", "reserved_requests", "prompt_tokens", "cached_tokens"), 0),
+    **dict.fromkeys(("completion_tokens", "held_tokens", "reserved_tokens", "cost_usd", "held_usd", "reserved_usd"), 0),
+}
 
 
 @pytest.fixture
@@ -37,12 +49,16 @@ def test_rows_keep_their_values_under_the_new_names_and_back(stack):
         insert(connection, "datasets", DATASET)
         insert(connection, "records", ACCEPTED)
         insert(connection, "snapshots", SNAPSHOT)
+        insert(connection, "accounts", ACCOUNT)
+        insert(connection, "runs", RUN)
     migrate(stack, "upgrade", "0008")
     assert row_of(engine, "SELECT last_pool_position FROM datasets") == (7,)
     assert row_of(engine, "SELECT pool_position, group_id FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_pool_position FROM snapshots") == (6,)
+    assert row_of(engine, "SELECT pending_stop_reason, preview_target FROM runs") == ("target_reached", 400)
     migrate(stack, "downgrade", "0007")
     assert row_of(engine, "SELECT last_seq FROM datasets") == (7,)
     assert row_of(engine, "SELECT seq, family FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_seq FROM snapshots") == (6,)
+    assert row_of(engine, "SELECT stopping, pilot_for FROM runs") == ("target_reached", 400)
     engine.dispose()

@@ -14,7 +14,12 @@ def dataset(api) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("view", "old", "new"), [("RecordView", "seq", "pool_position"), ("RecordView", "family", "group_id")]
+    ("view", "old", "new"),
+    [
+        ("RecordView", "seq", "pool_position"),
+        ("RecordView", "family", "group_id"),
+        ("RunView", "pilot_for", "preview_target"),
+    ],
 )
 def test_the_schema_marks_old_fields_and_names_the_new_ones(view, old, new):
     properties = SCHEMAS[view]["properties"]

@@ -26,7 +26,8 @@ def test_a_pilot_makes_a_few_rows_and_forecasts_the_whole(api, dataset):
     empty = api.post("/v1/runs/preview", json=body(dataset, dry_run=True))
     assert (empty.status_code, empty.json()) == (200, {"forecast": None})
     made, place = post(api, "/v1/runs/preview", 202, **body(dataset, rows=12))
-    assert (made["target"], made["pilot_for"]) == (12, 400)
+    assert (made["target"], made["preview_target"]) == (12, 400)
+    assert made["pilot_for"] == 400  # deprecated
     done = until_ended(api, place)
     assert (done["stop_reason"], done["counts"]["accepted"]) == ("target_reached", 12)
     found = api.get(f"{place}/forecast").json()["forecast"]

@@ -177,7 +177,7 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
         batch.finished_at = func.clock_timestamp()
         release(batch)
         session.flush()
-        if run.stopping is None:
+        if run.pending_stop_reason is None:
             service.set_pending_stop_reason(session, run, _completion_reason(session, run))
         event_log.emit(
             session,

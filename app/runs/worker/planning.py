@@ -43,9 +43,9 @@ def plan_and_claim(run_id: str, max_new: int, max_live: int = 2**31) -> RunState
         if run.status == "queued":
             service.move(session, run, "running")
             session.refresh(run)
-        if run.status == "running" and run.stopping is None:
+        if run.status == "running" and run.pending_stop_reason is None:
             service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
-        state = RunState(run.status, run.stopping)
+        state = RunState(run.status, run.pending_stop_reason)
         if max_new > 0 and max_live < 2**31:
             max_new = min(max_new, max_live - store.live_batches(session, run.id))
         if max_new > 0 and state.takes_calls:

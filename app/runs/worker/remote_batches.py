@@ -53,7 +53,12 @@ def _create_batches(run_id: str) -> None:
     """Make remote batches of the calls that wait, once nothing of the run goes on without them."""
     with transaction() as session:
         run = store.locked_run(session, run_id)
-        if run is None or run.status != "running" or run.stopping is not None or store.moving_batches(session, run_id):
+        if (
+            run is None
+            or run.status != "running"
+            or run.pending_stop_reason is not None
+            or store.moving_batches(session, run_id)
+        ):
             return
         for teacher, rows in _by_teacher(calls.unsent_calls(session, run.account_id, MAX_REQUESTS)):
             batch = RemoteBatch(id=new_id("rb"), account_id=run.account_id, teacher=teacher, status="preparing")
@@ -139,7 +144,7 @@ def _unserved(session: Session, id: str) -> list[ledger.Entry]:
 def _fetch_answers(claim: Claim, row: RemoteBatch, run: Run, batches: RemoteBatches) -> None:
     remote = batches.look(row.remote_id)
     if not remote.over:
-        if run.ended or run.status == "cancelling" or run.stopping is not None:
+        if run.ended or run.status == "cancelling" or run.pending_stop_reason is not None:
             batches.cancel(row.remote_id)
         return
     with transaction() as session:
