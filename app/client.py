@@ -1,4 +1,8 @@
-"""The Python client of the REST API: one short method for each call, and files that are checked on arrival."""
+"""The Python client of the REST API: a method for each request, and downloads whose digests are checked.
+
+Every method raises SeedbedError if the service refuses the request or can't be reached. Resources are dictionaries, as
+the API returns them.
+"""
 
 import hashlib
 import json
@@ -24,12 +28,17 @@ COLLECTIONS = {
     "rev": "reviews",
     "evs": "evaluation-sets",
 }
-# How long a GET waits for a service that answered before, and now restarts.
+# A service restarts within this time. Waiting longer would hide that it has stopped.
 PATIENCE_SECONDS = 20.0
 
 
 class SeedbedError(UserFacingError):
-    """The service refused a request or can't be reached. `status` is None where no response came."""
+    """The service refused a request or can't be reached.
+
+    Attributes:
+        status: The HTTP status, or None if there was no response.
+        problem: The problem document of the response (RFC 9457), or an empty dictionary.
+    """
 
     def __init__(self, message: str, status: int | None = None, problem: dict | None = None) -> None:
         super().__init__(message)
@@ -37,9 +46,13 @@ class SeedbedError(UserFacingError):
 
 
 class Seedbed:
-    """`with Seedbed(url, api_key) as seedbed: run = seedbed.start_run(dataset_id=…, teacher=…, target=200)`.
+    """A client of one service: `with Seedbed(url, api_key) as seedbed: seedbed.start_run(dataset_id=…, target=200)`.
 
-    `timeout` is of one request, `patience` of a GET that waits for a service which restarts; both in seconds.
+    Args:
+        url: The address of the service, without /v1.
+        api_key: The API key of a project.
+        timeout: The most seconds of one request.
+        patience: The most seconds that a GET waits for a service that restarts.
     """
 
     def __init__(self, url: str, api_key: str, timeout: float = 60.0, patience: float = PATIENCE_SECONDS) -> None:
@@ -56,13 +69,24 @@ class Seedbed:
         self._http.close()
 
     def create_dataset(self, name: str, language: str = "en", seeds: dict | None = None, **rules: object) -> dict:
-        """`seeds` is {"bundled": "english"} or {"tasks": […]}."""
+        """Create a dataset.
+
+        Args:
+            name: The name, which must be new in the project.
+            language: The language of the rows, such as en or ko.
+            seeds: {"bundled": "english"}, {"tasks": […]} or None.
+            **rules: Further fields of the request: `scope`, thresholds, `encoder`.
+        """
         return self._post("/datasets", {"name": name, "language": language, "seeds": seeds, **rules})
 
     def import_file(self, dataset_id: str, file: Path, kind: str = "records", task: str | None = None) -> dict:
-        """Upload JSONL, streamed from the file; a document also as .txt or .md. Wait for the import it returns.
+        """Upload a file and return the import, which the caller has to wait for. The file is streamed.
 
-        `kind` is seeds, records, instructions, labelled (with its `task`) or documents.
+        Args:
+            dataset_id: The dataset.
+            file: A JSONL file; a document may also be a .txt or .md file.
+            kind: seeds, records, instructions, labelled or documents.
+            task: The task of labelled rows.
         """
         plain = kind == "documents" and file.suffix in (".txt", ".md")
         params = {"kind": kind} | ({"task": task} if task else {}) | ({"title": file.stem} if plain else {})
@@ -72,126 +96,140 @@ class Seedbed:
             return self._answer("POST", path, params=params, content=content, headers=headers).json()
 
     def sources(self, dataset_id: str, kind: str = "document", task: str | None = None) -> Iterator[dict]:
-        """Uploaded material: documents, their passages, labelled rows."""
+        """Yield the uploaded material of a dataset: documents, passages of documents, or labelled rows."""
         return self._pages(f"/datasets/{quote(dataset_id, safe='')}/sources", {"kind": kind, "task": task})
 
     def tasks(self) -> list[dict]:
-        """What labelled rows may be of, with the fields of each."""
+        """Return the tasks for labelled rows, with their fields."""
         return self._get("/tasks")["data"]
 
     def methods(self) -> list[dict]:
-        """The ways of making data, with the schema of their options."""
+        """Return the methods of a run, with the schema of their options."""
         return self._get("/methods")["data"]
 
     def report(self, run_id: str) -> dict:
-        """A run's cost by step, survival by operation, and the quality of its rows."""
+        """Return the report of a run: cost of each step, survival of each operation, quality of the rows."""
         return self._get(f"{_path(run_id)}/report")
 
     def account_report(self, account_id: str) -> dict:
-        """Calls, tokens and dollars of an account by step, teacher and operation; and its lost calls."""
+        """Return the calls, tokens and dollars of an account by step, teacher and operation, and its lost calls."""
         return self._get(f"{_path(account_id)}/report")
 
     def release(self, account_id: str) -> dict:
-        """Let lost calls hold no more of the account's ceilings than they probably cost."""
+        """Reduce the amount that lost calls reserve under the ceilings of an account to their estimated cost."""
         return self.act(account_id, "release")
 
     def stats(self, dataset_id: str) -> dict:
+        """Return the counts of a dataset's records by status and reason."""
         return self._get(f"/datasets/{quote(dataset_id, safe='')}/stats")
 
     def records(self, dataset_id: str, **filters: object) -> Iterator[dict]:
-        """All matching records, page by page. `status`, `reason`, `run_id`, `origin` and more narrow them."""
+        """Yield all records that match the filters: `status`, `reason`, `run_id`, `origin` and others of the API."""
         return self._pages(f"/datasets/{quote(dataset_id, safe='')}/records", filters)
 
     def start_run(self, **body: object) -> dict:
+        """Start a run: `dataset_id`, `method`, `teacher`, `target`, `options`, ceilings."""
         return self._post("/runs", body)
 
     def start_snapshot(self, **body: object) -> dict:
+        """Start the export of a snapshot: `dataset_id`, `forms`, `splits`, `selection` and others."""
         return self._post("/snapshots", body)
 
     def start_fine_tune(self, **body: object) -> dict:
+        """Start a fine-tune: `snapshot_id`, `base_model`, `hyperparameters`, `seed`."""
         return self._post("/fine-tunes", body)
 
     def start_scoring(self, **body: object) -> dict:
+        """Start a job that scores rows: `dataset_id`, `base_model`, `run_id`, `max_length`."""
         return self._post("/scorings", body)
 
     def start_judgement(self, **body: object) -> dict:
-        """Judge records that are there already: `dataset_id`, `teacher`, `filter`, `options`, `reject`, ceilings."""
+        """Start a judgement of existing records: `dataset_id`, `teacher`, `filter`, `options`, `reject`, ceilings."""
         return self._post("/judgements", body)
 
     def judgement_report(self, judgement_id: str) -> dict:
-        """A judgement's outcomes, cost by step, and the scores of its rows."""
+        """Return the outcomes, the cost of each step, and the scores of a judgement."""
         return self._get(f"{_path(judgement_id)}/report")
 
     def preview_run(self, **body: object) -> dict:
-        """A pilot run of a few `rows`; `dry_run=True` gives a forecast, `show_prompts=True` the first requests."""
+        """Start a preview run of a few `rows`. `dry_run=True` returns a forecast, `show_prompts=True` the requests."""
         return self._post("/runs/preview", body)
 
     def forecast(self, run_id: str, target: int | None = None) -> dict | None:
-        """Estimated time and cost of `target` rows, from what this run used. None while the run has too few rows."""
+        """Return the estimated time and cost of `target` rows from a run's usage, or None if it has too few rows."""
         return self._get(f"{_path(run_id)}/forecast", **({"target": target} if target else {}))["forecast"]
 
     def refilter(self, run_id: str, **body: object) -> dict:
-        """Decide again on a run's candidates by other thresholds or rules. `apply=True` stores the new decisions."""
+        """Start new decisions on a run's candidates by other thresholds or rules; `apply=True` stores the decisions."""
         return self._post(f"{_path(run_id)}/refilter", body)
 
     def add_evaluation_set(self, name: str, file: Path) -> dict:
-        """Upload what a tuned model will be tested on, as JSONL."""
+        """Upload a JSONL file of test questions. `decontaminate` searches datasets for them."""
         headers = {"Content-Type": "application/jsonl"}
         with file.open("rb") as content:
             params = {"name": name}
             return self._answer("POST", "/evaluation-sets", params=params, content=content, headers=headers).json()
 
     def decontaminate(self, dataset_id: str, evaluation_sets: list[str], **body: object) -> dict:
-        """Look for the items of evaluation sets in the accepted rows."""
+        """Start a search for the items of evaluation sets (by id) in the accepted rows of a dataset."""
         return self._post(f"{_path(dataset_id)}/decontaminations", {"evaluation_sets": evaluation_sets, **body})
 
     def matches(self, review_id: str) -> Iterator[dict]:
-        """What a decontamination has found."""
+        """Yield the matches of a decontamination."""
         return self._pages(f"{_path(review_id)}/matches", {})
 
     def reencode(self, dataset_id: str, encoder: str | None = None) -> dict:
-        """Encode all rows of a dataset anew."""
+        """Start the computation of new vectors for all rows of a dataset; `encoder` replaces its encoder."""
         return self._post(f"{_path(dataset_id)}/reencode", {"encoder": encoder})
 
     def neighbours(self, record_id: str, limit: int = 10) -> list[dict]:
-        """The rows of the pool nearest to a record, with both scores."""
+        """Return the accepted rows that are most similar to a record, with the lexical and the semantic score."""
         return self._get(f"{_path(record_id)}/neighbours", limit=limit)["data"]
 
     def encoders(self) -> list[dict]:
+        """Return the configured encoders."""
         return self._get("/encoders")["data"]
 
     def teachers(self) -> list[dict]:
+        """Return the configured teachers, with their prices and limits."""
         return self._get("/teachers")["data"]
 
     def base_models(self) -> list[dict]:
+        """Return the configured base models."""
         return self._get("/base-models")["data"]
 
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
-        """`collection` is datasets, runs, accounts, judgements, reviews, snapshots, fine-tunes or scorings."""
+        """Yield the matching resources, newest first.
+
+        `collection` is datasets, runs, accounts, judgements, reviews, snapshots, fine-tunes or scorings.
+        """
         return self._pages(f"/{collection}", filters)
 
     def imports(self, dataset_id: str) -> Iterator[dict]:
-        """All imports of a dataset, newest first."""
+        """Yield all imports of a dataset, newest first."""
         return self._pages(f"{_path(dataset_id)}/imports", {})
 
     def get(self, id: str, dataset_id: str | None = None) -> dict:
-        """Any resource by its id: a dataset, a record, an account, a job. An import is named with its dataset."""
+        """Return the dataset, record, account or job with this id. An import needs its dataset's id, too."""
         return self._get(_path(id, dataset_id))
 
     def act(self, id: str, verb: str, dataset_id: str | None = None) -> dict:
-        """`cancel` any job, `pause` or `resume` a run. An import is named with its dataset."""
+        """Change a job and return it: `verb` is cancel, or for runs and judgements pause or resume.
+
+        An import needs its dataset's id, too.
+        """
         return self._post(f"{_path(id, dataset_id)}/{verb}", None)
 
     def events(self, id: str, after: int = 0, dataset_id: str | None = None) -> Iterator[dict]:
-        """The job's log so far, oldest first. An import is named with its dataset."""
+        """Yield the events of a job so far, oldest first. An import needs its dataset's id, too."""
         return self._pages(f"{_path(id, dataset_id)}/events", {"after": after} if after else {})
 
     def metrics(self, fine_tune_id: str) -> Iterator[dict]:
-        """The training's rows, oldest first."""
+        """Yield the metrics of a training, oldest first."""
         return self._pages(f"{_path(fine_tune_id)}/metrics", {})
 
     def newest_metrics(self, fine_tune_id: str, after: str | None = None) -> tuple[list[dict], str | None]:
-        """The last page of the training's rows, and the `after` of the next request."""
+        """Return the newest page of a training's metrics, and the `after` of the next call."""
         while True:
             page = self._get(f"{_path(fine_tune_id)}/metrics", limit=200, after=after or 0)
             if not page["has_more"]:
@@ -199,10 +237,12 @@ class Seedbed:
             after = page["next"]
 
     def manifest(self, snapshot_id: str) -> dict:
+        """Return the manifest of a snapshot: its files, digests and settings."""
         return self._get(f"{_path(snapshot_id)}/manifest")
 
     def wait(self, job: dict, on_progress: Callable[[dict], object] = lambda job: None) -> dict:
-        """Poll a run, import, snapshot or fine-tune until it has ended; `on_progress` sees every state on the way."""
+        """Poll a job until it has ended, and return its last state. `on_progress` is called with every state."""
+        # Short jobs are noticed soon, and long jobs cost few requests.
         path, pause = _path(job["id"], job.get("dataset_id")), 0.1
         while job["status"] not in ENDED:
             on_progress(job)
@@ -213,9 +253,15 @@ class Seedbed:
         return job
 
     def download(self, path: str, to: Path, sha256: str | None = None) -> Path:
-        """Fetch a file below /v1 into `to`. A download that breaks off goes on where it stopped.
+        """Download a file and return its path. A download that breaks off is resumed.
 
-        The bytes must have the digest `sha256`, else the one in the ETag; if not, nothing is left behind.
+        Args:
+            path: The path of the file below /v1.
+            to: The local file to write.
+            sha256: The expected digest in hexadecimal; by default the digest in the ETag.
+
+        Raises:
+            SeedbedError: The service refuses the download or can't be reached, or the digest differs. No file is left.
         """
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(to.name + ".part")
@@ -227,7 +273,7 @@ class Seedbed:
             headers = _continue_headers(part, sha256)
             try:
                 with self._http.stream("GET", path, headers=headers) as answer:
-                    sha256 = _checked(answer, sha256)
+                    sha256 = _expected_digest(answer, sha256)
                     if answer.status_code != 416:
                         _write(answer, part)
                 break
@@ -242,10 +288,19 @@ class Seedbed:
         return to
 
     def download_all(self, job: dict, folder: Path) -> Iterator[tuple[dict, Path]]:
-        """Every file of a snapshot, or artifact of a fine-tune, one by one as they arrive below `folder`."""
+        """Download all files of a snapshot, or all artifacts of a fine-tune, and yield (entry, path) of each.
+
+        Args:
+            job: The snapshot or the fine-tune.
+            folder: The files are written below this folder.
+
+        Raises:
+            SeedbedError: As in `download`, or a file's name leads out of the folder.
+        """
         field = "files" if "files" in job else "artifacts"
         for file in job[field] or []:
             to = folder / file["name"]
+            # A name such as ../x from a wrong service must not overwrite other files.
             if not to.resolve().is_relative_to(folder.resolve()):
                 raise SeedbedError(f"The service names a file outside of the folder: {file['name']!r}")
             yield file, self.download(f"{_path(job['id'])}/{field}/{quote(file['name'])}", to, file["sha256"])
@@ -266,7 +321,8 @@ class Seedbed:
             params["after"] = page["next"]
 
     def _answer(self, method: str, path: str, **request: object) -> httpx.Response:
-        """One request. A GET waits for a service that was there and restarts; nothing else is ever sent twice."""
+        """Make one request. A GET is repeated while the service restarts, if the service has answered before."""
+        # A POST is never repeated: the service may have executed it before the connection broke.
         deadline = time.monotonic() + (self._patience if method == "GET" and self._has_answered else 0)
         while True:
             try:
@@ -279,7 +335,7 @@ class Seedbed:
                     raise self._unreachable(error) from error
             time.sleep(0.3)
         if answer.is_error:
-            raise _refusal(answer)
+            raise _error_of_response(answer)
         return answer
 
     def _unreachable(self, error: Exception) -> SeedbedError:
@@ -288,20 +344,20 @@ class Seedbed:
 
 
 def _path(id: str, dataset_id: str | None = None) -> str:
-    """`dataset_id` is for imports, which are addressed below their dataset."""
+    """Return the path of a resource below /v1. Only an import needs `dataset_id`: its path begins with the dataset."""
     if id.startswith("imp_"):
         if dataset_id is None:
-            raise SeedbedError(f"{id!r} is an import: name its dataset, too (dataset_id).")
+            raise SeedbedError(f"{id!r} is an import. Its dataset_id is needed, too.")
         return f"{_path(dataset_id)}/imports/{quote(id, safe='')}"
     collection = COLLECTIONS.get(id.partition("_")[0])
     if collection is None:
         kinds = ", ".join(f"{prefix}_…" for prefix in COLLECTIONS)
-        raise SeedbedError(f"{id!r} is not an id of Seedbed's ({kinds}).")
+        raise SeedbedError(f"{id!r} is not an id of Seedbed. Ids begin with: {kinds}.")
     return f"/{collection}/{quote(id, safe='')}"
 
 
-def _refusal(answer: httpx.Response) -> SeedbedError:
-    """The error of a problem document: its detail, and a line for each field at fault."""
+def _error_of_response(answer: httpx.Response) -> SeedbedError:
+    """Return the error for a response: the detail of its problem document, and a line for each faulty field."""
     try:
         problem = answer.json()
     except json.JSONDecodeError:
@@ -317,18 +373,18 @@ def _refusal(answer: httpx.Response) -> SeedbedError:
 
 
 def _continue_headers(part: Path, sha256: str | None) -> dict[str, str]:
-    # The parts are of the file's own bytes, which a compressed answer would not be.
+    # A range counts the bytes of the file, so the response must not be compressed.
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     if sha256 and part.exists() and (size := part.stat().st_size):
         headers |= {"Range": f"bytes={size}-", "If-Range": f'"{sha256}"'}
     return headers
 
 
-def _checked(answer: httpx.Response, sha256: str | None) -> str | None:
-    """The digest that the file should have. A 416 means that the file is complete; other errors are raised."""
+def _expected_digest(answer: httpx.Response, sha256: str | None) -> str | None:
+    """Return the digest that the file should have, or None. Status 416 means that the part is already complete."""
     if answer.is_error and answer.status_code != 416:
         answer.read()
-        raise _refusal(answer)
+        raise _error_of_response(answer)
     tag = answer.headers.get("etag", "").strip('"')
     return sha256 or (tag if len(tag) == 64 else None)
 

@@ -7,6 +7,7 @@ from workers.process import SHUTDOWN, serve, waiting
 
 @queue.app.task(name=queue.SNAPSHOT)
 def snapshot(id: str) -> None:
+    """Write the files of one snapshot."""
     runner.work(KIND, id, shutdown=SHUTDOWN)
 
 

@@ -1,4 +1,4 @@
-"""The fine-tuning worker: supervises one training child at a time. It never loads torch itself."""
+"""The fine-tuning worker: it supervises one training process at a time, and never loads torch itself."""
 
 import threading
 
@@ -6,12 +6,13 @@ from app.finetunes.training import KIND
 from app.jobs import queue, runner
 from workers.process import SHUTDOWN, serve, waiting
 
-# The poller works in a thread of its own: with Redis away, a second training must not begin beside the first.
+# The poller has its own thread. Without this lock it could start a second training while Redis is unavailable.
 _one_at_a_time = threading.Lock()
 
 
 @queue.app.task(name=queue.FINETUNE)
 def finetune(id: str) -> None:
+    """Work on one fine-tune, after a running one has ended."""
     with _one_at_a_time:
         runner.work(KIND, id, shutdown=SHUTDOWN)
 

@@ -1,4 +1,7 @@
-"""The generation worker: runs, imports, reviews and judgements. It holds the encoder and the pools for its process."""
+"""The generation worker: it works on runs, imports, maintenance jobs and judgements.
+
+All jobs of the process share the encoders and the pools, which take most of its memory.
+"""
 
 import gc
 import logging
@@ -27,31 +30,35 @@ from app.synth.types import Encoder
 from app.tables.reviews import Review
 from workers.process import SHUTDOWN, serve, waiting
 
-# Products with a pool come often and are short: further threads would mostly spin in wait for the next one.
+# Matrix products with a pool are short and frequent. More threads would mostly wait actively for the next product.
 threadpool_limits(1, user_api="blas")
 _loading = threading.Lock()
 
-# One line for every call of a teacher would bury all others.
+# This library logs one line for every teacher call.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @queue.app.task(name=queue.RUN)
 def run(id: str) -> None:
+    """Work on a run for one time slice."""
     run_slice.run_slice(id, tools())
 
 
 @queue.app.task(name=queue.REMOTE)
 def work_remote_batches(run_id: str) -> None:
+    """Send, poll and read the remote batches of a run in batch mode."""
     remote_batches.work(run_id, lambda name: open_remote_batches(endpoint_of(name)))
 
 
 @queue.app.task(name=queue.IMPORT)
 def import_rows(id: str) -> None:
+    """Import the rows of one upload."""
     runner.work(import_job.KIND, id, tools().pools, shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.REVIEW)
 def review(id: str) -> None:
+    """Work on one maintenance job: a refilter, a decontamination or a re-encoding."""
     with transaction() as session:
         row = session.get(Review, id)
     if row is not None:
@@ -60,29 +67,33 @@ def review(id: str) -> None:
 
 @queue.app.task(name=queue.JUDGEMENT)
 def judge(id: str) -> None:
+    """Work on one judgement."""
     runner.work(JUDGEMENT, id, lambda job: judging.judge(job, judging.Tools(teacher)), shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.ENCODE)
 def encode(dataset_id: str) -> None:
+    """Compute the missing vectors of a dataset, and load its pool."""
     tools().pools.prepare_if_exists(dataset_id)
 
 
 @worker_ready.connect
 def _warm(**_) -> None:
-    """Load the default encoder while nobody waits for it: it takes seconds."""
+    """Load the default encoder at the start of the worker. It takes seconds, and the first job would wait for it."""
     name = config.settings().encoder
     threading.Thread(target=_warm_up, args=(name,), name="warming", daemon=True).start()
 
 
 def _warm_up(name: str) -> None:
     tools().pools.load_encoder_by_name(name)
-    # What is here now stays: the collector need not look through all of torch again and again.
+    # These objects stay until the process ends. Frozen, they are no longer visited by every garbage collection.
     gc.collect()
     gc.freeze()
 
 
 def tools() -> run_slice.Tools:
+    """Return the encoders, pools and teachers of this process, which are created at the first call."""
+    # functools.cache alone would let two threads create them twice.
     with _loading:
         return _tools()
 
@@ -93,37 +104,45 @@ def _tools() -> run_slice.Tools:
 
 
 def encoder(name: str, dtype: str | None) -> Encoder:
-    """A configured encoder, loaded once in each dtype that datasets were encoded in."""
-    return _loaded(name, dtype or resolve_dtype(_wanted(name, None)))
+    """Return a configured encoder, loaded once for each dtype. Without a dtype the configured one decides.
+
+    Raises:
+        EncoderError: This worker's configuration has no such encoder.
+    """
+    return _load(name, dtype or resolve_dtype(_read_settings(name, None)))
 
 
 @cache
-def _loaded(name: str, dtype: str) -> Encoder:
-    return load_encoder(_wanted(name, dtype), config.settings().encoder_threads)
+def _load(name: str, dtype: str) -> Encoder:
+    return load_encoder(_read_settings(name, dtype), config.settings().encoder_threads)
 
 
-def _wanted(name: str, dtype: str | None) -> EncoderSettings:
-    found = config.encoders().get(name)
-    if found is None:
-        raise EncoderError(f"no encoder {name!r} is configured here; it was when the dataset was made")
+def _read_settings(name: str, dtype: str | None) -> EncoderSettings:
+    encoder_config = config.encoders().get(name)
+    if encoder_config is None:
+        raise EncoderError(
+            f"this worker's configuration has no encoder {name!r}, which the dataset needs; configure it again"
+        )
     return EncoderSettings(
         name=name,
-        backend=found.backend,
-        source=found.base_url or found.path or found.hub,
-        revision=found.revision,
-        dtype=dtype or found.dtype,
-        model=found.model or "",
-        api_key=found.api_key(),
-        dimensions=found.dimensions,
-        timeout_seconds=found.timeout_seconds,
+        backend=encoder_config.backend,
+        source=encoder_config.base_url or encoder_config.path or encoder_config.hub,
+        revision=encoder_config.revision,
+        dtype=dtype or encoder_config.dtype,
+        model=encoder_config.model or "",
+        api_key=encoder_config.api_key(),
+        dimensions=encoder_config.dimensions,
+        timeout_seconds=encoder_config.timeout_seconds,
     )
 
 
 def teacher(name: str) -> Teacher:
+    """Return an open connection to a configured teacher."""
     return open_teacher(endpoint_of(name))
 
 
 def endpoint_of(name: str) -> Endpoint:
+    """Return the address, key and limits of a configured teacher, with the form of replies that its check stored."""
     with transaction() as session:
         return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
 

@@ -1,4 +1,4 @@
-"""What every Celery worker process does beside its tasks: it says that it lives, polls, and ends politely."""
+"""What every Celery worker does beside its tasks: it reports that it is alive, polls for jobs, and stops in order."""
 
 import logging
 import threading
@@ -12,27 +12,31 @@ from app.jobs.kinds import JobKind
 from app.jobs.poller import Poller, Waiting
 from app.jobs.presence import Presence
 
-# Set at SIGTERM: whatever this process works on is given back.
+# Set at SIGTERM. The process then releases its jobs, so that other workers can claim them at once.
 SHUTDOWN = threading.Event()
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def serve(queue: str, kinds: dict[Waiting, Callable[[str], None]]) -> None:
-    """Make this process a worker of the queue. `kinds`: what to work on while Redis is away.
+    """Make this process a worker of a queue.
 
-    From the start: with Redis away the worker is never ready.
+    Args:
+        queue: The name of the queue.
+        kinds: The jobs to poll for while Redis is unavailable: a function that lists their ids, and the one that works
+            on an id.
     """
 
     def begin(sender, **_) -> None:
         Presence([queue], sender.concurrency).start(SHUTDOWN)
         Poller(kinds, SHUTDOWN).start()
 
+    # Not worker_ready: Celery is never ready without Redis, and then the poller is needed most.
     worker_init.connect(begin, weak=False)
 
 
 def waiting(kinds: Iterable[JobKind], work: Callable[[str], None]) -> dict[Waiting, Callable[[str], None]]:
-    """For `serve`: jobs of these kinds, all of which one task works on."""
+    """Return the argument of `serve` for types of jobs that the same function works on."""
     return {partial(runner.waiting, kind=kind): work for kind in kinds}
 
 

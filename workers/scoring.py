@@ -1,4 +1,4 @@
-"""The scoring worker: a process of its own, so that a short scoring does not wait behind a long training."""
+"""The scoring worker. It is a separate process, so that a short scoring does not wait for a long training."""
 
 import threading
 
@@ -6,12 +6,13 @@ from app.jobs import queue, runner
 from app.likelihood_scores.scoring import KIND
 from workers.process import SHUTDOWN, serve, waiting
 
-# The poller works in a thread of its own: with Redis away, a second scoring must not begin beside the first.
+# The poller has its own thread. Without this lock it could start a second scoring while Redis is unavailable.
 _one_at_a_time = threading.Lock()
 
 
 @queue.app.task(name=queue.SCORING)
 def score(id: str) -> None:
+    """Score the rows of one job, after a running one has ended."""
     with _one_at_a_time:
         runner.work(KIND, id, shutdown=SHUTDOWN)
 

@@ -1,6 +1,7 @@
-"""The sweeper: sends wake-ups for work that nobody holds, and ends what can end. It needs no Redis.
+"""The sweeper: it wakes up workers for jobs that no worker holds, and ends jobs that can end.
 
-Any number may run; the one that holds the advisory lock leads. `python -m workers.sweeper`.
+Start it with `python -m workers.sweeper`. It needs PostgreSQL and no Redis. Any number of sweepers may run: an advisory
+lock lets one sweep at a time.
 """
 
 import logging
@@ -32,9 +33,9 @@ from app.snapshots import writing as snapshots
 log = logging.getLogger("seedbed.sweeper")
 
 LEADER_LOCK = 7_301_923
-LOOK_SECONDS = 0.5
+CANCEL_CHECK_SECONDS = 0.5
 NOTIFY_AGAIN_SECONDS = 10.0
-# The wake-up that was sent with the commit is mostly on its way still when the row is first seen.
+# A new job gets a wake-up at its commit, which is probably not delivered yet when the sweeper first sees the job.
 FIRST_NOTIFY_SECONDS = 4.0
 
 KINDS: tuple[JobKind, ...] = (
@@ -45,7 +46,7 @@ KINDS: tuple[JobKind, ...] = (
     finetunes.KIND,
     scorings.KIND,
 )
-# Whose work may wait for a wake-up, and which task works on it.
+# The task to wake up, and the function that lists the ids of the jobs that wait for it.
 WAITING: tuple[tuple[str, Callable[[Session], list[str]]], ...] = (
     (queue.RUN, runs.waiting),
     (queue.REMOTE, run_store.runs_with_remote_work),
@@ -54,15 +55,21 @@ WAITING: tuple[tuple[str, Callable[[Session], list[str]]], ...] = (
 
 
 class Sweeper:
-    """One leader's memory: when it last sent a wake-up for what, and when it swept."""
+    """The state of one sweeper: the time of the last wake-up for each job, and of the last sweep.
+
+    `clock` returns seconds, as time.monotonic does.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._notified: dict[str, float] = {}
         self._swept_at = float("-inf")
 
-    def look(self) -> None:
-        """What is cancelled ends soon: it is looked for more often than all else."""
+    def check(self) -> None:
+        """End cancelled jobs, and sweep if the last sweep was `sweep_seconds` ago.
+
+        A cancel must take effect within seconds, so it is checked more often than all else.
+        """
         for kind in KINDS:
             steering.finish_cancelled(kind)
         if self._clock() - self._swept_at >= config.settings().sweep_seconds:
@@ -70,6 +77,7 @@ class Sweeper:
             self.sweep()
 
     def sweep(self) -> None:
+        """Recover jobs of lost workers, resume paused jobs, delete what has expired, and send wake-ups."""
         now = self._clock()
         for kind in KINDS:
             steering.recover_lost(kind)
@@ -87,22 +95,30 @@ class Sweeper:
                 if now - self._notified[id] >= NOTIFY_AGAIN_SECONDS:
                     self._notified[id] = now
                     queue.notify(task, id)
-        self._notified = {id: at for id, at in self._notified.items() if now - at < 10 * NOTIFY_AGAIN_SECONDS}
+        # Without this the dictionary would keep an entry for every job that there ever was.
+        self._notified = {
+            id: sent_at for id, sent_at in self._notified.items() if now - sent_at < 10 * NOTIFY_AGAIN_SECONDS
+        }
 
 
 def lead(stop: threading.Event) -> None:
-    """Sweep until asked to stop, each time only if no other sweeper is at it."""
+    """Sweep until `stop` is set, each time only if no other sweeper holds the lock.
+
+    Raises:
+        SQLAlchemyError: The database is unavailable.
+    """
     with engine().connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         sweeper = Sweeper()
         while not stop.is_set():
             if connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
-                sweeper.look()
+                sweeper.check()
                 connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LEADER_LOCK})
-            stop.wait(min(LOOK_SECONDS, config.settings().sweep_seconds))
+            stop.wait(min(CANCEL_CHECK_SECONDS, config.settings().sweep_seconds))
 
 
 def main() -> None:
+    """Sweep until SIGTERM or SIGINT, and continue after the database was unavailable."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -111,7 +127,7 @@ def main() -> None:
         try:
             lead(stop)
         except SQLAlchemyError as error:
-            log.warning("the database is away: %s", error)
+            log.warning("The database is unavailable: %s", error)
             stop.wait(config.settings().sweep_seconds)
 
 

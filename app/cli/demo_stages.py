@@ -38,6 +38,7 @@ class DemoStages:
 
         Raises:
             CommandError: The job did not succeed.
+            KeyboardInterrupt: The user pressed Ctrl-C.
         """
         start = time.monotonic()
         job = begin()

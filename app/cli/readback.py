@@ -43,6 +43,9 @@ def _tensors(path: Path) -> str:
 
     Format (https://huggingface.co/docs/safetensors): eight bytes with the length of the header, the header as JSON
     (name, shape and offsets of each tensor), then the tensors.
+
+    Raises:
+        ValueError: The header is truncated, or the tensors do not fill the file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

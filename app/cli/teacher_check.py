@@ -19,10 +19,7 @@ def check_teachers(
     name: Annotated[str | None, typer.Argument(help="The name of a teacher. The default is all teachers.")] = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
 ) -> None:
-    """Request small replies in each form, and store the best form that the teacher supports.
-
-    The command works on the database and needs no running service.
-    """
+    """Request small replies in each form, and store the best form that the teacher supports."""
     with use_database(state_dir):
         configured = config.teachers()
         if name is not None and name not in configured:

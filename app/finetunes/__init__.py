@@ -1,0 +1,1 @@
+"""Fine-tunes of a base model on a snapshot."""

@@ -76,7 +76,10 @@ def load_artifact(session: Session, caller: Caller, id: str, name: str) -> dict:
         AppError: 404, if there is no such fine-tune or artifact.
     """
     # Only names of the row are served: a name from a request must never become a path in the storage.
-    row = store.fine_tune(session, caller.project_id, id)
+    return _require_artifact(store.fine_tune(session, caller.project_id, id), name)
+
+
+def _require_artifact(row: FineTune, name: str) -> dict:
     artifact = next((artifact for artifact in row.artifacts or () if artifact["name"] == name), None)
     if artifact is None:
         raise not_found("artifact", name)

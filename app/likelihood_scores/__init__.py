@@ -1,0 +1,1 @@
+"""Scores of records by the likelihood of their answers: perplexity and IFD."""

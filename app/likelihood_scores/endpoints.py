@@ -1,4 +1,4 @@
-"""REST of scorings."""
+"""The REST endpoints of likelihood scores."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["scorings"])
 
 @router.post("/scorings", operation_id="createScoring", status_code=202, response_model=ScoringView)
 def create(body: ScoringCreate, caller: Authorized, session: Db, once: OncePerKey):
-    """Score accepted rows by a causal language model: `local.perplexity` and `local.ifd` of each."""
+    """Score accepted rows with a causal language model: each gets `local.perplexity` and `local.ifd`."""
     return once(
         202,
         lambda: scoring_view(add_place(session, service.create(session, caller, body))),
@@ -34,6 +34,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """List these jobs, newest first; `dataset_id` selects those of one dataset."""
     return page(
         add_places(session, store.scorings(session, caller.project_id, dataset_id, limit, after)), limit, scoring_view
     )
@@ -41,12 +42,13 @@ def list_all(
 
 @router.get("/scorings/{id}", operation_id="getScoring", response_model=ScoringView)
 def show(id: str, caller: Authorized, session: Db):
+    """Return one job."""
     return scoring_view(add_place(session, store.scoring(session, caller.project_id, id)))
 
 
 @router.post("/scorings/{id}/cancel", operation_id="cancelScoring", response_model=ScoringView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the scoring within seconds; rows that are scored keep their scores."""
+    """Cancel the job within seconds. Rows that are scored already keep their scores."""
     return scoring_view(add_place(session, service.cancel(session, caller, id)))
 
 
@@ -59,6 +61,6 @@ def scoring_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    """Return a JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.scoring(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda s: s.get(Scoring, id).ended)

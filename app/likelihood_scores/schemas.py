@@ -1,4 +1,4 @@
-"""Bodies and answers of scorings."""
+"""Request and response bodies of likelihood scores."""
 
 from pydantic import Field
 
@@ -8,17 +8,19 @@ from app.training_jobs.jobs import ScoredLength
 
 
 class ScoringCreate(Body):
-    """Which rows to score, and with which causal language model."""
+    """The rows to score, and the causal language model that scores them."""
 
     model_config = {"json_schema_extra": {"examples": [{"dataset_id": "ds_…", "base_model": "tiny"}]}}
 
     dataset_id: str = Field(max_length=100)
     base_model: str = Field(default="tiny", max_length=100, description="A name from GET /v1/base-models.")
     run_id: str | None = Field(default=None, max_length=100, description="Only the rows of this run.")
-    max_length: ScoredLength = Field(default=1024, description="Longer rows are cut after so many tokens.")
+    max_length: ScoredLength = Field(default=1024, description="The most tokens of a row. Longer rows are truncated.")
 
 
 class ScoringView(JobView):
+    """A job that scores rows: its settings, the number of scored rows, and at the end the means of the scores."""
+
     dataset_id: str
     run_id: str | None
     base_model: str
@@ -29,4 +31,5 @@ class ScoringView(JobView):
 
 
 def scoring_view(row: Scoring) -> ScoringView:
+    """Return the view of a row."""
     return ScoringView.model_validate(row)

@@ -1,4 +1,4 @@
-"""One scoring: rows into a file, the recipe in a child process, its scores onto the records. A kind of job."""
+"""Likelihood scores as a type of job: write the rows to a file, run the recipe in a child process, store its scores."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,11 @@ SCORES = ("perplexity", "ifd")
 
 
 def score(job: RunningJob) -> None:
+    """Perform one attempt.
+
+    Raises:
+        JobFailed: The worker has no such base model, or the recipe failed.
+    """
     with recipe.working_folder(job) as work:
         job_file = job.retry_until_database_is_back(_prepare, job, work)
         summary = recipe.run(
@@ -27,11 +32,12 @@ def score(job: RunningJob) -> None:
 
 
 def _prepare(job: RunningJob, work: Path) -> Path:
-    """The rows as messages, and the job file that names them."""
+    """Write the rows as messages and the job file, and return the path of the job file."""
     work.mkdir(parents=True, exist_ok=True)
     with transaction() as session, (work / "rows.jsonl").open("w", encoding="utf-8") as out:
         scoring = session.get(Scoring, job.id)
         for number, row in enumerate(store.rows(session, scoring)):
+            # A cancel takes effect within seconds, also while a large dataset is read.
             if number % store.ROWS_AT_ONCE == 0:
                 job.check()
             out.write(json.dumps({"id": row.id, **to_messages(row)}) + "\n")
@@ -50,7 +56,7 @@ def _prepare(job: RunningJob, work: Path) -> Path:
 
 
 def _store_event(job: RunningJob, event: dict) -> None:
-    """Keep one event: scores on their records, the rest in the log."""
+    """Store one event of the recipe: scores with their records, other events in the log of the job."""
     with job.transaction() as (session, row):
         if event.get("event") == "scores":
             scores = event["scores"]
@@ -73,6 +79,7 @@ def _succeed(job: RunningJob, summary: dict) -> None:
 
 
 def reset(session, row: Scoring) -> None:
+    """Set the progress back before a new attempt. The scores stay: the new attempt replaces them."""
     row.done_rows = 0
 
 

@@ -1,4 +1,4 @@
-"""Orders and cancels scorings. The scoring itself is in scoring.py."""
+"""Creates and cancels jobs that score rows, for the API. The scoring itself is in scoring.py."""
 
 from sqlalchemy.orm import Session
 
@@ -14,16 +14,12 @@ from app.tables.scorings import Scoring
 
 
 def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
-    models = config.base_models()
-    if body.base_model not in models:
-        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
-    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
-        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):
-        raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
-    rows = store.count_rows(session, body.dataset_id, body.run_id)
-    if rows == 0:
-        raise invalid("/dataset_id", "there are no accepted rows with an output to score", "empty")
+    """Store a queued job, and wake up a worker after the commit.
+
+    Raises:
+        AppError: 422 for an unknown base model, dataset or run, or if there is no row to score.
+    """
+    rows = _count_rows_of_valid_request(session, caller, body)
     row = Scoring(
         id=new_id("sco"),
         project_id=caller.project_id,
@@ -44,7 +40,26 @@ def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
     return row
 
 
+def _count_rows_of_valid_request(session: Session, caller: Caller, body: ScoringCreate) -> int:
+    models = config.base_models()
+    if body.base_model not in models:
+        raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
+    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
+        raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
+    if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):
+        raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
+    rows = store.count_rows(session, body.dataset_id, body.run_id)
+    if rows == 0:
+        raise invalid("/dataset_id", "there are no accepted rows with an output to score", "empty")
+    return rows
+
+
 def cancel(session: Session, caller: Caller, id: str) -> Scoring:
-    """End the scoring soon; rows that are scored keep their scores. Cancelling what has ended changes nothing."""
+    """Request the end of a job, and return its row. A job that has ended stays unchanged.
+
+    Raises:
+        AppError: 404, if the project has no such job.
+    """
+    # This raises 404 for a job of another project, which the caller may not cancel.
     store.scoring(session, caller.project_id, id)
     return steering.cancel(session, KIND, id)

@@ -1,4 +1,4 @@
-"""All SQL of scorings, and the scores that they leave on records."""
+"""All SQL of likelihood scores, and of the scores that they store with records."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,6 +16,7 @@ ROW_COLUMNS = (Record.id, Record.instruction, Record.input, Record.output, Recor
 
 
 def scoring(session: Session, project_id: str, id: str) -> Scoring:
+    """Return a job of the project. Raises AppError (404) if there is none."""
     row = session.scalar(select(Scoring).where(Scoring.id == id, Scoring.project_id == project_id))
     if row is None:
         raise not_found("scoring", id)
@@ -25,6 +26,10 @@ def scoring(session: Session, project_id: str, id: str) -> Scoring:
 def scorings(
     session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
 ) -> Sequence[Scoring]:
+    """Return jobs of the project, newest first: `limit` and one more if there is a next page.
+
+    `after` is the id of the last job of the page before.
+    """
     query = select(Scoring).where(Scoring.project_id == project_id).order_by(Scoring.id.desc()).limit(limit + 1)
     if dataset_id:
         query = query.where(Scoring.dataset_id == dataset_id)
@@ -32,10 +37,12 @@ def scorings(
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
+    """Return a dataset of the project, or None."""
     return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
 
 
 def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
+    """Return whether the dataset has this run."""
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
 
 
@@ -47,16 +54,24 @@ def _select_rows(dataset_id: str, run_id: str | None) -> Select:
 
 
 def count_rows(session: Session, dataset_id: str, run_id: str | None) -> int:
+    """Return the number of accepted rows with an output, of the run if there is one."""
     return session.scalar(_select_rows(dataset_id, run_id).with_only_columns(func.count()))
 
 
 def rows(session: Session, scoring: Scoring) -> Iterator[Row]:
+    """Yield the rows to score with the columns ROW_COLUMNS, in the order of the pool. They are streamed, not loaded."""
     query = _select_rows(scoring.dataset_id, scoring.run_id).with_only_columns(*ROW_COLUMNS)
     yield from session.execute(query.order_by(Record.pool_position).execution_options(yield_per=ROWS_AT_ONCE))
 
 
 def add_scores(session: Session, dataset_id: str, scores_by_record: Mapping[str, dict[str, float]]) -> None:
-    """Put scores beside those that records have; the same names are replaced."""
+    """Add scores to records. Scores with the same name are replaced, all others are kept.
+
+    Args:
+        session: The transaction.
+        dataset_id: The dataset of the records.
+        scores_by_record: The scores by name, for each id of a record.
+    """
     for id, scores in scores_by_record.items():
         session.execute(
             update(Record)

@@ -1,4 +1,4 @@
-"""`python -m app.simulator`"""
+"""Starts the simulated teacher: `python -m app.simulator`."""
 
 import typer
 

@@ -155,6 +155,9 @@ def _extract_upload(content_type: str, body: bytes) -> bytes:
     """Return the part named `file` of a multipart body.
 
     The email parser reads it, so that the simulator needs no library for uploads.
+
+    Raises:
+        ApiError: The body has no such part.
     """
     head = f"Content-Type: {content_type}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)

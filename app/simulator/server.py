@@ -77,6 +77,14 @@ def build_server(
     )
 
 
+class RateLimitError(ApiError):
+    """A response with status 429 that asks the client to wait for some seconds."""
+
+    def __init__(self, message: str, wait_seconds: float, error_type: str, outcome: str):
+        headers = rate_limits.retry_headers(wait_seconds)
+        super().__init__(429, message, error_type, "rate_limit_exceeded", headers=headers, outcome=outcome)
+
+
 class TeacherServer:
     """The state of one simulated teacher: its rate limits, its prompt cache and its usage counter."""
 
@@ -89,7 +97,12 @@ class TeacherServer:
         self.tokens = rate_limits.TokenBucket(settings.tokens_per_minute, clock)
 
     async def complete(self, request: Request) -> Response:
-        """Answer POST /v1/chat/completions."""
+        """Answer POST /v1/chat/completions.
+
+        Raises:
+            ApiError: The request is refused, or its planned fault is an error response.
+            RateLimitError: The request exceeds a rate limit, or this is its planned fault.
+        """
         self._check_key(request)
         chat_request, request_hash = protocol.parse_chat_request(await request.body())
         protocol.check_response_format(chat_request, self.settings.replies)
@@ -99,7 +112,7 @@ class TeacherServer:
         attempt = self.usage_counter.count_attempt(request_hash)
         fault = self.settings.faults.choose_fault(request_hash, attempt)
         if fault == "rate_limit":
-            raise _rate_limit_error("Rate limit reached (a simulated fault).", 1.0, "requests", fault)
+            raise RateLimitError("Rate limit reached (a simulated fault).", 1.0, "requests", fault)
         if fault == "hang":
             return await self._hang(request)
         delay = faults.response_delay(
@@ -114,20 +127,23 @@ class TeacherServer:
     async def complete_in_batch(self, body: dict) -> tuple[int, dict]:
         """Return the status and the body of the response to one request of a batch.
 
-        The reply is that of a single call, but without latency and rate limits.
+        The reply is that of a single call, but without latency and rate limits. Errors are returned, not raised.
         """
         try:
-            chat_request, request_hash = protocol.parse_chat_request(json.dumps(body).encode())
-            protocol.check_response_format(chat_request, self.settings.replies)
-            fault = self.settings.faults.choose_fault(request_hash, self.usage_counter.count_attempt(request_hash))
-            # Inside a file of answers the faults of a connection can only appear as a failed request.
-            if fault in ("rate_limit", "server_error", "hang", "drip", "reset", "not_utf8"):
-                raise ApiError(500, "The server had an error (a simulated fault).", "server_error", outcome=fault)
-            response = self._complete(chat_request, request_hash, tokens.estimate_tokens(chat_request.prompt), fault)
+            response = self._complete_without_connection(json.dumps(body).encode())
         except ApiError as error:
             self.usage_counter.outcomes[error.outcome] += 1
             return error.status, {"error": {"message": str(error), "type": "server_error", "code": None}}
         return 200, json.loads(response.body)
+
+    def _complete_without_connection(self, body_bytes: bytes) -> Response:
+        chat_request, request_hash = protocol.parse_chat_request(body_bytes)
+        protocol.check_response_format(chat_request, self.settings.replies)
+        fault = self.settings.faults.choose_fault(request_hash, self.usage_counter.count_attempt(request_hash))
+        # Inside a file of answers the faults of a connection can only appear as a failed request.
+        if fault in ("rate_limit", "server_error", "hang", "drip", "reset", "not_utf8"):
+            raise ApiError(500, "The server had an error (a simulated fault).", "server_error", outcome=fault)
+        return self._complete(chat_request, request_hash, tokens.estimate_tokens(chat_request.prompt), fault)
 
     def _complete(
         self, chat_request: ChatRequest, request_hash: str, prompt_tokens: int, fault: str | None
@@ -215,7 +231,7 @@ class TeacherServer:
             wait = bucket.wait(units)
             if wait > 0:
                 message = f"Rate limit reached: {bucket.per_minute} {name} per minute."
-                raise _rate_limit_error(message, wait, name, "over_limit")
+                raise RateLimitError(message, wait, name, "over_limit")
         # Refused requests use up nothing. The tokens are taken when the reply is known.
         self.requests.take()
 
@@ -232,8 +248,3 @@ class TeacherServer:
 
     def _headers(self) -> dict[str, str]:
         return rate_limits.rate_limit_headers(self.requests, self.tokens)
-
-
-def _rate_limit_error(message: str, wait: float, error_type: str, outcome: str) -> ApiError:
-    headers = rate_limits.retry_headers(wait)
-    return ApiError(429, message, error_type, "rate_limit_exceeded", headers=headers, outcome=outcome)

@@ -34,20 +34,25 @@ class StateDir:
 
     @property
     def logs(self) -> Path:
+        """Return the folder of the logs."""
         return self.path / "logs"
 
     @property
     def key_file(self) -> Path:
+        """Return the file with the API key."""
         return self.path / "api_key"
 
     @property
     def state_file(self) -> Path:
+        """Return the file that describes the running stack to other commands."""
         return self.path / "stack.json"
 
     def log_file(self, name: str) -> Path:
+        """Return the log of the process of this name."""
         return self.logs / f"{name}.log"
 
     def read_api_key(self) -> str | None:
+        """Return the API key, or None before the first start."""
         return self.key_file.read_text().strip() if self.key_file.exists() else None
 
     def read_state(self) -> dict:

@@ -1,4 +1,4 @@
-"""What a recipe is asked to do: one model of its settings for the API, the workers and the recipes.
+"""The description of a recipe's job: the same models for the API, the workers and the recipes.
 
-Pure Pydantic: no web, database, queue or torch.
+This package has Pydantic models alone and imports no web framework, database, queue or torch.
 """

@@ -1,11 +1,11 @@
-"""The hyperparameters of a fine-tune: names, defaults and bounds, stated once."""
+"""The hyperparameters of a fine-tune: their names, defaults and bounds, defined once for all processes."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# What a null stands for. The tiny model's adapter starts from a model that has barely learned to read, so it takes
-# a far larger step; 2e-4 is the usual rate for LoRA on a pretrained model, three epochs are Alpaca's.
+# The values for a null. The tiny model has learned little, so its adapter needs a far higher learning rate. 2e-4 is the
+# usual rate of LoRA on a pretrained model (Dettmers et al. 2023, "QLoRA"), and Alpaca was trained for three epochs.
 DEFAULTS = {
     "tiny": {"learning_rate": 1e-2, "epochs": 3.0},
     "pretrained": {"learning_rate": 2e-4, "epochs": 3.0},
@@ -15,9 +15,23 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Hyperparameters(BaseModel):
-    """What a caller may set; what is left out has the recipe's default for the base model.
+    """The hyperparameters that a caller can set. A null stands for the default of the base model (`resolve`).
 
-    Lengths in tokens, batches in rows. `max_steps`, where given, decides instead of `epochs`.
+    Attributes:
+        epochs: The passes over the train split.
+        max_steps: The number of optimizer steps. It replaces `epochs`.
+        learning_rate: The highest learning rate of the schedule.
+        batch_size: The rows of a forward pass.
+        gradient_accumulation: The forward passes of an optimizer step.
+        max_length: The most tokens of a row. Longer rows are truncated.
+        warmup_ratio: The share of the steps in which the learning rate rises from 0.
+        scheduler: How the learning rate changes after the warm-up.
+        weight_decay: The weight decay of AdamW.
+        lora_rank: The rank of the adapter's matrices.
+        lora_alpha: The adapter's output is scaled by lora_alpha / lora_rank.
+        lora_dropout: The dropout of the adapter's input.
+        packing: Whether several rows share a block of max_length tokens.
+        assistant_only_loss: Whether only the tokens of the assistant's turns are trained on.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -38,6 +52,9 @@ class Hyperparameters(BaseModel):
     assistant_only_loss: bool = True
 
     def resolve(self, kind: str) -> "Hyperparameters":
-        """The same with every null that has a default filled in, by the kind of base model."""
+        """Return a copy in which each null that has a default is replaced by it.
+
+        `kind` is the kind of the base model: tiny, path or hub.
+        """
         defaults = DEFAULTS["tiny" if kind == "tiny" else "pretrained"]
         return self.model_copy(update={name: value for name, value in defaults.items() if getattr(self, name) is None})

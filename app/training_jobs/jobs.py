@@ -1,4 +1,4 @@
-"""The job files: what a worker writes and a recipe reads, in the same models."""
+"""The models of the job files. A worker writes such a file, and a recipe reads it."""
 
 import json
 from pathlib import Path
@@ -9,36 +9,46 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from app.training_jobs.hyperparameters import Hyperparameters, Seed
 
 SPLITS = ("train", "validation", "test")
-# The fields that name a base model of each kind, and those of them that must be there.
+# For each kind of base model: the allowed fields, and the required fields among them.
 SOURCE_FIELDS = {"tiny": ((), ()), "path": (("path",), ("path",)), "hub": (("name", "revision"), ("name",))}
 
 
 def require_absolute(path: Path) -> Path:
+    """Return the path. Raises ValueError if it is not absolute or has a null byte."""
+    # A recipe may run in another current directory than the worker that wrote its job.
     if not path.is_absolute() or "\0" in str(path):
         raise ValueError("must be an absolute path")
     return path
 
 
 def require_hub_name(name: str) -> str:
+    """Return the name. Raises ValueError if it looks like a path, which the hub's client would open as a folder."""
     if name.startswith(("/", ".")):
         raise ValueError("must be a name on the hub, like org/model")
     return name
 
 
-# A job is strict, but its paths come as texts of JSON.
+# The models are strict, but JSON has no paths: they are strings there.
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(require_absolute)]
 HubName = Annotated[str, Field(min_length=1), AfterValidator(require_hub_name)]
 ScoredLength = Annotated[int, Field(ge=16, le=131_072)]
 
 
 class JobModel(BaseModel):
-    """Unknown keys are refused: a misspelt one would be ignored in silence."""
+    """The base of all job models. Unknown keys are an error, since a misspelt key would otherwise be ignored."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class BaseModelSource(JobModel):
-    """kind tiny (made on the spot), path (a folder of this machine) or hub (a name with a pinned revision)."""
+    """The base model of a job.
+
+    Attributes:
+        kind: tiny (the recipe makes the model), path (a folder of this machine) or hub (a model of the hub).
+        path: The folder of the model, for the kind path.
+        name: The name on the hub, such as org/model, for the kind hub.
+        revision: The revision on the hub; null stands for main.
+    """
 
     kind: Literal["tiny", "path", "hub"]
     path: AbsolutePath | None = None
@@ -47,6 +57,7 @@ class BaseModelSource(JobModel):
 
     @model_validator(mode="after")
     def check_fields_of_kind(self) -> "BaseModelSource":
+        """Raise ValueError for a field that the kind does not allow, or lacks."""
         allowed, required = SOURCE_FIELDS[self.kind]
         for name in ("path", "name", "revision"):
             if getattr(self, name) is not None and name not in allowed:
@@ -57,7 +68,7 @@ class BaseModelSource(JobModel):
 
     @property
     def shown(self) -> str:
-        """The name to publish: never a path of this machine."""
+        """Return the name to publish. It is never a path of this machine."""
         return self.name or (self.path.name if self.path else "base")
 
 
@@ -69,11 +80,15 @@ class SplitFiles(JobModel):
     test: AbsolutePath | None = None
 
     def by_split(self) -> dict[str, Path]:
+        """Return the path of each split that has a file."""
         return {split: path for split in SPLITS if (path := getattr(self, split)) is not None}
 
 
 class FineTuneJob(JobModel):
-    """What one fine-tune is asked to do. The recipe writes below `output_dir`."""
+    """The job of one fine-tune. The recipe writes its artifacts below `output_dir`.
+
+    `simulated` says that the rows come from the simulated teacher, which the model card repeats.
+    """
 
     output_dir: AbsolutePath
     files: SplitFiles
@@ -85,7 +100,10 @@ class FineTuneJob(JobModel):
 
 
 class ScoreJob(JobModel):
-    """Which rows to score, by which model. `rows`: JSON lines {id, messages}, cut after `max_length` tokens."""
+    """The job of scoring rows with a base model.
+
+    `rows` is a file of JSON lines {id, messages}. Rows are truncated after `max_length` tokens.
+    """
 
     rows: AbsolutePath
     base_model: BaseModelSource
@@ -97,11 +115,19 @@ Job = TypeVar("Job", bound=JobModel)
 
 
 class JobError(ValueError):
-    """A job that no recipe can do. The message names the field, what stands there and what it should be."""
+    """A job is not valid. The message names the field, its value, and what the value should be."""
 
 
 def parse_job(content: object, model: type[Job]) -> Job:
-    """The job in decoded JSON. Raises JobError."""
+    """Return the job in decoded JSON.
+
+    Args:
+        content: The decoded JSON.
+        model: The class of the job, FineTuneJob or ScoreJob.
+
+    Raises:
+        JobError: The content is not a valid job.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -115,7 +141,7 @@ def _describe_first_fault(error: ValidationError, model: type[BaseModel]) -> str
     if fault["type"] == "extra_forbidden":
         for name in parents:
             model = model.model_fields[name].annotation
-        return f"Unknown field {field!r} in {parent}; it knows {', '.join(model.model_fields)}."
+        return f"Unknown field {field!r} in {parent}. The known fields are: {', '.join(model.model_fields)}."
     if fault["type"] == "missing":
         return f"The field {field!r} is missing in {parent}."
     path = ".".join(map(str, [*parents, field]))

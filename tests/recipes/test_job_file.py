@@ -67,7 +67,10 @@ def test_bad_job_is_refused_by_the_name_of_its_field(change, field):
     ("change", "message"),
     [
         ({"hyperparameters": {"batch_size": 513}}, "batch_size: Input should be less than or equal to 512; it is 513."),
-        ({"hyperparameters": {"lr": 1}}, "Unknown field 'lr' in hyperparameters; it knows epochs, max_steps,"),
+        (
+            {"hyperparameters": {"lr": 1}},
+            "Unknown field 'lr' in hyperparameters. The known fields are: epochs, max_steps,",
+        ),
         ({"files": {}}, "The field 'train' is missing in files."),
         ({"files": []}, "files: must be an object"),
         ({"output_dir": "out"}, 'output_dir: must be an absolute path; it is "out".'),
