@@ -105,7 +105,7 @@ class TeacherCaller:
     def _call(self, prompt: Prompt) -> ledger.Call:
         teacher = self.teachers[prompt.by]
         endpoint, request = teacher.endpoint, teacher.request(prompt)
-        tokens, dollars = endpoint.prices.times(self.price_share(prompt.by)).worst(prompt)
+        tokens, dollars = endpoint.prices.times(self.price_share(prompt.by)).worst_case(prompt)
         return ledger.Call(
             account_id=self.account_id,
             unit_id=self.claim.id,

@@ -1,20 +1,32 @@
-"""How many proposals to ask for next: no more than are likely needed for the rows that are missing."""
+"""The size of the next batches: no more proposals than the missing rows are likely to need."""
 
 import math
 
+# Below 24 decided rows the observed yield is mostly chance; below 5% a run would plan batches without end.
 EXPERIENCE, MIN_YIELD = 24, 0.05
 
 
 def expected_yield(accepted: int, decided: int) -> float:
-    """The share of decided rows that is accepted, by a run's own experience once it has some.
+    """Return the share of decided rows that is accepted, by a run's own experience once it has some.
 
-    Before that it is 1: a batch that is too small is followed by another, but surplus rows are paid for in vain.
+    Before that it is 1: a batch that is too small is followed by another, but rows over the target are paid for in vain.
+
+    Args:
+        accepted: rows that the run accepted.
+        decided: rows that the run accepted or rejected.
     """
     return max(MIN_YIELD, accepted / decided) if decided >= EXPERIENCE else 1.0
 
 
 def batch_sizes(missing: float, rows_per_proposal: float, batch_size: int, max_batches: int) -> list[int]:
-    """Proposals of each new batch. `missing`: rows that no open batch is expected to bring."""
+    """Return the number of proposals of each new batch.
+
+    Args:
+        missing: rows to the target that no open batch is expected to bring.
+        rows_per_proposal: accepted rows that a proposal is expected to bring.
+        batch_size: the maximum of proposals in a batch.
+        max_batches: the maximum of new batches.
+    """
     sizes: list[int] = []
     while missing > 0 and len(sizes) < max_batches:
         sizes.append(min(batch_size, math.ceil(missing / rows_per_proposal)))

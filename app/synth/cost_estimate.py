@@ -36,11 +36,14 @@ class Interval:
     high: float
 
     def times(self, factor: float) -> "Interval":
-        """The estimate and both bounds, each multiplied by `factor`."""
+        """Return the estimate and both bounds, each multiplied by `factor`."""
         return Interval(self.estimate * factor, self.low * factor, self.high * factor)
 
     def over(self, other: "Interval") -> "Interval":
-        """The quotient of two intervals. Each bound takes the worse bounds of both, which makes it wider than 90%."""
+        """Return the quotient of two intervals.
+
+        Each bound takes the worse bounds of both, which makes it wider than 90%.
+        """
         return Interval(self.estimate / other.estimate, self.low / other.high, self.high / other.low)
 
 
@@ -74,7 +77,7 @@ def estimate_cost(
 
 
 def wilson(successes: int, trials: int) -> Interval:
-    """The share of successes with its Wilson interval, which holds for few trials and for shares of 0 and 1."""
+    """Return the share of successes with its Wilson interval, which holds for few trials and for shares of 0 and 1."""
     share, n = successes / trials, trials
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half_width = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)

@@ -1,6 +1,7 @@
-"""The one decision on what enters a pool: for the service under its dataset's lock, for a notebook in memory.
+"""The one decision on which rows enter a pool: for the service under its dataset's lock, for a notebook in memory.
 
-Pure: what is in the pool already comes in, a decision on each candidate comes out. Whoever calls it loads and stores.
+The functions are pure: they take the content of the pool and return a decision on each candidate. The caller loads the
+content and stores the decisions.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +18,13 @@ OriginKind = Literal["seed", "generated", "imported"]
 
 @dataclass(frozen=True)
 class Precheck:
-    """What the pool said of the candidates before its lock was held: entries from `since` on are newer.
+    """The comparison of candidates with the pool before its lock was held.
 
-    A rejection stands, since a pool only grows; an acceptance is checked again, against the newer entries alone.
+    A rejection remains valid, since a pool only grows. An acceptance is checked again, against newer entries alone.
+
+    Attributes:
+        since: the number of entries that were compared; entries from this position on are newer.
+        rejections: for each candidate its rejection or None.
     """
 
     pool: Pool
@@ -32,8 +37,13 @@ def precheck(
 ) -> Precheck:
     """Compare all candidates with the pool at once, by one matrix product.
 
-    `texts`: what each candidate is compared by. Candidates that are rejected already, or whose scope is their own
-    row, are not compared and get None.
+    Candidates that are rejected already, or whose scope is their own row, are not compared and get None.
+
+    Args:
+        pool: the pool at this moment.
+        candidates: the rows of one batch.
+        texts: the text by which each candidate is compared.
+        vectors: unit vectors of the texts, float32 of shape (dimensions,), or None.
     """
     positions = [n for n, c in enumerate(candidates) if c.rejection is None and c.scope == "instruction"]
     rejections: list[Rejection | None] = [None] * len(candidates)
@@ -47,11 +57,15 @@ def precheck(
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided on one candidate: it is accepted when `rejection` is None.
+    """The decision on one candidate, which is accepted when `rejection` is None.
 
-    `group_id`: the id of the representative of its group, its own where it has none or begins one. `enters_index`:
-    whether its text is one that later candidates are compared with. `parents` and `resembles` are the candidate's,
-    with the names of earlier candidates as the ids of their rows.
+    Attributes:
+        id: the id of the new row.
+        group_id: the id of the representative of its group; its own where it has none or begins one.
+        identity: the hash of its content, 32 bytes.
+        enters_index: whether later candidates are compared with its text.
+        parents: those of the candidate, with names of earlier candidates replaced by the ids of their rows.
+        resembles: the same for the rows that it may be near to.
     """
 
     id: str
@@ -64,14 +78,18 @@ class Decision:
 
 
 class AdmissionDecider:
-    """Decides candidate after candidate, in order; each may be a duplicate of those before it.
+    """Decides on candidates in their order; each may be a duplicate of those before it.
 
-    `copies`: (id, instruction) of the pool's rows by their identities, at least of those that candidates may have.
-    `representatives`: ids of the representatives of the pool's groups by their instructions, at least for rows that
-    join a group on purpose, for rows that may resemble others, and for the nearest texts of candidates rejected
-    before. Both are kept up to date as candidates are accepted. `room`: how many are accepted at most; the rest are
-    `surplus`.
-    `require_output`: reject what has no output as `unanswered`. `new_id(accepted)` names each decided row.
+    Args:
+        scope: which fields of rows are compared.
+        origin: where the candidates come from.
+        copies: (id, instruction) of the pool's rows by their identities, at least of those that candidates may have.
+        representatives: ids of the representatives of the pool's groups by their instructions, at least for rows that
+            join a group on purpose, for rows that may resemble others, and for the nearest texts of candidates
+            rejected before. This mapping and `copies` are updated as candidates are accepted.
+        new_id: returns the id of a row from whether it is accepted.
+        room: the maximum of accepted rows; the others are rejected as `surplus`.
+        require_output: reject a row without an output as `unanswered`.
     """
 
     def __init__(
@@ -87,16 +105,24 @@ class AdmissionDecider:
         self.scope, self.origin, self.copies, self.representatives = scope, origin, copies, representatives
         self.new_id, self.room, self.require_output = new_id, room, require_output
         self.accepted = 0
-        # Names that candidates give themselves -> the ids of their rows, so that a child can name its parent.
+        # From names of candidates to the ids of their rows, so that a child can name its parent.
         self._ids: dict[str, str] = {}
-        # Instruction -> why its group was rejected, or None: one of its rows was accepted here.
+        # From instructions to the rejection of their groups; None where one of the rows was accepted.
         self._groups: dict[str, Rejection | None] = {}
         self._seed_representatives: dict[str, str] = {}
 
     def decide(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None = None, position: int = 0
     ) -> Decision:
-        """Decide on one candidate. `position`: its place in `precheck`, which is None where no pool is held."""
+        """Decide on one candidate.
+
+        Args:
+            candidate: the row; one that is rejected already gets its id alone.
+            vector: the unit vector of its text, or None without an encoder.
+            precheck: the comparison of the batch with the pool; None where no pool is held.
+            position: the index of the candidate in `precheck`.
+        """
+        # An exact copy costs one look-up, so it is sought before any comparison of texts.
         key = identity(candidate, self.scope)
         rejection = (
             candidate.rejection or self._copy(key) or self._near_duplicate(candidate, vector, precheck, position)
@@ -121,10 +147,10 @@ class AdmissionDecider:
     def _near_duplicate(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None, position: int
     ) -> Rejection | None:
-        """A group is judged once, by its first row; its later rows follow.
+        """Return the rejection of a near duplicate. A group is decided once, by its first row.
 
-        Existing data joins the group of its instruction, whenever that came: thousands of inputs may stand
-        under one. A newly generated instruction that is in the pool already is a duplicate.
+        Imported rows join the group of their instruction, which may have thousands of inputs. A newly generated
+        instruction that is in the pool already is a duplicate.
         """
         text = candidate.instruction
         if candidate.scope == "row" or precheck is None or self.origin == "seed":
@@ -147,7 +173,7 @@ class AdmissionDecider:
         self._groups.setdefault(text, None)
         representative = self.representatives.setdefault(text, id)
         if self.origin == "seed":
-            # A person's seed is one of the seeds, whatever the pool holds: it joins only those it came with.
+            # A seed remains a seed, whatever the pool holds: it joins only the group of a seed that came with it.
             representative = self._seed_representatives.setdefault(text, id)
         enters_index = representative == id or self.scope != "instruction"
         if enters_index and precheck is not None:
@@ -160,7 +186,7 @@ class AdmissionDecider:
         return tuple(self._ids.get(name, name) for name in names)
 
     def _with_nearest_id(self, rejection: Rejection) -> Rejection:
-        """What a row was near to while both were in flight may have its own row by now."""
+        """Return the rejection with the id of the nearest text, which was in flight and may have its row by now."""
         if rejection.nearest_id is not None or not rejection.nearest_text:
             return rejection
         return replace(rejection, nearest_id=self.representatives.get(rejection.nearest_text))
@@ -168,7 +194,7 @@ class AdmissionDecider:
 
 @dataclass
 class InMemoryPool:
-    """A whole pool in memory with the decisions on what enters it: the notebook's counterpart of a dataset."""
+    """A pool in memory with the decisions on which rows enter it: a dataset for a notebook."""
 
     scope: Scope = "instruction"
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -181,8 +207,8 @@ class InMemoryPool:
     def __post_init__(self) -> None:
         self.index = Pool(self.thresholds, self.mode)
 
-    def enter(self, id: str, row: Candidate, vector: np.ndarray | None) -> None:
-        """Put in a row that is not decided on: a seed, or a record that was accepted elsewhere."""
+    def add_existing(self, id: str, row: Candidate, vector: np.ndarray | None) -> None:
+        """Add a row without a decision: a seed, or a record that was accepted elsewhere."""
         self.copies.setdefault(identity(row, self.scope), (id, row.instruction))
         if self.representatives.setdefault(row.instruction, id) == id or self.scope != "instruction":
             self.index.add(id, comparison_text(self.scope, row), vector)
@@ -196,7 +222,14 @@ class InMemoryPool:
     ) -> list[Decision]:
         """Decide on the candidates of one batch in their order. Accepted ones are in the pool afterwards.
 
-        Ids: `row-N` counts the accepted rows from 0, `rejected-N` the others.
+        Args:
+            candidates: the rows of the batch.
+            vectors: the unit vector of each row's text, or None.
+            room: the maximum of rows to accept; None is no maximum.
+            origin: where the rows come from.
+
+        Returns:
+            A decision for each candidate. The ids `row-N` count accepted rows from 0, `rejected-N` the others.
         """
         texts = [comparison_text(self.scope, candidate) for candidate in candidates]
         before = precheck(self.index, candidates, texts, vectors)

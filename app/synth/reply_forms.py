@@ -26,7 +26,7 @@ _TAG = re.compile(r"<(/?)([A-Za-z_][\w-]*)>")
 
 
 def describe(schema: dict, form: ReplyForm, language: str) -> str:
-    """The instruction, in English or Korean, to reply in a form that fits the JSON schema.
+    """Return the instruction, in English or Korean, to reply in a form that fits the JSON schema.
 
     Args:
         schema: an object schema; of its keywords only type, properties, items, enum and the bounds are read.
@@ -93,7 +93,7 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
         end = _find_closing_tag(text, key, start)
         inner = text[start:] if end < 0 else text[start:end]
         truncated = truncated or end < 0
-        # Items tell a list from a text, since the schema is not known here.
+        # The parser gets keys and no schema, so <item> tells a list from a text.
         if "<item>" in inner:
             parts[key] = [_parse_item(item) for item in _split_items(inner)]
         elif end >= 0:
@@ -102,14 +102,14 @@ def read_tagged(text: str, schema_keys: tuple[str, ...]) -> tuple[dict[str, Any]
 
 
 def _find_closing_tag(text: str, key: str, start: int) -> int:
-    """The offset of the last closing tag before the next opening of the same name; -1 without one."""
+    """Return the offset of the last closing tag before the next opening of the same name; -1 without one."""
     # A teacher that repeats its reply closes the tag twice.
     next_opening = text.find(f"\n<{key}>", start)
     return text.rfind(f"</{key}>", start, next_opening if next_opening >= 0 else len(text))
 
 
 def _split_items(inner: str) -> list[str]:
-    """The complete items of a list, in order."""
+    """Return the complete items of a list, in order."""
     items, position = [], 0
     while (opening := inner.find("<item>", position)) >= 0:
         start = opening + len("<item>")
@@ -123,7 +123,7 @@ def _split_items(inner: str) -> list[str]:
 
 
 def _parse_item(inner: str) -> dict[str, str] | str:
-    """An item that begins and ends with a tag is an object of leaves, any other a text."""
+    """Parse an item: one that begins and ends with a tag is an object of leaves, any other a text."""
     body = inner.strip()
     first = _TAG.match(body)
     if first is None or first.group(1) or not body.endswith(">"):
@@ -143,7 +143,10 @@ def _parse_item(inner: str) -> dict[str, str] | str:
 
 
 def _find_end_of_leaf(body: str, name: str, start: int) -> int:
-    """The offset of the closing tag that another part, or the end, follows: the text may contain the tag as well."""
+    """Return the offset of the closing tag that another part, or the end, follows; -1 without one.
+
+    The text of the leaf may contain the closing tag as well, for instance in code.
+    """
     end = body.find(f"</{name}>", start)
     while end >= 0:
         rest = body[end + len(name) + 3 :].lstrip()
@@ -154,5 +157,5 @@ def _find_end_of_leaf(body: str, name: str, start: int) -> int:
 
 
 def _strip_line_breaks(text: str) -> str:
-    """The text without one line break at each end, which belongs to the tags."""
+    """Return the text without one line break at each end, which belongs to the tags."""
     return text.removeprefix("\n").removesuffix("\n")

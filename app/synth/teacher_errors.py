@@ -8,7 +8,8 @@ from typing import Any
 from app.synth.types import Reply
 
 MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
-FIRST_DELAY, LONGEST_DELAY, LONGEST_WISH = 0.5, 60.0, 120.0
+# Seconds. A server may ask for a longer delay than the doubling reaches; two minutes bound a wrong header.
+FIRST_DELAY, MAX_DELAY, MAX_SERVER_DELAY = 0.5, 60.0, 120.0
 MESSAGE_LENGTH = 500
 # Of a server that has too much to do. 529 is not in any standard; Anthropic's and others' servers use it.
 _OVERLOADED_STATUSES = (503, 529)
@@ -23,7 +24,7 @@ class TeacherRefused(Exception):
 
 
 class TryAgain(Exception):
-    """The call failed and may succeed later. `after` is the server's wish in seconds, if it had one.
+    """The call failed and may succeed later. `after`: the seconds that the server asked to wait, if it did.
 
     `paid` is None when the request may have been served and billed without our seeing the answer. `classified` is
     False for a failure that says nothing of its kind: it is tried again a few times only.
@@ -46,9 +47,14 @@ class TryAgain(Exception):
 def meaning_of_status(
     status: int, code: str, message: str, headers: Mapping[str, str], parameter: str = ""
 ) -> TeacherRefused | TryAgain | Reply:
-    """What an HTTP answer that is no success means. A prompt that is too long is a reply that says so.
+    """Return what an HTTP answer without success means. A prompt that is too long is a reply that says so.
 
-    `code` and `parameter`: those of the error in the body of an OpenAI-compatible server, "" where it has none.
+    Args:
+        status: the HTTP status, 400 to 599.
+        code: the error's code in the body of an OpenAI-compatible server, "" where it has none.
+        message: the error's message.
+        headers: of the answer, by names in lower case.
+        parameter: the request's field that the server complains of, "" where it names none.
     """
     if status in (401, 403):
         return TeacherRefused("credentials_refused", f"the teacher refused the credentials ({status}): {message}")
@@ -72,7 +78,7 @@ def meaning_of_status(
 
 
 def meaning_of_exception(error: Exception) -> TeacherRefused | TryAgain | Reply:
-    """What an exception of any client means, by its attributes: status, code, and the headers of its response.
+    """Return what an exception of any client means, by its attributes: status, code, and the headers of its response.
 
     Timeouts and lost connections may be tried again; so may anything else, but fewer times.
     """
@@ -93,13 +99,17 @@ def meaning_of_exception(error: Exception) -> TeacherRefused | TryAgain | Reply:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server asked us to wait, or until what is used up comes back; never more than two minutes.
+    """Return the seconds that the server asked to wait, or until a used-up limit is reset; 120 at most.
 
-    `headers` is looked up in lower case.
+    Args:
+        headers: of the answer, by names in lower case.
+
+    Returns:
+        Seconds; None when the server asked for nothing.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            return min(LONGEST_WISH, max(0.0, float(headers[name]) * scale))
+            return min(MAX_SERVER_DELAY, max(0.0, float(headers[name]) * scale))
         except (KeyError, ValueError):
             continue
     resets = [
@@ -108,24 +118,39 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if headers.get(f"x-ratelimit-remaining-{what}") == "0"
     ]
     waits = [seconds for seconds in resets if seconds is not None]
-    return min(LONGEST_WISH, max(waits)) if waits else None
+    return min(MAX_SERVER_DELAY, max(waits)) if waits else None
 
 
-def retry_delay(failures: int, wish: float | None) -> float:
-    """Seconds until the next try: the server's wish and a little, or full jitter under a doubling bound."""
-    if wish is not None:
-        return wish + random.uniform(0, 0.25 + 0.1 * wish)
-    return random.uniform(0, min(LONGEST_DELAY, FIRST_DELAY * 2**failures))
+def retry_delay(failures: int, server_delay: float | None) -> float:
+    """Return the seconds until the next try.
+
+    Args:
+        failures: tries that failed so far.
+        server_delay: seconds that the server asked for, or None.
+
+    Returns:
+        The server's delay and up to a tenth more, or full jitter under a bound that doubles with each failure.
+    """
+    # Jitter spreads the calls of many workers that the server refused in the same moment.
+    if server_delay is not None:
+        return server_delay + random.uniform(0, 0.25 + 0.1 * server_delay)
+    return random.uniform(0, min(MAX_DELAY, FIRST_DELAY * 2**failures))
 
 
 def tries_are_used_up(failures: int, throttled: int, last: TryAgain) -> bool:
-    """Whether a call is given up: after `failures`, not counting the `throttled` tries, of which more are allowed."""
+    """Return whether a call is given up.
+
+    Args:
+        failures: tries that failed, without those that were throttled.
+        throttled: tries that the server refused for its rate limit, of which more are allowed.
+        last: the error of the last try.
+    """
     limit = MAX_TRIES if last.classified else MAX_UNCLASSIFIED_TRIES
     return failures >= limit or throttled >= MAX_THROTTLED_TRIES
 
 
 def _status(error: Exception) -> int | None:
-    """Clients name it differently: openai and anthropic `status_code`, aiohttp `status`, urllib `code`."""
+    """Return the HTTP status: `status_code` of openai and anthropic, `status` of aiohttp, `code` of urllib."""
     response = getattr(error, "response", None)
     holders = ((error, "status_code"), (response, "status_code"), (error, "status"), (error, "code"))
     for holder, name in holders:
@@ -149,7 +174,7 @@ def _message(error: Exception) -> str:
 
 
 def _seconds(duration: str) -> float | None:
-    """Of a duration such as 1m30s, 6.5s or 20ms."""
+    """Return the seconds of a duration such as 1m30s, 6.5s or 20ms; None for another text."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
         return None

@@ -29,18 +29,18 @@ MODES = ("unicode", "paper")
 
 
 def normalise(text: str) -> str:
-    """The text in NFC, with every run of white space as one space and none at the ends."""
+    """Return the text in NFC, with every run of white space as one space and none at the ends."""
     # NFC first: composed and decomposed Hangul look alike and must compare as equal.
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def clean(text: str) -> str:
-    """The text in NFC, trimmed, with its line breaks. NUL and lone surrogates are removed."""
+    """Return the text in NFC, trimmed, with its line breaks. NUL and lone surrogates are removed."""
     return unicodedata.normalize("NFC", _UNSAFE.sub("", text)).replace("\r\n", "\n").strip()
 
 
 def storable(value: Any) -> Any:
-    """The JSON value without NUL and lone surrogates in its texts and keys, which PostgreSQL cannot store."""
+    """Return the JSON value without NUL and lone surrogates in its texts and keys, which PostgreSQL cannot store."""
     if isinstance(value, str):
         return _UNSAFE.sub("", value)
     if isinstance(value, dict):
@@ -51,7 +51,7 @@ def storable(value: Any) -> Any:
 
 
 def tokenise(text: str, mode: str = "unicode") -> list[str]:
-    """The tokens that ROUGE-L compares (see the module). In `unicode` mode only a blank text has none."""
+    """Return the tokens that ROUGE-L compares (see the module). In `unicode` mode only a blank text has none."""
     if mode == "paper":
         return _PAPER.findall(text.lower())
     folded = unicodedata.normalize("NFC", text).casefold()
@@ -60,22 +60,22 @@ def tokenise(text: str, mode: str = "unicode") -> list[str]:
 
 
 def locate_tokens(text: str) -> list[tuple[str, int, int]]:
-    """(token, start, end) of each token of `unicode` mode, as offsets in characters of `text`."""
+    """Return (token, start, end) of each token of `unicode` mode, as offsets in characters of `text`."""
     return [(match.group().casefold(), *match.span()) for match in _UNICODE.finditer(text)]
 
 
 def is_character_token(token: str) -> bool:
-    """Whether the token belongs to a script that is split into characters or syllables."""
+    """Return whether the token belongs to a script that is split into characters or syllables."""
     return _CHARACTER.match(token) is not None
 
 
 def count_words(text: str) -> int:
-    """The number of words; in scripts without spaces two characters count as one word."""
+    """Return the number of words; in scripts without spaces two characters count as one word."""
     return len(_WORD.findall(text))
 
 
 def content_hash(instruction: str, input: str, *more: str) -> bytes:
-    """The identity of a row: sha256 (32 bytes) over its casefolded, normalised fields.
+    """Return the identity of a row: sha256 (32 bytes) over its casefolded, normalised fields.
 
     Args:
         instruction: the instruction of the row.

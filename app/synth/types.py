@@ -1,4 +1,4 @@
-"""The kernel's values. All are frozen: a step takes values and returns new ones."""
+"""The values of the library. All are frozen: a step takes values and returns new ones."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """An instruction shown to the teacher: a seed (written by a person) or an accepted record."""
+    """An instruction that a prompt shows to the teacher: a seed (written by a person) or an accepted record."""
 
     id: str
     instruction: str
@@ -40,9 +40,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Parent:
-    """An accepted record from which others grow. `ancestors`: the ids of what it grew from itself.
+    """An accepted record from which others grow.
 
-    `origin` (seed, generated or imported) and what follows it are what a filter of parents goes by.
+    Attributes:
+        group_id: the id of the representative of its group: of the rows with the same instruction.
+        round: how often its instruction was evolved; 0 for one that was not.
+        ancestors: the ids of the records that it grew from itself.
+        origin: seed, generated or imported. This field and those after it are read by the filter of parents alone.
     """
 
     id: str
@@ -62,7 +66,13 @@ class Parent:
 
 @dataclass(frozen=True)
 class Source:
-    """Uploaded material: a labelled row of a task, or a passage of a document with its place there."""
+    """Uploaded material: a labelled row of a task, or a passage of a document.
+
+    Attributes:
+        task: the task family of a labelled row, empty for a passage.
+        fields: the fields of the labelled row; or `document`, `title`, `text`, `start` and `end` of the passage, the
+            last two in characters of the document.
+    """
 
     id: str
     task: str
@@ -73,7 +83,16 @@ class Source:
 class Batch:
     """All that shapes the prompts of one batch: an equal batch makes equal requests.
 
-    `size`: proposals to make. `conditioning`: what this batch asks for (a topic, a task type, a category).
+    Attributes:
+        options: the options of the method, validated.
+        language: a BCP-47 tag.
+        seed: of the random choices of this batch; it is also sent to the teacher.
+        size: how many proposals to make.
+        demonstrations: the instructions that the prompt for new instructions shows.
+        examples: seeds that the prompts for classification and instances show, the same in every batch of a run.
+        parents: the records to grow from.
+        sources: the labelled rows or passages to use.
+        conditioning: what the prompts of this batch demand: a topic, a task type, a category.
     """
 
     options: Any
@@ -89,11 +108,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One request to a teacher, whole. `schema`: the JSON schema of the reply, None for a plain text.
+    """A complete request to a teacher.
 
-    `position` names the call inside its batch, so that two equal requests of one batch stay two. `turns`:
-    (role, content) of the dialogue so far, before `user`. `by`: who answers, the teacher or the judge.
-    `operation`: the evolution that the call is for, so that its cost can be told.
+    Attributes:
+        step: the type of call under which its cost is counted.
+        position: names the call inside its batch, so that two equal requests of one batch are two calls.
+        schema: the JSON schema of the reply, None for a plain text.
+        template: name and digest of the prompt file, for the lineage of rows.
+        turns: (role, content) of the dialogue so far, before `user`.
+        by: who answers, `teacher` or `judge`.
+        language: a BCP-47 tag.
+        operation: the operation of Evol-Instruct that the call is for, so that costs can be reported by operation.
     """
 
     step: str
@@ -117,7 +142,7 @@ class Prompt:
         return () if self.schema is None else tuple(self.schema.get("properties", ()))
 
     def messages(self, form: ReplyForm = "json_object") -> list[dict[str, str]]:
-        """The messages that a teacher gets. The fixed part ends with the instruction to reply in this form."""
+        """Return the messages that a teacher gets. The fixed part ends with the instruction to reply in this form."""
         system = self.system
         if self.schema is not None:
             system = f"{system}\n\n{describe(self.schema, form, self.language)}"
@@ -129,8 +154,11 @@ class Prompt:
 class Usage:
     """Tokens of one call.
 
-    `cached` is the part of `prompt` that the provider had cached, `thought` the part of `completion` that the model
-    thought before it answered.
+    Attributes:
+        prompt: tokens of the request.
+        cached: the part of `prompt` that the provider had cached.
+        completion: tokens of the reply.
+        thought: the part of `completion` that the model spent on its thought, before its answer.
     """
 
     prompt: int = 0
@@ -141,10 +169,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of a teacher. `id` names the stored completion; `simulated`: the server says that it simulates.
+    """The reply of a teacher.
 
-    `thought`: what the model considered before it answered; no parser reads it. `raw_text`: the text as it came, where
-    markup of a thought was taken out of `text`.
+    Attributes:
+        finish_reason: `stop`, `length`, `content_filter`, or one of ours: `context_length`, `unreadable`.
+        refusal: the server's message that the model refused.
+        id: names the stored completion.
+        simulated: whether the server says that it simulates a teacher.
+        thought: what the model considered before it answered; no parser reads it.
+        raw_text: the text as it came, where markup of a thought was taken out of `text`.
     """
 
     text: str
@@ -159,7 +192,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a candidate was rejected: the rule, its value against its threshold, the nearest text if any."""
+    """Why a candidate was rejected: the reason, the value against its threshold, and the nearest text if any."""
 
     reason: str
     value: float | str | None = None
@@ -172,8 +205,10 @@ class Rejection:
 class Pair:
     """A preference that cost no call: two answers to the candidate's instruction and input.
 
-    `kind`: best_worst (of several answers) or evolution (the child's answer, and its parent's, which does not
-    meet the new demands). `margin`: difference of their scores, of which 1.0 is the whole scale.
+    Attributes:
+        kind: `best_worst` (of several answers) or `evolution` (the child's answer, and its parent's, which does not
+            meet the new demands).
+        margin: the difference of their scores, of which 1.0 is the whole scale.
     """
 
     kind: str
@@ -186,13 +221,20 @@ class Pair:
 class Candidate:
     """A row offered for admission, or one already rejected (`rejection` set).
 
-    `completions` are the ids of the replies it was made from; `parents` what it grew from: ids of
-    demonstrations or records, or the `name` of another candidate of the same proposal.
-
-    `scope`: what is compared when duplicates are sought: the `instruction` (with the pool's), or the whole `row`
-    (exact copies only), for rows that share an instruction on purpose. `resembles`: ids or names that an evolved
-    instruction may be near to, since it grew from them. `reasoning`: the steps that a prompt asked for; `thought`: what
-    the teacher considered, unasked, before it wrote the output.
+    Attributes:
+        name: its name inside the proposal, by which another candidate can name it as a parent.
+        scope: what is compared when duplicates are sought: the `instruction` (with the pool's), or the whole `row`
+            (exact copies only), for rows that share an instruction on purpose.
+        resembles: ids or names that an evolved instruction may be near to, since it grew from them.
+        messages: the turns of a dialogue; empty for a row with a single answer.
+        reasoning: the chain of thought that a prompt asked for.
+        thought: what the teacher considered, without being asked, before it wrote the output.
+        round: how often the instruction was evolved, counted from the seed or import.
+        source: the document and the span, in characters, that support the answer.
+        parents: ids of demonstrations or records, or the `name` of another candidate of the same proposal.
+        completions: ids of the replies it was made from.
+        templates: name and digest of each prompt, and of what the caller brought in.
+        simulated: whether one of the replies was simulated.
     """
 
     instruction: str
@@ -218,15 +260,15 @@ class Candidate:
     rejection: Rejection | None = None
 
     def reject(self, reason: str, *details: Any, **fields: Any) -> "Candidate":
-        """The same row with a rejection."""
+        """Return the same row with a rejection."""
         return replace(self, rejection=Rejection(reason, *details), **fields)
 
     def with_unknown_verdict(self, step: str) -> "Candidate":
-        """The same row, with a note that the yes or no of this step could not be read."""
+        """Return the same row, with a note that the yes or no of this step could not be read."""
         return replace(self, tags={**self.tags, UNKNOWN_VERDICTS: [*self.tags.get(UNKNOWN_VERDICTS, ()), step]})
 
     def after(self, prompt: "Prompt", reply: "Reply") -> "Candidate":
-        """The same row with one more reply in its history.
+        """Return the same row with one more reply in its history.
 
         The thought is that of the teacher's last reply, since the last reply writes the output in every method.
         """
@@ -258,9 +300,11 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A function for embeddings with the facts that tell its vectors from those of another.
+    """A function for embeddings, with the facts that distinguish its vectors from those of another encoder.
 
-    `identity`: name, backend, revision, dtype, pooling, dimensions.
+    Attributes:
+        encode: texts in, unit vectors out.
+        identity: name, backend, revision, dtype, pooling and dimensions.
     """
 
     encode: Encode

@@ -129,22 +129,22 @@ STOP_WORDS = {
 
 
 def primary_subtag(language: str) -> str:
-    """The language of a BCP-47 tag in lower case: `ko` for `ko-KR`."""
+    """Return the language of a BCP-47 tag in lower case: `ko` for `ko-KR`."""
     return language.split("-")[0].lower()
 
 
 def stop_words(language: str) -> frozenset[str]:
-    """The stop words of the language and of English, since English words occur in every language's data."""
+    """Return the stop words of the language and of English, since English words occur in every language's data."""
     return STOP_WORDS.get(primary_subtag(language), frozenset()) | STOP_WORDS["en"]
 
 
 def entries_for(lists: dict[str, tuple[str, ...]], language: str) -> tuple[str, ...]:
-    """The entries of the language's own list, if any, and of the English list."""
+    """Return the entries of the language's own list, if any, and of the English list."""
     return (*lists.get(primary_subtag(language), ()), *(lists["en"] if primary_subtag(language) != "en" else ()))
 
 
 def contains_word(text: str, word: str) -> bool:
-    """Whether the text contains the word as a whole word, in any case.
+    """Return whether the text contains the word as a whole word, in any case.
 
     A word in Hangul may be followed by a particle, so only its beginning must be a word boundary.
     """

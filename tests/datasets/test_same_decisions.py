@@ -120,7 +120,7 @@ def in_memory(scope: str, batches, encoded: bool) -> list[tuple]:
     position = {parent.id: n - len(parents) for n, parent in enumerate(parents)}
     for parent in parents:
         row = Candidate(parent.instruction, parent.input, parent.output)
-        pool.enter(parent.id, row, hash_encoder([comparison_text(scope, row)])[0])
+        pool.add_existing(parent.id, row, hash_encoder([comparison_text(scope, row)])[0])
     decisions = []
     for kind, room, candidates in batches:
         candidates = with_seed_id(candidates, SEED.id)

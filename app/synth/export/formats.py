@@ -65,7 +65,10 @@ def pair_form(name: str) -> Callable[[PairToLine], PairToLine]:
 
 @row_form("alpaca")
 def to_alpaca(row: Row, reasoning: bool = False) -> dict:
-    """A row in the format of Stanford Alpaca. The earlier turns of a dialogue become `history`, pairs of messages."""
+    """Return a row in the format of Stanford Alpaca.
+
+    The earlier turns of a dialogue become `history`, pairs of messages.
+    """
     turns = _dialogue_turns(row)
     if turns:
         contents = [content for _, content in turns]
@@ -77,13 +80,13 @@ def to_alpaca(row: Row, reasoning: bool = False) -> dict:
 
 @row_form("messages")
 def to_messages(row: Row, reasoning: bool = False) -> dict:
-    """A row in the format of chat templates: a list of {role, content}."""
+    """Return a row in the format of chat templates: a list of {role, content}."""
     return {"messages": [{"role": role, "content": content} for role, content in conversation(row, reasoning)]}
 
 
 @row_form("sharegpt")
 def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
-    """A row in the format of ShareGPT: a list of {from, value}, from `human` and `gpt`."""
+    """Return a row in the format of ShareGPT: a list of {from, value}, from `human` and `gpt`."""
     # The names that trainers for ShareGPT expect in the place of chat roles.
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     return {
@@ -93,7 +96,7 @@ def to_sharegpt(row: Row, reasoning: bool = False) -> dict:
 
 @pair_form("dpo")
 def to_dpo(row: Row, pair: PreferencePair) -> dict:
-    """A preference pair in the conversational format of DPO trainers (Rafailov et al. 2023)."""
+    """Return a preference pair in the conversational format of DPO trainers (Rafailov et al. 2023)."""
     return {
         "prompt": [{"role": "user", "content": user_turn(row)}],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
@@ -104,12 +107,12 @@ def to_dpo(row: Row, pair: PreferencePair) -> dict:
 
 
 def conversation(row: Row, reasoning: bool = False) -> list[tuple[str, str]]:
-    """(role, content) of every turn. A row that is no dialogue has two turns: its instruction and its output."""
+    """Return (role, content) of every turn. A row that is no dialogue has two turns: its instruction and its output."""
     return _dialogue_turns(row) or [("user", user_turn(row)), ("assistant", output_with_reasoning(row, reasoning))]
 
 
 def output_with_reasoning(row: Row, reasoning: bool) -> str:
-    """The output, preceded by the chain of thought where `reasoning` asks for it and the row has one."""
+    """Return the output, preceded by the chain of thought where `reasoning` asks for it and the row has one."""
     chain_of_thought = getattr(row, "reasoning", "") if reasoning else ""
     return f"{chain_of_thought}\n\n{row.output}" if chain_of_thought else row.output
 
@@ -122,19 +125,22 @@ def _dialogue_turns(row: Row) -> list[tuple[str, str]]:
 
 
 def user_turn(row: Row) -> str:
-    """The user's turn: the instruction and, after a blank line, the input if there is one."""
+    """Return the user's turn: the instruction and, after a blank line, the input if there is one."""
     return f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
 
 
 def json_line(value: dict) -> bytes:
-    """One JSON object as a line of UTF-8. U+2028 and U+2029 are escaped because many readers split lines on them."""
+    """Return one JSON object as a line of UTF-8.
+
+    U+2028 and U+2029 are escaped because many readers split lines on them.
+    """
     # Not ASCII: Korean escaped as \uXXXX would take twice the space and be unreadable.
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode("utf-8") + b"\n"
 
 
 def needs_pairs(forms: Iterable[str]) -> bool:
-    """Whether one of the forms writes preference pairs."""
+    """Return whether one of the forms writes preference pairs."""
     return any(FORMS[form].needs_pairs for form in forms)
 
 
@@ -145,7 +151,7 @@ def to_lines(
     pairs: Iterable[PreferencePair] = (),
     thought: ThoughtPlace = "drop",
 ) -> list[dict]:
-    """The objects of a row in a format of FORMS: one, or in a format of pairs one for each preference pair.
+    """Return the objects of a row in a format of FORMS: one, or in a format of pairs one for each preference pair.
 
     Args:
         row: a row.

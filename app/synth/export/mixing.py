@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None, temperature: float) -> dict[str, float]:
-    """The share of each group in a mixture (Raffel et al. 2020, section 3.5.2).
+    """Return the share of each group in a mixture (Raffel et al. 2020, section 3.5.2).
 
     Args:
         sizes: rows of each group.
@@ -25,7 +25,7 @@ def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None, temper
 def counts_of_mix(
     sizes: Mapping[str, int], weights: Mapping[str, float] | None, temperature: float = 1.0
 ) -> dict[str, int]:
-    """The rows of each group, at least 1, in the shares of `shares`, as many as the scarcest group allows."""
+    """Return the rows of each group, at least 1, in the shares of `shares`, as many as the scarcest group allows."""
     group_shares = shares(sizes, weights, temperature)
     if not group_shares:
         return {}

@@ -9,7 +9,7 @@ BLOCK = 2048
 
 
 def top_k(scores: Sequence[float], k: int) -> list[int]:
-    """The indices of the k highest scores, best first; the earlier row wins a tie.
+    """Return the indices of the k highest scores, best first; the earlier row wins a tie.
 
     Raises:
         ValueError: k is out of range, or a score is not finite.

@@ -7,7 +7,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """The split of each distinct group, so that rows of one instruction share a split.
+    """Return the split of each distinct group, so that rows of one instruction share a split.
 
     Groups are ordered by sha256(seed, group). Test takes the first ones, validation the next, train the rest. A split
     with a share above 0 gets at least one group when there are enough groups for every split.

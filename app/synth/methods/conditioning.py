@@ -14,7 +14,11 @@ _PROMPT_LINES = {
 
 
 def check_shares(shares: dict[str, float]) -> dict[str, float]:
-    """The shares unchanged. Raises ValueError for a share that is not positive, or a name that is blank or too long."""
+    """Return the shares unchanged.
+
+    Raises:
+        ValueError: a share is not positive, or a name is blank or has over 100 characters.
+    """
     for name, share in shares.items():
         if not name.strip() or len(name) > 100:
             raise ValueError("a task type has a name of up to 100 characters")
@@ -32,11 +36,11 @@ class Conditioning:
 
     @classmethod
     def of(cls, batch: Batch) -> "Conditioning":
-        """The conditioning of a planned batch."""
+        """Return the conditioning of a planned batch."""
         return cls(batch.conditioning.get("topic"), batch.conditioning.get("task_type"))
 
     def prompt_lines(self, language: str) -> str:
-        """The lines at the end of a prompt that demand topic and task type; empty without conditioning."""
+        """Return the lines at the end of a prompt that demand topic and task type; empty without conditioning."""
         lines = _PROMPT_LINES.get(language.split("-")[0].lower(), _PROMPT_LINES["en"])
         values = zip(lines, (self.topic, self.task_type), strict=True)
         return "".join(line.format(value) for line, value in values if value)
@@ -84,5 +88,5 @@ def tag_row(row: Candidate, conditioning: Conditioning) -> Candidate:
 
 
 def _was_classified(row: Candidate) -> bool:
-    """Whether a teacher was asked for the task type; its answer may have been unreadable."""
+    """Return whether a teacher was asked for the task type; its answer may have been unreadable."""
     return row.is_classification is not None or "classification" in row.tags.get(UNKNOWN_VERDICTS, ())

@@ -181,7 +181,7 @@ async def _ask_assistant(
 async def _ask_user(
     batch: Batch, draft: Candidate, turns: list[Turn], index: int, ask: Ask
 ) -> tuple[Candidate, str, str]:
-    """The draft, the next message of the user, and the reason to end the dialogue, empty when it goes on."""
+    """Return the draft, the next message of the user, and the reason to end the dialogue, empty when it goes on."""
     prompt = prompt_for(
         batch,
         "dialogue_user",
@@ -233,7 +233,7 @@ def _is_refusal(turn: Turn, language: str) -> bool:
 
 
 def render_transcript(turns: list[Turn]) -> str:
-    """The dialogue as text, for the prompt in which the teacher plays the user."""
+    """Return the dialogue as text, for the prompt in which the teacher plays the user."""
     return "\n\n".join(f"<{turn.role}>{turn.content}</{turn.role}>" for turn in turns)
 
 

@@ -132,7 +132,7 @@ class Options(MethodOptions):
         return OPERATIONS[operation] if custom is None else custom.kind
 
     def alone(self, operation: str) -> "Options":
-        """The same options with this operation only, and a single round."""
+        """Return the same options with this operation only, and a single round."""
         custom = tuple(candidate for candidate in self.custom_operations if candidate.name == operation)
         weights = {} if custom else {operation: 1.0}
         return self.model_copy(update={"operations": weights, "custom_operations": custom, "rounds": 1})
@@ -200,7 +200,7 @@ async def _lineage(batch: Batch, parent: Parent, position: int, ask: Ask, prefil
 async def _round(
     batch: Batch, node: _Node, position: str, rng: random.Random, ask: Ask, prefilter: Prefilter
 ) -> list[Candidate]:
-    """The children of one round; at most one of them has no rejection."""
+    """Return the children of one round; at most one of them has no rejection."""
     options: Options = batch.options
     child_count = options.children if options.survival == "selection" else 1
     operations = rng.choices(list(options.weights), list(options.weights.values()), k=child_count)
@@ -228,7 +228,7 @@ def _draft(options: Options, node: _Node, position: str, operation: str) -> Cand
 
 
 async def _child(batch: Batch, node: _Node, position: str, operation: str, ask: Ask, prefilter: Prefilter) -> Candidate:
-    """A rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
+    """Return a rewritten instruction, checked as far as it goes without its answer; the cheapest checks come first."""
     options: Options = batch.options
     child = _draft(options, node, position, operation)
     prompt = _rewrite_prompt(batch, node, position, operation)
@@ -312,7 +312,7 @@ async def _judge_equal(batch: Batch, node: _Node, child: Candidate, position: st
 
 
 def _select(children: Sequence[Candidate]) -> list[Candidate]:
-    """The best of a round's children by difficulty and clarity; the others are rejected."""
+    """Return the best of a round's children by difficulty and clarity; the others are rejected."""
     values = [_value(child) if child.rejection is None else -1.0 for child in children]
     best = max(range(len(children)), key=lambda n: (values[n], -n))
     return [

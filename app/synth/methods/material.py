@@ -28,36 +28,36 @@ class Material(Protocol):
     """Seeds, records, labelled rows and passages. Everything is named by ids; the last three methods read by ids."""
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
-        """(id, is_classification) of every seed, oldest first."""
+        """Return (id, is_classification) of every seed, oldest first."""
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
-        """Ids of up to `count` representatives of generated groups, evenly."""
+        """Return ids of up to `count` representatives of generated groups, evenly."""
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Unit vectors (float32) of those of the representatives that have one."""
+        """Return unit vectors (float32) of those of the representatives that have one."""
 
     def task_types(self) -> Mapping[str, int]:
-        """Rows of this run by task type: accepted ones, and those that open batches were told to make."""
+        """Return rows of this run by task type: accepted ones, and those that open batches were told to make."""
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
-        """Labelled rows by task, of these tasks or of all."""
+        """Return labelled rows by task, of these tasks or of all."""
 
     def next_records(
         self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
     ) -> Positions:
-        """Up to `count` records that the filter lets through, behind the position `after`.
+        """Return up to `count` records that the filter lets through, behind the position `after`.
 
         Neither rows of the run itself nor dialogues. `unanswered`: only those that were given no answer yet.
         """
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
-        """Up to `count` passages of these documents, or of all, behind the position `after`."""
+        """Return up to `count` passages of these documents, or of all, behind the position `after`."""
 
     def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
-        """Up to `count` labelled rows of a task behind the position `after`."""
+        """Return up to `count` labelled rows of a task behind the position `after`."""
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        """Groups by the ids of their representatives; rows without an output give no instance."""
+        """Return groups by the ids of their representatives; rows without an output give no instance."""
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
         """Return the records with these ids; ids of removed records are left out."""
@@ -76,7 +76,7 @@ def draw_plan(
     size: int,
     rng: random.Random,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The plan of batch `number` of up to `size` proposals, and the run's cursor behind it.
+    """Return the plan of batch `number` of up to `size` proposals, and the run's cursor behind it.
 
     The plan is None when there is nothing left to draw from. Both are JSON. The same material, cursor and `rng`
     give the same plan.
@@ -90,7 +90,7 @@ def draw_plan(
 
 
 def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOptions, language: str) -> Batch:
-    """The batch of a plan, without rows that were removed from the dataset since."""
+    """Return the batch of a plan, without rows that were removed from the dataset since."""
     demonstrations = material.demonstrations(sorted({*plan.get("demonstrations", ()), *plan.get("examples", ())}))
     parents = material.parents(plan.get("parents", ()))
     sources = material.sources([*plan.get("sources", ()), *plan.get("shown", ())])
@@ -160,7 +160,7 @@ class _PlanDrawer:
         }
 
     def _sparse(self, count: int) -> list[str]:
-        """Generated representatives from sparse regions of the pool; of a large pool, of a sample of it."""
+        """Return generated representatives from sparse regions of the pool; of a large pool, of a sample of it."""
         sample = self.material.sample_generated(COVERAGE_POOL, self.rng)
         vectors = self.material.vectors(sample)
         ids = [id for id in sample if id in vectors]
@@ -170,7 +170,10 @@ class _PlanDrawer:
         return [ids[position] for position in sparse_sample(matrix, count, self.rng)]
 
     def _records(self) -> dict[str, Any] | None:
-        """The next records in the run's own order. Evolution and dialogues begin again; an answer is given once."""
+        """Return the next records in the run's own order.
+
+        Evolution and dialogues begin again; an answer is given once.
+        """
         once = METHODS[self.method].answers_once
 
         def read(salt: str, after: str, count: int) -> Positions:
@@ -187,7 +190,7 @@ class _PlanDrawer:
         return {"sources": ids} if ids else None
 
     def _labelled(self) -> dict[str, Any] | None:
-        """Tasks by the mixture's shares, and the next rows of each."""
+        """Return tasks by the mixture's shares, and the next rows of each."""
         options: templates.Options = self.options
         sizes = self.material.task_sizes(options.tasks)
         ids: list[str] = []
@@ -208,7 +211,7 @@ class _PlanDrawer:
         return self._next(f"task {task}", 1, uses, read)
 
     def _sample_examples(self, tasks: Mapping[str, int], count: int) -> list[str]:
-        """Rows of each task of which some are shown as solved examples: up to `count`, at random."""
+        """Return rows of each task of which some are shown as solved examples: up to `count`, at random."""
         if count == 0:
             return []
         samples = (self.material.next_labelled(task, str(self.rng.random()), "", count) for task in tasks)
@@ -218,7 +221,7 @@ class _PlanDrawer:
         return {"focus": METHODS[self.method].conditioning(self.options, self.size, self.number)}
 
     def _next(self, name: str, count: int, passes: int | None, read: Callable[[str, str, int], Positions]) -> list[str]:
-        """The next ids of an ordered source; from its beginning again, in another order, for `passes` in all."""
+        """Return the next ids of an ordered source; from its beginning again, in another order, for `passes` in all."""
         at = self.cursor.get(name, {"pass": 0, "after": ""})
         ids: list[str] = []
         while len(ids) < count and (passes is None or at["pass"] < passes):
@@ -235,6 +238,6 @@ class _PlanDrawer:
 
 
 def _examples(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> list[str]:
-    """Seeds for the classification and instance prompts: the same for the whole run, so that caches hit."""
+    """Return seeds for the classification and instance prompts: the same for the whole run, so that caches hit."""
     ids_by_label = [[id for id, is_yes in seeds if bool(is_yes) == label] for label in (True, False)]
     return [id for ids in ids_by_label for id in rng.sample(ids, min(EXAMPLES_OF_EACH_KIND, len(ids)))]

@@ -29,7 +29,7 @@ EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
 
 
 def fits(parent: Parent, parent_filter: ParentFilter) -> bool:
-    """Whether the filter lets the record through. A field that the record doesn't have fits no value.
+    """Return whether the filter lets the record through. A field that the record doesn't have fits no value.
 
     The conditions of `app.datasets.sampling_queries` are the same in SQL.
     """

@@ -5,7 +5,7 @@ PASSAGE = (600, 1200)
 
 
 def passages(text: str) -> list[tuple[int, str]]:
-    """(start, passage) of stretches of a text that follow each other, cut between paragraphs or sentences.
+    """Return (start, passage) of stretches of a text that follow each other, cut between paragraphs or sentences.
 
     Any language: sentences end where Unicode (UAX #29) says they do.
     """

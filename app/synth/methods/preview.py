@@ -55,7 +55,7 @@ class _SampleTeacher:
 
 
 async def preview(method: Method, batch: Batch) -> list[Prompt]:
-    """One request of each kind that the batch's options bring about, in the order in which a row meets them.
+    """Return one request of each kind that the batch's options bring about, in the order in which a row meets them.
 
     Of its material the batch shows the first parent or source.
     """
@@ -90,6 +90,6 @@ async def _nothing_similar(draft: Candidate) -> None:
 
 
 def has_placeholders(prompt: Prompt) -> bool:
-    """Whether a part of the request stands for what an earlier reply will say."""
+    """Return whether a part of the request stands for what an earlier reply will say."""
     texts = (prompt.user, *(content for _, content in prompt.turns))
     return any(OPENING in text for text in texts)

@@ -70,7 +70,7 @@ class Options(MethodOptions):
         return self
 
     def of_variant(self, name: str) -> int | float:
-        """A setting, or the variant's default for it."""
+        """Return a setting, or the variant's default for it."""
         value = getattr(self, name)
         return _DEFAULTS[self.variant][name] if value is None else value
 
@@ -113,7 +113,7 @@ class InputFirst(BaseModel):
 def mix_demonstrations(
     seeds: Sequence[Demonstration], pool: Sequence[Demonstration], options: Options, rng: random.Random
 ) -> tuple[Demonstration, ...]:
-    """6 seeds and 2 accepted records, shuffled; seeds take the places that the pool can't fill yet."""
+    """Return 6 seeds and 2 accepted records, shuffled; seeds take the places that the pool can't fill yet."""
     max_pool = options.of_variant("pool_demonstrations")
     demonstrations = rng.sample(list(pool), min(max_pool, len(pool)))
     seed_count = options.of_variant("seed_demonstrations") + max_pool - len(demonstrations)

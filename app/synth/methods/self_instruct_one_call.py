@@ -82,7 +82,7 @@ def _format_demonstration(number: int, demonstration: Demonstration) -> str:
 
 
 def _clean_input(text: str) -> str:
-    """The input, empty for Alpaca's mark of a missing input, which some teachers have learnt."""
+    """Return the input, empty for Alpaca's mark of a missing input, which some teachers have learnt."""
     return "" if normalise(text).casefold().strip(".") in ("<noinput>", "noinput", "n/a", "none") else clean(text)
 
 

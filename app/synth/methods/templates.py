@@ -61,7 +61,10 @@ class Options(MethodOptions):
 
 
 def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
-    """The share of each task: weight * min(size, limit)^(1/T) (Raffel et al. 2020, section 3.5.2), not yet scaled."""
+    """Return the share of each task: weight * min(size, limit)^(1/T) (Raffel et al.
+
+    2020, section 3.5.2), not yet scaled.
+    """
     shares = {
         task: options.weights.get(task, 1.0) * min(size, options.mixing_limit) ** (1 / options.mixing_temperature)
         for task, size in sizes.items()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.synth.prices import Prices, most_tokens
+from app.synth.prices import Prices, max_prompt_tokens
 from app.synth.types import CallsEnded, Prompt, Usage
 
 
@@ -97,7 +97,7 @@ class CallAccount:
         return all(limit is None or amount + reserved <= limit for _, limit, amount, reserved in amounts)
 
     def _worst(self, prompt: Prompt) -> Reservation:
-        usage = Usage(prompt=most_tokens(prompt), completion=prompt.max_tokens)
+        usage = Usage(prompt=max_prompt_tokens(prompt), completion=prompt.max_tokens)
         return Reservation(prompt.by, usage.prompt + usage.completion, self._cost(prompt.by, usage))
 
     def _cost(self, by: str, usage: Usage) -> Decimal:

@@ -125,7 +125,7 @@ class FunctionCaller:
             self._ledger.append(Entry(key, None, reservation.tokens, reservation.usd))
 
     def _final_error(self, error: TeacherRefused | TryAgain) -> CallFailed | TeacherGone:
-        """The error of a call that has failed for good: it ends all calls, or one proposal."""
+        """Return the error of a call that has failed for good: it ends all calls, or one proposal."""
         refused = error.stop_reason if isinstance(error, TeacherRefused) else None
         self._failed_in_a_row += 1
         if refused in HOPELESS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
@@ -135,7 +135,10 @@ class FunctionCaller:
 
 
 def _was_raised_by_the_function(error: BaseException) -> bool:
-    """Whether the function ended itself, as by `sys.exit`. A growth that is cancelled, or Ctrl-C, goes through."""
+    """Return whether the function ended itself, as by `sys.exit`.
+
+    A growth that is cancelled, or Ctrl-C, goes through.
+    """
     if isinstance(error, asyncio.CancelledError):
         return not asyncio.current_task().cancelling()
     return isinstance(error, SystemExit)

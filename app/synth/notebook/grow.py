@@ -115,7 +115,7 @@ def _dollars(value: float | str | Decimal) -> Decimal:
 
 
 def _with_group(record: Parent) -> Parent:
-    """The record as one of its group: what evolves from it may be near to the representative."""
+    """Return the record as one of its group: what evolves from it may be near to the representative."""
     if record.id.startswith(("row-", "rejected-")):
         raise ValueError(f"a record can't have the id {record.id!r}: new rows are named so; give it another id")
     group_id = record.group_id or record.id
@@ -126,4 +126,4 @@ def _fill(pool: InMemoryPool, parents: dict[str, Parent], encode: Encode | None)
     rows = {id: Candidate(parent.instruction, parent.input, parent.output) for id, parent in parents.items()}
     vectors = encode_all(encode, [comparison_text(pool.scope, row) for row in rows.values()])
     for (id, row), vector in zip(rows.items(), vectors, strict=True):
-        pool.enter(id, row, vector)
+        pool.add_existing(id, row, vector)

@@ -75,7 +75,7 @@ class Growing:
     cancel: Callable[[], object] | None = None
 
     def run(self) -> Growth:
-        """Until the growth ends, in this thread, or in one of its own where an event loop runs here already."""
+        """Run until the growth ends: in this thread, or in another one where an event loop already runs in this one."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -116,14 +116,14 @@ class Growing:
             for outcome in outcomes:
                 if not isinstance(outcome, BaseException):
                     self._admit(outcome)
-            # After the others: their rows are paid for.
+            # Errors come last, because the rows of the other batches are paid for.
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
                     self._fail(outcome)
             self._stop_if_ended()
 
     def _plan_round(self) -> list[tuple[int, Batch]]:
-        """Up to `parallel` batches, and no more proposals than rows are missing."""
+        """Plan up to `parallel` batches, with no more proposals than rows are missing."""
         method, growth, batches = METHODS[self.method], self.growth, []
         accepted = len(growth.accepted)
         rows_per_proposal = expected_yield(accepted, accepted + len(growth.rejected)) * method.candidates(self.options)
@@ -137,9 +137,10 @@ class Growing:
         return batches
 
     def _affordable_proposals(self) -> float:
-        """Proposals that can likely be finished under `max_calls`: what is begun and can't be finished is wasted.
+        """Return how many proposals can likely be finished under `max_calls`, since an unfinished one is wasted.
 
-        By the calls that were needed so far, replayed ones included: a second growth plans the same batches.
+        The estimate is the mean of calls per proposal so far, replayed calls included, so that a second growth plans the
+        same batches.
         """
         limit = self.account.ceilings.max_calls
         if limit is None or not METHODS[self.method].asks_teacher:
@@ -161,13 +162,13 @@ class Growing:
         try:
             return await METHODS[self.method].propose(batch, partial(self.caller.ask, number), self._prefilter)
         except CallFailed as error:
-            # The batch's first call: nothing was proposed yet.
+            # Only the batch's first call fails here, before anything was proposed.
             return Proposal((Candidate("").reject(error.reason, str(error)),))
         except CallsEnded:
             return Proposal()
 
     async def _prefilter(self, draft: Candidate) -> Rejection | None:
-        """The lexical half of the check, before more is paid for. Inputs and answers may not be written yet."""
+        """Check the instruction lexically before more is paid for. Inputs and answers may not be written yet."""
         if self.pool.scope != "instruction" and not draft.output:
             return None
         return self.pool.index.check_lexical(comparison_text(self.pool.scope, draft), draft.resembles)
@@ -197,7 +198,7 @@ class Growing:
             self.growth.stop_reason, self.growth.message = self.caller.ended.stop_reason, str(self.caller.ended)
 
     def _fail(self, error: BaseException) -> None:
-        """Something that is no failure of a call: a fault of the encoder, of `progress`, of the disk, or of ours."""
+        """Record an error that is no failed call: of the encoder, of `progress`, of the disk, or of this library."""
         if not isinstance(error, Exception):
             raise error
         self.growth.stop_reason, self.growth.error = "failed", error
@@ -210,7 +211,7 @@ class Growing:
 
 
 def encode_all(encode: Encode | None, texts: Sequence[str]) -> list[np.ndarray | None]:
-    """A vector for each text that is not empty."""
+    """Return a vector for each text that is not empty."""
     if encode is None:
         return [None] * len(texts)
     unique = [text for text in dict.fromkeys(texts) if text]

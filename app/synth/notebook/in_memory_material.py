@@ -41,7 +41,7 @@ class InMemoryMaterial(Material):
         self._orders: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
     def missing(self, method: str, options: MethodOptions) -> str | None:
-        """What the method needs and is not there, as a message; None when all is there."""
+        """Return what the method needs and is not there, as a message; None when all is there."""
         draws = METHODS[method].draws_from(options)
         if draws == "seeds" and not self._seeds:
             return f"{method} needs at least one of seeds"
@@ -145,7 +145,7 @@ class InMemoryMaterial(Material):
     def _next_rows(
         self, name: str, rows: Mapping, is_included: Callable[..., bool], salt: str, after: str, count: int
     ) -> Positions:
-        """The next included rows in the order of md5(id/salt). All calls of a pass share the order."""
+        """Return the next included rows in the order of md5(id/salt). All calls of a pass share the order."""
         if (name, salt) not in self._orders:
             ids = (id for id, row in rows.items() if is_included(row))
             self._orders[name, salt] = sorted((_position(id, salt), id) for id in ids)
@@ -155,7 +155,7 @@ class InMemoryMaterial(Material):
 
 
 def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
-    """Seeds as records: one for each instance, or one without an answer. All of a seed are one group."""
+    """Return seeds as records: one for each instance, or one without an answer. All of a seed are one group."""
     parents = []
     for seed in seeds:
         for n, instance in enumerate(seed.instances or (Instance("", ""),)):
@@ -166,7 +166,7 @@ def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
 
 
 def as_sources(labelled: Mapping[str, Iterable[dict]]) -> list[Source]:
-    """Rows by task, as a template run takes them."""
+    """Return rows by task, as a template run takes them."""
     return [Source(f"{task}-{n}", task, row) for task, rows in labelled.items() for n, row in enumerate(rows)]
 
 

@@ -38,7 +38,7 @@ class ReplyLedger:
             self._read(str(path))
 
     def find(self, key: str) -> Reply | None:
-        """The stored reply to the call with this key, or None."""
+        """Return the stored reply to the call with this key, or None."""
         return self._replies.get(key)
 
     def append(self, entry: Entry) -> None:
@@ -77,7 +77,7 @@ class ReplyLedger:
 
 
 def key_of(prompt: Prompt, method: str, seed: int, batch: int) -> str:
-    """The identity of a call: the whole request, and where in which growth it is made."""
+    """Return the identity of a call: the whole request, and where in which growth it is made."""
     request = {**asdict(prompt), "messages": prompt.messages()}
     parts = json.dumps([request, method, seed, batch, prompt.position], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,7 +10,7 @@ SHARPNESS = 4.0
 
 
 def density(vectors: np.ndarray, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """The mean cosine of each unit vector with its nearest neighbours.
+    """Return the mean cosine of each unit vector with its nearest neighbours.
 
     Args:
         vectors: unit float32 of shape (n, dimensions).

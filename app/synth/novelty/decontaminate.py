@@ -60,7 +60,7 @@ class NgramIndex:
             self.too_short += 1
 
     def find(self, text: str) -> list[Span]:
-        """The matches of up to 20 items in a text, the highest score first."""
+        """Return the matches of up to 20 items in a text, the highest score first."""
         tokens = locate_tokens(text)
         hits: dict[Hashable, list[tuple[int, int]]] = {}
         grams: dict[Hashable, set[int]] = {}
@@ -88,7 +88,7 @@ class NgramIndex:
 
 
 def _windows(tokens: Sequence[Token], n: int) -> Iterator[tuple[int, int]]:
-    """(first, end) of the shortest window of at least n words from each token on."""
+    """Return (first, end) of the shortest window of at least n words from each token on."""
     # Counted in half words, since a syllable is half a word and integers add up exactly.
     end = half_words = 0
     for first in range(len(tokens)):
@@ -114,7 +114,7 @@ def _hash_tokens(tokens: Sequence[Token], first: int, end: int) -> int:
 
 
 def _longest_stretch(windows: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The longest stretch that overlapping or adjacent windows form."""
+    """Return the longest stretch that overlapping or adjacent windows form."""
     best = current = windows[0]
     for first, end in sorted(windows):
         # Adjacent windows of one item are one passage, which a person reads as a whole.

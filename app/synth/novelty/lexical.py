@@ -41,7 +41,7 @@ Symbols = str | list[int]
 
 @dataclass(frozen=True)
 class Match:
-    """The position of a text in the order of adding, from 0, and its F1, 0 to 1."""
+    """A match: the position of a text in the order of adding, from 0, and its F1, 0 to 1."""
 
     position: int
     score: float
@@ -55,6 +55,7 @@ class LexicalIndex:
     Args:
         mode: the tokeniser, `unicode` or `paper` (see app.synth.text).
         threshold: F1 that a match exceeds, in (0.5, 1].
+        scan_up_to: number of texts up to which a query is compared with all of them.
 
     Raises:
         ValueError: the threshold is outside (0.5, 1].
@@ -94,7 +95,7 @@ class LexicalIndex:
         return position
 
     def nearest(self, text: str, excluding: Collection[int] = (), since: int = 0) -> Match | None:
-        """The text with the highest F1 above the threshold; the oldest wins a tie; None when no text passes.
+        """Return the text with the highest F1 above the threshold; the oldest wins a tie; None when no text passes.
 
         Args:
             text: the query.
@@ -102,6 +103,7 @@ class LexicalIndex:
             since: the first position that is compared.
         """
         tokens = tokenise(text, self.mode)
+        # A small pool needs no postings: a scan in C is faster than their look-up in Python.
         if len(self) - since <= self._scan_up_to:
             positions = np.arange(since, len(self))
         else:
@@ -118,12 +120,12 @@ class LexicalIndex:
         return Match(int(positions[best]), float(scores[best]))
 
     def scores(self, text: str, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """F1 of the text with the text at each position: float64 of shape (positions,)."""
+        """Return F1 of the text with the text at each position: float64 of shape (positions,)."""
         query = self._encode_query(tokenise(text, self.mode))
         return self._score_positions(query, np.asarray(positions, dtype=np.int64))
 
     def k_nearest(self, text: str, k: int) -> list[Match]:
-        """The k texts with the highest F1, best first, without a threshold. Compares with the whole pool."""
+        """Return the k texts with the highest F1, best first, without a threshold. Compares with the whole pool."""
         scores = self.scores(text, np.arange(len(self)))
         return [Match(int(position), float(scores[position])) for position in np.argsort(-scores, kind="stable")[:k]]
 
@@ -135,6 +137,7 @@ class LexicalIndex:
         """
         if len(self) < self._reorder_at:
             return
+        # By frequency in the whole pool, since a rare element has a short posting and so few candidates.
         frequency: Counter = Counter()
         for sequence in self._sequences:
             frequency.update(_number_occurrences(_split_symbols(sequence)))
@@ -158,6 +161,7 @@ class LexicalIndex:
                 self._postings.append(None)
             numbers.append(number)
         numbers.sort(reverse=True)
+        # Only a prefix is indexed: by the l-prefix scheme two similar texts share enough of it (see the module).
         prefix = numbers[: len(numbers) - self._min_overlap(len(numbers)) + _MIN_SHARED]
         for number in prefix:
             posting = self._postings[number]
@@ -168,7 +172,7 @@ class LexicalIndex:
         self._bytes += 120 + 4 * len(sequence) + 5 * len(prefix)
 
     def _find_candidates(self, symbols: Sequence[str | int]) -> np.ndarray:
-        """The positions, ascending, of all texts that may pass the threshold."""
+        """Return the positions, ascending, of all texts that may pass the threshold."""
         length = len(symbols)
         min_overlap = self._min_overlap(length)
         elements = _number_occurrences(symbols)
@@ -191,7 +195,7 @@ class LexicalIndex:
         ]
 
     def _min_overlap(self, length: int) -> int:
-        """The minimum overlap of a text of this length with a text that passes the threshold, in elements."""
+        """Return the minimum overlap of a text of this length with a text that passes the threshold, in elements."""
         return math.ceil(self._min_overlap_share * length - 1e-9)
 
     def _score_positions(self, sequence: Symbols, positions: np.ndarray) -> np.ndarray:
@@ -201,6 +205,7 @@ class LexicalIndex:
         lengths = np.frombuffer(self._lengths, dtype=np.int32)[positions].astype(np.int64)
         texts = [self._sequences[position] for position in positions]
         # The distance counts insertions and deletions alone: |a| + |b| - 2 LCS.
+        # One call for all positions: rapidfuzz prepares the query once and compares in C.
         distances = process.cdist([sequence], texts, scorer=Indel.distance, dtype=np.int64)[0]
         lcs_lengths = (length + lengths - distances) // 2
         precision, recall = lcs_lengths / np.maximum(lengths, 1), lcs_lengths / length
@@ -216,7 +221,10 @@ class LexicalIndex:
         )
 
     def _new_symbol(self, token: str) -> str | int:
-        """A character that stands for this token; a number past the end of Unicode, which rapidfuzz takes in a list."""
+        """Return a character that stands for this token.
+
+        Past the end of Unicode it is a number, which rapidfuzz accepts in a list.
+        """
         symbol = chr(self._next_code) if self._next_code <= _LAST else self._next_code
         self._symbols[token] = symbol
         self._next_code = _AFTER if self._next_code + 1 == _SURROGATES else self._next_code + 1
@@ -224,6 +232,7 @@ class LexicalIndex:
 
 
 def _join_symbols(symbols: Sequence[str | int]) -> Symbols:
+    # A str is compared several times faster than a list, so a list is the exception.
     try:
         return "".join(symbols)
     except TypeError:
@@ -237,7 +246,7 @@ def _split_symbols(sequence: Symbols) -> Sequence[str | int]:
 
 
 def _number_occurrences(symbols: Sequence[str | int]) -> list:
-    """The first occurrence of a token as itself, each later one as (token, occurrence number)."""
+    """Return the first occurrence of a token as itself, each later one as (token, occurrence number)."""
     if len(set(symbols)) == len(symbols):
         return list(symbols)
     seen: dict = {}
@@ -249,7 +258,13 @@ def _number_occurrences(symbols: Sequence[str | int]) -> list:
 
 
 def similarity(first: str, second: str, mode: str = "unicode") -> float:
-    """ROUGE-L F1 of two texts, 0 to 1."""
+    """Return ROUGE-L F1 of two texts (Lin 2004), 0 to 1.
+
+    Args:
+        first: a text.
+        second: another text; the order does not matter.
+        mode: the tokeniser, `unicode` or `paper`.
+    """
     index = LexicalIndex(mode)
     index.add(first)
     return float(index.scores(second, [0])[0])

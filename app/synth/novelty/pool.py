@@ -149,7 +149,7 @@ class Pool:
     def neighbours(
         self, text: str, vector: np.ndarray | None, max_count: int, excluding: Collection[str] = ()
     ) -> list[PoolNeighbour]:
-        """The `max_count` nearest rows by the higher of both scores, best first."""
+        """Return the `max_count` nearest rows by the higher of both scores, best first."""
         # Excluded rows are dropped below, so as many more are fetched.
         count = max_count + len(excluding)
         positions = [match.position for match in self._lexical.k_nearest(text, count)]
@@ -175,7 +175,7 @@ class Pool:
 
 
 def comparison_text(scope: Scope, candidate: Candidate) -> str:
-    """The text by which a row is compared with others: the fields that the scope names, one a line."""
+    """Return the text by which a row is compared with others: the fields that the scope names, one a line."""
     parts = [candidate.instruction]
     if scope != "instruction":
         parts.append(candidate.input)
@@ -185,7 +185,7 @@ def comparison_text(scope: Scope, candidate: Candidate) -> str:
 
 
 def identity(candidate: Candidate, scope: Scope = "instruction") -> bytes:
-    """The hash (32 bytes) that a pool may hold once: of instruction and input, or of the whole row.
+    """Return the hash (32 bytes) that a pool may hold once: of instruction and input, or of the whole row.
 
     The whole row counts where rows share an instruction on purpose (`candidate.scope`) or the dataset says so.
     """

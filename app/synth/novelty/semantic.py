@@ -77,7 +77,7 @@ class SemanticIndex:
     def nearest(
         self, vectors: np.ndarray, excluding: Sequence[Collection[int]] = (), since: int = 0
     ) -> list[Neighbour | None]:
-        """The most similar row for each query; None where every row is excluded.
+        """Return the most similar row for each query; None where every row is excluded.
 
         Args:
             vectors: unit queries of shape (queries, dimensions) or (dimensions,).
@@ -98,7 +98,7 @@ class SemanticIndex:
         return self._search_exactly(vectors, excluded_rows, first)
 
     def scores(self, vector: np.ndarray, positions: Sequence[int]) -> np.ndarray:
-        """The cosine with the row at each position, float64; nan where a position has no vector."""
+        """Return the cosine with the row at each position, float64; nan where a position has no vector."""
         scores = np.full(len(positions), np.nan)
         for n, position in enumerate(positions):
             rows = self._rows_of([position])
@@ -107,7 +107,7 @@ class SemanticIndex:
         return scores
 
     def k_nearest(self, vector: np.ndarray, k: int) -> list[Neighbour]:
-        """The k rows with the highest cosine, best first. Compares with the whole pool."""
+        """Return the k rows with the highest cosine, best first. Compares with the whole pool."""
         if not self._size:
             return []
         self._check_shape(vector)
@@ -158,7 +158,7 @@ class SemanticIndex:
         return neighbours
 
     def _pick_best(self, vector: np.ndarray, hits: Sequence[tuple[int, float]], top: float) -> Neighbour | None:
-        """The best of the hits within rounding error of the top score; the oldest wins a tie."""
+        """Return the best of the hits within rounding error of the top score; the oldest wins a tie."""
         candidates = [row for row, score in hits if score >= top - _ROUNDING]
         if not candidates or top == -np.inf:
             return None
@@ -175,7 +175,7 @@ class SemanticIndex:
         return self._blocks[row // self._block][row % self._block]
 
     def _rows_of(self, positions: Collection[int]) -> list[int]:
-        """The rows at these positions. Positions without a vector are skipped."""
+        """Return the rows at these positions. Positions without a vector are skipped."""
         if not positions:
             return []
         requested = np.fromiter(positions, dtype=np.int64)

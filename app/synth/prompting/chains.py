@@ -23,7 +23,7 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
 
 
 async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Candidate:
-    """The row that the chain makes of the draft; the draft, rejected, when one of its calls failed for good."""
+    """Return the row that the chain makes of the draft; the draft, rejected, when one of its calls failed for good."""
     try:
         return await chain
     except CallFailed as error:
@@ -31,7 +31,7 @@ async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Ca
 
 
 async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candidate]]) -> list[Candidate]:
-    """The same for a chain that makes several rows of one draft: a failure costs the draft, once."""
+    """Return the same for a chain that makes several rows of one draft: a failure costs the draft, once."""
     try:
         return await chain
     except CallFailed as error:

@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def refusal_of(reply: Reply) -> Rejection | None:
-    """The faults that leave nothing to read: a refusal, a filter, an empty text."""
+    """Return the faults that leave nothing to read: a refusal, a filter, an empty text."""
     if reply.refusal:
         return Rejection("refused", reply.refusal[:200])
     if reply.finish_reason == "content_filter":
@@ -41,7 +41,7 @@ def refusal_of(reply: Reply) -> Rejection | None:
 
 
 def read_text(reply: Reply) -> str | Rejection:
-    """A plain answer, as it was written, or why it can't be used."""
+    """Return a plain answer, as it was written, or why it can't be used."""
     refusal = refusal_of(reply)
     if refusal:
         return refusal
@@ -51,7 +51,7 @@ def read_text(reply: Reply) -> str | Rejection:
 
 
 def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
-    """The reply as one object of the schema, or why it is none."""
+    """Return the reply as one object of the schema, or why it is none."""
     refusal = refusal_of(reply)
     if refusal:
         return refusal
@@ -69,7 +69,7 @@ def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
 
 
 def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], list[Rejection]]:
-    """The items of the list under `key`, and one rejection for each that could not be read.
+    """Return the items of the list under `key`, and one rejection for each that could not be read.
 
     A list that breaks off gives its complete items and one rejection for the rest.
     """
@@ -87,7 +87,7 @@ def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], 
 
 
 def _values(text: str, key: str, item: type[BaseModel]) -> tuple[list, bool]:
-    """The list under `key`, from JSON or tags, as far as it goes; and whether that is all of it."""
+    """Return the list under `key`, from JSON or tags, as far as it goes; and whether that is all of it."""
     tagged = read_tagged(text, (key,)) if text.lstrip().startswith("<") else None
     if tagged is not None:
         parts, truncated = tagged
@@ -143,7 +143,7 @@ def _first_object(text: str) -> dict | None:
 
 
 def _read_whole_items(text: str, key: str) -> list:
-    """The items of the first list under `key` that are whole, wherever the text around them breaks off."""
+    """Return the items of the first list under `key` that are whole, wherever the text around them breaks off."""
     opening = re.search(rf'"{re.escape(key)}"\s*:\s*\[', text)
     if opening is None:
         return []
@@ -157,7 +157,7 @@ def _read_whole_items(text: str, key: str) -> list:
 
 
 def _whole_items(text: str) -> list:
-    """The whole items of a JSON array that breaks off at the end of `text`.
+    """Return the whole items of a JSON array that breaks off at the end of `text`.
 
     A partial parse leaves out a text that is cut, but keeps what it has of an object or an array that is cut.
     """

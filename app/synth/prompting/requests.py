@@ -25,7 +25,7 @@ def prompt_for(
     seed: int = 0,
     texts_digest: str = "",
 ) -> Prompt:
-    """The request of the prompt `name` in the batch's language. `seed` is added to the batch's.
+    """Return the request of the prompt `name` in the batch's language. `seed` is added to the batch's.
 
     The caller's own prompt of that name takes the place of the built-in one. `step` is the kind of call under which
     its cost is counted; the prompt's name unless given. `texts_digest`: name and digest of other texts of the caller
@@ -65,7 +65,7 @@ def object_schema(name: str, properties: dict[str, dict]) -> dict:
 
 
 def list_schema(name: str, item: dict, max_items: int, min_items: int = 1) -> dict:
-    """An object with one list, under `name`."""
+    """Return an object with one list, under `name`."""
     return object_schema(name, {name: {"type": "array", "items": item, "minItems": min_items, "maxItems": max_items}})
 
 

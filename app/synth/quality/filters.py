@@ -71,24 +71,24 @@ class Row(Protocol):
 
 
 def instruction_rules(language: str) -> tuple[Rule, ...]:
-    """The preset of a BCP-47 tag, by its primary language; that of form alone where none is written."""
+    """Return the preset of a BCP-47 tag, by its primary language; that of form alone where none is written."""
     return PRESETS[_OF_LANGUAGE.get(language.split("-")[0].lower(), "form")]
 
 
 def rules_of(rules: str | tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """The rules of a preset's name, or the list itself."""
+    """Return the rules of a preset's name, or the list itself."""
     return PRESETS[rules] if isinstance(rules, str) else rules
 
 
 def check_instruction(text: str, rules: Sequence[Rule]) -> Rejection | None:
-    """The first rule on instructions that the text breaks, or None."""
+    """Return the first rule on instructions that the text breaks, or None."""
     if not text.strip():
         return Rejection("empty_instruction")
     return _first_broken((rule, text) for rule in rules if rule.on == "instruction")
 
 
 def check_row(row: Row, rules: Sequence[Rule], fields: Sequence[RowField] = get_args(RowField)) -> Rejection | None:
-    """The first rule that one of these fields of the row breaks, or None."""
+    """Return the first rule that one of these fields of the row breaks, or None."""
     return _first_broken((rule, getattr(row, rule.on)) for rule in rules if rule.on in fields)
 
 

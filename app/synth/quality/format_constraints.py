@@ -48,7 +48,7 @@ class FormatConstraints:
 # Several scores read the same instruction one after another.
 @lru_cache(maxsize=4096)
 def parse_format_constraints(instruction: str) -> FormatConstraints:
-    """The constraints that the instruction states in English or Korean."""
+    """Return the constraints that the instruction states in English or Korean."""
     words, sentences = _WORDS.search(instruction), _SENTENCES.search(instruction)
     items = _ITEMS.search(instruction)
     if items and _read_number(items) == 1:

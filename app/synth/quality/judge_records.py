@@ -19,13 +19,13 @@ class JudgementOptions(Judging):
     )
 
     def batch(self, language: str) -> Batch:
-        """What shapes the prompts of one row in this language."""
+        """Return what shapes the prompts of one row in this language."""
         judging = Judging(**self.model_dump(exclude={"minimum_scores"}))
         return Batch(MethodOptions(judging=judging, minimum_scores=self.minimum_scores), language, seed=0)
 
 
 async def judge_record(options: JudgementOptions, row: Candidate, language: str, position: str, ask: Ask) -> Candidate:
-    """The row with the scores and tags of its verdicts; rejected where a run would have turned it away.
+    """Return the row with the scores and tags of its verdicts; rejected where a run would have turned it away.
 
     Each stage is one call, and what fails at one is not paid for at the next. A row without an answer is judged as a
     question alone. `position` names the row's calls. Raises what `ask` raises.

@@ -21,7 +21,8 @@ from app.synth.text import normalise
 from app.synth.types import Ask, Batch, Candidate, Rejection
 
 Score = Annotated[int, Field(ge=1, le=5)]
-LONGEST_TOPIC = 60
+# Characters of a tag: a topic is a few words, and a teacher that writes a sentence must not fill the statistics.
+MAX_TOPIC_LENGTH = 60
 # The first text introduces criteria beside the aspects, the second criteria in their place.
 _RUBRIC = {
     "en": (
@@ -62,7 +63,7 @@ def gate(row: Candidate, batch: Batch) -> Candidate:
 
 
 def apply_rule_scores(row: Candidate, batch: Batch) -> Candidate:
-    """The row with its rule scores; turned away when one is under the least that the options ask for."""
+    """Add the rule scores to the row, and reject it when a score is below the minimum in the options."""
     computed = rule_scores(row, batch.language)
     row = replace(row, scores={**row.scores, **{f"rule.{name}": value for name, value in computed.items()}})
     for name, minimum in batch.options.minimum_scores.items():
@@ -72,13 +73,25 @@ def apply_rule_scores(row: Candidate, batch: Batch) -> Candidate:
 
 
 def rule_mean(row: Candidate, language: str) -> float:
-    """The mean of all rule scores, 0 to 1."""
+    """Return the mean of all rule scores, 0 to 1."""
     values = rule_scores(row, language)
     return sum(values.values()) / len(values)
 
 
 async def judge_question(batch: Batch, draft: Candidate, position: str, ask: Ask) -> Candidate:
-    """Clarity, difficulty and topic of an instruction, which is rejected when unclear, unanswerable or harmful."""
+    """Judge clarity, difficulty and topic of an instruction, and reject one that is unclear, unanswerable or harmful.
+
+    The stage comes before the answer, so that no answer is paid for in vain (as in InstructLab's pipeline).
+
+    Args:
+        batch: gives the language and the options.
+        draft: a row with its instruction.
+        position: names the call inside the batch.
+        ask: calls the judge.
+
+    Returns:
+        The draft with the scores `judge.question_clarity` and `judge.difficulty`, each 1 to 5, and its topic.
+    """
     properties = {
         "clarity": ONE_TO_FIVE,
         "answerable": YES_NO,
@@ -112,7 +125,18 @@ async def judge_question(batch: Batch, draft: Candidate, position: str, ask: Ask
 
 
 async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candidate:
-    """The row with its aspect scores and their mean. It is rejected when they are too low."""
+    """Judge the answer on each aspect (UltraFeedback: Cui et al. 2023, section 2.3), and reject a low score.
+
+    Args:
+        batch: gives the language and the options.
+        row: a row with its answer.
+        position: names the call inside the batch.
+        ask: calls the judge.
+
+    Returns:
+        The row with the score of each aspect and `judge.overall`, their mean, all 1 to 5. An unreadable verdict
+        rejects the row as `unjudged`.
+    """
     judging = batch.options.judging
     minimums = judging.minimums
     prompt = prompt_for(
@@ -145,6 +169,7 @@ async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) ->
     scores = {f"judge.{name}": value for name, value in aspect_scores.items()} | {"judge.overall": round(overall, 4)}
     row = _tagged(row, verdict.topic, verdict.difficulty)
     row = replace(row, scores=row.scores | scores, tags=row.tags | {"rationale": verdict.rationale[:1000]})
+    # The aspect that misses its minimum by most names the reason, so that a row has one reason and not several.
     worst = min(aspect_scores, key=lambda name: aspect_scores[name] - minimums[name])
     if aspect_scores[worst] < minimums[worst]:
         return row.reject(f"low_{worst}", aspect_scores[worst], minimums[worst])
@@ -154,7 +179,17 @@ async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) ->
 
 
 async def finish(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candidate:
-    """The last steps of every row that has its answer: rule scores, then the judge where the options ask for it."""
+    """Apply the last steps to a row with its answer: rules, rule scores, and the judge where the options ask for it.
+
+    Args:
+        batch: gives the language and the options.
+        row: a row with its answer.
+        position: names the calls of this row inside the batch.
+        ask: calls the judge.
+
+    Returns:
+        The row with its scores, rejected by the first check that it fails.
+    """
     row = gate(row, batch)
     if row.rejection is None and batch.options.judging.answer:
         return await judge_answer(batch, row, position, ask)
@@ -162,7 +197,7 @@ async def finish(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candi
 
 
 async def compare(batch: Batch, first: Candidate, second: Candidate, position: str, ask: Ask) -> tuple[int, Candidate]:
-    """1 when `first` has the better answer, -1 when `second` has, 0 when the two verdicts disagree.
+    """Return 1 when `first` has the better answer, -1 when `second` has, 0 when the two verdicts disagree.
 
     The judge is asked twice with the answers exchanged, since judges favour a position (Zheng et al. 2023,
     section 3.3). The calls are added to the history of `first`, which is returned.
@@ -191,7 +226,7 @@ async def compare(batch: Batch, first: Candidate, second: Candidate, position: s
 
 
 def rubric_text(judging: Judging, language: str) -> str:
-    """The caller's criteria, introduced in the language of the prompt; empty without any."""
+    """Return the caller's criteria, introduced in the language of the prompt; empty without any."""
     if not judging.rubric:
         return ""
     beside_aspects, instead_of_aspects = _RUBRIC.get(language.split("-")[0].lower(), _RUBRIC["en"])
@@ -207,7 +242,7 @@ def _verdict_model(names: Iterable[str]) -> type[BaseModel]:
 def _tagged(row: Candidate, topic: str, difficulty: int) -> Candidate:
     tags = dict(row.tags)
     if normalise(topic):
-        tags.setdefault("topic", normalise(topic)[:LONGEST_TOPIC])
+        tags.setdefault("topic", normalise(topic)[:MAX_TOPIC_LENGTH])
     return replace(row, tags=tags, scores={**row.scores, "judge.difficulty": float(difficulty)})
 
 

@@ -134,7 +134,7 @@ class MethodOptions(BaseModel):
 
     @classmethod
     def all_prompt_names(cls) -> tuple[str, ...]:
-        """The prompts that a run of the method may send, with those of the judge."""
+        """Return the prompts that a run of the method may send, with those of the judge."""
         return (*cls.prompt_names, *(("judge_question",) if cls.judges_questions else ()), "judge_answer")
 
     def digests(self) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ _OTHER_REASONS = (*NOVELTY, "surplus", "unanswered")
 
 
 def may_be_lifted(reason: str) -> bool:
-    """Whether other thresholds or rules can lift a rejection. All other reasons are faults of the reply and remain."""
+    """Return whether other thresholds or rules can lift a rejection.
+
+    All other reasons are faults of the reply and remain.
+    """
     return reason in _OTHER_REASONS or reason.startswith("low_") or is_rule_reason(reason)
 
 

@@ -38,7 +38,7 @@ class ReportRow(Protocol):
 def quality_report(
     rows: Sequence[ReportRow], vectors: np.ndarray | None = None, seed_vectors: np.ndarray | None = None
 ) -> dict:
-    """The report as a JSON value.
+    """Return the report as a JSON value.
 
     Args:
         rows: the accepted rows.
@@ -68,7 +68,7 @@ def _values_by_score(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
 
 
 def _answer_question(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
-    """One question of the checklist: the rows with at least one of its scores, and those that pass all they have."""
+    """Answer a question of the checklist: count rows with one of its scores or more, and rows that pass all they have."""
     scores_by_row = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
     answered = [row_scores for row_scores in scores_by_row if row_scores]
     good = sum(all(value >= _threshold_of(name) for name, value in row_scores) for row_scores in answered)
@@ -98,7 +98,7 @@ def _distribution(values: list[float], name: str) -> dict:
 
 
 def _histogram(values: Sequence[float], low: float, high: float, bins: int) -> dict:
-    """Edges and counts of the bins. Values outside of the range count in the outermost bin."""
+    """Return edges and counts of the bins. Values outside of the range count in the outermost bin."""
     counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
     return {"edges": [round(float(edge), 4) for edge in edges], "counts": [int(count) for count in counts]}
 
@@ -116,7 +116,7 @@ def _diversity(rows: Sequence[ReportRow], vectors: np.ndarray | None, seeds: np.
 
 
 def _count_values(values: Iterable[str | None]) -> dict:
-    """Counts by value, most frequent first, and their effective number: exp(entropy), Hill's number of order 1."""
+    """Count the values, most frequent first, with their effective number: exp(entropy), Hill's number of order 1."""
     counts = Counter(value for value in values if value)
     total = counts.total()
     shares = np.array(list(counts.values()), dtype=np.float64) / max(1, total)
@@ -162,7 +162,7 @@ def distinct(texts: Sequence[str], n: int) -> float:
 
 
 def _similarity(vectors: np.ndarray | None) -> dict | None:
-    """The cosines of all pairs of rows, or of a fixed sample of 200,000 pairs."""
+    """Return the cosines of all pairs of rows, or of a fixed sample of 200,000 pairs."""
     n = 0 if vectors is None else len(vectors)
     if n < 2:
         return None
@@ -189,9 +189,15 @@ def _similarity(vectors: np.ndarray | None) -> dict | None:
 
 
 def vendi_score(vectors: np.ndarray | None) -> float | None:
-    """The Vendi score (Friedman and Dieng 2023): the effective number of distinct rows, exp of the entropy of K/n.
+    """Return the Vendi score (Friedman and Dieng 2023, section 3): the effective number of distinct rows.
 
-    `vectors`: unit rows of shape (rows, dimensions). None without rows.
+    It is exp of the entropy of the eigenvalues of K/n, where K is the matrix of cosines.
+
+    Args:
+        vectors: unit rows of shape (rows, dimensions).
+
+    Returns:
+        1 for equal rows, up to the number of rows; None without rows.
     """
     if vectors is None or len(vectors) == 0:
         return None
@@ -204,7 +210,7 @@ def vendi_score(vectors: np.ndarray | None) -> float | None:
 
 
 def _coverage(vectors: np.ndarray | None, seeds: np.ndarray | None) -> dict | None:
-    """How close the rows come to the seeds, which mark the regions that a person wants covered."""
+    """Return how close the rows come to the seeds, which mark the regions that a person wants covered."""
     if vectors is None or seeds is None or not len(vectors) or not len(seeds):
         return None
     nearest = (seeds @ vectors.T).max(axis=1)

@@ -50,7 +50,7 @@ class Rule(BaseModel):
         return self.name if self.on == "instruction" else f"{self.name}:{self.on}"
 
     def fault(self, text: str) -> Fault | None:
-        """The value that breaks the rule and the rule's threshold, or None."""
+        """Return the value that breaks the rule and the rule's threshold, or None."""
         raise NotImplementedError
 
     def check(self, text: str) -> Rejection | None:
@@ -101,7 +101,7 @@ WordList = Annotated[
 
 
 def first_word(text: str, words: Iterable[str]) -> str | None:
-    """The first of the words that stands in the text, in any case.
+    """Return the first of the words that stands in the text, in any case.
 
     In Hangul a particle may follow the word, so only its beginning is bounded.
     """
@@ -245,16 +245,16 @@ class Length(Rule):
 
 
 def rule_type(rules: Mapping[str, type[Rule]]) -> Any:
-    """The type of any of these rules, told apart by `name`: what an option or a body has as a field."""
+    """Return the type of any of these rules, told apart by `name`: what an option or a body has as a field."""
     return Annotated[reduce(or_, rules.values()), Field(discriminator="name")]
 
 
 def is_rule_reason(reason: str) -> bool:
-    """Whether rows are rejected for this reason by a rule."""
+    """Return whether rows are rejected for this reason by a rule."""
     return reason == RULE_TIMEOUT or reason.startswith(_LABELLED) or reason.partition(":")[0] in RULES
 
 
 def digest_of(value: Any) -> str:
-    """16 hexadecimal digits that stand for a value of JSON, whatever the order of its keys."""
+    """Return 16 hexadecimal digits that stand for a value of JSON, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

@@ -60,7 +60,15 @@ class Row(Protocol):
 
 
 def length_fit(row: Row, language: str) -> float:
-    """1 when the output has the length that the instruction states; without one, when it is not excessively long."""
+    """Score the length: 1 when it is the one that the instruction states, or, without one, is not excessive.
+
+    Args:
+        row: the row.
+        language: unused; all rule scores take it.
+
+    Returns:
+        0 to 1; lower with the distance from the requested length.
+    """
     word_count = count_words(row.output)
     if word_count == 0:
         return 0.0
@@ -76,7 +84,7 @@ def length_fit(row: Row, language: str) -> float:
 
 
 def _score_length(actual: int, requested: int, at_most: bool) -> float:
-    """1 within a fifth of the requested number, or within 1 of a small number; less with the distance from there."""
+    """Return 1 within a fifth of the requested number, or within 1 of a small number; less with the distance."""
     # An upper limit is met by any shorter text.
     low, high = (0 if at_most else requested - max(1, 0.2 * requested)), requested + max(1, 0.2 * requested)
     if low <= actual <= high:
@@ -89,7 +97,7 @@ def _count_sentences(text: str) -> int:
 
 
 def format_consistency(row: Row, language: str) -> float:
-    """The mean of the checks of form: the requested constraints, balanced brackets, a complete last sentence."""
+    """Return the mean of the checks of form: the requested constraints, balanced brackets, a complete last sentence."""
     checks = [
         *_check_constraints(parse_format_constraints(row.instruction), row.output),
         _score_balance(row.output),
@@ -128,7 +136,7 @@ def _score_json(text: str) -> float:
 
 
 def _score_balance(text: str) -> float:
-    """Whether code fences and brackets are paired, apart from list marks such as `a)`."""
+    """Return whether code fences and brackets are paired, apart from list marks such as `a)`."""
     if text.count("```") % 2:
         return 0.0
     prose = regex.sub(r"```.*?```", "", text, flags=regex.DOTALL)
@@ -139,7 +147,7 @@ def _score_balance(text: str) -> float:
 
 
 def _score_ending(text: str) -> float:
-    """0 when a long last line stops within a sentence. Labels, titles, lists and verses need no full stop."""
+    """Return 0 when a long last line stops within a sentence. Labels, titles, lists and verses need no full stop."""
     last = text.rstrip().splitlines()[-1] if text.strip() else ""
     prose = count_words(last) >= 12
     return 0.0 if prose and regex.search(r"[\p{L}\p{N},:;]$", last) and not _has_korean_ending(last) else 1.0
@@ -150,7 +158,7 @@ def _has_korean_ending(line: str) -> bool:
 
 
 def relevance(row: Row, language: str) -> float:
-    """The overlap of content tokens between question and answer: sqrt(2 x overlap coefficient), at most 1.
+    """Return the overlap of content tokens between question and answer: sqrt(2 x overlap coefficient), at most 1.
 
     1 for a short answer (a label, a number, a name), which cannot share words; for an answer that the instruction
     contains, such as one of its labels; and for a task in another language.
@@ -171,7 +179,7 @@ def relevance(row: Row, language: str) -> float:
 
 
 def _content_tokens(text: str, language: str) -> set[str]:
-    """Words without stop words; in Hangul the pairs of syllables of a word, since particles change its ending."""
+    """Return words without stop words; in Hangul pairs of syllables of a word, since particles change its ending."""
     excluded, tokens = stop_words(language), set()
     for word in regex.findall(r"[\p{L}\p{N}\p{M}]+", text):
         if word in excluded:
@@ -185,14 +193,14 @@ def _content_tokens(text: str, language: str) -> set[str]:
 
 
 def no_refusal(row: Row, language: str) -> float:
-    """0 for an answer that opens with a refusal."""
+    """Return 0 for an answer that opens with a refusal."""
     opening = normalise(row.output).replace("’", "'").casefold()[:OPENING_CHARACTERS]
     refuses = opening.startswith(REFUSAL_OPENERS["en"]) or regex.search(KOREAN_REFUSAL, opening)
     return 0.0 if refuses else 1.0
 
 
 def no_boilerplate(row: Row, language: str) -> float:
-    """1, minus 0.5 for an assistant's opener ("Sure! Here is…") and 0.5 for a closer ("I hope this helps")."""
+    """Return 1, minus 0.5 for an assistant's opener ("Sure! Here is…") and 0.5 for a closer ("I hope this helps")."""
     text = normalise(row.output).replace("’", "'").casefold()
     has_opener = any(text.startswith(phrase) for phrase in entries_for(BOILERPLATE_OPENERS, language))
     has_closer = any(phrase in text[-CLOSING_CHARACTERS:] for phrase in entries_for(BOILERPLATE_CLOSERS, language))
@@ -200,7 +208,7 @@ def no_boilerplate(row: Row, language: str) -> float:
 
 
 def no_repetition(row: Row, language: str) -> float:
-    """The share of distinct 4-grams of tokens, or of distinct lines, whichever is lower."""
+    """Return the share of distinct 4-grams of tokens, or of distinct lines, whichever is lower."""
     tokens = tokenise(row.output)
     # Few grams or lines repeat by chance, so short outputs keep the full score.
     shares = [1.0]
@@ -214,7 +222,7 @@ def no_repetition(row: Row, language: str) -> float:
 
 
 def language_match(row: Row, language: str) -> float:
-    """The share of letters in the scripts of the dataset's language; 1 where the task asks for another language.
+    """Return the share of letters in the scripts of the dataset's language; 1 where the task asks for another language.
 
     1 also for code, numbers and labels of a few letters, which belong to no language. Only the script is measured, so
     languages in Latin letters are not told apart.
@@ -238,7 +246,7 @@ def _looks_like_code(text: str) -> bool:
 
 
 def safe_words(row: Row, language: str) -> float:
-    """0 when the row contains a harmful phrase, in whole words, of the dataset's language or English."""
+    """Return 0 when the row contains a harmful phrase, in whole words, of the dataset's language or English."""
     text = f"{row.instruction}\n{row.input}\n{row.output}"
     return 0.0 if any(contains_word(text, phrase) for phrase in entries_for(HARMFUL_PHRASES, language)) else 1.0
 
@@ -253,11 +261,14 @@ RULE_SCORES: dict[str, Callable[[Row, str], float]] = {
 
 
 def rule_scores(row: Row, language: str) -> dict[str, float]:
-    """All rule scores of the row by name, each 0 to 1, rounded to four decimals."""
+    """Return all rule scores of the row by name, each 0 to 1, rounded to four decimals."""
     return {name: round(rule(row, language), 4) for name, rule in RULE_SCORES.items()}
 
 
 def only_stop_words(text: str, language: str) -> bool:
-    """Whether a text has only punctuation and stop words (the third reason of Evol-Instruct to eliminate a child)."""
+    """Return whether a text has only punctuation and stop words.
+
+    This is the third reason of Evol-Instruct to eliminate a child (Xu et al. 2023, section 3.2).
+    """
     words = regex.findall(r"[\p{L}\p{N}\p{M}]+(?:'\p{L}+)?", text.replace("’", "'").casefold())
     return all(word in stop_words(language) for word in words)

@@ -54,7 +54,7 @@ def parse_seed(value: dict) -> SeedTask:
 
 @cache
 def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
-    """The tasks of a bundled set. Raises KeyError for an unknown name."""
+    """Return the tasks of a bundled set. Raises KeyError for an unknown name."""
     # Checked by name, so that no path can be built from user input.
     if name not in BUNDLED:
         raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
@@ -64,11 +64,11 @@ def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
 
 
 def load_seeds(name: str = "english") -> list[Demonstration]:
-    """A bundled set as demonstrations. Raises KeyError for an unknown name."""
+    """Return a bundled set as demonstrations. Raises KeyError for an unknown name."""
     return [to_demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
 
 
 def to_demonstration(task: SeedTask, id: str) -> Demonstration:
-    """A seed task as a demonstration for a prompt."""
+    """Return a seed task as a demonstration for a prompt."""
     instances = tuple(Instance(instance.input, instance.output) for instance in task.instances)
     return Demonstration(id, task.instruction, instances, task.is_classification)

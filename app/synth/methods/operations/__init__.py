@@ -44,10 +44,21 @@ def _wording(language: str) -> dict[str, dict[str, str]]:
 
 
 def wording(operation: str, language: str) -> str:
-    """What the teacher is told to do. Raises KeyError for an unknown operation."""
+    """Return the paragraph that asks the teacher for this operation.
+
+    Args:
+        operation: a name from OPERATIONS.
+        language: a BCP-47 tag; a language without a file of its own gets English.
+
+    Raises:
+        KeyError: the operation is unknown.
+    """
     return _wording(language)["operations"][operation].strip()
 
 
 def leaks(language: str) -> tuple[str, ...]:
-    """Phrases of the prompts that have no place in an evolved instruction (the paper's fourth reason to eliminate)."""
+    """Return phrases of the prompts that an evolved instruction may not have.
+
+    Such a leak is the paper's fourth reason to eliminate a child. Prompts in another language quote English, too.
+    """
     return tuple(dict.fromkeys([*_wording(language)["leaks"], *_wording("en")["leaks"]]))

@@ -160,7 +160,7 @@ def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], l
 
 
 def _value_to_text(value: Any, name: str) -> str:
-    """A value as text: lists with commas, {text, label} as `text (label)`. Raises ValueError for other types."""
+    """Return a value as text: lists with commas, {text, label} as `text (label)`. Raises ValueError for other types."""
     # A bool is an int as well, and Python would write it with a capital letter.
     if isinstance(value, bool):
         return "true" if value else "false"

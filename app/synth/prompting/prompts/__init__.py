@@ -32,7 +32,7 @@ class Template:
     digest: str
 
     def render(self, **fields: object) -> str:
-        """The user part with its fields filled in. Braces in a value stay as they are.
+        """Return the user part with its fields filled in. Braces in a value stay as they are.
 
         Raises:
             ValueError: a field is missing, or the prompt has no such field.
@@ -59,7 +59,7 @@ def template(name: str, language: str) -> Template:
 
 
 def fields_of(name: str) -> frozenset[str]:
-    """The fields that the user part of the prompt `name` fills in, in every language.
+    """Return the fields that the user part of the prompt `name` fills in, in every language.
 
     Raises FileNotFoundError when there is no such prompt.
     """
@@ -67,12 +67,12 @@ def fields_of(name: str) -> frozenset[str]:
 
 
 def with_texts(built_in: Template, name: str, system: str | None, user: str | None) -> Template:
-    """The prompt with texts of the caller's own in the place of one or both of its parts."""
+    """Return the prompt with texts of the caller's own in the place of one or both of its parts."""
     system, user = built_in.system if system is None else system, built_in.user if user is None else user
     digest = hashlib.sha256(f"{system}\n---\n{user}".encode()).hexdigest()[:16]
     return Template(name, system, user, f"custom:{name}@{digest}")
 
 
 def language_name(tag: str) -> str:
-    """The name of a language in a prompt, by its BCP-47 tag; the tag itself where no name is listed."""
+    """Return the name of a language in a prompt, by its BCP-47 tag; the tag itself where no name is listed."""
     return LANGUAGE_NAMES.get(tag.split("-")[0].lower(), f"the language with the tag {tag}")
