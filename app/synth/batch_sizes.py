@@ -9,7 +9,7 @@ EXPERIENCE, MIN_YIELD = 24, 0.05
 def expected_yield(accepted: int, decided: int) -> float:
     """Return the share of decided rows that is accepted, by a run's own experience once it has some.
 
-    Before that it is 1: a batch that is too small is followed by another, but rows over the target are paid for in vain.
+    Before that it is 1: a batch that is too small is followed by another, but rows over the target are wasted.
 
     Args:
         accepted: rows that the run accepted.

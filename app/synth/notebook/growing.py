@@ -139,8 +139,8 @@ class Growing:
     def _affordable_proposals(self) -> float:
         """Return how many proposals can likely be finished under `max_calls`, since an unfinished one is wasted.
 
-        The estimate is the mean of calls per proposal so far, replayed calls included, so that a second growth plans the
-        same batches.
+        The estimate is the mean of calls per proposal so far, replayed calls included, so that a second growth plans
+        the same batches.
         """
         limit = self.account.ceilings.max_calls
         if limit is None or not METHODS[self.method].asks_teacher:

@@ -68,7 +68,7 @@ def _values_by_score(rows: Iterable[ReportRow]) -> dict[str, list[float]]:
 
 
 def _answer_question(question: str, names: Sequence[str], rows: Sequence[ReportRow]) -> dict:
-    """Answer a question of the checklist: count rows with one of its scores or more, and rows that pass all they have."""
+    """Answer a question of the checklist: count rows that have one of its scores, and rows that pass all they have."""
     scores_by_row = [[(name, row.scores[name]) for name in names if name in row.scores] for row in rows]
     answered = [row_scores for row_scores in scores_by_row if row_scores]
     good = sum(all(value >= _threshold_of(name) for name, value in row_scores) for row_scores in answered)
