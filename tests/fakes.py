@@ -170,7 +170,7 @@ def chat(content: str | None, finish: str = "stop", **more) -> bytes:
     return json.dumps(body | more).encode()
 
 
-def error(code: str, message: str = "in words") -> bytes:
+def error(code: str, message: str = "a message") -> bytes:
     return json.dumps({"error": {"message": message, "type": "x", "param": None, "code": code}}).encode()
 
 

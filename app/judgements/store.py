@@ -85,7 +85,7 @@ def add_judged_rows(session: Session, rows: list[dict]) -> None:
 
 
 def rows_under_thresholds(session: Session, judgement_id: str) -> Sequence[JudgedRow]:
-    """Judged rows that are accepted still, and that a run would have turned away."""
+    """Judged rows that are accepted still, and that a run would have rejected."""
     query = select(JudgedRow).join(Record, Record.id == JudgedRow.record_id)
     query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome.not_in(NO_FAULT))
     return session.scalars(query.where(Record.pool_position.is_not(None)).order_by(Record.pool_position)).all()

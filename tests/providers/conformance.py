@@ -199,7 +199,7 @@ class TeacherConformance:
     def test_what_ends_a_run(self, status, code, stop_reason):
         error = self.failure(Failure(status, code))
         assert isinstance(error, TeacherRefused) and error.stop_reason == stop_reason
-        assert "in words" in str(error)
+        assert "a message" in str(error)
 
     @pytest.mark.parametrize(
         ("status", "headers", "after", "throttled"),

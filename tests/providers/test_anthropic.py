@@ -112,7 +112,7 @@ def conformance_error(status: int, code: str) -> bytes:
     if code == "context_length_exceeded":
         return error(CAPTURED_TOO_LONG)
     spent = code == "insufficient_quota"
-    return error("in words", TYPES_BY_STATUS.get(status, code), "enforced_spend_limit_reached" if spent else None)
+    return error("a message", TYPES_BY_STATUS.get(status, code), "enforced_spend_limit_reached" if spent else None)
 
 
 def anthropic_usage(usage: Usage | None) -> AnthropicUsage:
@@ -314,9 +314,9 @@ def test_a_prompt_that_is_too_long_is_a_reply(status, content):
             "quota_exhausted",
         ),
         # The codes have no captured message in public; they are those of the client's error classes.
-        (429, error("in words", "rate_limit_error", "contract_spend_limit_reached"), "quota_exhausted"),
-        (402, error("in words", "billing_error", "linked_organization_spend_limit_reached"), "quota_exhausted"),
-        (400, error("in words", error_code="organization_on_hold"), "credentials_refused"),
+        (429, error("a message", "rate_limit_error", "contract_spend_limit_reached"), "quota_exhausted"),
+        (402, error("a message", "billing_error", "linked_organization_spend_limit_reached"), "quota_exhausted"),
+        (400, error("a message", error_code="organization_on_hold"), "credentials_refused"),
         # https://github.com/The-PR-Agent/pr-agent/issues/2456
         (400, error("`temperature` is deprecated for this model."), "request_refused"),
     ],
@@ -338,10 +338,10 @@ def test_a_refused_schema_says_what_to_do():
     [
         # https://github.com/anthropics/anthropic-sdk-typescript/issues/616
         (529, error("Overloaded", "overloaded_error"), {"x-should-retry": "true"}, None, True),
-        (429, error("in words", "rate_limit_error", "ramp_limit_exceeded"), {"retry-after": "7"}, 7.0, True),
+        (429, error("a message", "rate_limit_error", "ramp_limit_exceeded"), {"retry-after": "7"}, 7.0, True),
         # https://platform.claude.com/docs/en/api/errors
         (500, error("Internal server error", "api_error"), {}, None, False),
-        (504, error("in words", "timeout_error"), {}, None, False),
+        (504, error("a message", "timeout_error"), {}, None, False),
     ],
 )
 def test_what_is_tried_again(status, content, headers, after, throttled):

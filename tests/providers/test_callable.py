@@ -34,7 +34,7 @@ class HttpError(Exception):
     """An error of a client of one's own, with the attributes that clients usually have."""
 
     def __init__(self, status: int, code: str, headers: dict[str, str]):
-        super().__init__("in words")
+        super().__init__("a message")
         self.status_code, self.code, self.headers = status, code, headers
 
 

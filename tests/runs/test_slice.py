@@ -401,7 +401,7 @@ def test_another_teacher_judges_at_its_own_price(start):
 
 
 def test_what_is_in_flight_is_not_paid_for_twice(start):
-    """Two batches at once propose the same: the second is turned away before its instance is asked for."""
+    """Two batches at once propose the same: the second is rejected before its instance is asked for."""
 
     def fault(body, count):
         if body["response_format"]["json_schema"]["name"] != "instructions":

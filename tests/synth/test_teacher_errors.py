@@ -10,7 +10,7 @@ from app.synth.types import Reply
 
 
 def with_attributes(name: str = "ApiError", **attributes) -> Exception:
-    error = type(name, (Exception,), {})("in words")
+    error = type(name, (Exception,), {})("a message")
     for attribute, value in attributes.items():
         setattr(error, attribute, value)
     return error
@@ -20,7 +20,7 @@ def url_error(status: int, headers: dict) -> urllib.error.HTTPError:
     message = Message()
     for name, value in headers.items():
         message[name] = value
-    return urllib.error.HTTPError("http://teacher", status, "in words", message, None)
+    return urllib.error.HTTPError("http://teacher", status, "a message", message, None)
 
 
 def response(status: int, headers: dict):
@@ -36,12 +36,12 @@ def response(status: int, headers: dict):
         (with_attributes(status_code=429, code="insufficient_quota"), "quota_exhausted"),
         (with_attributes(response=response(404, {})), "model_unknown"),
         (with_attributes(status_code=400), "request_refused"),
-        (TeacherRefused("model_unknown", "in words"), "model_unknown"),
+        (TeacherRefused("model_unknown", "a message"), "model_unknown"),
     ],
 )
 def test_what_no_try_will_change(error, stop_reason):
     meaning = meaning_of_exception(error)
-    assert isinstance(meaning, TeacherRefused) and meaning.stop_reason == stop_reason and "in words" in str(meaning)
+    assert isinstance(meaning, TeacherRefused) and meaning.stop_reason == stop_reason and "a message" in str(meaning)
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_what_no_try_will_change(error, stop_reason):
         (url_error(503, {"Retry-After": "4"}), 4.0, False, True),
         (with_attributes(status=500), None, False, False),
         (with_attributes(status_code=529), None, False, True),
-        (TimeoutError("in words"), None, None, False),
+        (TimeoutError("a message"), None, None, False),
         (with_attributes("ReadTimeout"), None, None, False),
-        (ConnectionResetError("in words"), None, None, False),
+        (ConnectionResetError("a message"), None, None, False),
         (with_attributes("APIConnectionError"), None, None, False),
-        (ValueError("in words"), None, None, False),
+        (ValueError("a message"), None, None, False),
     ],
 )
 def test_what_is_tried_again(error, after, paid, throttled):
     meaning = meaning_of_exception(error)
-    assert isinstance(meaning, TryAgain) and "in words" in str(meaning)
+    assert isinstance(meaning, TryAgain) and "a message" in str(meaning)
     assert (meaning.after, meaning.paid, meaning.throttled) == (after, paid, throttled)
     assert meaning.classified == (not isinstance(error, ValueError))
 
