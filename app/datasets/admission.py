@@ -67,7 +67,7 @@ def admit(
     `dataset` is locked by the caller (Pools.offering, which gives `precheck`, too). `vectors` has one unit vector a
     candidate, None for one that has no text or is not encoded yet. `precheck` is None where no pool is loaded. Seeds
     were chosen by a person, so only exact copies of seeds are rejected. At most `room` candidates are accepted; the
-    rest are rejected as `surplus`.
+    rest are rejected as `over_target`.
     """
     decider = _load_decider(session, dataset, candidates, origin, room)
     outcome, rows, pairs = Outcome(), [], []

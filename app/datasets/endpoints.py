@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app import config
 from app.access.dependencies import Authorized, OncePerKey
 from app.api import events_stream
+from app.api.deprecation import Reason
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.datasets import imports, neighbours, service, store
@@ -217,7 +218,7 @@ def list_records(
     after: After = None,
     status: Annotated[Literal["accepted", "rejected"] | None, Query()] = None,
     origin: Annotated[Literal["seed", "generated", "imported"] | None, Query()] = None,
-    reason: Annotated[str | None, Query(max_length=100)] = None,
+    reason: Annotated[Reason | None, Query(max_length=100)] = None,
     run_id: Annotated[str | None, Query(max_length=100)] = None,
     import_id: Annotated[str | None, Query(max_length=100)] = None,
     method: Annotated[str | None, Query(max_length=100)] = None,

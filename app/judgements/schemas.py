@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from app.api.deprecation import Reason
 from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.calls.schemas import AccountReport, UsageView, money
 from app.synth.quality.judge_records import JudgementOptions
@@ -16,7 +17,7 @@ class RecordFilter(Body):
 
     status: Literal["accepted", "rejected"] | None = Field(default="accepted", description="null: both.")
     origin: Literal["seed", "generated", "imported"] | None = None
-    reason: str | None = Field(default=None, max_length=100)
+    reason: Reason | None = Field(default=None, max_length=100)
     run_id: str | None = Field(default=None, max_length=100)
     import_id: str | None = Field(default=None, max_length=100)
     method: str | None = Field(default=None, max_length=100)

@@ -112,8 +112,8 @@ def runs_like(session: Session, project_id: str, settings: dict, options: Method
 
 
 def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
-    """Each batch that ended: its candidates, the good ones (surplus, too), and what its calls took."""
-    surplus = run_rows.select_counts_by_batch(run_ids, "surplus").subquery()
+    """Each batch that ended: its candidates, the good ones (over_target, too), and what its calls took."""
+    over_target = run_rows.select_counts_by_batch(run_ids, "over_target").subquery()
     spent = (
         select(
             Completion.unit_id,
@@ -128,13 +128,13 @@ def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     none = func.coalesce
     query = (
         select(
-            (Batch.accepted + none(surplus.c.rows, 0)).label("good"),
+            (Batch.accepted + none(over_target.c.rows, 0)).label("good"),
             (Batch.accepted + Batch.rejected).label("offered"),
             none(spent.c.requests, 0).label("requests"),
             none(spent.c.tokens, 0).label("tokens"),
             none(spent.c.dollars, 0).label("dollars"),
         )
-        .outerjoin(surplus, surplus.c.batch_id == Batch.id)
+        .outerjoin(over_target, over_target.c.batch_id == Batch.id)
         .outerjoin(spent, spent.c.unit_id == Batch.id)
         .where(Batch.run_id.in_(run_ids), Batch.status == "done")
         .order_by(Batch.run_id, Batch.number)

@@ -88,7 +88,7 @@ class AdmissionDecider:
             join a group on purpose, for rows that may resemble others, and for the nearest texts of candidates
             rejected before. This mapping and `copies` are updated as candidates are accepted.
         new_id: returns the id of a row from whether it is accepted.
-        room: the maximum of accepted rows; the others are rejected as `surplus`.
+        room: the maximum of accepted rows; the others are rejected as `over_target`.
         require_output: reject a row without an output as `unanswered`.
     """
 
@@ -130,7 +130,7 @@ class AdmissionDecider:
         if rejection is None and self.require_output and not candidate.output:
             rejection = Rejection("unanswered")
         if rejection is None and self.room is not None and self.accepted >= self.room:
-            rejection = Rejection("surplus")
+            rejection = Rejection("over_target")
         id = self.new_id(rejection is None)
         parents, resembles = self._resolve(candidate.parents), self._resolve(candidate.resembles)
         if candidate.name:

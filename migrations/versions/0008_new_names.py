@@ -1,6 +1,11 @@
-"""The field's terms as names of columns. Only the catalogue changes, so that a big table is renamed at once."""
+"""The field's terms as names of columns and of one reason.
 
+Only the catalogue changes for a column, so that a big table is renamed at once. Rows change where they have the reason.
+"""
+
+import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0008"
 down_revision = "0007"
@@ -23,8 +28,11 @@ INDEXES = (
     ("ix_records_head_text", "ix_records_representative_text"),
 )
 
+OLD_REASON, NEW_REASON = "surplus", "over_target"
+
 
 def upgrade() -> None:
+    _rename_reason(OLD_REASON, NEW_REASON)
     for table, old, new in COLUMNS:
         op.alter_column(table, old, new_column_name=new)
     for table, old, new in CONSTRAINTS:
@@ -40,3 +48,42 @@ def downgrade() -> None:
         op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {new} TO {old}")
     for table, old, new in COLUMNS:
         op.alter_column(table, new, new_column_name=old)
+    _rename_reason(NEW_REASON, OLD_REASON)
+
+
+def _rename_reason(old: str, new: str) -> None:
+    """Give the reason for a rejection its other name, in rows, in counters and in the reports of refilters."""
+    for table in ("records", "decisions"):
+        op.execute(f"UPDATE {table} SET reason = '{new}' WHERE reason = '{old}'")
+    for table in ("runs", "imports"):
+        op.execute(f"""
+            UPDATE {table} SET rejected_by_reason = rejected_by_reason - '{old}'
+                || jsonb_build_object('{new}', rejected_by_reason -> '{old}')
+            WHERE jsonb_exists(rejected_by_reason, '{old}')
+        """)
+    op.execute(f"""
+        UPDATE judgements SET filter = jsonb_set(filter, '{{reason}}', '"{new}"') WHERE filter ->> 'reason' = '{old}'
+    """)
+    _rename_reason_in_refilters(old, new)
+
+
+def _rename_reason_in_refilters(old: str, new: str) -> None:
+    """A refilter's report counts by reason, and by changes such as `surplus -> too_long`; its examples have both."""
+    connection, name = op.get_bind(), lambda reason: new if reason == old else reason
+    refilters = connection.execute(
+        sa.text("SELECT id, result FROM reviews WHERE kind = 'refilter' AND result::text LIKE :old"),
+        {"old": f"%{old}%"},
+    ).all()
+    update = sa.text("UPDATE reviews SET result = :result WHERE id = :id").bindparams(
+        sa.bindparam("result", type_=JSONB)
+    )
+    for id, result in refilters:
+        for field in result.keys() & {"moved_out", "moved_in"}:
+            result[field] = {name(reason): rows for reason, rows in result[field].items()}
+        if "other_reason" in result:
+            result["other_reason"] = {
+                " -> ".join(map(name, change.split(" -> "))): rows for change, rows in result["other_reason"].items()
+            }
+        for example in result.get("examples", ()):
+            example |= {"from": name(example["from"]), "to": name(example["to"])}
+        connection.execute(update, {"id": id, "result": result})

@@ -98,10 +98,10 @@ def test_rows_of_one_instruction_are_one_group(dataset):
     assert offer(dataset, pools, Candidate(text, "word 9", "y")).rejected == {"duplicate_lexical": 1}
 
 
-def test_what_has_no_room_is_surplus(dataset):
+def test_what_has_no_room_is_over_the_target(dataset):
     candidates = [Candidate(f"Explain {unlike(n)}", "", "x") for n in range(4)]
     outcome = offer(dataset, Pools(encoders(hash_encoder)), *candidates, room=3)
-    assert (outcome.accepted, outcome.rejected) == (3, {"surplus": 1})
+    assert (outcome.accepted, outcome.rejected) == (3, {"over_target": 1})
 
 
 def test_a_rolled_back_admission_leaves_no_trace_in_the_pool(dataset):

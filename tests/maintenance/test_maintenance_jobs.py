@@ -144,7 +144,7 @@ def test_a_preview_says_what_would_move_and_moves_nothing(dataset, caller, pools
 
 def test_the_same_rules_move_nothing(dataset, caller, pools):
     run = run_with(dataset, caller, pools, *CANDIDATES, Candidate(f"Say {unlike(5)}", "", "more"), target=2)
-    assert rows(run)["more"] == ("rejected", "surplus")
+    assert rows(run)["more"] == ("rejected", "over_target")
     found = refilter(pools, caller, run, apply=True)
     assert (found["moved_in"], found["moved_out"], found["other_reason"]) == ({}, {}, {})
 

@@ -1,8 +1,10 @@
 """The migration to the field's terms keeps the rows, both ways."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Engine
 
 from app.stack import Stack
 from tests.migrating import engine_of, insert, migrate, row_of
@@ -17,6 +19,11 @@ RECORD = {
     **dict.fromkeys(("instruction", "input", "output"), "text"),
 }
 ACCEPTED = RECORD | {"id": "rec_1", "family": "rec_1", "status": "accepted", "seq": 7, "content_hash": b"1"}
+REJECTED = RECORD | {
+    **{"id": "rec_2", "family": "rec_2", "status": "rejected", "content_hash": b"2", "reason": "surplus"},
+    # A text is not a reason.
+    "instruction": "surplus",
+}
 SNAPSHOT = {
     **{"id": "snap_1", "project_id": "prj_1", "dataset_id": "ds_1", "spec": "{}", "status": "queued"},
     **{"through_seq": 6, "lease_token": 0, "attempt": 0},
@@ -33,12 +40,44 @@ ACCOUNT = {
     **dict.fromkeys(("requests", "lost_requests", "reserved_requests", "prompt_tokens", "cached_tokens"), 0),
     **dict.fromkeys(("completion_tokens", "held_tokens", "reserved_tokens", "cost_usd", "held_usd", "reserved_usd"), 0),
 }
+DECISION = {"record_id": "rec_2", "decision": 1, "status": "rejected", "reason": "surplus", "replaced_by": "rev_1"}
+JOB = {"project_id": "prj_1", "dataset_id": "ds_1", "status": "succeeded"}
+COUNTS = {"rows": 3, "done_rows": 3, "rejected": 3}
+IMPORT = JOB | COUNTS | {"id": "imp_1", "kind": "records", "file": "f", "accepted": 0, "rejected_by_reason": "{}"}
+JUDGEMENT = JOB | {
+    **{"id": "jdg_1", "account_id": "acc_1", "teacher": "t", "newest_record_id": "rec_2", "options": "{}"},
+    **{"reject": False, "rows": 3, "done_rows": 3, "rejected": 0, "filter": '{"reason": "surplus", "origin": null}'},
+}
+REFILTER = JOB | {"id": "rev_1", "kind": "refilter", "settings": "{}", "rows": 3, "done_rows": 3}
+
+
+def refiltered(reason: str) -> dict:
+    """A refilter's report in which rows had the reason."""
+    return {
+        "moved_out": {reason: 1},
+        "moved_in": {"too_long": 2},
+        "other_reason": {f"{reason} -> too_long": 1, f"too_short -> {reason}": 1},
+        "examples": [{"instruction": "surplus", "from": reason, "to": "accepted"}],
+    }
 
 
 @pytest.fixture
 def stack(tmp_path) -> Iterator[Stack]:
     with Stack(tmp_path, only=("postgres",), durable=False) as stack:
         yield stack
+
+
+def reasons(engine: Engine) -> tuple:
+    return row_of(
+        engine,
+        "SELECT r.reason, r.instruction, d.reason, i.rejected_by_reason, runs.rejected_by_reason, j.filter, v.result "
+        "FROM records r, decisions d, imports i, runs, judgements j, reviews v WHERE r.id = 'rec_2'",
+    )
+
+
+def expected_reasons(reason: str) -> tuple:
+    counts = {reason: 3}, {reason: 2, "too_long": 1}
+    return (reason, "surplus", reason, *counts, {"reason": reason, "origin": None}, refiltered(reason))
 
 
 def test_rows_keep_their_values_under_the_new_names_and_back(stack):
@@ -48,15 +87,22 @@ def test_rows_keep_their_values_under_the_new_names_and_back(stack):
         insert(connection, "projects", {"id": "prj_1", "name": "p"})
         insert(connection, "datasets", DATASET)
         insert(connection, "records", ACCEPTED)
+        insert(connection, "records", REJECTED)
+        insert(connection, "decisions", DECISION)
+        insert(connection, "imports", IMPORT | {"rejected_by_reason": '{"surplus": 3}'})
+        insert(connection, "reviews", REFILTER | {"result": json.dumps(refiltered("surplus"))})
         insert(connection, "snapshots", SNAPSHOT)
         insert(connection, "accounts", ACCOUNT)
         insert(connection, "runs", RUN)
+        insert(connection, "judgements", JUDGEMENT)
     migrate(stack, "upgrade", "0008")
     assert row_of(engine, "SELECT last_pool_position FROM datasets") == (7,)
     assert row_of(engine, "SELECT pool_position, group_id FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_pool_position FROM snapshots") == (6,)
     assert row_of(engine, "SELECT pending_stop_reason, preview_target FROM runs") == ("target_reached", 400)
+    assert reasons(engine) == expected_reasons("over_target")
     migrate(stack, "downgrade", "0007")
+    assert reasons(engine) == expected_reasons("surplus")
     assert row_of(engine, "SELECT last_seq FROM datasets") == (7,)
     assert row_of(engine, "SELECT seq, family FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_seq FROM snapshots") == (6,)

@@ -113,7 +113,7 @@ def test_evolution_keeps_its_shares_its_depth_and_its_reasons(api, dataset):
     in_breadth = [name for name, kind in OPERATIONS.items() if kind == "breadth"]
     breadth = sum(drawn[name] for name in in_breadth) / drawn.total()
     assert breadth == pytest.approx(sum(WEIGHTS[name] for name in in_breadth) / sum(WEIGHTS.values()), abs=0.14)
-    known = {"not_evolved", "surplus", "hard_to_answer", "only_stop_words", "leaks_prompt", "too_long"}
+    known = {"not_evolved", "over_target", "hard_to_answer", "only_stop_words", "leaks_prompt", "too_long"}
     assert {row["reason"] for row in rejected} <= known | {"duplicate_lexical", "duplicate_semantic", "duplicate_exact"}
     for one in report(api, run)["operations"]:
         assert one["offered"] == one["accepted"] + sum(one["rejected"].values())
@@ -165,7 +165,14 @@ def test_documents_give_grounded_rows(api, dataset):
         assert text[place["start"] : place["end"]] == place["quote"]
         assert row["input"] in text and row["scores"]["judge.faithfulness"] >= 4
     assert {row["reason"] for row in rejected} <= {
-        *("unfaithful", "duplicate_lexical", "duplicate_semantic", "output_equals_input", "surplus", "quote_not_found"),
+        *(
+            "unfaithful",
+            "duplicate_lexical",
+            "duplicate_semantic",
+            "output_equals_input",
+            "over_target",
+            "quote_not_found",
+        ),
         *("too_short", "repeated_in_reply"),
     }
 

@@ -9,7 +9,7 @@ from app.synth.quality.rules import RowField, Rule, is_rule_reason
 from app.synth.types import Candidate, Rejection
 
 NOVELTY = ("duplicate_exact", "duplicate_lexical", "duplicate_semantic")
-_OTHER_REASONS = (*NOVELTY, "surplus", "unanswered")
+_OTHER_REASONS = (*NOVELTY, "over_target", "unanswered")
 
 
 def may_be_lifted(reason: str) -> bool:
