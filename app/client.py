@@ -16,6 +16,7 @@ import httpx
 from app.errors import UserFacingError
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+# The prefix of an id names its type, so `get` and `act` need no further argument.
 COLLECTIONS = {
     "ds": "datasets",
     "rec": "records",
@@ -284,6 +285,7 @@ class Seedbed:
         if sha256 and _digest(part) != sha256:
             part.unlink()
             raise SeedbedError(f"{to.name} arrived damaged: its sha256 is not {sha256}. Download it again.")
+        # The file gets its name only when it is complete and checked.
         part.replace(to)
         return to
 
@@ -318,11 +320,13 @@ class Seedbed:
             yield from page["data"]
             if not page["has_more"]:
                 return
+            # The service pages by a cursor, so rows that are added meanwhile do not shift the pages.
             params["after"] = page["next"]
 
     def _answer(self, method: str, path: str, **request: object) -> httpx.Response:
         """Make one request. A GET is repeated while the service restarts, if the service has answered before."""
         # A POST is never repeated: the service may have executed it before the connection broke.
+        # A service that never answered is probably not running, and the user should learn that at once.
         deadline = time.monotonic() + (self._patience if method == "GET" and self._has_answered else 0)
         while True:
             try:

@@ -29,6 +29,7 @@ GOALS = {
     "encoding_bf16_times_fp32": 2,
     "encoding_decisions_that_differ": 0.01,
 }
+# The number of dimensions of the bundled encoder.
 DIMENSIONS = 384
 
 
@@ -59,6 +60,7 @@ def rouge() -> dict:
             index.reorder()
     our_seconds = time.perf_counter() - started
 
+    # The settings of the published code of Self-Instruct.
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     pool: list[str] = []
     their_decisions, started = [], time.perf_counter()
@@ -144,6 +146,7 @@ class Database:
         self.stack = Stack(Path(tempfile.mkdtemp(prefix="seedbed-bench-")), only=("postgres", "redis"))
         self.stack.__enter__()
         os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = self.stack.database_url, self.stack.redis_url
+        # These functions cache their results, and the addresses have changed.
         for cached in (config.settings, db.engine, db._sessions):
             cached.cache_clear()
         migrate.upgrade()
@@ -291,6 +294,7 @@ def race() -> dict:
         with transaction() as session:
             row = session.get(Dataset, dataset.id)
             is_accepted = (Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
+            # In the order of admission: each row is compared with the rows before it, as admission did.
             accepted = session.execute(
                 select(Record.instruction, Record.embedding).where(*is_accepted).order_by(Record.pool_position)
             ).all()
@@ -324,6 +328,7 @@ def _race_one(folder: Path, dataset_id: str, seed: int) -> None:
     from app.tables.datasets import Dataset
 
     texts, vectors = json.loads((folder / "texts.json").read_text()), np.load(folder / "vectors.npy")
+    # Each process has another order, so that near-duplicates arrive in different processes at the same time.
     order = list(range(len(texts)))
     random.Random(seed).shuffle(order)
     with transaction() as session:

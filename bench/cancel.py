@@ -76,6 +76,7 @@ class Bench:
         query = COPY_ROWS.format(prefix=prefix, embedding=vector, run=f"'{run}'" if run else "NULL")
         self.sql(query, dataset=dataset, rows=rows)
         self.sql("UPDATE datasets SET last_pool_position = 1000000 + :rows WHERE id = :id", id=dataset, rows=rows)
+        # Without statistics PostgreSQL would plan its queries for the small table of before.
         self.sql("ANALYZE records")
 
     def small_run(self, dataset: str) -> dict:
@@ -92,6 +93,7 @@ class Bench:
             leftovers += [f"{count} rows of {table}"] if count else []
         ((count,),) = self.sql("SELECT count(*) FROM decisions WHERE replaced_by = :id", id=id)
         leftovers += [f"{count} decisions"] if count else []
+        # A recipe has the path of its working folder, and so the job's id, in its command line.
         for process in psutil.process_iter(["cmdline"]):
             if id in " ".join(process.info["cmdline"] or []):
                 leftovers.append(f"process {process.pid}")
@@ -153,6 +155,7 @@ def suspend(pid: int | None):
         yield
     finally:
         for process in processes:
+            # A process that ended during the suspension needs no signal, and its id may belong to another program now.
             if process.is_running():
                 process.send_signal(signal.SIGCONT)
 
@@ -195,6 +198,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--only", help="this kind alone")
     arguments = options.parse_args()
+    # The operator's own teachers would be paid for this.
     os.environ.pop("SEEDBED_CONFIG", None)
     folder = Path(tempfile.mkdtemp(prefix="seedbed-bench-"))
     results: dict[str, list[dict]] = {}

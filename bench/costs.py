@@ -21,7 +21,9 @@ from sqlalchemy import create_engine, text
 from app.client import ENDED, Seedbed
 from app.stack import Stack
 
+# Slow answers, so that a kill always finds calls in flight.
 LATENCY = ("--latency", "1.0", "--latency-tail", "0.5")
+# Short leases, so that the run continues soon after a kill.
 FAST = {"SEEDBED_LEASE_SECONDS": "4", "SEEDBED_SWEEP_SECONDS": "0.5"}
 CALLS_BETWEEN_KILLS = 30
 # The ledger rounds the cost of each call up to nine decimal places, so the sum may exceed the bill by this per call.
@@ -74,6 +76,7 @@ def _kill(stack: Stack) -> None:
 def _bill(stack: Stack, seedbed: Seedbed) -> Decimal:
     """Return the cost in dollars of all that the teacher has served, after its last answer."""
     address, tokens = stack.teacher_url.removesuffix("/v1") + "/stats", None
+    # Calls of killed workers are still served and billed, so the count is read until it stays the same.
     while tokens != (tokens := httpx.get(address).json()["tokens"]):
         time.sleep(3)
     teacher = next(item for item in seedbed.teachers() if item["name"] == "simulated")

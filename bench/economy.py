@@ -17,6 +17,7 @@ from app.stack import Stack
 from app.synth import load_seeds
 
 NEAR_DUPLICATES = "0.25"
+# The rates add up to 5 %.
 FAULTS = {
     "server_error": 0.01,
     "rate_limit": 0.01,
@@ -94,6 +95,7 @@ def plan_runs(seedbed: Seedbed, rows: int) -> list[tuple[str, str, str, int, dic
 
 def measure_method(seedbed: Seedbed, label: str, dataset: str, method: str, target: int, options: dict) -> dict:
     """Make a run and return its calls and tokens per accepted row. Exits if the run does not succeed."""
+    # A run of this method refuses a teacher, since it makes no calls.
     teacher = {} if method == "templates" else {"teacher": "simulated"}
     started = time.monotonic()
     run = seedbed.wait(seedbed.start_run(dataset_id=dataset, method=method, target=target, options=options, **teacher))

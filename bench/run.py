@@ -27,8 +27,10 @@ from bench import economy
 
 IN_FLIGHT, FEWER_IN_FLIGHT = 200, 100
 LATENCY, TAIL = "2.0", "0.6"
+# A run needs some seconds until it has as many calls in flight as it may.
 WARM_SECONDS, MEASURED_SECONDS = 25, 40
 GOALS = {"share_of_bare_loop": 0.9, "two_workers_times_one": 1.8, "memory_growth_20k": 1.1}
+# The prices make no difference to the rate, but a teacher needs them.
 CONFIG = """
 [[teachers]]
 name = "bench"
@@ -133,6 +135,7 @@ def start_worker(stack: Stack, config: Path) -> subprocess.Popen:
         "SEEDBED_HOME": str(stack.state_dir.path),
         "SEEDBED_ENCODER_THREADS": "1",
     }
+    # Two Celery workers need different names.
     argv = [part.replace("@%h", "-2@%h") for part in worker("generation").argv]
     return subprocess.Popen(argv, env=environment(changes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -190,6 +193,7 @@ def measure_memory(completions: int) -> dict:
         megabytes_by_tenth[completed // step] = round(process.memory_info().rss / 2**20)
         client.act(run["id"], "cancel")
         client.wait(client.get(run["id"]))
+    # In the first fifth the encoder and the caches are loaded, which is no growth.
     after_warm_up = [megabytes for tenth, megabytes in megabytes_by_tenth.items() if tenth >= 2]
     return {
         "completions": completed,

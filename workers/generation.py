@@ -61,6 +61,7 @@ def review(id: str) -> None:
     """Work on one maintenance job: a refilter, a decontamination or a re-encoding."""
     with transaction() as session:
         row = session.get(Review, id)
+    # The dataset may have been deleted since the wake-up was sent.
     if row is not None:
         runner.work(REVIEW_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
 

@@ -42,4 +42,5 @@ def waiting(kinds: Iterable[JobKind], work: Callable[[str], None]) -> dict[Waiti
 
 @worker_shutting_down.connect
 def _stop(**_) -> None:
+    # Jobs look at this event at each step; Celery's own signal would only stop new tasks.
     SHUTDOWN.set()

@@ -32,8 +32,10 @@ from app.snapshots import writing as snapshots
 
 log = logging.getLogger("seedbed.sweeper")
 
+# Any number that no other advisory lock of the database uses.
 LEADER_LOCK = 7_301_923
 CANCEL_CHECK_SECONDS = 0.5
+# A worker may be busy, so a job that waits is no sign of a lost message. More messages would fill the queue.
 NOTIFY_AGAIN_SECONDS = 10.0
 # A new job gets a wake-up at its commit, which is probably not delivered yet when the sweeper first sees the job.
 FIRST_NOTIFY_SECONDS = 4.0
@@ -108,6 +110,7 @@ def lead(stop: threading.Event) -> None:
         SQLAlchemyError: The database is unavailable.
     """
     with engine().connect() as connection:
+        # A transaction that stays open would keep old rows of the whole database from being cleaned up.
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         sweeper = Sweeper()
         while not stop.is_set():

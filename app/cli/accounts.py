@@ -9,6 +9,7 @@ from app.cli.tables import console
 
 app = typer.Typer(no_args_is_help=True)
 
+# The certain cost and the holds are separate columns: their sum is what a ceiling limits.
 USAGE = (
     *("usage.requests", "usage.unknown_requests", "usage.in_flight"),
     *("usage.prompt_tokens", "usage.cached_tokens", "usage.completion_tokens", "usage.unknown_tokens"),
@@ -32,6 +33,7 @@ def list_all(
 ) -> None:
     """List all accounts, newest first."""
     rows = session.client.find("accounts", dataset_id=dataset, owner_id=owner)
+    # A list shows the numbers to compare accounts by; `show` has all of them.
     usage_fields = ("usage.requests", "usage.certain_usd", "usage.possible_usd", "usage.held_usd")
     session.table(rows, ("id", "owner_id", "state", "max_usd", *usage_fields))
 
@@ -54,6 +56,7 @@ def report(session: Session, id: str) -> None:
     for group in ("steps", "teachers", "operations"):
         console().print(f"\n{group}")
         session.table(account_report[group], SPENDING)
+    # Most accounts have no lost calls, and an empty table would look like a fault.
     if account_report["lost_calls"]:
         console().print("\nlost calls")
         fields = ("step", "teacher", "state", "worst_usd", "held_usd", "estimated_usd", "created_at")

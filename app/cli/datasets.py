@@ -39,6 +39,7 @@ def create(
     if bundled and seeds:
         raise CommandError("A dataset takes either --bundled or --seeds, not both.")
     source = {"bundled": bundled} if bundled else {"tasks": _read_lines(seeds)} if seeds else None
+    # All of these are fixed when the dataset is created, since stored decisions depend on them.
     settings = {"scope": scope, "lexical_threshold": lexical, "semantic_threshold": semantic, "encoder": encoder}
     session.show(session.client.create_dataset(name, language, source, **settings), FIELDS)
 
@@ -59,6 +60,7 @@ def show(session: Session, id: str) -> None:
     if session.json:
         session.show(dataset, ())
         return
+    # The reasons need a second request, which --json leaves out: there the output is one resource.
     session.show(dataset | {"rejected": session.client.stats(id)["by_reason"]}, (*FIELDS, "rejected"))
 
 
@@ -88,6 +90,7 @@ def import_file(
 @connected
 def tasks(session: Session) -> None:
     """List the tasks for labelled rows, and the fields of each task."""
+    # A table cell has one value, and the fields are a list.
     rows = ({**task, "fields": ", ".join(task["fields"])} for task in session.client.tasks())
     session.table(rows, ("name", "fields", "phrasings", "summary"))
 
@@ -104,11 +107,13 @@ def records(
 ) -> None:
     """List records of a dataset, newest first, with the reason for each rejection."""
     rows = session.client.records(id, status=status, reason=reason, origin=origin, run_id=run)
+    # The client yields records page by page, so a small limit makes only one request.
     session.table(islice(rows, limit), ("id", "origin", "status", "reason", "instruction", "output"))
 
 
 def _read_lines(file: Path) -> list[dict]:
     try:
+        # Not splitlines(): a JSON string may contain other characters that it treats as line breaks.
         return [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise CommandError(f"{file} can't be read as JSON lines: {error}") from error

@@ -17,6 +17,7 @@ from app.cli.up import interrupt_on_signals, local_stack
 from app.client import Seedbed
 from app.stack.state_dir import StateDir
 
+# The bundled seed sets, by language.
 BUNDLED = {"en": "english", "ko": "korean"}
 FORMS = ["alpaca", "messages", "sharegpt"]
 SPLITS = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -39,6 +40,7 @@ def demo(
     start = time.monotonic()
     # The stack must end with the demo, also when the terminal closes: its processes would go on otherwise.
     with interrupt_on_signals(), running_stack(state_dir) as (url, key), Seedbed(url, key) as client:
+        # A second demo must not overwrite the files of the first, and dataset names are unique.
         stamp = time.strftime("%Y%m%d-%H%M%S")
         stages = DemoStages(client, stamp, out / stamp)
         run_stages(stages, target, language, teacher)
@@ -49,6 +51,7 @@ def demo(
 def running_stack(state_dir: Path) -> Iterator[tuple[str, str]]:
     """Yield the URL and the API key of the stack that runs on `state_dir`, or of a new one that ends with the demo."""
     state, start = StateDir(state_dir.resolve()).read_state(), time.monotonic()
+    # Two stacks can't share a state directory, so a running stack is used instead of a new one.
     if state:
         print(f"Using the stack that runs at {state['url']}.", flush=True)
         yield state["url"], StateDir(state_dir.resolve()).read_api_key()
@@ -71,12 +74,14 @@ def run_stages(stages: DemoStages, target: int, language: str, teacher: str | No
     print(f"Dataset {dataset['name']!r} with {dataset['counts']['seeds']} seed tasks: {dataset['id']}", flush=True)
     body = {"dataset_id": dataset["id"], "teacher": teacher, "target": target}
     run = stages.run_stage("run", "Self-Instruct", lambda: client.start_run(**body), progress.measure_run)
+    # A run also succeeds at a ceiling or when its material is exhausted; the demo has promised a number of records.
     if run["counts"]["accepted"] != target:
         raise CommandError(f"{run['id']} ended with {run['stop_reason']}, with fewer records than {target}.")
     export = {"dataset_id": dataset["id"], "forms": FORMS, "splits": SPLITS}
     snapshot = stages.run_stage(
         "snapshot", "Snapshot", lambda: client.start_snapshot(**export), progress.measure_snapshot
     )
+    # The tiny model is made from the rows, so that the demo needs no download and no GPU.
     training = {"snapshot_id": snapshot["id"], "base_model": "tiny", "method": "lora"}
     stages.run_stage(
         "fine-tune", "Fine-tune", lambda: client.start_fine_tune(**training), progress.measure_with_loss(client)

@@ -12,6 +12,7 @@ def print_report(stages: DemoStages, seconds: float) -> None:
     output = console()
     output.print()
     print_fields(report_lines(stages, seconds), output)
+    # A reader of the numbers must not think that this model has learned anything.
     if stages.jobs["run"].get("simulated"):
         output.print(f"\n{stages.jobs['run'].get('note') or NOTE}")
 
@@ -21,6 +22,7 @@ def report_lines(stages: DemoStages, seconds: float) -> list[tuple[str, str]]:
     run, snapshot, tune = (stages.jobs[name] for name in ("run", "snapshot", "fine-tune"))
     counts, usage = run["counts"], run["usage"]
     lines = [("accepted", str(counts["accepted"])), ("rejected", str(counts["rejected"]))]
+    # The most frequent reasons come first: they explain most of the rejected rows.
     reasons = sorted(counts["rejected_by_reason"].items(), key=lambda item: -item[1])
     lines += [("", f"{number:>5}  {reason}") for reason, number in reasons]
     tokens = f"{usage['prompt_tokens']:,} prompt ({usage['cached_tokens']:,} cached), {usage['completion_tokens']:,}"

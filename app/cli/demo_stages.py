@@ -10,6 +10,7 @@ from app.cli.readback import read_back
 from app.cli.session import CommandError
 from app.client import Seedbed, SeedbedError
 
+# A cancel takes effect within about this time. The user waits for it after Ctrl-C.
 CANCEL_SECONDS = 4
 
 
@@ -46,10 +47,12 @@ class DemoStages:
             with progress.show_progress(title, measure) as update:
                 job = self.client.wait(job, update)
         except KeyboardInterrupt:
+            # Otherwise the run would continue to make paid calls without its user.
             self._cancel(job)
             raise
         self.jobs[name], self.seconds[name] = job, time.monotonic() - start
         if job["status"] != "succeeded":
+            # A job that ended at a ceiling has no error, only a reason.
             why = job.get("error") or job.get("stop_reason")
             raise CommandError(f"{title} ended {job['status']}: {why} ({job['id']})")
         return job
@@ -76,6 +79,7 @@ class DemoStages:
         for name in ("snapshot", "fine-tune"):
             for file, path in self.client.download_all(self.jobs[name], self.out / name):
                 self.files.append((read_back(path, file.get("rows")), path))
+        # Without an adapter the demo would end well with nothing to use.
         if not any(path.name.endswith(".safetensors") for _, path in self.files):
             raise CommandError(f"The fine-tune {self.jobs['fine-tune']['id']} has no adapter among its files.")
         self.seconds["download"] = time.monotonic() - start

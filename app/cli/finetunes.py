@@ -93,6 +93,7 @@ def download(
 ) -> None:
     """Download the adapter and all other artifacts, and check their digests."""
     job = session.client.get(id)
+    # An empty download would look like a success.
     if not job["artifacts"]:
         raise CommandError(f"{id} has no artifacts yet.")
     for _, path in session.client.download_all(job, to):

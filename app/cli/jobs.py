@@ -22,6 +22,7 @@ def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fie
         typer.Exit: With status 1 if the job did not succeed, 130 at Ctrl-C.
     """
     try:
+        # With --json the output must be one JSON object, so there is no progress.
         if session.json:
             job = session.client.wait(job)
         else:
@@ -32,6 +33,7 @@ def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fie
         print(f"\n{job['id']} continues to run. Cancel it with the command `cancel`.")
         raise typer.Exit(130) from None
     session.show(job, fields)
+    # Scripts read the exit status: a job that ended at a ceiling has succeeded, a cancelled job has not.
     if job["status"] != "succeeded":
         raise typer.Exit(1)
 

@@ -42,6 +42,7 @@ def start(
 ) -> None:
     """Judge the accepted records of a dataset, or the records that the filters select, and store their scores."""
     filters = {name: value for name, value in {"origin": origin, "run_id": run}.items() if value is not None}
+    # The service distinguishes a missing ceiling from null, so unset options are left out.
     ceilings = {"max_requests": max_requests, "max_tokens": max_tokens, "max_usd": max_usd}
     body = {
         "dataset_id": dataset,
@@ -110,6 +111,7 @@ def report(session: Session, id: str) -> None:
     console().print(
         f"{judgement_report['done_rows']} of {judgement_report['rows']} judged, {judgement_report['rejected']} rejected"
     )
+    # The most frequent outcome first.
     for outcome, count in sorted(judgement_report["outcomes"].items(), key=lambda item: -item[1]):
         console().print(f"{count:>8}  {outcome}")
     session.table(

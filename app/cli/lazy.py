@@ -32,6 +32,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
         for name, lazy in self.lazy_commands.items():
+            # A placeholder has the name and the help text, which is all that a list of commands shows.
             self.add_command(TyperCommand(name, help=lazy.help), name)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):
@@ -53,6 +54,7 @@ def load_command(name: str, lazy: LazyCommand) -> TyperCommand | TyperGroup:
         group = get_group(target)
         group.help = lazy.help
         return group
+    # Typer makes a command of a function only as part of an app.
     single = typer.Typer(add_completion=False)
     single.command(name)(target)
     return get_command(single)

@@ -80,6 +80,7 @@ class Commands(LazyGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    # Tracebacks with local variables could show API keys.
     pretty_exceptions_enable=False,
     help="Instruction-tuning data from a handful of seed tasks, and a small model tuned on it.",
 )

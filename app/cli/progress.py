@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from app.client import Seedbed
 
+# The least seconds between two plain lines.
 PLAIN_SECONDS = 5.0
 Measurement = tuple[int, int | None, str]
 Update = Callable[[dict], None]
@@ -34,6 +35,7 @@ def show_progress(
 
     def measure_or_queue(job: dict) -> Measurement:
         done, total, note = measure(job)
+        # While a job waits it has no progress, and the reason for the wait is more useful.
         return done, total, _queue_note(job) or note
 
     with _bar(title, measure_or_queue) if sys.stdout.isatty() else _lines(title, measure_or_queue, clock) as update:
@@ -54,6 +56,7 @@ def _bar(title: str, measure: Callable) -> Iterator[Update]:
         BarColumn(20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        # A note may contain brackets, which Rich would read as markup.
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns) as progress:

@@ -24,6 +24,7 @@ def show_report(session: Session, report: dict) -> None:
     )
     fields = ("name", "calls", "calls_per_accepted", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_usd")
     session.table(economy["steps"], fields)
+    # Only Evol-Instruct has operations.
     if report["operations"]:
         output.print()
         fields = ("operation", "offered", "accepted", "survival", "judged_equal.equal", "calls", "cost_usd", "rejected")
@@ -61,6 +62,7 @@ def _diversity(diversity: dict) -> Iterator[tuple[str, str]]:
     distinct = " ".join(str(diversity[f"distinct_{length}"]) for length in (1, 2, 3))
     yield "diversity", f"distinct-1/2/3 {distinct}, vendi {diversity['vendi_score']}"
     for name in ("verbs", "topics", "task_types"):
+        # The counts are sorted. A line has room for about eight of them.
         counts = list(diversity[name]["counts"].items())[:8]
         if counts:
             text = ", ".join(f"{value} {count}" for value, count in counts)

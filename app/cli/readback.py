@@ -32,6 +32,7 @@ def read_back(path: Path, rows: int | None = None) -> str:
 
 def _rows(path: Path, expected: int | None) -> str:
     with path.open(encoding="utf-8") as lines:
+        # Every line is parsed: a download can also be damaged in the middle.
         count = sum(1 for line in lines if isinstance(json.loads(line), dict))
     if expected is not None and count != expected:
         raise ValueError(f"{count} rows instead of {expected}")
@@ -55,6 +56,7 @@ def _tensors(path: Path) -> str:
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    # A truncated download has a valid header, but its tensors end before the file does, or after it.
     if not header or 8 + length + end != size:
         raise ValueError("the tensors do not fill the file")
     weights = sum(prod(tensor["shape"]) for tensor in header.values())

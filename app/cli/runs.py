@@ -81,6 +81,7 @@ def start(
     }
     if asks_teacher(session.client, method):
         teacher = choose_teacher(session.client, teacher)
+    # Unset options are left out, so that the service applies its own defaults.
     optional = {"method": method, "target": target, "teacher": teacher, "judge": judge, **ceilings}
     body = {"dataset_id": dataset, "seed": seed, "options": parse_json(options, "options")}
     body["mode"] = mode
@@ -88,6 +89,7 @@ def start(
     show_or_wait(session, run, wait, "run", measure_run, FIELDS)
 
 
+# A refilter belongs to a run for the user, though it is a maintenance job for the service.
 app.command("refilter")(reviews.refilter)
 
 
@@ -129,6 +131,7 @@ def preview(
         wait_for_end(
             session, answer, "pilot", measure_run, ("id", "status", "stop_reason", "counts.accepted", "counts.rejected")
         )
+        # The forecast uses what the preview run has spent, so it exists only after the run.
         answer = {"forecast": session.client.forecast(answer["id"])}
     _show_forecast(session, answer["forecast"])
 
@@ -162,6 +165,7 @@ def _show_forecast(session: Session, forecast: dict | None) -> None:
     if session.json:
         session.show(forecast, ())
         return
+    # A forecast from few rows may lack some of these.
     names = ("yield", "requests", "tokens", "cost_usd", "seconds")
     session.table(
         [{"of": name, **forecast[name]} for name in names if forecast[name]], ("of", "estimate", "low", "high")
@@ -261,6 +265,7 @@ def methods(
         session.show(chosen_method, ())
         return
     rows = (
+        # As JSON, so that a default can be copied into --options.
         {"option": option, "default": json.dumps(spec.get("default"), ensure_ascii=False)} | spec
         for option, spec in chosen_method["options"]["properties"].items()
     )

@@ -20,6 +20,7 @@ StateDirOption = Annotated[
     Path,
     typer.Option("--home", envvar="SEEDBED_HOME", help="The state directory of the local stack.", show_default=True),
 ]
+# Relative to the current directory: each project folder can have its own stack.
 DEFAULT_STATE_DIR = Path(".seedbed")
 
 
@@ -61,6 +62,7 @@ class Session:
             return self.url, self.key
         state_dir = StateDir(self.state_dir.resolve())
         state = state_dir.read_state()
+        # A state file of a stack that was killed does not count: read_state() checks its process.
         if not state:
             raise CommandError(
                 f"No stack runs on {self.state_dir}. Start one with `seedbed up`, "
@@ -84,6 +86,7 @@ class Session:
     def table(self, rows: Iterable[dict], fields: Iterable[str]) -> None:
         """Print many resources: one JSON object a line with --json, else a table with the columns `fields`."""
         if self.json:
+            # One object a line, so that a long list can be processed while it arrives.
             for row in rows:
                 print(json.dumps(row, ensure_ascii=False))
             return

@@ -51,6 +51,7 @@ def create(
     ] = "null",
 ) -> None:
     """Export the records that are accepted now, and wait until the files are written."""
+    # These options are nested objects, for which the command line has no other notation.
     json_options = {"minimum_scores": minimum_scores, "mix": mix, "selection": selection}
     filters = {name: parse_json(value, name) for name, value in json_options.items()} | {"reasoning": reasoning}
 
@@ -95,6 +96,7 @@ def download(
     """Download the files and check their digests."""
     snapshot = session.client.get(id)
     names = [file["name"] for file in snapshot["files"] or []]
+    # Checked before the first download, so that a typing error does not cost a part of the files.
     if unknown := set(name or ()) - set(names):
         raise CommandError(f"{id} has no file {', '.join(sorted(unknown))}. It has: {', '.join(names) or 'none yet'}.")
     snapshot["files"] = [file for file in snapshot["files"] or [] if not name or file["name"] in name]

@@ -25,6 +25,7 @@ def console() -> Console:
     output = Console(highlight=False, markup=False, emoji=False)
     if output.is_terminal:
         return output
+    # Plain lines for `grep` and `cut`: no folding, no colours.
     return Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH, no_color=True)
 
 
@@ -39,6 +40,7 @@ def print_table(rows: Iterable[dict], names: Sequence[str], output: Console | No
     output = output or console()
     lines = [[format_cell(get_value(row, name)) for name in names] for row in rows]
     columns = list(zip(*lines, strict=True)) if lines else [()] * len(names)
+    # Ids are copied into the next command, so they must stay complete.
     ids = [name for name in names if name == "id" or name.endswith("_id")]
     ids_fit = _ids_fit(names, columns, ids, output.width)
     table = Table(box=box.SIMPLE_HEAD if output.is_terminal else None, pad_edge=False, padding=(0, GAP, 0, 0))

@@ -47,10 +47,12 @@ def check_teacher(teacher: TeacherConfig) -> bool:
         print(f"  none   {form:12} the protocol {teacher.protocol} can't ask for it")
     if not teacher.has_remote_batches:
         print(f"  none   {'batch mode':12} the protocol {teacher.protocol} has no remote batches")
+    # A form that does not work would make every later call fail, so nothing is stored.
     if result.replies is None:
         return False
     with db.transaction() as session:
         keep(session, teacher, result.replies)
+    # The operator's setting has priority over the result of the check.
     chosen = result.replies if teacher.replies == "auto" else teacher.replies
     print(f"  used   {chosen:12} " + ("as checked" if teacher.replies == "auto" else "as configured"))
     return True

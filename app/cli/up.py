@@ -66,6 +66,7 @@ def local_stack(state_dir: Path, host: str = "127.0.0.1", port: int | None = Non
         stack.start()
         yield stack
     finally:
+        # Also after an error or Ctrl-C: no process may be left behind.
         with ignore_signals():
             stack.stop()
 

@@ -29,6 +29,7 @@ router = APIRouter(prefix="/v1")
 )
 def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Start a LoRA fine-tune of a base model on a snapshot."""
+    # A repeated request with the same Idempotency-Key gets the same fine-tune instead of a second one.
     return once(
         202,
         lambda: fine_tune_view(add_place(session, service.create(session, caller, body))),

@@ -80,6 +80,7 @@ class MetricPage(View):
 
 def metric_page(rows: list[Metric], limit: int) -> MetricPage:
     """Return the first `limit` rows as a page. `rows` has one row more if there is a next page."""
+    # The store reads one row more than the page has, which costs less than a count.
     has_more = len(rows) > limit
     data = [MetricView.model_validate(row) for row in rows[:limit]]
     return MetricPage(data=data, has_more=has_more, next=str(rows[limit - 1].id) if has_more else None)

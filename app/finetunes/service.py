@@ -38,6 +38,7 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
     )
     session.add(row)
     session.flush()
+    # The database sets the defaults, such as the status and the times, which the response shows.
     session.refresh(row)
     event_log.emit_status(session, row)
     queue.notify_after_commit(session, queue.FINETUNE, row.id)
@@ -51,6 +52,7 @@ def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) ->
     snapshot = store.snapshot_of(session, caller.project_id, body.snapshot_id)
     if snapshot is None:
         raise invalid("/snapshot_id", f"no snapshot {body.snapshot_id!r} in this project", "unknown")
+    # Checked at the request: otherwise the caller would learn it only when a worker is free.
     if snapshot.status != "succeeded":
         raise conflict(f"The snapshot is {snapshot.status}; a fine-tune needs one that has succeeded.")
     if not any(file["form"] == "messages" and file["split"] == "train" and file["rows"] for file in snapshot.files):

@@ -25,6 +25,7 @@ def fine_tunes(
 
     `after` is the id of the last fine-tune of the page before.
     """
+    # Ids begin with the time of creation, so their order is that of creation.
     query = select(FineTune).where(FineTune.project_id == project_id).order_by(FineTune.id.desc()).limit(limit + 1)
     if snapshot_id:
         query = query.where(FineTune.snapshot_id == snapshot_id)

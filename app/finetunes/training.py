@@ -14,7 +14,9 @@ from app.tables.finetunes import FineTune, Metric
 from app.tables.snapshots import Snapshot
 from app.training_jobs.jobs import FineTuneJob, JobError, JobModel, parse_job
 
+# The recipe is named, not imported: it loads torch, which must stay out of this process.
 RECIPE = "workers.recipes.sft"
+# The values that a row of metrics has; the step is a column.
 METRICS = ("epoch", "loss", "learning_rate", "grad_norm", "tokens", "total_steps")
 LOGGED_EVENTS = ("stage", "progress", "metrics", "base_model", "evaluation")
 
@@ -47,6 +49,7 @@ def _read(id: str) -> tuple[FineTune, Snapshot]:
 
 def _prepare(job: RunningJob, row: FineTune, snapshot: Snapshot, work: Path) -> Path:
     """Fetch the files of the snapshot, write the job file, and return its path."""
+    # Service and worker may run on different machines with different configurations.
     base_model = config.base_models().get(row.base_model)
     if base_model is None:
         message = f"The worker's configuration has no base model {row.base_model!r}, though the service's has."
@@ -88,6 +91,7 @@ def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
             f"{file['name']} is not in the storage of the worker. Check that worker and service use the same storage."
         )
         raise JobFailed("snapshot_damaged", message) from None
+    # Training on damaged rows would not fail, only give a worse model.
     if digest != file["sha256"]:
         raise JobFailed(
             "snapshot_damaged",
@@ -154,6 +158,7 @@ def explain(error: Exception) -> Explanation:
     The text of the error is not part of the message, since it may contain paths and addresses. It is in the log.
     """
     code = getattr(error, "errno", None)
+    # Another attempt would meet the same full disk, so these errors are final.
     if code in files.FULL:
         message = "The disk is full. Free some space, then start the job again."
         return Explanation("storage_full", message, final=True)

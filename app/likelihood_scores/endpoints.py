@@ -19,6 +19,7 @@ router = APIRouter(prefix="/v1", tags=["scorings"])
 @router.post("/scorings", operation_id="createScoring", status_code=202, response_model=ScoringView)
 def create(body: ScoringCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Score accepted rows with a causal language model: each gets `local.perplexity` and `local.ifd`."""
+    # A repeated request with the same Idempotency-Key gets the same job instead of a second one.
     return once(
         202,
         lambda: scoring_view(add_place(session, service.create(session, caller, body))),

@@ -14,6 +14,7 @@ from app.synth.export.formats import to_messages
 from app.tables.scorings import Scoring
 
 RECIPE = "workers.recipes.score"
+# The recipe also reports tokens and reasons, which are no scores.
 SCORES = ("perplexity", "ifd")
 
 
@@ -42,6 +43,7 @@ def _prepare(job: RunningJob, work: Path) -> Path:
                 job.check()
             out.write(json.dumps({"id": row.id, **to_messages(row)}) + "\n")
     base_model = config.base_models().get(scoring.base_model)
+    # Service and worker may run on different machines with different configurations.
     if base_model is None:
         message = f"The worker's configuration has no base model {scoring.base_model!r}, though the service's has."
         raise JobFailed("base_model_not_found", message)
@@ -69,6 +71,7 @@ def _store_event(job: RunningJob, event: dict) -> None:
 
 
 def _name_scores(line: dict) -> dict[str, float]:
+    # A row without a result has nulls, which would look like the worst score in a selection.
     return {f"local.{name}": line[name] for name in SCORES if line[name] is not None}
 
 

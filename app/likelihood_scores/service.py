@@ -49,6 +49,7 @@ def _count_rows_of_valid_request(session: Session, caller: Caller, body: Scoring
     if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
     rows = store.count_rows(session, body.dataset_id, body.run_id)
+    # A job without rows would succeed without any score, and the caller would look for the fault elsewhere.
     if rows == 0:
         raise invalid("/dataset_id", "there are no accepted rows with an output to score", "empty")
     return rows

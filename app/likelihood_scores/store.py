@@ -11,6 +11,7 @@ from app.tables.datasets import Dataset, Record
 from app.tables.runs import Run
 from app.tables.scorings import Scoring
 
+# Enough rows to make few round trips, and few enough to check for a cancel often.
 ROWS_AT_ONCE = 500
 ROW_COLUMNS = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
 
@@ -76,5 +77,6 @@ def add_scores(session: Session, dataset_id: str, scores_by_record: Mapping[str,
         session.execute(
             update(Record)
             .where(Record.id == id, Record.dataset_id == dataset_id)
+            # Concatenated by the database: a judgement may store other scores at the same time.
             .values(scores=Record.scores.concat(cast(scores, JSONB)))
         )

@@ -1,4 +1,4 @@
-"""The client against a small HTTP server that answers from a script: words of errors, retries, downloads."""
+"""The client against a small HTTP server that answers from a script: messages of errors, retries, downloads."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers each request with the next (status, headers, body) of `answers`, and keeps what was asked."""
+    """Answers each request with the next (status, headers, body) of `answers`, and keeps the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[tuple[int, dict, bytes]] = []
-        self.asked: list[tuple[str, str, dict, bytes]] = []
+        self.requests: list[tuple[str, str, dict, bytes]] = []
 
     @property
     def url(self) -> str:
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("content-length") or 0)
         chunked = self.headers.get("transfer-encoding") == "chunked"
         body = self._chunks() if chunked else self.rfile.read(length)
-        self.server.asked.append((self.command, self.path, dict(self.headers), body))
+        self.server.requests.append((self.command, self.path, dict(self.headers), body))
         status, headers, content = self.server.answers.pop(0)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
@@ -91,7 +91,7 @@ def test_a_problem_is_told_with_every_field_it_names(server, seedbed):
         "  /target: must be at least 1",
         "  /teacher: unknown",
     ]
-    assert server.asked[0][2]["Authorization"] == "Bearer sb_a_b"
+    assert server.requests[0][2]["Authorization"] == "Bearer sb_a_b"
 
 
 def test_an_answer_that_is_no_problem_is_told_by_its_status(server, seedbed):
@@ -106,7 +106,7 @@ def test_a_get_waits_for_a_service_that_restarts_and_a_post_does_not(server, see
     assert seedbed.teachers() == [{"name": "one"}]
     with pytest.raises(SeedbedError, match="503"):
         seedbed.start_run()
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 def test_a_service_that_is_not_there_is_told_at_once():
@@ -117,7 +117,7 @@ def test_a_service_that_is_not_there_is_told_at_once():
 def test_an_id_of_another_kind_is_refused_before_asking(server, seedbed):
     with pytest.raises(SeedbedError, match="not an id"):
         seedbed.get("../keys")
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_lists_are_read_page_by_page(server, seedbed):
@@ -126,8 +126,8 @@ def test_lists_are_read_page_by_page(server, seedbed):
         answer({"data": [{"id": "c"}], "has_more": False, "next": None}),
     ]
     assert [row["id"] for row in seedbed.records("ds_1", status="rejected", reason=None)] == ["a", "b", "c"]
-    assert "after=b" in server.asked[1][1]
-    assert "status=rejected" in server.asked[0][1] and "reason" not in server.asked[0][1]
+    assert "after=b" in server.requests[1][1]
+    assert "status=rejected" in server.requests[0][1] and "reason" not in server.requests[0][1]
 
 
 def test_waiting_shows_every_state_and_returns_the_last(server, seedbed):
@@ -142,7 +142,7 @@ def test_waiting_shows_every_state_and_returns_the_last(server, seedbed):
 def test_an_import_is_cancelled_with_its_dataset(server, seedbed):
     server.answers = [answer({"id": "imp_1", "dataset_id": "ds_1", "status": "cancelling"})]
     assert seedbed.act("imp_1", "cancel", "ds_1")["status"] == "cancelling"
-    assert server.asked[0][:2] == ("POST", "/v1/datasets/ds_1/imports/imp_1/cancel")
+    assert server.requests[0][:2] == ("POST", "/v1/datasets/ds_1/imports/imp_1/cancel")
     with pytest.raises(SeedbedError, match="dataset_id"):
         seedbed.act("imp_1", "cancel")
 
@@ -152,7 +152,7 @@ def test_an_import_is_streamed_from_its_file(server, seedbed, tmp_path):
     file.write_bytes(b'{"instruction": "x"}\n' * 100)
     server.answers = [answer({"id": "imp_1", "dataset_id": "ds_1", "status": "queued"}, 202)]
     seedbed.import_file("ds_1", file, "seeds")
-    method, path, headers, body = server.asked[0]
+    method, path, headers, body = server.requests[0]
     assert (method, path) == ("POST", "/v1/datasets/ds_1/imports?kind=seeds")
     assert headers["Content-Type"] == "application/jsonl"
     assert body == file.read_bytes()
@@ -171,19 +171,19 @@ def test_a_damaged_file_is_refused_and_not_kept(server, seedbed, tmp_path):
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, seedbed, tmp_path):
-    whole = {"ETag": f'"{DIGEST}"', "Content-Length": str(len(CONTENT))}
-    server.answers = [(200, whole, CONTENT[:1000]), (206, {"ETag": f'"{DIGEST}"'}, CONTENT[1000:])]
+    headers = {"ETag": f'"{DIGEST}"', "Content-Length": str(len(CONTENT))}
+    server.answers = [(200, headers, CONTENT[:1000]), (206, {"ETag": f'"{DIGEST}"'}, CONTENT[1000:])]
     assert seedbed.download("/snapshots/s/files/f", tmp_path / "f").read_bytes() == CONTENT
-    second = server.asked[1][2]
+    second = server.requests[1][2]
     assert second["Range"] == "bytes=1000-"
     assert second["If-Range"] == f'"{DIGEST}"'
 
 
-@pytest.mark.parametrize("there", [CONTENT, CONTENT + b"more"])
-def test_a_part_that_is_whole_already_is_kept_only_if_it_is_the_file(server, seedbed, tmp_path, there):
-    (tmp_path / "f.part").write_bytes(there)
+@pytest.mark.parametrize("content", [CONTENT, CONTENT + b"more"])
+def test_a_part_that_is_whole_already_is_kept_only_if_it_is_the_file(server, seedbed, tmp_path, content):
+    (tmp_path / "f.part").write_bytes(content)
     server.answers = [(416, {}, b"")]
-    if there == CONTENT:
+    if content == CONTENT:
         assert seedbed.download("/x", tmp_path / "f", DIGEST).read_bytes() == CONTENT
     else:
         with pytest.raises(SeedbedError, match="damaged"):
@@ -195,7 +195,7 @@ def test_every_file_of_a_job_is_fetched_below_the_folder(server, seedbed, tmp_pa
     server.answers = [(200, {}, CONTENT)]
     job = {"id": "ft_1", "artifacts": [file]}
     assert list(seedbed.download_all(job, tmp_path)) == [(file, tmp_path / "base" / "f")]
-    assert server.asked[0][1] == "/v1/fine-tunes/ft_1/artifacts/base/f"
+    assert server.requests[0][1] == "/v1/fine-tunes/ft_1/artifacts/base/f"
     outside = {"id": "snap_1", "files": [{"name": "../f", "sha256": DIGEST}]}
     with pytest.raises(SeedbedError, match="outside"):
         list(seedbed.download_all(outside, tmp_path))

@@ -23,10 +23,10 @@ def seedbed(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 
 
 def test_the_help_names_every_command(tmp_path):
-    done = seedbed("--help", cwd=tmp_path)
-    assert done.returncode == 0
+    completed = seedbed("--help", cwd=tmp_path)
+    assert completed.returncode == 0
     for name in ("up", "demo", "simulate-teacher", "datasets", "runs", "records", "snapshots", "finetunes", "keys"):
-        assert name in done.stdout
+        assert name in completed.stdout
 
 
 def test_the_help_loads_nothing_heavy():
@@ -35,8 +35,8 @@ def test_the_help_loads_nothing_heavy():
         "import sys; from app.cli.main import app; app(['--help'], standalone_mode=False); "
         f"print(sorted({heavy} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.endswith("\n[]\n"), done.stderr
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert completed.stdout.endswith("\n[]\n"), completed.stderr
 
 
 def lazy_commands() -> list[tuple[str, LazyCommand]]:
@@ -54,7 +54,7 @@ def test_a_group_with_one_command_stays_a_group(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "completion"),
+    ("line", "completion"),
     [
         ("seedbed ru", "runs"),
         ("seedbed runs st", "start"),
@@ -62,15 +62,15 @@ def test_a_group_with_one_command_stays_a_group(tmp_path):
         ("seedbed up --po", "--port"),
     ],
 )
-def test_the_shell_completes_commands_and_options(tmp_path, words, completion):
-    done = seedbed(
-        cwd=tmp_path, _SEEDBED_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1)
+def test_the_shell_completes_commands_and_options(tmp_path, line, completion):
+    completed = seedbed(
+        cwd=tmp_path, _SEEDBED_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1)
     )
-    assert completion in done.stdout.split(), done.stderr
+    assert completion in completed.stdout.split(), completed.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (("datasets", "list"), "No stack runs on .seedbed"),
         (("runs", "show", "run_1", "--url", "http://127.0.0.1:9", "--key", "k"), "can't be reached"),
@@ -81,29 +81,29 @@ def test_the_shell_completes_commands_and_options(tmp_path, words, completion):
         (("datasets", "create", "x", "--bundled", "english", "--seeds", "f.jsonl"), "either --bundled or --seeds"),
     ],
 )
-def test_a_fault_is_one_readable_line(tmp_path, arguments, words):
-    done = seedbed(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_fault_is_one_readable_line(tmp_path, arguments, expected):
+    completed = seedbed(*arguments, cwd=tmp_path)
+    assert completed.returncode == 1
+    assert completed.stdout == ""
+    assert expected in completed.stderr
+    assert len(completed.stderr.splitlines()) == 1
 
 
 def test_a_configuration_that_is_broken_stops_the_stack_before_it_starts(tmp_path):
     (tmp_path / "seedbed.toml").write_text("teachers = [")
-    done = seedbed("up", cwd=tmp_path, SEEDBED_CONFIG="seedbed.toml", DATABASE_URL="x", REDIS_URL="x")
-    assert done.returncode == 1
-    assert "seedbed.toml is not valid TOML" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = seedbed("up", cwd=tmp_path, SEEDBED_CONFIG="seedbed.toml", DATABASE_URL="x", REDIS_URL="x")
+    assert completed.returncode == 1
+    assert "seedbed.toml is not valid TOML" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.parametrize("arguments", [("migrate",), ("keys", "create"), ("up",)])
 def test_a_database_that_is_away_is_told_without_a_traceback(tmp_path, arguments):
     addresses = {"DATABASE_URL": "postgresql://nobody:x@127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9"}
-    done = seedbed(*arguments, cwd=tmp_path, **addresses)
-    assert done.returncode == 1
-    assert "Connection refused" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = seedbed(*arguments, cwd=tmp_path, **addresses)
+    assert completed.returncode == 1
+    assert "Connection refused" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_a_second_stack_on_a_home_names_the_first(tmp_path):
@@ -111,10 +111,10 @@ def test_a_second_stack_on_a_home_names_the_first(tmp_path):
 
     with Stack(tmp_path / ".seedbed", only=("redis",)) as first:
         first.state_dir.write_state(first.state_dir.read_state() | {"url": "http://127.0.0.1:4321"})
-        done = seedbed("up", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "already runs" in done.stderr
-    assert "http://127.0.0.1:4321" in done.stderr
+        completed = seedbed("up", cwd=tmp_path)
+    assert completed.returncode == 1
+    assert "already runs" in completed.stderr
+    assert "http://127.0.0.1:4321" in completed.stderr
 
 
 def test_json_prints_the_raw_resource(tmp_path, capsys):

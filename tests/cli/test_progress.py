@@ -24,24 +24,24 @@ def test_plain_lines_are_few_and_the_end_is_always_told(capsys):
 
 
 def test_a_job_that_waits_says_why(capsys):
-    place = {"name": "exports", "position": 3, "message": "No worker of the queue exports is alive."}
+    queue = {"name": "exports", "position": 3, "message": "No worker of the queue exports is alive."}
     with progress.show_progress("snapshot", progress.measure_snapshot, FakeClock()) as update:
-        update({"status": "queued", "queue": place})
+        update({"status": "queued", "queue": queue})
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith("snapshot: queued 3 in the queue exports. No worker of the queue exports is alive.")
 
 
 def test_a_fine_tune_shows_its_stage_and_newest_loss():
     class Client:
-        asked = []
+        arguments = []
 
         def newest_metrics(self, id, after):
-            self.asked.append(after)
+            self.arguments.append(after)
             return [{"values": {"loss": 2.34567}}, {"values": {"eval_loss": 1}}], "9"
 
     measure = progress.measure_with_loss(Client())
     job = {"id": "ft_1", "step": 3, "total_steps": 9, "stage": "training"}
     assert measure(job) == (3, 9, "training, loss 2.346")
     measure(job)
-    assert Client.asked == [None, "9"]
+    assert Client.arguments == [None, "9"]
     assert progress.measure_fine_tune({"step": None, "total_steps": None, "stage": None}) == (0, None, "")

@@ -13,22 +13,22 @@ def safetensors(header: dict, payload: int) -> bytes:
     return len(text).to_bytes(8, "little") + text + b"\0" * payload
 
 
-WHOLE = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"format": "pt"}}
+VALID_HEADER = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {"format": "pt"}}
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "rows", "words"),
+    ("name", "content", "rows", "description"),
     [
         ("train.jsonl", b'{"a": 1}\n{"a": 2}\n', 2, "2 rows"),
         ("card.json", b"{}", None, "JSON"),
-        ("adapter_model.safetensors", safetensors(WHOLE, 24), None, "1 tensors, 6 weights"),
+        ("adapter_model.safetensors", safetensors(VALID_HEADER, 24), None, "1 tensors, 6 weights"),
         ("README.md", b"# card", None, "text"),
         ("spiece.model", b"\0", None, "file"),
     ],
 )
-def test_a_whole_file_is_told_in_words(tmp_path, name, content, rows, words):
+def test_a_whole_file_is_told_in_words(tmp_path, name, content, rows, description):
     (tmp_path / name).write_bytes(content)
-    assert read_back(tmp_path / name, rows) == words
+    assert read_back(tmp_path / name, rows) == description
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_whole_file_is_told_in_words(tmp_path, name, content, rows, words):
         ("train.jsonl", b'{"a": 1}\n', 2),
         ("train.jsonl", b'{"a": 1\n', 1),
         ("card.json", b"", None),
-        ("adapter_model.safetensors", safetensors(WHOLE, 23), None),
+        ("adapter_model.safetensors", safetensors(VALID_HEADER, 23), None),
         ("adapter_model.safetensors", safetensors({}, 0), None),
         ("adapter_model.safetensors", b"short", None),
     ],

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.trials import FAULTS, Findings, Ground, Trial
+from tests.faults.trials import FAULTS, Findings, RunningService, Trial
 
 # A training takes as long as some other trials together.
 RARE = {
@@ -21,11 +21,11 @@ RARE = {
     "full_disk_at_the_training": 0.4,
     "no_memory_for_the_training": 0.4,
 }
-TRIALS_ON_A_GROUND = 40
+TRIALS_PER_SERVICE = 40
 
 
 def fault_of(seed: int) -> str:
-    """Which fault a seed has."""
+    """Return the name of the fault that a seed chooses."""
     rng = random.Random(f"fault/{seed}")
     names = [name for name in FAULTS if name != "nothing"]
     return rng.choices(names, [RARE.get(name, 1.0) for name in names])[0]
@@ -37,38 +37,42 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0, help="of the first trial; the next ones count on from it")
     options.add_argument("--fault", choices=sorted(FAULTS), help="always this one")
     options.add_argument("--minutes", type=float, default=1e9, help="begin no trial after this time")
-    given = options.parse_args()
+    arguments = options.parse_args()
     os.environ.pop("SEEDBED_CONFIG", None)
-    started, found = time.monotonic(), []
-    seeds = range(given.seed, given.seed + given.trials)
-    for start in range(0, len(seeds), TRIALS_ON_A_GROUND):
-        if time.monotonic() - started < 60 * given.minutes:
-            found += _on_one_ground(seeds[start : start + TRIALS_ON_A_GROUND], given, started)
+    started, all_findings = time.monotonic(), []
+    seeds = range(arguments.seed, arguments.seed + arguments.trials)
+    for start in range(0, len(seeds), TRIALS_PER_SERVICE):
+        if time.monotonic() - started < 60 * arguments.minutes:
+            all_findings += _run_with_one_service(seeds[start : start + TRIALS_PER_SERVICE], arguments, started)
     names = ("rows_lost", "near_duplicates", "paid_twice", "ceilings_overrun", "not_ended")
-    more = ("books_wrong", "orphans", "snapshots_changed")
-    totals = {name: sum(getattr(one, name) for one in found) for name in (*names, *more)}
-    bad = [{"seed": one.seed, "fault": one.fault, "words": one.words} for one in found if not one.clean]
+    other_names = ("books_wrong", "orphans", "snapshots_changed")
+    totals = {name: sum(getattr(findings, name) for findings in all_findings) for name in (*names, *other_names)}
+    bad = [
+        {"seed": findings.seed, "fault": findings.fault, "words": findings.messages}
+        for findings in all_findings
+        if not findings.clean
+    ]
     seconds = round(time.monotonic() - started)
-    print(json.dumps({"bench": "faults", "trials": len(found), **totals, "seconds": seconds, "failed": bad}))
+    print(json.dumps({"bench": "faults", "trials": len(all_findings), **totals, "seconds": seconds, "failed": bad}))
     sys.exit(1 if bad else 0)
 
 
-def _on_one_ground(seeds: range, given: argparse.Namespace, started: float) -> list[Findings]:
-    found = []
-    with Ground(Path(tempfile.mkdtemp(prefix="seedbed-faults-"))) as ground:
+def _run_with_one_service(seeds: range, arguments: argparse.Namespace, started: float) -> list[Findings]:
+    all_findings = []
+    with RunningService(Path(tempfile.mkdtemp(prefix="seedbed-faults-"))) as service:
         for seed in seeds:
-            if time.monotonic() - started > 60 * given.minutes:
+            if time.monotonic() - started > 60 * arguments.minutes:
                 break
-            fault, began = given.fault or fault_of(seed), time.monotonic()
+            fault, trial_started = arguments.fault or fault_of(seed), time.monotonic()
             try:
-                one = Trial(ground, seed, fault).work()
+                findings = Trial(service, seed, fault).work()
             except Exception as error:
-                one = Findings(seed, fault)
-                one.say("not_ended", f"{type(error).__name__}: {error}")
-            found.append(one)
-            state = "ok" if one.clean else "; ".join(one.words)
-            print(f"{seed} {fault} {time.monotonic() - began:.0f} s: {state}", file=sys.stderr, flush=True)
-    return found
+                findings = Findings(seed, fault)
+                findings.add("not_ended", f"{type(error).__name__}: {error}")
+            all_findings.append(findings)
+            state = "ok" if findings.clean else "; ".join(findings.messages)
+            print(f"{seed} {fault} {time.monotonic() - trial_started:.0f} s: {state}", file=sys.stderr, flush=True)
+    return all_findings
 
 
 if __name__ == "__main__":

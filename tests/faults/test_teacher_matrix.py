@@ -1,4 +1,4 @@
-"""Everything that a teacher may do wrong, each on a teacher of its own: one bad reply costs one row, never a run."""
+"""Each fault of a teacher, with its own teacher: a bad reply costs one row, never a run."""
 
 import subprocess
 import sys
@@ -53,14 +53,14 @@ KINDS = [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) f
 
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory) -> Iterator[dict[str, dict]]:
-    """A run with each teacher that a selected test asks for, all at once, as they ended.
+    """Make a run with the teacher of each selected test, all at the same time.
 
-    With its rows, and what the witness says.
+    Return the ended runs by fault, each with its rows and the counts of its teacher.
     """
-    home = tmp_path_factory.mktemp("matrix")
+    folder = tmp_path_factory.mktemp("matrix")
     selected = {item.callspec.params["fault"] for item in request.session.items if item.path == request.path}
     ports = {name: free_port() for name in MATRIX if name in selected}
-    config = home / "matrix.toml"
+    config = folder / "matrix.toml"
     config.write_text(
         "".join(
             TEACHER.format(name=name, port=port, timeout=3 if name in SILENT else HTTP_SECONDS)
@@ -75,21 +75,23 @@ def runs(request, tmp_path_factory) -> Iterator[dict[str, dict]]:
             stack.callback(process.wait, PROCESS_SECONDS)
             stack.callback(process.terminate)
         only = ("postgres", "redis", "api", "generation", "sweeper")
-        service = stack.enter_context(Stack(home / "stack", only=only, durable=False, config=config, port=free_port()))
+        service = stack.enter_context(
+            Stack(folder / "stack", only=only, durable=False, config=config, port=free_port())
+        )
         headers = {"Authorization": f"Bearer {service.api_key}"}
         client = stack.enter_context(httpx.Client(base_url=service.url, headers=headers, timeout=HTTP_SECONDS))
         started = {name: _start(client, name) for name in ports}
-        yield {name: _ended(client, ports[name], place) for name, place in started.items()}
+        yield {name: _wait_and_read(client, ports[name], location) for name, location in started.items()}
 
 
 def _start(client: httpx.Client, teacher: str) -> str:
-    made = client.post("/v1/datasets", json={"name": f"{teacher} {uuid.uuid4()}", "seeds": {"bundled": "english"}})
-    body = {"dataset_id": made.json()["id"], "teacher": teacher, "target": TARGET}
+    dataset = client.post("/v1/datasets", json={"name": f"{teacher} {uuid.uuid4()}", "seeds": {"bundled": "english"}})
+    body = {"dataset_id": dataset.json()["id"], "teacher": teacher, "target": TARGET}
     return client.post("/v1/runs", json=body).headers["location"]
 
 
-def _ended(client: httpx.Client, port: int, place: str) -> dict:
-    run = until_ended(client, place, 300)
+def _wait_and_read(client: httpx.Client, port: int, location: str) -> dict:
+    run = until_ended(client, location, 300)
     rows = client.get(f"/v1/datasets/{run['dataset_id']}/records", params={"run_id": run["id"], "limit": 200}).json()
     stats = httpx.get(f"http://127.0.0.1:{port}/stats", timeout=HTTP_SECONDS).json()
     return run | {"rows": rows["data"], "stats": stats}

@@ -8,7 +8,7 @@ from app.training_jobs.hyperparameters import Hyperparameters
 from app.training_jobs.jobs import FineTuneJob, parse_job
 
 EDGES = [None, 0, 0.0, 1e-9, 0.5, 0.999, 1, 1.0, 16, 100, 512, 1024, 4095, 4096, 32_768, 10_000_000]
-WORDS = ["cosine", "linear", "constant", True, False]
+OTHER_VALUES = ["cosine", "linear", "constant", True, False]
 NUMBERS_JSON_LACKS = [float("nan"), float("inf")]
 
 
@@ -23,7 +23,7 @@ def accepted(name: str, value) -> dict | None:
 
 @pytest.mark.parametrize("name", Hyperparameters.model_fields)
 def test_what_the_service_takes_the_recipe_takes(name):
-    jobs = [job for value in EDGES + WORDS if (job := accepted(name, value)) is not None]
+    jobs = [job for value in EDGES + OTHER_VALUES if (job := accepted(name, value)) is not None]
     assert jobs
     for job in jobs:
         base = {"output_dir": "/out", "files": {"train": "/train"}, "base_model": {"kind": "tiny"}, "simulated": False}

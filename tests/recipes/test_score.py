@@ -48,19 +48,19 @@ def scorer(tmp_path_factory) -> Scorer:
 def reference_scores(scorer: Scorer, dialogue: list[dict]) -> tuple[float, float]:
     """(perplexity, ifd) of one row, without batches, padding or masks."""
     tokenizer, model = scorer.base.tokenizer, scorer.model
-    prompt, whole = (
+    prompt, dialogue_ids = (
         render_dialogue(dialogue[:-1], tokenizer, add_generation_prompt=True),
         render_dialogue(dialogue, tokenizer),
     )
-    answer = whole[common_prefix_length(prompt, whole) :]
+    answer = dialogue_ids[common_prefix_length(prompt, dialogue_ids) :]
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
 
     def loss(ids: list[int]) -> float:
         logits = model(torch.tensor([ids])).logits[0, :-1].float()
         return cross_entropy(logits[-len(answer) :], torch.tensor(ids[-len(answer) :])).item()
 
-    given, alone = loss(whole), loss([first, *answer])
-    return math.exp(given), math.exp(given - alone)
+    conditional_loss, unconditional_loss = loss(dialogue_ids), loss([first, *answer])
+    return math.exp(conditional_loss), math.exp(conditional_loss - unconditional_loss)
 
 
 def test_scores_are_those_of_the_plain_definition(scorer):
@@ -74,11 +74,11 @@ def test_scores_are_those_of_the_plain_definition(scorer):
 
 
 def test_scores_do_not_depend_on_the_size_of_a_batch(scorer):
-    together = {score["id"]: score["perplexity"] for score in scorer.scores()}
+    batched = {score["id"]: score["perplexity"] for score in scorer.scores()}
     scorer.max_tokens, max_tokens = 1, scorer.max_tokens
     separately = {score["id"]: score["perplexity"] for score in scorer.scores()}
     scorer.max_tokens = max_tokens
-    assert together == pytest.approx(separately, rel=1e-3)
+    assert batched == pytest.approx(separately, rel=1e-3)
 
 
 class SmallMemory:
@@ -88,11 +88,11 @@ class SmallMemory:
         self.model, self.config, self.device = model, model.config, model.device
         self.sizes: list[int] = []
 
-    def __call__(self, input_ids: torch.Tensor, **more):
+    def __call__(self, input_ids: torch.Tensor, **options):
         self.sizes.append(len(input_ids))
         if len(input_ids) > 4:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
-        return self.model(input_ids=input_ids, **more)
+        return self.model(input_ids=input_ids, **options)
 
 
 def test_insufficient_memory_halves_the_batch(tmp_path):

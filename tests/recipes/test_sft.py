@@ -36,11 +36,11 @@ def finished(tmp_path_factory, make_job, run):
 
 def test_validation_loss_falls_on_a_model_made_on_the_spot(finished):
     before, after = events_named(finished.events, "evaluation")
-    done = finished.events[-1]
+    last_event = finished.events[-1]
     assert (before["split"], before["when"], after["when"]) == ("validation", "before", "after")
     assert after["loss"] < before["loss"] and after["rows"] == 12
-    assert done["event"] == "done" and done["split"] == "validation" and done["train_rows"] == 60
-    assert (done["loss_before"], done["loss_after"]) == (before["loss"], after["loss"])
+    assert last_event["event"] == "done" and last_event["split"] == "validation" and last_event["train_rows"] == 60
+    assert (last_event["loss_before"], last_event["loss_after"]) == (before["loss"], after["loss"])
     (base,) = events_named(finished.events, "base_model")
     assert base["made_on_the_spot"] and 1_000_000 < base["weights"] < 5_000_000
     assert "only the train file's text" in base["note"]
@@ -149,9 +149,9 @@ def test_sigterm_ends_it_at_once_and_leaves_no_artifacts(tmp_path, make_job, sta
         if json.loads(line)["event"] == "progress":
             break
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=PROCESS_SECONDS)
+    remaining_output, _ = process.communicate(timeout=PROCESS_SECONDS)
     assert process.returncode == -signal.SIGTERM
-    assert "done" not in [json.loads(line)["event"] for line in rest.splitlines()]
+    assert "done" not in [json.loads(line)["event"] for line in remaining_output.splitlines()]
     assert not (Path(job["output_dir"]) / "artifacts").exists()
 
 

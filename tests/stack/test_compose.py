@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-OURS = {name: service for name, service in SERVICES.items() if str(service["image"]).startswith("seedbed-")}
+OUR_SERVICES = {name: service for name, service in SERVICES.items() if str(service["image"]).startswith("seedbed-")}
 
 
 def command(name: str) -> list[str]:
@@ -37,9 +37,9 @@ def without(arguments: list[str], *names: str) -> list[str]:
 @pytest.mark.parametrize("name", plan.WORKERS)
 def test_workers_have_the_command_of_the_embedded_stack(name):
     embedded = list(plan.worker(name).argv)[1:]
-    ours = command(name)
-    ours = ours[1:] if ours[0] == "python" else ["-m", *ours]
-    assert ours == without(embedded, "-n")
+    composed = command(name)
+    composed = composed[1:] if composed[0] == "python" else ["-m", *composed]
+    assert composed == without(embedded, "-n")
 
 
 def test_every_process_of_the_stack_has_a_service():
@@ -51,7 +51,7 @@ def test_no_service_runs_as_root_or_can_become_more(name):
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
-    assert name in OURS or service["user"] in ("postgres", "redis")
+    assert name in OUR_SERVICES or service["user"] in ("postgres", "redis")
 
 
 def test_every_image_of_ours_ends_as_an_account_without_rights():

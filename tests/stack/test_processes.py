@@ -63,8 +63,8 @@ def test_a_process_is_started_again_after_its_delay_and_not_before(processes, cl
 
 def test_a_process_that_keeps_ending_is_given_up_and_one_that_settled_is_not(processes, clock):
     start_and_await_end(processes)
-    for settled in (False, True, False, False):
-        clock.advance(61 if settled else 0)
+    for stable in (False, True, False, False):
+        clock.advance(61 if stable else 0)
         processes.monitor_once()
         clock.advance(8)
         processes.monitor_once()
