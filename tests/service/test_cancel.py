@@ -18,9 +18,17 @@ def dataset(api) -> dict:
     return made
 
 
-@pytest.fixture(scope="module")
-def snapshot(api, dataset) -> dict:
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], include_seeds=True)
+@pytest.fixture
+def small_dataset(api) -> dict:
+    """A few seeds: they are scored in a moment, also beside a training that takes a core."""
+    tasks = [{"instruction": f"Name a river near town {n}.", "instances": [{"output": f"River {n}"}]} for n in range(8)]
+    made, _ = post(api, "/v1/datasets", 201, name=f"small {uuid.uuid4()}", seeds={"tasks": tasks})
+    return made
+
+
+@pytest.fixture
+def snapshot(api, small_dataset) -> dict:
+    _, place = post(api, "/v1/snapshots", 202, dataset_id=small_dataset["id"], include_seeds=True)
     return until_ended(api, place)
 
 
@@ -63,7 +71,7 @@ def test_what_is_not_there_cannot_be_cancelled(api, dataset, path):
     assert api.post(f"/v1/{path.format(dataset=dataset['id'])}/cancel").status_code == 404
 
 
-def test_a_short_scoring_does_not_wait_behind_a_long_training(api, dataset, snapshot):
+def test_a_short_scoring_does_not_wait_behind_a_long_training(api, small_dataset, snapshot):
     long = {"snapshot_id": snapshot["id"], "hyperparameters": {"max_steps": 100_000}}
     _, training = post(api, "/v1/fine-tunes", 202, **long)
     until(lambda: api.get(training).json()["status"] == "running")
@@ -71,7 +79,7 @@ def test_a_short_scoring_does_not_wait_behind_a_long_training(api, dataset, snap
     waiting = api.get(second).json()["queue"]
     assert (waiting["name"], waiting["position"], waiting["reason"]) == ("finetuning", 1, "others_first")
     assert waiting["running"] == 1 and waiting["workers"] == 1
-    _, scoring = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=64)
+    _, scoring = post(api, "/v1/scorings", 202, dataset_id=small_dataset["id"], max_length=64)
     assert until_ended(api, scoring, 300)["status"] == "succeeded"
     assert api.get(training).json()["status"] == "running"
     cancelled(api, second)
