@@ -3,8 +3,10 @@
 import random
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from app.synth.teacher_faults import TeacherFault, rule_of
 from app.synth.types import Reply
 
 MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
@@ -16,11 +18,14 @@ _OVERLOADED_STATUSES = (503, 529)
 
 
 class TeacherRefused(Exception):
-    """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood."""
+    """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood.
 
-    def __init__(self, stop_reason: str, message: str):
+    `is_certain` is False for a refusal that the table of faults does not know: it may concern this prompt alone.
+    """
+
+    def __init__(self, stop_reason: str, message: str, is_certain: bool = True):
         super().__init__(message)
-        self.stop_reason = stop_reason
+        self.stop_reason, self.is_certain = stop_reason, is_certain
 
 
 class TryAgain(Exception):
@@ -44,41 +49,40 @@ class TryAgain(Exception):
         self.classified = classified
 
 
-def meaning_of_status(
-    status: int, code: str, message: str, headers: Mapping[str, str], parameter: str = ""
-) -> TeacherRefused | TryAgain | Reply:
-    """Return what an HTTP answer without success means. A prompt that is too long is a reply that says so.
+Meaning = TeacherRefused | TryAgain | Reply
+
+
+def meaning_of_status(status: int, code: str, message: str, headers: Mapping[str, str], parameter: str = "") -> Meaning:
+    """What an HTTP answer that is no success means, by the table of `teacher_faults`.
+
+    A fault of the prompt is a reply that says so: `context_length` or `content_filter`.
 
     Args:
-        status: the HTTP status, 400 to 599.
-        code: the error's code in the body of an OpenAI-compatible server, "" where it has none.
-        message: the error's message.
-        headers: of the answer, by names in lower case.
-        parameter: the request's field that the server complains of, "" where it names none.
+        status: The HTTP status.
+        code: The code or type of the error in the body; "" where it has none.
+        message: The server's message.
+        headers: The headers of the answer, by names in lower case.
+        parameter: The request's parameter that the server complains about; "" where it names none.
     """
-    if status in (401, 403):
-        return TeacherRefused("credentials_refused", f"the teacher refused the credentials ({status}): {message}")
-    if status == 402 or code == "insufficient_quota" or "usage limit" in message.lower():
-        return TeacherRefused("quota_exhausted", f"the teacher's account has no credit left: {message}")
-    if status == 404:
-        return TeacherRefused("model_unknown", f"the teacher does not know the model or the address: {message}")
-    if code == "context_length_exceeded":
-        return Reply(message, finish_reason="context_length")
-    if status == 429:
-        return TryAgain(f"asked to slow down: {message}", after=retry_after(headers), throttled=True)
-    if status in (408, 409) or status >= 500:
-        return TryAgain(
-            f"the teacher failed ({status}): {message}",
-            after=retry_after(headers),
-            throttled=status in _OVERLOADED_STATUSES,
-        )
-    if "response_format" in message or "response_format" in parameter:
+    return meaning_of_fault(TeacherFault(status, code, message, parameter), headers)
+
+
+def meaning_of_fault(fault: TeacherFault, headers: Mapping[str, str] = MappingProxyType({})) -> Meaning:
+    """What a fault means, by the row of the table that fits it. The headers may ask for a wait."""
+    rule = rule_of(fault)
+    message = f"{rule.message} ({fault.status}): {fault.message}"[:MESSAGE_LENGTH]
+    if rule.scope == "prompt":
+        finish_reason = "context_length" if rule.reason == "prompt_too_long" else "content_filter"
+        return Reply(message, finish_reason=finish_reason)
+    if rule.scope == "call":
+        return TryAgain(message, after=retry_after(headers), throttled=rule.throttled)
+    if "response_format" in fault.message or "response_format" in fault.parameter:
         message += " (run `seedbed teachers check` to find the form of reply that it can give)"
-    return TeacherRefused("request_refused", f"the teacher did not accept the request ({status}): {message}")
+    return TeacherRefused(rule.reason, message, is_certain=rule.scope == "teacher")
 
 
-def meaning_of_exception(error: Exception) -> TeacherRefused | TryAgain | Reply:
-    """Return what an exception of any client means, by its attributes: status, code, and the headers of its response.
+def meaning_of_exception(error: Exception) -> Meaning:
+    """What an exception of any client means, by its attributes: status, code, and the headers of its response.
 
     Timeouts and lost connections may be tried again; so may anything else, but fewer times.
     """

@@ -215,7 +215,7 @@ class TeacherConformance:
         ],
     )
     def test_what_is_tried_again(self, status, headers, after, throttled):
-        error = self.failure(Failure(status, "rate_limit_exceeded", headers))
+        error = self.failure(Failure(status, "rate_limit_exceeded" if throttled else "", headers))
         assert isinstance(error, TryAgain)
         assert (error.after, error.throttled, error.timeout, error.paid) == (after, throttled, False, False)
 

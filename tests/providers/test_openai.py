@@ -10,7 +10,7 @@ import pytest
 
 from app.providers.teacher import Served
 from app.providers.teacher import complete as complete_call
-from app.synth.teacher_errors import TryAgain
+from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Usage
 from tests.fakes import ScriptedServer, chat, error
 from tests.providers.conformance import (
@@ -37,7 +37,6 @@ GARBAGE = {
     "choices by name": b'{"choices": {"a": 1}}',
     "choices of text": b'{"choices": ["a"]}',
     "no message": b'{"choices": [{"index": 0}]}',
-    "an error": b'{"error": {"message": "late"}}',
     "a list": b"[1]",
     "too deep": b"[" * 100_000,
 }
@@ -200,3 +199,32 @@ def served_message(message: dict, usage: dict) -> Served:
     }
     with ScriptedServer(lambda request: (200, {}, json.dumps(body).encode())) as server:
         return use(make_endpoint(base_url=server.url), lambda teacher: complete_call(teacher, PROMPT))
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ({"code": 401, "message": "No auth credentials found"}, "credentials_refused"),
+        ({"code": 402, "message": "Insufficient credits"}, "quota_exhausted"),
+        ({"code": 429, "message": "slow down"}, TryAgain),
+        ({"code": 502, "message": "Bad gateway"}, TryAgain),
+        ({"message": "late"}, TryAgain),
+        ({"code": 400, "message": "maximum context length is 10"}, "context_length"),
+    ],
+)
+@pytest.mark.parametrize("in_choice", [False, True])
+def test_an_error_inside_a_success_is_no_answer(error, meaning, in_choice):
+    body = {"choices": [{"error": error, "message": {"content": ""}}]} if in_choice else {"error": error}
+    with ScriptedServer(lambda request: (200, {}, json.dumps(body).encode())) as server:
+        endpoint = make_endpoint(base_url=server.url)
+        if meaning == "context_length":
+            served = use(endpoint, lambda teacher: complete_call(teacher, PROMPT))
+            assert served.reply.finish_reason == meaning
+            return
+        with pytest.raises((TryAgain, TeacherRefused)) as raised:
+            use(endpoint, lambda teacher: complete_call(teacher, PROMPT))
+    if meaning is TryAgain:
+        assert isinstance(raised.value, TryAgain) and raised.value.throttled == (error.get("code") == 429)
+        assert raised.value.paid is (None if in_choice else False)
+    else:
+        assert raised.value.stop_reason == meaning

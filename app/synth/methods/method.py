@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.synth.quality.options import MethodOptions
-from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal
+from app.synth.types import Ask, Batch, CallFailed, Candidate, Prefilter, Proposal
 
 Draw = Literal["seeds", "records", "labelled", "passages", "nothing"]
 Propose = Callable[[Batch, Ask, Prefilter], Awaitable[Proposal]]
@@ -50,7 +50,11 @@ class Method:
 
     async def propose(self, batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
         """The candidates of a batch. Each carries the digests of what the caller's options brought in."""
-        proposal = await self.make(batch, ask, prefilter)
+        try:
+            proposal = await self.make(batch, ask, prefilter)
+        except CallFailed as error:
+            # The batch's first call: nothing was proposed yet.
+            return Proposal((Candidate("").reject(error.reason, str(error)),))
         digests = batch.options.digests()
         return Proposal(tuple(_with_digests(row, digests) for row in proposal.candidates)) if digests else proposal
 

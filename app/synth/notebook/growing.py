@@ -22,7 +22,7 @@ from app.synth.notebook.function_caller import FunctionCaller
 from app.synth.notebook.in_memory_material import InMemoryMaterial
 from app.synth.novelty.pool import comparison_text
 from app.synth.quality.options import MethodOptions
-from app.synth.types import Batch, CallFailed, CallsEnded, Candidate, Encode, Proposal, Rejection
+from app.synth.types import Batch, CallsEnded, Candidate, Encode, Proposal, Rejection
 
 FIRST_CALLS_PER_PROPOSAL = 3
 
@@ -161,9 +161,6 @@ class Growing:
     async def _propose(self, number: int, batch: Batch) -> Proposal:
         try:
             return await METHODS[self.method].propose(batch, partial(self.caller.ask, number), self._prefilter)
-        except CallFailed as error:
-            # Only the batch's first call fails here, before anything was proposed.
-            return Proposal((Candidate("").reject(error.reason, str(error)),))
         except CallsEnded:
             return Proposal()
 

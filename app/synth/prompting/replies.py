@@ -26,7 +26,7 @@ def refusal_of(reply: Reply) -> Rejection | None:
     if reply.refusal:
         return Rejection("refused", reply.refusal[:200])
     if reply.finish_reason == "content_filter":
-        return Rejection("moderated")
+        return Rejection("moderated", reply.text[:200] or None)
     if reply.finish_reason == "context_length":
         return Rejection("prompt_too_long", reply.text[:200])
     if reply.finish_reason == "unreadable":

@@ -11,10 +11,10 @@ import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai.types.chat import ChatCompletion
 
-from app.providers.adapters.openai.meaning import meaning_of_error, served_of
+from app.providers.adapters.openai.meaning import error_in_success, meaning_of_error, served_of
 from app.providers.teacher import Endpoint, Served, unreadable
 from app.synth.teacher_errors import TryAgain
-from app.synth.types import Prompt
+from app.synth.types import Prompt, Reply
 
 CONNECT_SECONDS = 5
 
@@ -79,4 +79,9 @@ class OpenAITeacher:
                 raise meaning from error
             except (ValueError, RecursionError) as error:
                 return unreadable(prompt.messages(), f"the answer was not JSON: {error}")
+        failure = error_in_success(answer)
+        if isinstance(failure, Reply):
+            return Served(failure, "", usage_estimated=False)
+        if failure is not None:
+            raise failure
         return served_of(prompt.messages(), answer)

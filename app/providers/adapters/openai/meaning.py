@@ -1,6 +1,7 @@
 """What the answers and failures of an OpenAI-compatible server mean."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import aiohttp
 import httpx2
@@ -9,11 +10,31 @@ import openai
 from app.providers.adapters.openai.message_parts import field_of, text_and_thought
 from app.providers.teacher import MAX_REPLY_CHARACTERS, Served, unreadable
 from app.synth.prices import estimate
-from app.synth.teacher_errors import MESSAGE_LENGTH, TeacherRefused, TryAgain, meaning_of_status
+from app.synth.teacher_errors import TeacherRefused, TryAgain, meaning_of_fault
+from app.synth.teacher_faults import TeacherFault, fault_in_body
 from app.synth.types import Reply, Usage
 
 # More than any model reads or writes: such a count is a mistake, and would not fit into the ledger.
 MAX_TOKENS = 10**9
+
+
+def error_in_success(completion: object) -> TeacherRefused | TryAgain | Reply | None:
+    """Return what an error means that came with a status of success; None where there is none.
+
+    Aggregators answer 200 and write the error of the server behind them into the body, or into the choice.
+    """
+    choices = field_of(completion, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (completion, choice):
+        error = field_of(holder, "error")
+        fault = fault_in_body({"error": error}) if error else None
+        if fault is not None:
+            meaning = meaning_of_fault(fault)
+            if isinstance(meaning, TryAgain) and holder is choice:
+                # It broke off while it answered, which may be billed.
+                meaning.paid = None
+            return meaning
+    return None
 
 
 def served_of(messages: Sequence[dict], completion: object) -> Served:
@@ -92,8 +113,11 @@ def _may_have_been_sent(error: openai.APIConnectionError) -> bool:
 
 
 def _meaning_of_status(error: openai.APIStatusError) -> TeacherRefused | TryAgain | Served:
+    # The client takes the body's `error` out of it; a server that has none wrote its message at the top.
     body = error.body if isinstance(error.body, dict) else {}
-    message = str(body.get("message") or error.message)[:MESSAGE_LENGTH]
-    code, parameter = str(error.code or ""), str(error.param or "")
-    meaning = meaning_of_status(error.status_code, code, message, error.response.headers, parameter)
+    fault = fault_in_body({"error": body} if body else None, error.status_code)
+    if fault is None:
+        fault = TeacherFault(error.status_code, str(error.code or ""), error.message, str(error.param or ""))
+    # The status of the answer outranks a number in its body.
+    meaning = meaning_of_fault(replace(fault, status=error.status_code), error.response.headers)
     return Served(meaning, "", usage_estimated=False) if isinstance(meaning, Reply) else meaning
