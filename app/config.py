@@ -8,11 +8,13 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import UserFacingError
+from app.masking import secrets_of_url
 
 
 class ConfigurationError(UserFacingError):
@@ -245,6 +247,17 @@ def file_config() -> FileConfig:
 
 def teachers() -> dict[str, TeacherConfig]:
     return {teacher.name: teacher for teacher in file_config().teachers}
+
+
+def secrets() -> list[str]:
+    """Every key, address and password of the configuration, for the logs to mask. A missing variable is no secret."""
+    configured = (*file_config().teachers, *file_config().encoders)
+    keys = [os.environ.get(endpoint.api_key_env or "", "") for endpoint in configured]
+    addresses = [part for endpoint in configured if endpoint.base_url for part in secrets_of_url(endpoint.base_url)]
+    urls = [settings().database_url or "", settings().redis_url or ""]
+    passwords = [urlsplit(url).password or "" for url in urls]
+    own_key = settings().api_key.get_secret_value() if settings().api_key else ""
+    return [secret for secret in (*keys, *addresses, *passwords, own_key) if secret]
 
 
 BUNDLED_ENCODER = EncoderConfig(name="all-MiniLM-L6-v2", path="all-MiniLM-L6-v2", dimensions=384)

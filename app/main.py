@@ -12,6 +12,7 @@ from app.finetunes import endpoints as finetunes
 from app.judgements import endpoints as judgements
 from app.likelihood_scores import endpoints as scorings
 from app.maintenance import endpoints as reviews
+from app.masking import mask_logs
 from app.runs import endpoints as runs
 from app.snapshots import endpoints as snapshots
 
@@ -26,6 +27,7 @@ Send your key as `Authorization: Bearer sb_…`. Creating POSTs take an `Idempot
 
 def create_app() -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    mask_logs(config.secrets())
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, max_bytes=config.limits().request_body)
     problems.install(app)

@@ -28,7 +28,7 @@ DENY_LISTS = [rule for rule in RULES if rule["type"] == "forbidden" and "app.cli
 ALLOWED = {
     "app.synth": set(),
     "app.training_jobs": set(),
-    "app.providers": {"app.synth"},
+    "app.providers": {"app.synth", "app.masking"},
     "app.simulator": set(),
     "workers.recipes": {"app.training_jobs"},
 }

@@ -7,15 +7,18 @@ from functools import partial
 
 from celery.signals import worker_init, worker_shutting_down
 
+from app import config
 from app.jobs import runner
 from app.jobs.kinds import JobKind
 from app.jobs.poller import Poller, Waiting
 from app.jobs.presence import Presence
+from app.masking import mask_logs
 
 # Set at SIGTERM. The process then releases its jobs, so that other workers can claim them at once.
 SHUTDOWN = threading.Event()
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+mask_logs(config.secrets())
 
 
 def serve(queue: str, kinds: dict[Waiting, Callable[[str], None]]) -> None:

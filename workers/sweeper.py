@@ -25,6 +25,7 @@ from app.judgements import service as judgements
 from app.judgements.kind import KIND as JUDGEMENT
 from app.likelihood_scores import scoring as scorings
 from app.maintenance.kinds import KINDS as REVIEW_KINDS
+from app.masking import mask_logs
 from app.persistence.db import engine, transaction
 from app.runs import service as runs
 from app.runs import store as run_store
@@ -123,6 +124,7 @@ def lead(stop: threading.Event) -> None:
 def main() -> None:
     """Sweep until SIGTERM or SIGINT, and continue after the database was unavailable."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    mask_logs(config.secrets())
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())

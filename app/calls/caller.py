@@ -10,13 +10,14 @@ from app import config
 from app.calls import ledger
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
+from app.calls.unknown_refusals import UnknownRefusals
 from app.config import TeacherConfig
 from app.jobs.leases import Claim
 from app.providers.teacher import Endpoint, Teacher, complete, with_thought_allowance
 from app.synth.prices import Prices
 from app.synth.reply_forms import ReplyForm
-from app.synth.teacher_errors import TryAgain
-from app.synth.types import CallsEnded, Prompt, Reply
+from app.synth.teacher_errors import TeacherRefused, TryAgain
+from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
 
 class TeacherUnavailable(Exception):
@@ -60,6 +61,7 @@ class TeacherCaller:
     deferred: bool = False
     retry: RetryPolicy = RetryPolicy()
     ended: list[CallsEnded] = field(default_factory=list)
+    refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
 
     async def __call__(self, prompt: Prompt) -> Reply:
         try:
@@ -84,6 +86,10 @@ class TeacherCaller:
                     return await self._try(call, begun, prompt, permit)
             except ledger.BudgetContention:
                 await self.writer.wait_for_budget()
+            except TeacherRefused as error:
+                if error.is_certain or self.refusals.add(call.teacher, call.key):
+                    raise
+                raise CallFailed(error.stop_reason, str(error)) from error
             except TryAgain as error:
                 failures, throttled = failures + (not error.throttled), throttled + error.throttled
                 if self.retry.gives_up(failures, throttled):
@@ -133,6 +139,7 @@ class TeacherCaller:
             unknown = isinstance(error, asyncio.CancelledError)
             await asyncio.shield(self.writer.book(ledger.GiveUp(call.key, tries, unknown)))
             raise
+        self.refusals.clear(call.teacher)
         usage = served.reply.usage
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion
         # Another call may go while this one is booked.

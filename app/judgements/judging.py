@@ -28,7 +28,7 @@ from app.persistence.db import brief_transaction, transaction
 from app.providers.teacher import Teacher
 from app.synth.quality.judge_records import JudgementOptions, judge_record
 from app.synth.teacher_errors import TeacherRefused
-from app.synth.types import CallsEnded, Candidate, Rejection, Turn
+from app.synth.types import CallFailed, CallsEnded, Candidate, Rejection, Turn
 from app.tables.datasets import Record
 from app.tables.judgements import Judgement
 
@@ -167,6 +167,8 @@ class _Judging:
         while True:
             try:
                 return await judge_record(self.options, row, record.language, record.id, self.ask)
+            except CallFailed as error:
+                return row.reject("unjudged", error.reason)
             except OperationalError as error:
                 log.warning("%s: the database is away, %s waits: %s", self.job.id, record.id, error)
                 await asyncio.sleep(WAIT_SECONDS)

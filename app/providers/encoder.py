@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.masking import mask_secrets
 from app.providers.openvino import compile_encoder
 from app.synth.types import Encode, Encoder
 
@@ -270,6 +271,7 @@ def _call_with_retries(name: str, call: Callable, sleep: Callable[[float], objec
                 isinstance(error, APIStatusError) and (error.status_code == 429 or error.status_code >= 500)
             )
             if not is_temporary or attempt == MAX_ENDPOINT_ATTEMPTS:
-                raise EncoderError(f"The encoder {name!r} refused: {error}") from error
+                # The exception of the client holds the request with its headers.
+                raise EncoderError(f"The encoder {name!r} refused: {mask_secrets(str(error))}") from None
             sleep(RETRY_DELAY_SECONDS * 2**attempt)
     raise AssertionError("unreachable")

@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from app.masking import mask_secrets, secrets_of_url
 from app.synth.prices import Prices, estimate
 from app.synth.reply_forms import ReplyForm
+from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.thoughts import separate_thought
 from app.synth.types import Prompt, Reply
 
 MAX_REPLY_CHARACTERS = 8 * 2**20
+# With these the text of a reply is, or may be, a message of the server.
+MESSAGES_OF_SERVERS = ("context_length", "content_filter", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Endpoint:
     thought_tokens: int = 0
     opens_thought: bool = False
 
+    def mask(self, message: str) -> str:
+        """Return the message without the key and the address."""
+        return mask_secrets(message, [self.api_key, *secrets_of_url(self.base_url)])
+
     @property
     def address(self) -> str:
         """Return what tells this teacher from another one of the same name: its URL, or its function."""
@@ -76,8 +84,17 @@ async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
         TryAgain: The call failed and may succeed later.
         TeacherRefused: No call of this kind can succeed.
     """
-    served = await teacher.complete(prompt)
-    return replace(served, reply=separate_thought(served.reply, prompt.schema_keys, teacher.endpoint.opens_thought))
+    endpoint = teacher.endpoint
+    try:
+        served = await teacher.complete(prompt)
+    except (TryAgain, TeacherRefused) as error:
+        error.args = (endpoint.mask(str(error)),)
+        # The exception of the client holds the request with its headers.
+        raise error from None
+    reply = served.reply
+    if reply.finish_reason in MESSAGES_OF_SERVERS:
+        return replace(served, reply=replace(reply, text=endpoint.mask(reply.text)))
+    return replace(served, reply=separate_thought(reply, prompt.schema_keys, endpoint.opens_thought))
 
 
 class Teacher(Protocol):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
 from app.calls.circuit_breaker import TeacherAway
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
+from app.calls.unknown_refusals import UnknownRefusals
 from app.datasets import admission
 from app.datasets.pools import Draft, Pools
 from app.datasets.rows import DatasetRow
@@ -51,6 +52,7 @@ class SliceContext:
     # One admission after another: more would wait for the pool's lock, and hold a thread each.
     admission_lock: asyncio.Lock
     retry: RetryPolicy = RetryPolicy()
+    refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
 
 
 async def work_off(claim: Claim, context: SliceContext) -> None:
@@ -97,7 +99,15 @@ def _caller(claim: Claim, context: SliceContext) -> TeacherCaller:
     run = context.run
     limiters, deferred = context.limiters, run.mode == "batch"
     return TeacherCaller(
-        run.account_id, run.id, claim, context.teachers, limiters, context.ledger_writer, deferred, context.retry
+        run.account_id,
+        run.id,
+        claim,
+        context.teachers,
+        limiters,
+        context.ledger_writer,
+        deferred,
+        context.retry,
+        refusals=context.refusals,
     )
 
 

@@ -3,8 +3,9 @@
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import openai
 from openai import OpenAI
@@ -18,6 +19,7 @@ from app.synth.thoughts import separate_thought
 
 MARK = "seedbed_batch"
 LATEST = 100
+Result = TypeVar("Result")
 OVER = ("completed", "failed", "expired", "cancelled")
 
 
@@ -64,11 +66,29 @@ class OpenAIBatches:
             )
             return made.id
 
-        return _asked(create)
+        return self._call(create)
 
     def find(self, mark: str) -> str | None:
         """The remote id of the batch that has this mark; None if the teacher has none."""
-        return _asked(lambda: self._marked(mark))
+        return self._call(lambda: self._marked(mark))
+
+    def _call(self, call: Callable[[], Result]) -> Result:
+        """Make a call of the client.
+
+        Raises:
+            TryAgain: The call failed and may succeed later.
+            TeacherRefused: No call of this kind can succeed.
+        """
+        try:
+            return call()
+        except openai.APIError as error:
+            meaning = meaning_of_error(error)
+            raised = TryAgain(str(error)) if isinstance(meaning, Served) else meaning
+        except (ValueError, RecursionError) as error:
+            raised = TryAgain(f"the answer was not JSON: {error}")
+        # The exception of the client holds the request with its headers.
+        raised.args = (self.endpoint.mask(str(raised)),)
+        raise raised
 
     def _marked(self, mark: str) -> str | None:
         batches = self._client.batches.list(limit=LATEST).data
@@ -76,23 +96,23 @@ class OpenAIBatches:
 
     def look(self, remote_id: str) -> Remote:
         """Return the state of a batch."""
-        found = _asked(lambda: self._client.batches.retrieve(remote_id))
+        found = self._call(lambda: self._client.batches.retrieve(remote_id))
         faults = found.errors.data if found.errors and found.errors.data else []
         return Remote(
             id=found.id,
             over=found.status in OVER,
             failed=found.status == "failed",
-            words="; ".join(str(one.message) for one in faults[:3]),
+            words=self.endpoint.mask("; ".join(str(one.message) for one in faults[:3])),
             files=tuple(file for file in (found.output_file_id, found.error_file_id) if file),
         )
 
     def cancel(self, remote_id: str) -> None:
         """Ask the teacher to end a batch early; what is answered by then is paid for."""
-        _asked(lambda: self._client.batches.cancel(remote_id))
+        self._call(lambda: self._client.batches.cancel(remote_id))
 
     def answers(self, file: str, asked: dict[str, dict]) -> Iterator[Line]:
         """The lines of a file of answers to these requests. A line that can't be read answers nothing."""
-        content = _asked(lambda: self._client.files.content(file).content)
+        content = self._call(lambda: self._client.files.content(file).content)
         for line in content.split(b"\n"):
             try:
                 row = json.loads(line)
@@ -120,13 +140,3 @@ def _schema_keys(request: dict) -> list[str]:
     if schema:
         return list(schema.get("properties", ()))
     return re.findall(r"<(\w+)>", request["messages"][0]["content"])
-
-
-def _asked(call):
-    try:
-        return call()
-    except openai.APIError as error:
-        meaning = meaning_of_error(error)
-        raise (TryAgain(str(error)) if isinstance(meaning, Served) else meaning) from error
-    except (ValueError, RecursionError) as error:
-        raise TryAgain(f"the answer was not JSON: {error}") from error

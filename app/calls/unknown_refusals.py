@@ -1,0 +1,21 @@
+"""Refusals that no table knows: two other prompts are tried before such a refusal counts as the teacher's."""
+
+from collections import defaultdict
+
+MAX_PROMPTS = 3
+
+
+class UnknownRefusals:
+    """The prompts that each teacher refused without a known reason since its last answer, in one time slice."""
+
+    def __init__(self) -> None:
+        self._prompts: defaultdict[str, set[str]] = defaultdict(set)
+
+    def add(self, teacher: str, key: str) -> bool:
+        """Count the refusal of the request with this key, and return whether the teacher refuses all requests."""
+        self._prompts[teacher].add(key)
+        return len(self._prompts[teacher]) >= MAX_PROMPTS
+
+    def clear(self, teacher: str) -> None:
+        """Forget the refusals: the teacher has answered a request."""
+        self._prompts.pop(teacher, None)
