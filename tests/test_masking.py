@@ -32,7 +32,12 @@ def test_keys_and_addresses_are_masked(message):
 
 @pytest.mark.parametrize(
     "message",
-    ["The model `x` does not exist", "asked to slow down: task-force bearer of news", "key: value", "no answer in 120 s"],
+    [
+        "The model `x` does not exist",
+        "asked to slow down: task-force bearer of news",
+        "key: value",
+        "no answer in 120 s",
+    ],
 )
 def test_ordinary_messages_stay_as_they_are(message):
     assert mask_secrets(message, ["none", "", "abc"]) == message

@@ -109,7 +109,8 @@ FAULT_TABLE: tuple[FaultRule, ...] = (
         "the prompt is too long for the teacher",
         statuses=CLIENT_ERRORS,
         phrases=r"maximum context length|context (length|window|size)|prompt is too long|input is too long|"
-        r"too many (input )?tokens|must have less than \d+ tokens|exceeds? the (model'?s )?max(imum)?( (input|context|sequence))? (length|tokens)",
+        r"too many (input )?tokens|must have less than \d+ tokens|"
+        r"exceeds? the (model'?s )?max(imum)?( (input|context|sequence))? (length|tokens)",
     ),
     FaultRule("teacher", "quota_exhausted", "the teacher's account has no credit left", codes=_NO_CREDIT),
     FaultRule("teacher", "quota_exhausted", "the teacher's account has no credit left", statuses={402}),

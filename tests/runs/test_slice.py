@@ -181,6 +181,45 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
     books_balance(run)
 
 
+def test_a_refusal_that_no_table_knows_costs_its_proposal_while_other_prompts_are_answered(start):
+    refusals = []
+
+    def refuse_the_first_classification(body: dict, count: int):
+        if body["response_format"]["json_schema"]["name"] == "classification" and not refusals:
+            refusals.append(body)
+        return (418, {}, error("teapot", "said the teacher")) if refusals[:1] == [body] else None
+
+    id, tools = start(ScriptedSelfInstruct(refuse_the_first_classification), target=12)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 12)
+    assert run.rejected_by_reason["request_refused"] == 1
+    books_balance(run)
+
+
+def test_a_refusal_of_three_prompts_in_a_row_is_the_teachers(start):
+    script = ScriptedSelfInstruct(lambda body, count: (418, {}, error("teapot", "said the teacher")))
+    id, tools = start(script, target=12)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.accepted) == ("failed", "request_refused", 0)
+    assert "said the teacher" in run.error and len(script.served) >= 3
+    books_balance(run)
+
+
+def test_prompts_that_the_content_filter_refuses_cost_their_proposals_alone(start):
+    def filtered(body: dict, count: int):
+        is_filtered = zlib.crc32(json.dumps(body, sort_keys=True).encode()) % 100 < 15
+        return (400, {}, error("content_filter")) if is_filtered else None
+
+    id, tools = start(ScriptedSelfInstruct(filtered), target=20)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 20)
+    assert run.rejected_by_reason["moderated"] > 0
+    books_balance(run)
+
+
 @pytest.mark.parametrize("ceiling", [{"max_requests": 9}, {"max_usd": 0.0012}, {"max_tokens": 4000}])
 def test_a_ceiling_ends_the_run_by_its_name(start, ceiling):
     script = ScriptedSelfInstruct()
