@@ -14,7 +14,6 @@ MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
 FIRST_DELAY, MAX_DELAY, MAX_SERVER_DELAY = 0.5, 60.0, 120.0
 MESSAGE_LENGTH = 500
 # Of a server that has too much to do. 529 is not in any standard; Anthropic's and others' servers use it.
-_OVERLOADED_STATUSES = (503, 529)
 
 
 class TeacherRefused(Exception):
@@ -53,7 +52,7 @@ Meaning = TeacherRefused | TryAgain | Reply
 
 
 def meaning_of_status(status: int, code: str, message: str, headers: Mapping[str, str], parameter: str = "") -> Meaning:
-    """What an HTTP answer that is no success means, by the table of `teacher_faults`.
+    """Return what an HTTP answer that is no success means, by the table of `teacher_faults`.
 
     A fault of the prompt is a reply that says so: `context_length` or `content_filter`.
 
@@ -68,7 +67,7 @@ def meaning_of_status(status: int, code: str, message: str, headers: Mapping[str
 
 
 def meaning_of_fault(fault: TeacherFault, headers: Mapping[str, str] = MappingProxyType({})) -> Meaning:
-    """What a fault means, by the row of the table that fits it. The headers may ask for a wait."""
+    """Return what a fault means, by the row of the table that fits it. The headers may ask for a wait."""
     rule = rule_of(fault)
     message = f"{rule.message} ({fault.status}): {fault.message}"[:MESSAGE_LENGTH]
     if rule.scope == "prompt":
@@ -82,7 +81,7 @@ def meaning_of_fault(fault: TeacherFault, headers: Mapping[str, str] = MappingPr
 
 
 def meaning_of_exception(error: Exception) -> Meaning:
-    """What an exception of any client means, by its attributes: status, code, and the headers of its response.
+    """Return what an exception of any client means, by its attributes: status, code, and the headers of its response.
 
     Timeouts and lost connections may be tried again; so may anything else, but fewer times.
     """
