@@ -13,7 +13,6 @@ MAX_TRIES, MAX_THROTTLED_TRIES, MAX_UNCLASSIFIED_TRIES = 6, 60, 3
 # Seconds. A server may ask for a longer delay than the doubling reaches; two minutes bound a wrong header.
 FIRST_DELAY, MAX_DELAY, MAX_SERVER_DELAY = 0.5, 60.0, 120.0
 MESSAGE_LENGTH = 500
-# Of a server that has too much to do. 529 is not in any standard; Anthropic's and others' servers use it.
 
 
 class TeacherRefused(Exception):
