@@ -33,6 +33,11 @@ def _key(whose: str, variable: str | None) -> str:
 # One module for each; the module of the protocol is loaded by the process that makes the calls.
 _ADAPTERS = Path(__file__).parent / "providers" / "adapters"
 PROTOCOLS_WITH_REMOTE_BATCHES = frozenset({"openai"})
+LOCAL_PROTOCOL = "local"
+# What says where a teacher is, beside the model; of every other protocol a base_url.
+_PLACES = {"callable": "function", LOCAL_PROTOCOL: None}
+# A model in the worker computes few calls at once, and on a CPU takes minutes for a long reply.
+_LOCAL_DEFAULTS = {"in_flight": 4, "timeout_seconds": 900}
 
 
 def protocols() -> list[str]:
@@ -41,7 +46,7 @@ def protocols() -> list[str]:
 
 
 class TeacherConfig(BaseModel):
-    """A teacher: an address or a function, and a model. Prices are US dollars per million tokens."""
+    """A teacher: an address, a function or a model of this machine. Prices are US dollars per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +55,7 @@ class TeacherConfig(BaseModel):
     base_url: str = ""
     # "module:function", of the protocol `callable`, which has no address. It must be importable by the workers.
     function: str = ""
+    # The name of the model; of the protocol `local` that of a base model.
     model: str
     api_key_env: str | None = None
     prompt_price: Decimal = Field(default=Decimal(0), ge=0)
@@ -94,20 +100,36 @@ class TeacherConfig(BaseModel):
             return {"model": data["function"], **data}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def with_defaults_of_its_protocol(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("protocol") == LOCAL_PROTOCOL:
+            return _LOCAL_DEFAULTS | data
+        return data
+
     @model_validator(mode="after")
     def whole(self) -> "TeacherConfig":
-        is_callable = self.protocol == "callable"
-        needed, other = ("function", "base_url") if is_callable else ("base_url", "function")
-        if not getattr(self, needed):
+        needed = _PLACES.get(self.protocol, "base_url")
+        if needed and not getattr(self, needed):
             raise ValueError(f"a teacher of the protocol {self.protocol!r} needs {needed}")
-        if getattr(self, other):
-            raise ValueError(f"a teacher of the protocol {self.protocol!r} has no {other}")
+        for other in {"base_url", "function"} - {needed}:
+            if getattr(self, other):
+                raise ValueError(f"a teacher of the protocol {self.protocol!r} has no {other}")
+        if self.protocol == LOCAL_PROTOCOL:
+            self._check_local()
         return self
+
+    def _check_local(self) -> None:
+        if self.api_key_env:
+            raise ValueError("a teacher of the protocol 'local' has no api_key_env")
+        if self.replies == "json_schema":
+            message = "a teacher of the protocol 'local' can't be made to keep to a JSON schema"
+            raise ValueError(f"{message}; set replies to json_object or tagged")
 
     @property
     def address(self) -> str:
-        """What tells this teacher from another one of the same name: its URL, or its function."""
-        return self.base_url or self.function
+        """What tells this teacher from another one of the same name and model: its URL or its function."""
+        return self.base_url or self.function or self.protocol
 
     @property
     def has_remote_batches(self) -> bool:
@@ -119,7 +141,10 @@ class TeacherConfig(BaseModel):
 
 
 class BaseModelConfig(BaseModel):
-    """A causal LM that fine-tunes may start from: a local path, or a hub name with a pinned revision."""
+    """A causal LM: a folder, or a hub name with a pinned revision, that fine-tunes may start from; or a GGUF file.
+
+    A teacher of the protocol `local` may use each of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,13 +152,32 @@ class BaseModelConfig(BaseModel):
     path: str | None = None
     hub: str | None = None
     revision: str | None = None
+    # "package:PACKAGE/FILE" is a file in the folder of an installed Python package.
+    gguf: str | None = None
+
+    @model_validator(mode="after")
+    def one_source(self) -> "BaseModelConfig":
+        if self.gguf and (self.path or self.hub or self.revision):
+            raise ValueError("a base model with gguf has no path, hub or revision")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return "path" if self.path else "hub" if self.hub else "gguf" if self.gguf else "tiny"
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether fine-tunes and likelihood scores may use it. The weights of a GGUF file are quantized."""
+        return self.kind != "gguf"
 
     def source(self) -> dict:
-        if self.path:
-            return {"kind": "path", "path": self.path}
-        if self.hub:
-            return {"kind": "hub", "name": self.hub, "revision": self.revision}
-        return {"kind": "tiny"}
+        """What a recipe's job says of it."""
+        sources = {
+            "path": {"kind": "path", "path": self.path},
+            "hub": {"kind": "hub", "name": self.hub, "revision": self.revision},
+            "tiny": {"kind": "tiny"},
+        }
+        return sources[self.kind]
 
 
 class EncoderConfig(BaseModel):
@@ -189,6 +233,22 @@ class FileConfig(BaseModel):
     encoders: tuple[EncoderConfig, ...] = ()
     base_models: tuple[BaseModelConfig, ...] = ()
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def local_teachers_have_models(self) -> "FileConfig":
+        models = {model.name: model for model in self.base_models}
+        for teacher in self.teachers:
+            if teacher.protocol != LOCAL_PROTOCOL:
+                continue
+            if teacher.model == "tiny":
+                message = (
+                    f"the teacher {teacher.name!r} can't be the base model 'tiny', which each fine-tune makes anew"
+                )
+                raise ValueError(f"{message}; name another one of [[base_models]]")
+            if teacher.model not in models or models[teacher.model].kind == "tiny":
+                message = f"the teacher {teacher.name!r} needs a [[base_models]] named {teacher.model!r}"
+                raise ValueError(f"{message} with path, hub or gguf")
+        return self
 
 
 class Settings(BaseSettings):

@@ -11,9 +11,9 @@ from app.calls import ledger
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
-from app.config import TeacherConfig
+from app.config import LOCAL_PROTOCOL, TeacherConfig
 from app.jobs.leases import Claim
-from app.providers.teacher import Endpoint, Teacher, complete, with_thought_allowance
+from app.providers.teacher import Endpoint, LocalModel, Teacher, complete, with_thought_allowance
 from app.synth.prices import Prices
 from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TeacherRefused, TryAgain
@@ -168,4 +168,12 @@ def endpoint(configured: TeacherConfig, replies: ReplyForm) -> Endpoint:
         replies=replies,
         protocol=configured.protocol,
         function=configured.function,
+        local_model=_local_model(configured),
     )
+
+
+def _local_model(configured: TeacherConfig) -> LocalModel | None:
+    if configured.protocol != LOCAL_PROTOCOL:
+        return None
+    model = config.base_models()[configured.model]
+    return LocalModel(model.kind, model.path or model.hub or model.gguf, model.revision)

@@ -49,6 +49,9 @@ def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) ->
     models = config.base_models()
     if body.base_model not in models:
         raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
+    if not models[body.base_model].is_trainable:
+        message = f"the base model {body.base_model!r} is a GGUF file, which only a teacher can use"
+        raise invalid("/base_model", message, "not_trainable")
     snapshot = store.snapshot_of(session, caller.project_id, body.snapshot_id)
     if snapshot is None:
         raise invalid("/snapshot_id", f"no snapshot {body.snapshot_id!r} in this project", "unknown")
@@ -91,6 +94,6 @@ def _require_artifact(row: FineTune, name: str) -> dict:
 def base_models() -> list[BaseModelView]:
     """Return the base models of the configuration."""
     return [
-        BaseModelView(name=model.name, kind=model.source()["kind"], hub=model.hub, revision=model.revision)
+        BaseModelView(name=model.name, kind=model.kind, hub=model.hub, revision=model.revision)
         for model in config.base_models().values()
     ]

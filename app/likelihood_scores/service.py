@@ -44,6 +44,9 @@ def _count_rows_of_valid_request(session: Session, caller: Caller, body: Scoring
     models = config.base_models()
     if body.base_model not in models:
         raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
+    if not models[body.base_model].is_trainable:
+        message = f"the base model {body.base_model!r} is a GGUF file, which only a teacher can use"
+        raise invalid("/base_model", message, "not_trainable")
     if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):

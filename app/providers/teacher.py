@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.masking import mask_secrets, secrets_of_url
 from app.synth.prices import Prices, estimate
@@ -17,12 +17,27 @@ MESSAGES_OF_SERVERS = ("context_length", "content_filter", "unreadable")
 
 
 @dataclass(frozen=True)
+class LocalModel:
+    """Where the weights of a model are that answers in the process of the worker.
+
+    Attributes:
+        kind: What `source` is: a folder, a name on the model hub, or a GGUF file.
+        source: The folder, the name or the file; a file of an installed package is "package:PACKAGE/FILE".
+        revision: The revision on the hub.
+    """
+
+    kind: Literal["path", "hub", "gguf"]
+    source: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """Where a teacher answers, and how it is to be called.
 
     Attributes:
         name: The name in the operator's configuration.
-        base_url: The address; "" for a function.
+        base_url: The address; "" for a function or a local model.
         model: The name of the model.
         api_key: The key of the address; "none" without one.
         prices: US dollars per million tokens.
@@ -32,10 +47,11 @@ class Endpoint:
         timeout_seconds: The timeout of one call.
         replies: The form in which the teacher gives a reply that has parts.
         protocol: The name of an adapter, see `app.providers.protocols`.
-        function: "module:function" of the protocol `callable`; "" for an address.
+        function: "module:function" of the protocol `callable`; "" otherwise.
         thought_tokens: Tokens that a call may take for its thought, beside those of its answer.
         opens_thought: The template of the model opens the thought in the prompt, so that a reply that was cut may be a
             thought without any markup.
+        local_model: The weights of the protocol `local`; None otherwise.
     """
 
     name: str
@@ -52,6 +68,7 @@ class Endpoint:
     function: str = ""
     thought_tokens: int = 0
     opens_thought: bool = False
+    local_model: LocalModel | None = None
 
     def mask(self, message: str) -> str:
         """Return the message without the key and the address."""
@@ -59,8 +76,8 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Return what tells this teacher from another one of the same name: its URL, or its function."""
-        return self.base_url or self.function
+        """Return what tells this teacher from another one of the same name and model: its URL or its function."""
+        return self.base_url or self.function or self.protocol
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What every adapter of a teacher's protocol must do. The tests of an adapter are a subclass of `TeacherConformance`.
 
+The adapter of a model in this process has those of `ReplyConformance`, since no status, garbage or connection is there.
+
 A subclass plays each behaviour below in its own protocol: an HTTP server that answers so, a function that returns or
 raises so.
 """
@@ -99,12 +101,13 @@ class Garbage:
 Behaviour = Answer | Failure | Silence | BrokenConnection | Garbage
 
 
-class TeacherConformance:
-    """Subclasses say how a behaviour is played, which garbage their protocol knows, and what it has no field for."""
+class ReplyConformance:
+    """What every teacher must do, also one that no network can fail.
 
-    garbage: tuple[str, ...] = ()
-    # Whether the protocol has a field for a refusal, and one for the part of a prompt that was cached.
-    tells_refusals: bool = True
+    Subclasses say how a behaviour is played.
+    """
+
+    # Whether the protocol has a field for the part of a prompt that was cached.
     tells_cached: bool = True
     # The fields of OTHER_PROMPTS for which the protocol has no field, beside those that the prompt also has.
     fields_without_effect: frozenset[str] = frozenset()
@@ -149,19 +152,6 @@ class TeacherConformance:
         usage = USAGE if self.tells_cached else replace(USAGE, cached=0)
         assert (served.reply.usage, served.usage_estimated) == (usage, False)
 
-    @pytest.mark.parametrize("usage", [None, Usage(-1, 0, 2), Usage(5, 0, -2)])
-    def test_usage_that_is_missing_or_wrong_is_estimated(self, usage):
-        served = self.call(Answer("x" * 400, usage=usage))
-        assert (served.reply.usage, served.usage_estimated) == (estimate(PROMPT.messages(), "x" * 400), True)
-
-    def test_half_a_character_without_usage_is_served(self):
-        served = self.call(Answer("a\ud83d", usage=None))
-        assert served.usage_estimated and served.reply.text.startswith("a")
-
-    def test_a_refusal(self):
-        served = self.call(Answer("", refusal="I won't"))
-        assert (served.reply.refusal, served.reply.text) == ("I won't" if self.tells_refusals else None, "")
-
     def test_a_reply_that_was_cut(self):
         served = self.call(Answer("hel", "length"))
         assert (served.reply.text, served.reply.finish_reason) == ("hel", "length")
@@ -170,64 +160,10 @@ class TeacherConformance:
         served = self.call(Answer(""))
         assert (served.reply.text, served.reply.finish_reason) == ("", "stop")
 
-    def test_a_filter_is_told(self):
-        assert self.call(Answer("", "content_filter")).reply.finish_reason == "content_filter"
-
-    def test_garbage_is_served_as_unreadable_at_an_estimated_cost(self):
-        assert self.garbage
-        for kind in self.garbage:
-            served = self.call(Garbage(kind))
-            assert served.reply.finish_reason == "unreadable" and served.usage_estimated, kind
-            assert served.reply.usage.prompt > 0 and served.reply.text, kind
-
-    def test_a_prompt_that_is_too_long_costs_one_row(self):
-        served = self.call(Failure(400, "context_length_exceeded"))
-        assert (served.reply.finish_reason, served.reply.usage) == ("context_length", Usage())
-        assert not served.usage_estimated
-
-    @pytest.mark.parametrize(
-        ("status", "code", "stop_reason"),
-        [
-            (401, "invalid_api_key", "credentials_refused"),
-            (403, "forbidden", "credentials_refused"),
-            (402, "payment", "quota_exhausted"),
-            (429, "insufficient_quota", "quota_exhausted"),
-            (404, "model_not_found", "model_unknown"),
-            (400, "bad_schema", "request_refused"),
-        ],
-    )
-    def test_what_ends_a_run(self, status, code, stop_reason):
-        error = self.failure(Failure(status, code))
-        assert isinstance(error, TeacherRefused) and error.stop_reason == stop_reason
-        assert "a message" in str(error)
-
-    @pytest.mark.parametrize(
-        ("status", "headers", "after", "throttled"),
-        [
-            (429, {"retry-after": "2"}, 2.0, True),
-            (429, {"retry-after-ms": "150", "retry-after": "9"}, 0.15, True),
-            (429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, True),
-            (429, {"retry-after": "99999"}, 120.0, True),
-            (500, {}, None, False),
-            (502, {}, None, False),
-            (503, {}, None, True),
-            (408, {}, None, False),
-        ],
-    )
-    def test_what_is_tried_again(self, status, headers, after, throttled):
-        error = self.failure(Failure(status, "rate_limit_exceeded" if throttled else "", headers))
-        assert isinstance(error, TryAgain)
-        assert (error.after, error.throttled, error.timeout, error.paid) == (after, throttled, False, False)
-
     def test_silence_is_given_up_and_may_have_been_paid(self):
         error = self.failure(Silence(), timeout_seconds=0.3)
         assert isinstance(error, TryAgain)
         assert (error.timeout, error.throttled, error.paid) == (True, False, None)
-
-    def test_a_connection_that_breaks_may_have_been_paid(self):
-        error = self.failure(BrokenConnection())
-        assert isinstance(error, TryAgain)
-        assert (error.timeout, error.throttled, error.paid) == (False, False, None)
 
     def test_a_call_that_is_cancelled_in_flight_ends_as_cancelled(self):
         async def cancel(teacher: Teacher) -> bool:
@@ -280,7 +216,7 @@ class TeacherConformance:
             here = request_of(endpoint, replace(PROMPT, schema=SCHEMA))
         code = (
             "from dataclasses import replace; from decimal import Decimal; "
-            "from app.providers.teacher import Endpoint; from app.synth.prices import Prices; "
+            "from app.providers.teacher import Endpoint, LocalModel; from app.synth.prices import Prices; "
             "from tests.providers.conformance import PROMPT, SCHEMA, request_of; "
             f"print(request_of({endpoint!r}, replace(PROMPT, schema=SCHEMA)))"
         )
@@ -288,6 +224,84 @@ class TeacherConformance:
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS
         )
         assert done.stdout.strip() == here, done.stderr
+
+
+class TeacherConformance(ReplyConformance):
+    """What a teacher must do that others run: a server, or a function of the operator.
+
+    Subclasses say which garbage their protocol knows, and what it has no field for.
+    """
+
+    garbage: tuple[str, ...] = ()
+    # Whether the protocol has a field for a refusal.
+    tells_refusals: bool = True
+
+    @pytest.mark.parametrize("usage", [None, Usage(-1, 0, 2), Usage(5, 0, -2)])
+    def test_usage_that_is_missing_or_wrong_is_estimated(self, usage):
+        served = self.call(Answer("x" * 400, usage=usage))
+        assert (served.reply.usage, served.usage_estimated) == (estimate(PROMPT.messages(), "x" * 400), True)
+
+    def test_half_a_character_without_usage_is_served(self):
+        served = self.call(Answer("a\ud83d", usage=None))
+        assert served.usage_estimated and served.reply.text.startswith("a")
+
+    def test_a_refusal(self):
+        served = self.call(Answer("", refusal="I won't"))
+        assert (served.reply.refusal, served.reply.text) == ("I won't" if self.tells_refusals else None, "")
+
+    def test_a_filter_is_told(self):
+        assert self.call(Answer("", "content_filter")).reply.finish_reason == "content_filter"
+
+    def test_garbage_is_served_as_unreadable_at_an_estimated_cost(self):
+        assert self.garbage
+        for kind in self.garbage:
+            served = self.call(Garbage(kind))
+            assert served.reply.finish_reason == "unreadable" and served.usage_estimated, kind
+            assert served.reply.usage.prompt > 0 and served.reply.text, kind
+
+    def test_a_prompt_that_is_too_long_costs_one_row(self):
+        served = self.call(Failure(400, "context_length_exceeded"))
+        assert (served.reply.finish_reason, served.reply.usage) == ("context_length", Usage())
+        assert not served.usage_estimated
+
+    @pytest.mark.parametrize(
+        ("status", "code", "stop_reason"),
+        [
+            (401, "invalid_api_key", "credentials_refused"),
+            (403, "forbidden", "credentials_refused"),
+            (402, "payment", "quota_exhausted"),
+            (429, "insufficient_quota", "quota_exhausted"),
+            (404, "model_not_found", "model_unknown"),
+            (400, "bad_schema", "request_refused"),
+        ],
+    )
+    def test_what_ends_a_run(self, status, code, stop_reason):
+        error = self.failure(Failure(status, code))
+        assert isinstance(error, TeacherRefused) and error.stop_reason == stop_reason
+        assert "a message" in str(error)
+
+    @pytest.mark.parametrize(
+        ("status", "headers", "after", "throttled"),
+        [
+            (429, {"retry-after": "2"}, 2.0, True),
+            (429, {"retry-after-ms": "150", "retry-after": "9"}, 0.15, True),
+            (429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None, True),
+            (429, {"retry-after": "99999"}, 120.0, True),
+            (500, {}, None, False),
+            (502, {}, None, False),
+            (503, {}, None, True),
+            (408, {}, None, False),
+        ],
+    )
+    def test_what_is_tried_again(self, status, headers, after, throttled):
+        error = self.failure(Failure(status, "rate_limit_exceeded" if throttled else "", headers))
+        assert isinstance(error, TryAgain)
+        assert (error.after, error.throttled, error.timeout, error.paid) == (after, throttled, False, False)
+
+    def test_a_connection_that_breaks_may_have_been_paid(self):
+        error = self.failure(BrokenConnection())
+        assert isinstance(error, TryAgain)
+        assert (error.timeout, error.throttled, error.paid) == (False, False, None)
 
 
 def make_endpoint(**settings) -> Endpoint:
