@@ -368,6 +368,7 @@ def _error_of_response(answer: httpx.Response) -> SeedbedError:
         problem = {}
     if not isinstance(problem, dict) or "detail" not in problem:
         return SeedbedError(f"{answer.request.url} answered {answer.status_code}", answer.status_code)
+    # A problem with one faulty field repeats it in `errors`, which would print the same line twice.
     lines = [str(problem["detail"])]
     for fault in problem.get("errors", []):
         line = f"{fault['pointer']}: {fault['detail']}"
@@ -394,6 +395,7 @@ def _expected_digest(answer: httpx.Response, sha256: str | None) -> str | None:
 
 
 def _write(answer: httpx.Response, part: Path) -> None:
+    # 206 answers the requested range. With 200 the service sends the whole file again.
     with part.open("ab" if answer.status_code == 206 else "wb") as file:
         # No chunk size: with one, httpx holds the last bytes of a broken response back, and they are lost.
         for chunk in answer.iter_bytes():

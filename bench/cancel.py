@@ -71,6 +71,7 @@ class Bench:
         seed = "SELECT embedding FROM records WHERE dataset_id = :id AND embedding IS NOT NULL LIMIT 1"
         while not (rows_with_vector := self.sql(seed, id=dataset)) and time.monotonic() < deadline:
             time.sleep(0.5)
+        # Ids must differ between two calls for the same dataset.
         prefix = uuid.uuid4().hex
         vector = f"'\\x{bytes(rows_with_vector[0][0]).hex()}'::bytea"
         query = COPY_ROWS.format(prefix=prefix, embedding=vector, run=f"'{run}'" if run else "NULL")

@@ -89,6 +89,7 @@ def _figures(stack: Stack, run: dict, bill: Decimal) -> dict:
     usage = run["usage"]
     names = ("cost_usd", "certain_usd", "possible_usd", "held_usd")
     shown, certain, possible, held = (Decimal(usage[name]) for name in names)
+    # What the run would show if a lost call counted at its worst case, as it did before accounts existed.
     worst = certain + _worst_of_lost_calls(stack, run["account_id"])
     bounded = certain - usage["requests"] * ROUNDING <= bill <= certain + held
     figures = {"bill": bill, "shown": shown, "certain": certain, "possible": possible, "held": held}

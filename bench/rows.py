@@ -23,6 +23,7 @@ def load_texts() -> tuple[list[str], str]:
     if not texts:
         texts = [seed.instruction for name in ("english", "korean") for seed in load_seeds(name)]
         source = "bundled seeds"
+    # Exact copies would be found without any index.
     texts = list(dict.fromkeys(texts))
     random.Random(1).shuffle(texts)
     return texts, source

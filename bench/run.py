@@ -168,6 +168,7 @@ def measure_rate(url: str, in_flight: int, workers: int) -> dict:
         running = [client.get(run["id"]) for run in runs]
         for run in runs:
             client.act(run["id"], "cancel")
+        # The share of accepted candidates is known only at the end of a run.
         ended = [client.wait(run) for run in running]
     return {
         "requests_per_s": round(rate, 1),
@@ -235,6 +236,7 @@ def main() -> None:
         bare = asyncio.run(bare_loop(url))
         print_progress(f"  {bare:.1f} requests/s")
     cases = [(workers, each) for each in (IN_FLIGHT, FEWER_IN_FLIGHT) for workers in (1, 2)]
+    # One after another: two measurements at the same time would share the cores.
     rates = {(workers, each): measure_workers(latency, workers, each) for workers, each in cases}
     one_worker, two_workers = rates[1, FEWER_IN_FLIGHT], rates[2, FEWER_IN_FLIGHT]
     results = {

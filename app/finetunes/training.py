@@ -106,6 +106,7 @@ def _store_event(job: RunningJob, event: dict) -> None:
     values = {name: value for name, value in event.items() if name != "event"}
     with job.transaction() as (session, row):
         if kind == "stage":
+            # The steps of the stage before have another total.
             row.stage, row.step, row.total_steps = event["stage"], None, None
         elif kind in ("progress", "metrics"):
             row.step, row.total_steps = event["step"], event.get("total_steps")

@@ -48,6 +48,7 @@ def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
 
 
 def _select_rows(dataset_id: str, run_id: str | None) -> Select:
+    # A position in the pool means that the row is accepted. Without an output there is no likelihood to measure.
     query = select(Record).where(
         Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.output != ""
     )

@@ -63,14 +63,14 @@ class SchemaFiller:
         # The bound ends chains of references that lead back to themselves.
         for _ in range(16):
             if "$ref" in schema:
-                rest = {key: part for key, part in schema.items() if key != "$ref"}
-                schema = {**self._follow_reference(schema["$ref"]), **rest}
+                other_keys = {key: part for key, part in schema.items() if key != "$ref"}
+                schema = {**self._follow_reference(schema["$ref"]), **other_keys}
             elif schema.get("allOf"):
                 schema = _merge([{k: v for k, v in schema.items() if k != "allOf"}, *schema["allOf"]])
             elif schema.get("anyOf") or schema.get("oneOf"):
                 key = "anyOf" if schema.get("anyOf") else "oneOf"
-                rest = {name: part for name, part in schema.items() if name != key}
-                schema = _merge([rest, _choose_branch(schema[key], depth)])
+                other_keys = {name: part for name, part in schema.items() if name != key}
+                schema = _merge([other_keys, _choose_branch(schema[key], depth)])
             else:
                 break
         return schema

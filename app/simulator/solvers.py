@@ -51,8 +51,8 @@ def order(values: Values) -> Mapping[str, str]:
     return {
         "rising": ", ".join(map(str, numbers)),
         "falling": ", ".join(map(str, reversed(numbers))),
-        "least": str(numbers[0]),
-        "most": str(numbers[-1]),
+        "smallest": str(numbers[0]),
+        "largest": str(numbers[-1]),
         "span": str(numbers[-1] - numbers[0]),
     }
 

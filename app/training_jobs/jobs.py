@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.training_jobs.hyperparameters import Hyperparameters, Seed
 
+# In the order in which the model card and the events list them.
 SPLITS = ("train", "validation", "test")
 # For each kind of base model: the allowed fields, and the required fields among them.
 SOURCE_FIELDS = {"tiny": ((), ()), "path": (("path",), ("path",)), "hub": (("name", "revision"), ("name",))}
@@ -135,6 +136,7 @@ def parse_job(content: object, model: type[Job]) -> Job:
 
 
 def _describe_first_fault(error: ValidationError, model: type[BaseModel]) -> str:
+    # One error at a time: the others often follow from the first.
     fault = error.errors(include_url=False)[0]
     *parents, field = fault["loc"] or ("the job",)
     parent = ".".join(map(str, parents)) or "the job"

@@ -38,24 +38,15 @@ def load_base_model(spec: BaseModelSource, packing: bool) -> LoadedBase:
         packing: Whether several rows share a block in training.
 
     Raises:
-        Failure: base_model_not_found, or what `classify` makes of the error.
+        Failure: base_model_not_found, or the failure of `classify_error`, such as not_enough_memory.
     """
     if spec.path and not (spec.path / "config.json").is_file():
         raise Failure(
             "base_model_not_found",
             f"There is no model in the configured folder {spec.shown!r} (no config.json). Correct its path.",
         )
-    source = str(spec.path or spec.name)
-    options = {"revision": spec.revision or "main", "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            **options,
-            use_safetensors=True,
-            dtype=choose_precision(),
-            attn_implementation=choose_attention(packing),
-        )
+        model, tokenizer = _load_pretrained(spec, packing)
     except (OSError, ValueError) as error:
         raise classify_error(error) or Failure(
             "base_model_not_found",
@@ -70,6 +61,20 @@ def load_base_model(spec: BaseModelSource, packing: bool) -> LoadedBase:
     return LoadedBase(
         model.to(choose_device()), tokenizer, spec.shown, model.num_parameters(), spec.revision, False, note
     )
+
+
+def _load_pretrained(spec: BaseModelSource, packing: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    source = str(spec.path or spec.name)
+    options = {"revision": spec.revision or "main", "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    model = AutoModelForCausalLM.from_pretrained(
+        source,
+        **options,
+        use_safetensors=True,
+        dtype=choose_precision(),
+        attn_implementation=choose_attention(packing),
+    )
+    return model, tokenizer
 
 
 def choose_device() -> torch.device:

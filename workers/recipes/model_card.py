@@ -41,20 +41,7 @@ def model_card(
         ),
         "## Loss\n",
         "Cross-entropy per token of the assistant's turns, in nats.\n",
-        _table(
-            ("split", "rows", "before", "after", "perplexity before", "perplexity after"),
-            [
-                (
-                    split,
-                    before.rows,
-                    f"{before.loss:.4f}",
-                    f"{after.loss:.4f}",
-                    f"{before.perplexity:.2f}",
-                    f"{after.perplexity:.2f}",
-                )
-                for split, (before, after) in losses.items()
-            ],
-        ),
+        _loss_table(losses),
         "## Hyperparameters\n",
         _table(
             ("name", "value"),
@@ -72,6 +59,15 @@ def _front_matter(base: LoadedBase) -> str:
     return "\n".join(["---", "library_name: peft", *hub, "tags: [lora, sft, seedbed]", "---\n"])
 
 
-def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
+def _loss_table(losses: dict[str, tuple[Evaluation, Evaluation]]) -> str:
+    header = ("split", "rows", "before", "after", "perplexity before", "perplexity after")
+    rows = []
+    for split, (before, after) in losses.items():
+        values = (f"{before.loss:.4f}", f"{after.loss:.4f}", f"{before.perplexity:.2f}", f"{after.perplexity:.2f}")
+        rows.append((split, before.rows, *values))
+    return _table(header, rows)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"

@@ -20,7 +20,7 @@ from workers.recipes.job import read_job
 
 PR_SET_PDEATHSIG = 1
 # Stdout carries events alone, and telemetry would send names of private models.
-QUIET = {
+QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -91,7 +91,7 @@ def recipe_environment(inherited: dict[str, str], offline: bool) -> dict[str, st
     `offline`: the model is on this machine already, so the hub's client may not use the network.
     """
     # By default waiting threads spin, and take the cores from other processes and from each other.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | inherited | QUIET
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | inherited | QUIET_LIBRARIES
     if offline:
         environment["HF_HUB_OFFLINE"] = "1"
     # TRL refuses several visible GPUs in one process.

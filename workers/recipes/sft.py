@@ -1,8 +1,8 @@
 """Supervised fine-tuning of a causal language model: `python -m workers.recipes.sft job.json`.
 
-A child process of its own: it reads the job and its files, writes `output_dir/artifacts`, and reports its progress
-as JSON lines on stdout (app/training_jobs/jobs.py has the job's fields, events.py the lines). It reads no secret and
-no database. The training itself is fine_tune.py; process.py has the exit status.
+It runs in its own child process: it reads the job and its files, writes `output_dir/artifacts`, and reports its
+progress as JSON lines on stdout (app/training_jobs/jobs.py defines the job, events.py the lines). It reads no secrets
+and no database. The training is in fine_tune.py; process.py defines the exit status.
 """
 
 import sys
