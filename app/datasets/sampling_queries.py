@@ -108,7 +108,7 @@ def count_parents(session: Session, dataset_id: str, chosen: ParentFilter) -> in
 
 
 def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
-    """The same as `app.synth.methods.parents.fits`."""
+    """The same as `app.synth.methods.parents.passes_filter`."""
     named = {
         Record.origin: chosen.origin,
         Record.run_id: chosen.run_id,

@@ -7,7 +7,7 @@ from decimal import ROUND_UP, Decimal
 from app.synth.types import Prompt, Usage
 
 _MILLION = Decimal(1_000_000)
-_PLACES = Decimal("0.000000001")
+_NANODOLLAR = Decimal("0.000000001")
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Prices:
         # A server may count more cached tokens than tokens of the prompt, which must not lower the cost.
         uncached = max(0, usage.prompt - usage.cached)
         micro = uncached * self.prompt + usage.cached * self.cached + usage.completion * self.completion
-        return (micro / _MILLION).quantize(_PLACES, ROUND_UP)
+        return (micro / _MILLION).quantize(_NANODOLLAR, ROUND_UP)
 
     def thought_cost(self, usage: Usage) -> Decimal:
         """Return the part of the cost that the thought took."""
-        return (usage.thought * self.completion / _MILLION).quantize(_PLACES, ROUND_UP)
+        return (usage.thought * self.completion / _MILLION).quantize(_NANODOLLAR, ROUND_UP)
 
     def times(self, share: Decimal) -> "Prices":
         """Return the same prices at a discount."""

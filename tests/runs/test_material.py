@@ -18,7 +18,7 @@ from app.persistence.ids import new_id
 from app.runs import sampling
 from app.runs.sampling import PostgresMaterial
 from app.synth.methods.material import draw_plan, load_plan
-from app.synth.methods.parents import ParentFilter, fits
+from app.synth.methods.parents import ParentFilter, passes_filter
 from app.synth.methods.registry import METHODS
 from app.synth.notebook.in_memory_material import InMemoryMaterial
 from app.tables.datasets import Dataset, Import, Record, Source
@@ -158,7 +158,7 @@ def test_the_predicate_and_the_sql_let_the_same_records_through(dataset, chosen)
         rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
         by_sql = {id for id, _ in rows}
         assert sampling_queries.count_parents(session, dataset.id, chosen) == len(by_sql)
-    assert {parent.id for parent in parents if fits(parent, chosen)} == by_sql
+    assert {parent.id for parent in parents if passes_filter(parent, chosen)} == by_sql
     assert by_sql and (chosen == ParentFilter() or len(by_sql) < len(parents))
 
 
@@ -169,7 +169,7 @@ def test_rows_of_a_run_by_its_id(dataset):
         chosen = ParentFilter(run_id=run_id)
         rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
         by_sql = {id for id, _ in rows}
-    assert {parent.id for parent in parents if fits(parent, chosen)} == by_sql != set()
+    assert {parent.id for parent in parents if passes_filter(parent, chosen)} == by_sql != set()
 
 
 def in_memory(session, dataset: Dataset) -> InMemoryMaterial:

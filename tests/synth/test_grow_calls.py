@@ -142,9 +142,9 @@ def test_a_call_waits_for_those_in_flight_and_goes_when_they_cost_less():
         await asyncio.sleep(0)
         going = [call for call in calls if call.done()]
         assert len(going) < 4
-        account.settle(first, Usage(1, 0, 1))
+        account.post(first, Usage(1, 0, 1))
         for call in going:
-            account.settle(call.result(), Usage(1, 0, 1))
+            account.post(call.result(), Usage(1, 0, 1))
         await asyncio.sleep(0)
         assert all(call.done() for call in calls) and account.calls == 5
 

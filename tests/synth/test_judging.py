@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from app.synth.quality.judging import compare, finish, gate, judge_answer, judge_question
+from app.synth.quality.judging import apply_rules_and_scores, compare, finish, judge_answer, judge_question
 from app.synth.quality.options import ASPECTS, MethodOptions
 from app.synth.types import Batch, Candidate, Reply
 from tests.fakes import FakeTeacher
@@ -82,7 +82,7 @@ def test_the_judge_is_asked_only_when_it_is_wanted_and_the_rules_let_the_row_thr
 
 
 def test_every_rule_score_is_stored():
-    row = gate(ROW, batch())
+    row = apply_rules_and_scores(ROW, batch())
     assert {name for name in row.scores} == {
         *("rule.length_fit", "rule.format_consistency", "rule.relevance", "rule.no_refusal", "rule.no_boilerplate"),
         *("rule.no_repetition", "rule.language_match", "rule.safe_words"),

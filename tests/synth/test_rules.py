@@ -12,7 +12,7 @@ from app.synth.methods.registry import METHODS
 from app.synth.quality.filters import RuleSet, check_row, rules_of
 from app.synth.quality.options import MethodOptions
 from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
-from app.synth.quality.rules import PATTERN_SECONDS, RULES, Rule, compiled, rule_type
+from app.synth.quality.rules import PATTERN_SECONDS, RULES, Rule, compile_pattern, rule_type
 from app.synth.types import Candidate
 from tests.synth.test_grow_methods import GIVEN, teacher
 
@@ -93,7 +93,7 @@ def test_a_pattern_that_never_ends_turns_the_row_away_and_the_worker_goes_on():
 
 
 def test_a_pattern_is_compiled_once():
-    assert compiled("x{3}y") is compiled("x{3}y")
+    assert compile_pattern("x{3}y") is compile_pattern("x{3}y")
 
 
 SHORT_OUTPUT = {"rules": [{"name": "length", "max": 0, "on": "output", "label": "silent"}]}
@@ -146,7 +146,7 @@ def test_a_rule_is_one_class_in_a_registry():
     class Shouting(Rule):
         name: Literal["shouting"] = "shouting"
 
-        def fault(self, text):
+        def find_fault(self, text):
             return (text[:20], None) if text.isupper() else None
 
     adapter = TypeAdapter(rule_type({**RULES, "shouting": Shouting}))

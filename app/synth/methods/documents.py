@@ -19,7 +19,7 @@ from app.synth.prompting.requests import ONE_TO_FIVE, TEXT, YES_NO, item_schema,
 from app.synth.quality.filters import PRESETS, check_instance, check_instruction, check_row
 from app.synth.quality.judging import Score, finish
 from app.synth.quality.options import MethodOptions
-from app.synth.quality.postprocess import at_most_asked
+from app.synth.quality.postprocess import limit_to_requested
 from app.synth.quality.rules import Rule
 from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Rejection, Source
@@ -100,7 +100,7 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, prefilter
     )
     reply = await ask(prompt)
     draft = _draft(source).after(prompt, reply)
-    items, faults = at_most_asked(*read_items(reply, "questions", QuestionItem), options.questions)
+    items, faults = limit_to_requested(*read_items(reply, "questions", QuestionItem), options.questions)
     rows = [replace(draft, rejection=fault) for fault in faults]
     # A teacher sometimes asks the same question twice about one passage.
     seen: set[str] = set()

@@ -131,7 +131,7 @@ class Options(MethodOptions):
         custom = self.custom(operation)
         return OPERATIONS[operation] if custom is None else custom.kind
 
-    def alone(self, operation: str) -> "Options":
+    def with_single_operation(self, operation: str) -> "Options":
         """Return the same options with this operation only, and a single round."""
         custom = tuple(candidate for candidate in self.custom_operations if candidate.name == operation)
         weights = {} if custom else {operation: 1.0}
@@ -369,5 +369,7 @@ METHOD = Method(
     batch_size=lambda options: 4,
     candidates=lambda options: options.rounds * (options.children if options.survival == "selection" else 1),
     min_steps=lambda options: 1 + options.judge_equal + options.answer,
-    variants=lambda options: [options.alone(name) for name, weight in options.weights.items() if weight],
+    variants=lambda options: [
+        options.with_single_operation(name) for name, weight in options.weights.items() if weight
+    ],
 )

@@ -28,7 +28,7 @@ EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
 """The fields of a filter that a record's field of the same name must equal."""
 
 
-def fits(parent: Parent, parent_filter: ParentFilter) -> bool:
+def passes_filter(parent: Parent, parent_filter: ParentFilter) -> bool:
     """Return whether the filter lets the record through. A field that the record doesn't have fits no value.
 
     The conditions of `app.datasets.sampling_queries` are the same in SQL.

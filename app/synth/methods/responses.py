@@ -15,7 +15,7 @@ from app.synth.methods.method import Method
 from app.synth.methods.parents import ParentFilter
 from app.synth.prompting.chains import gather_all, gather_until_budget, reject_on_failure, reject_once_on_failure
 from app.synth.quality.filters import PRESETS
-from app.synth.quality.judging import compare, gate, judge_answer, judge_question
+from app.synth.quality.judging import apply_rules_and_scores, compare, judge_answer, judge_question
 from app.synth.quality.options import MethodOptions
 from app.synth.quality.rules import Rule
 from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Prefilter, Proposal
@@ -99,7 +99,7 @@ async def _write_answer(
         seed=number,
     )
     # Rule scores cost nothing, so they come before the judge.
-    row = gate(row, batch) if row.rejection is None else row
+    row = apply_rules_and_scores(row, batch) if row.rejection is None else row
     judged = options.judging.answer or (options.answers > 1 and options.choose_by == "score")
     return await judge_answer(batch, row, position, ask) if judged and row.rejection is None else row
 

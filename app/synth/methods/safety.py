@@ -17,7 +17,7 @@ from app.synth.prompting.requests import TEXT, YES_NO, list_schema, object_schem
 from app.synth.quality.filters import check_instruction, check_row
 from app.synth.quality.judging import finish
 from app.synth.quality.options import MethodOptions, MinimumScores
-from app.synth.quality.postprocess import at_most_asked, normalise_instruction
+from app.synth.quality.postprocess import limit_to_requested, normalise_instruction
 from app.synth.quality.rules import OpensWithPunctuation, Rule, TooLong, TooShort
 from app.synth.quality.scores import RULE_SCORES
 from app.synth.text import clean, count_words
@@ -128,7 +128,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     )
     reply = await ask(prompt)
     origin = Candidate("", operation=category, tags={"topic": category, "task_type": "refusal"}).after(prompt, reply)
-    items, faults = at_most_asked(*read_items(reply, "requests", Request), batch.size)
+    items, faults = limit_to_requested(*read_items(reply, "requests", Request), batch.size)
     rows = [replace(origin, rejection=fault) for fault in faults]
     drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
     chains = (reject_on_failure(draft, _decline(batch, draft, n, ask, prefilter)) for n, draft in enumerate(drafts))

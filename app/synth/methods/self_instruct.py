@@ -22,7 +22,7 @@ from app.synth.prompting.requests import TEXT, YES_NO, item_schema, list_schema,
 from app.synth.quality.filters import check_instance
 from app.synth.quality.judging import finish, judge_question
 from app.synth.quality.options import MethodOptions
-from app.synth.quality.postprocess import apply_filters, at_most_asked, normalise_instruction
+from app.synth.quality.postprocess import apply_filters, limit_to_requested, normalise_instruction
 from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Prefilter, Proposal, Rejection
 
@@ -158,7 +158,7 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
         max_tokens=options.of_variant("instruction_tokens"),
     )
     reply = await ask(prompt)
-    items, faults = at_most_asked(*read_items(reply, "instructions", InstructionText), batch.size)
+    items, faults = limit_to_requested(*read_items(reply, "instructions", InstructionText), batch.size)
     origin = Candidate("", parents=tuple(demonstration.id for demonstration in batch.demonstrations)).after(
         prompt, reply
     )
@@ -242,7 +242,7 @@ async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: A
     if not items:
         # One reply was paid for and none of it can be used: that is one rejection, whatever is wrong with it.
         return [replace(draft, rejection=faults[0] if faults else Rejection("empty_output"))]
-    items, faults = at_most_asked(items, faults, options.max_instances)
+    items, faults = limit_to_requested(items, faults, options.max_instances)
     return [replace(draft, rejection=fault) for fault in faults] + _check_instances(draft, items)
 
 

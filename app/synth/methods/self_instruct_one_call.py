@@ -14,7 +14,7 @@ from app.synth.prompting.replies import read_items
 from app.synth.prompting.requests import TEXT, item_schema, list_schema, prompt_for
 from app.synth.quality.filters import check_instance
 from app.synth.quality.judging import finish
-from app.synth.quality.postprocess import apply_filters, at_most_asked, normalise_instruction
+from app.synth.quality.postprocess import apply_filters, limit_to_requested, normalise_instruction
 from app.synth.text import clean, normalise
 from app.synth.types import Ask, Batch, Candidate, Demonstration, Prefilter, Prompt, Proposal
 
@@ -31,7 +31,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """Make one call for all rows of the batch, and check each of them."""
     prompt = _prompt(batch)
     reply = await ask(prompt)
-    items, faults = at_most_asked(*read_items(reply, "items", Row), batch.size)
+    items, faults = limit_to_requested(*read_items(reply, "items", Row), batch.size)
     origin = Candidate("", parents=tuple(demonstration.id for demonstration in batch.demonstrations)).after(
         prompt, reply
     )

@@ -70,14 +70,14 @@ class CallAccount:
         self._reserved_usd += worst.usd
         return worst
 
-    def settle(self, reservation: Reservation, usage: Usage) -> Decimal:
+    def post(self, reservation: Reservation, usage: Usage) -> Decimal:
         """The call was answered: its usage takes the place of the reservation. Returns its cost in dollars."""
         usd = self._cost(reservation.by, usage)
         self._release(reservation)
         self.add(0, usage.prompt + usage.completion, usd)
         return usd
 
-    def give_up(self, reservation: Reservation, may_be_billed: bool) -> None:
+    def cancel(self, reservation: Reservation, may_be_billed: bool) -> None:
         """The try failed. What may have been billed without an answer is counted at its most."""
         self._release(reservation)
         if may_be_billed:

@@ -20,7 +20,7 @@ from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 Sleep = Callable[[float], Awaitable[None]]
 
 MAX_FAILED_IN_A_ROW = 5
-HOPELESS = ("credentials_refused", "quota_exhausted", "model_unknown")
+FATAL_REFUSALS = ("credentials_refused", "quota_exhausted", "model_unknown")
 """Refusals that no other request of the growth would escape."""
 
 
@@ -103,24 +103,24 @@ class FunctionCaller:
         except Exception as error:
             meaning = meaning_of_exception(error)
             if not isinstance(meaning, Reply):
-                self._give_up(key, reservation, isinstance(meaning, TryAgain) and meaning.paid is None)
+                self._cancel_try(key, reservation, isinstance(meaning, TryAgain) and meaning.paid is None)
                 raise meaning from error
-            return self._settle(key, reservation, meaning, False)
+            return self._post_reply(key, reservation, meaning, False)
         except BaseException as error:
             # Cancelled in flight: the answer may be under way and billed.
-            self._give_up(key, reservation, True)
+            self._cancel_try(key, reservation, True)
             if _was_raised_by_the_function(error):
                 raise TryAgain(f"the teacher raised {type(error).__name__}", paid=None) from error
             raise
-        return self._settle(key, reservation, reply, estimated)
+        return self._post_reply(key, reservation, reply, estimated)
 
-    def _settle(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
-        usd = self._account.settle(reservation, reply.usage)
+    def _post_reply(self, key: str, reservation: Reservation, reply: Reply, estimated: bool) -> Reply:
+        usd = self._account.post(reservation, reply.usage)
         self._ledger.append(Entry(key, reply, reply.usage.prompt + reply.usage.completion, usd, estimated))
         return reply
 
-    def _give_up(self, key: str, reservation: Reservation, may_be_billed: bool) -> None:
-        self._account.give_up(reservation, may_be_billed)
+    def _cancel_try(self, key: str, reservation: Reservation, may_be_billed: bool) -> None:
+        self._account.cancel(reservation, may_be_billed)
         if may_be_billed:
             self._ledger.append(Entry(key, None, reservation.tokens, reservation.usd))
 
@@ -128,7 +128,7 @@ class FunctionCaller:
         """Return the error of a call that has failed for good: it ends all calls, or one proposal."""
         refused = error.stop_reason if isinstance(error, TeacherRefused) else None
         self._failed_in_a_row += 1
-        if refused in HOPELESS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+        if refused in FATAL_REFUSALS or self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             self.ended = TeacherGone(refused or "teacher_unavailable", str(error))
             return self.ended
         return CallFailed(refused or "call_failed", str(error))

@@ -83,7 +83,7 @@ def grow(
     parents = as_parents(seeds)
     record_list = parents if records is None else [_with_group(record) for record in records]
     material = InMemoryMaterial(seeds, record_list, as_sources(labelled or {}), as_passages(documents))
-    missing = material.missing(method, valid_options)
+    missing = material.find_missing_material(method, valid_options)
     if missing is None and METHODS[method].asks_teacher and teacher is None:
         missing = f"{method} needs a teacher"
     if missing is not None:

@@ -112,7 +112,7 @@ class Growing:
                 self.growth.stop_reason = "exhausted"
                 break
             outcomes = await asyncio.gather(*(self._propose(*batch) for batch in batches), return_exceptions=True)
-            self.material.plans_closed()
+            self.material.clear_open_plans()
             for outcome in outcomes:
                 if not isinstance(outcome, BaseException):
                     self._admit(outcome)
@@ -155,7 +155,7 @@ class Growing:
         )
         if plan is not None:
             self.proposals += plan["proposals"]
-            self.material.plan_opened(plan)
+            self.material.add_open_plan(plan)
         return plan
 
     async def _propose(self, number: int, batch: Batch) -> Proposal:

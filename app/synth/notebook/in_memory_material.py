@@ -11,7 +11,7 @@ import numpy as np
 
 from app.synth.decide import Decision
 from app.synth.methods.material import Material, Positions
-from app.synth.methods.parents import ParentFilter, fits
+from app.synth.methods.parents import ParentFilter, passes_filter
 from app.synth.methods.passages import passages
 from app.synth.methods.registry import METHODS
 from app.synth.quality.options import MethodOptions
@@ -40,13 +40,13 @@ class InMemoryMaterial(Material):
         self._open_task_types: Counter[str] = Counter()
         self._orders: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
-    def missing(self, method: str, options: MethodOptions) -> str | None:
+    def find_missing_material(self, method: str, options: MethodOptions) -> str | None:
         """Return what the method needs and is not there, as a message; None when all is there."""
         draws = METHODS[method].draws_from(options)
         if draws == "seeds" and not self._seeds:
             return f"{method} needs at least one of seeds"
         if draws == "records":
-            return self._missing_records(method, options.parents)
+            return self._find_missing_records(method, options.parents)
         if draws == "labelled" and not self.task_sizes(options.tasks):
             return f"{method} needs at least one of labelled" + _among(options.tasks)
         if draws == "passages" and not any(map(_passage_of(options.document_ids), self._passages.values())):
@@ -55,22 +55,22 @@ class InMemoryMaterial(Material):
             )
         return None
 
-    def _missing_records(self, method: str, parent_filter: ParentFilter) -> str | None:
+    def _find_missing_records(self, method: str, parent_filter: ParentFilter) -> str | None:
         if not self._records:
             return f"{method} needs at least one of records"
-        if any(fits(record, parent_filter) for record in self._records.values()):
+        if any(passes_filter(record, parent_filter) for record in self._records.values()):
             return None
         conditions = ", ".join(f"{name}={value!r}" for name, value in parent_filter if value not in (None, {}))
         count = len(self._records)
         return f"none of the {count} records fits options['parents'] ({conditions}); see synth.Parent's fields"
 
-    def plan_opened(self, plan: Mapping) -> None:
-        """A batch of the plan is under way: its rows count for the quotas of task types until `plans_closed`."""
+    def add_open_plan(self, plan: Mapping) -> None:
+        """A batch of the plan is under way: its rows count for the quotas of task types until `clear_open_plans`."""
         task_type = plan.get("focus", {}).get("task_type")
         if task_type is not None:
             self._open_task_types[task_type] += plan["proposals"]
 
-    def plans_closed(self) -> None:
+    def clear_open_plans(self) -> None:
         """All batches under way have ended: their rows are counted as accepted rows or not at all."""
         self._open_task_types.clear()
 
@@ -118,7 +118,9 @@ class InMemoryMaterial(Material):
         """Return up to `count` records that pass the filter, behind the position `after`."""
         # Every record is given as one without an answer of a run: `unanswered` leaves none out.
         name = f"records {parent_filter.model_dump_json()}"
-        return self._next_rows(name, self._records, lambda record: fits(record, parent_filter), salt, after, count)
+        return self._next_rows(
+            name, self._records, lambda record: passes_filter(record, parent_filter), salt, after, count
+        )
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
         """Return up to `count` passages of these documents, or of all, behind the position `after`."""

@@ -10,9 +10,12 @@ Result = TypeVar("Result")
 
 
 async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
-    """Wait for all chains and return their results in order. Raises the first error after all chains have ended.
+    """Wait for all chains and return their results in order.
 
     Calls in flight are paid for, so no chain is cancelled when another one fails.
+
+    Raises:
+        BaseException: the first error of a chain, after all chains have ended.
     """
     results = await asyncio.gather(*chains, return_exceptions=True)
     # An error is raised after all chains have ended, so that no task outlives the batch.
@@ -23,7 +26,7 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
 
 
 async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Candidate:
-    """Return the row that the chain makes of the draft; the draft, rejected, when one of its calls failed for good."""
+    """Return the row of the chain, or the draft with a rejection when one of the chain's calls failed for good."""
     try:
         return await chain
     except CallFailed as error:
@@ -31,7 +34,7 @@ async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Ca
 
 
 async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candidate]]) -> list[Candidate]:
-    """Return the same for a chain that makes several rows of one draft: a failure costs the draft, once."""
+    """Return the rows of the chain, or the draft with one rejection when one of the chain's calls failed for good."""
     try:
         return await chain
     except CallFailed as error:

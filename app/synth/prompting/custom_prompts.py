@@ -1,4 +1,4 @@
-"""Prompts of the caller's own, in the place of a built-in prompt of the same name."""
+"""Prompts that a caller brings, each instead of the built-in prompt of the same name."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.synth.prompting.prompts import FIELD, fields_of
 
-LONGEST_PROMPT = 20_000
-PromptText = Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT)]
+# Characters. The prompt is sent with every call, so its length is a cost of each row.
+MAX_PROMPT_LENGTH = 20_000
+PromptText = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_LENGTH)]
 
 
 class CustomPrompt(BaseModel):
@@ -32,12 +33,21 @@ class CustomPrompt(BaseModel):
 
 
 def check_prompts(prompts: dict[str, CustomPrompt], names: Sequence[str]) -> None:
-    """Raises ValueError with a message for a prompt that the method does not have, or one with other fields."""
+    """Check that the method has each prompt, and that each has the fields of the built-in one.
+
+    Args:
+        prompts: the caller's prompts by name.
+        names: the prompts of the method.
+
+    Raises:
+        ValueError: a prompt has an unknown name, lacks a field, or has another one. The message names it.
+    """
     for name, prompt in prompts.items():
         if name not in names:
             raise ValueError(f"no prompt {name!r}; this method has {', '.join(names)}")
         if prompt.user is None:
             continue
+        # A missing field would silently leave out the material, and an unknown one would fail in the middle of a run.
         required_fields, fields = fields_of(name), set(FIELD.findall(prompt.user))
         if missing := sorted(required_fields - fields):
             raise ValueError(f"{name}: user lacks the fields {_with_braces(missing)}")

@@ -1,7 +1,7 @@
-"""Reads items out of teachers' replies. An invalid item never costs the items beside it.
+"""Parsers of teachers' replies. An invalid item never costs the items beside it.
 
-A reply may be wrapped in a code fence, followed by chatter, cut off in the middle of an item, or hold
-items of the wrong type. Everything readable is kept, and each fault is returned with its reason.
+A reply may be wrapped in a code fence, followed by other text, cut off in the middle of an item, or hold items of the
+wrong type. The parsers return every readable item, and a rejection for each other one.
 """
 
 import json
@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from app.synth.reply_forms import read_tagged
 from app.synth.types import Rejection, Reply
 
+# Teachers often wrap JSON in a code fence, also when the prompt forbids it.
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*\n(.*?)(?:\n\s*```.*)?$", re.DOTALL)
 _DECODER = json.JSONDecoder()
 _BARE_END = re.compile(r"[\w.+-]+$")
@@ -22,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def refusal_of(reply: Reply) -> Rejection | None:
-    """Return the faults that leave nothing to read: a refusal, a filter, an empty text."""
+    """Return the rejection of a reply that has nothing to parse (a refusal, a filter, an empty text), or None."""
     if reply.refusal:
         return Rejection("refused", reply.refusal[:200])
     if reply.finish_reason == "content_filter":
@@ -41,7 +42,7 @@ def refusal_of(reply: Reply) -> Rejection | None:
 
 
 def read_text(reply: Reply) -> str | Rejection:
-    """Return a plain answer, as it was written, or why it can't be used."""
+    """Return a plain answer without outer white space, or its rejection."""
     refusal = refusal_of(reply)
     if refusal:
         return refusal
@@ -51,10 +52,11 @@ def read_text(reply: Reply) -> str | Rejection:
 
 
 def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
-    """Return the reply as one object of the schema, or why it is none."""
+    """Parse the reply as one object of the model, or return its rejection."""
     refusal = refusal_of(reply)
     if refusal:
         return refusal
+    # JSON first, since a teacher that was asked for tags may answer in JSON, and a text in JSON may hold tags.
     text = _unfenced(reply.text)
     value = _first_object(text)
     if value is None:
@@ -69,9 +71,16 @@ def read_object(reply: Reply, model: type[Model]) -> Model | Rejection:
 
 
 def read_items(reply: Reply, key: str, item: type[Model]) -> tuple[list[Model], list[Rejection]]:
-    """Return the items of the list under `key`, and one rejection for each that could not be read.
+    """Parse the items of a list in the reply.
 
-    A list that breaks off gives its complete items and one rejection for the rest.
+    Args:
+        reply: the reply of a teacher.
+        key: the name of the list.
+        item: the model of an item.
+
+    Returns:
+        The valid items, and a rejection for each invalid one. A list that breaks off gives its complete items and one
+        rejection for all that is missing.
     """
     refusal = refusal_of(reply)
     if refusal:
@@ -132,12 +141,14 @@ def _unfenced(text: str) -> str:
 
 
 def _first_object(text: str) -> dict | None:
+    # Teachers introduce an object with a sentence, and explain it with another one after it.
     start = text.find("{")
     if start < 0:
         return None
     try:
         value, _ = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
+        # RecursionError: a reply of thousands of opening brackets.
         return None
     return value if isinstance(value, dict) else None
 

@@ -1,4 +1,4 @@
-"""From a prompt file and its fields to a request, with the schema of the reply."""
+"""Builds a request from a prompt file and its fields, with the schema of the reply."""
 
 from app.synth.prompting.prompts import template, with_texts
 from app.synth.types import Batch, Prompt
@@ -25,13 +25,30 @@ def prompt_for(
     seed: int = 0,
     texts_digest: str = "",
 ) -> Prompt:
-    """Return the request of the prompt `name` in the batch's language. `seed` is added to the batch's.
+    """Build the request of a prompt in the batch's language.
 
-    The caller's own prompt of that name takes the place of the built-in one. `step` is the kind of call under which
-    its cost is counted; the prompt's name unless given. `texts_digest`: name and digest of other texts of the caller
-    that are filled in; the row's lineage keeps it beside the prompt's.
+    Args:
+        batch: gives the language, the seed and the caller's own prompts.
+        name: the prompt; the caller's prompt of this name replaces the built-in one.
+        position: names the call inside the batch.
+        fields: the values of the prompt's fields.
+        schema: the JSON schema of the reply, None for a plain text.
+        step: the type of call under which its cost is counted; the prompt's name by default.
+        temperature: of the reply.
+        max_tokens: of the reply.
+        top_p: of the reply.
+        by: who answers, `teacher` or `judge`.
+        operation: the operation of Evol-Instruct that the call is for.
+        turns: (role, content) of the dialogue so far.
+        seed: is added to the seed of the batch, so that repeated requests differ.
+        texts_digest: name and digest of other texts of the caller that are filled in; the row's lineage has it beside
+            the digest of the prompt.
+
+    Raises:
+        ValueError: a field is missing, or the prompt has no such field.
     """
     prompt_template = template(name, batch.language)
+    # The caller's text gets a digest of its own, so that rows of both texts can be told apart later.
     custom = batch.options.prompts.get(name)
     if custom is not None:
         prompt_template = with_texts(prompt_template, name, custom.system, custom.user)
@@ -44,6 +61,7 @@ def prompt_for(
         temperature=temperature,
         max_tokens=max_tokens,
         template=f"{prompt_template.digest}+{texts_digest}" if texts_digest else prompt_template.digest,
+        # Servers take a seed of 32 bits with a sign.
         seed=(batch.seed + seed) % 2**31,
         top_p=top_p,
         turns=turns,

@@ -1,7 +1,7 @@
-"""Rules collected in presets per language, and what they say of a row.
+"""Presets of rules by language, and the check of a row by rules.
 
-The English preset follows Self-Instruct (section 2.2 and its published filters); what it forbids there by
-script ("the first character must be ASCII") is not a rule here: a language is never rejected for its script.
+The English preset follows Self-Instruct (Wang et al. 2023, section 2.2, and its published code) without the rule that
+the first character must be ASCII: a language is never rejected for its script.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ from app.synth.quality.rules import (
 from app.synth.text import normalise
 from app.synth.types import Rejection
 
-MOST_RULES = 50
+# Every row is checked by every rule, so the number bounds the time that a caller's rules can take.
+MAX_RULES = 50
 _NOT_TEXT_ENGLISH = (
     *("image", "images", "graph", "graphs", "picture", "pictures", "file", "files"),
     *("map", "maps", "draw", "plot", "go to"),
@@ -35,11 +36,11 @@ _NOT_TEXT_KOREAN = ("이미지", "사진", "그래프", "그림을 그", "지도
 _FORM = (TooLong(parameter=150), OpensWithPunctuation())
 _OPENINGS = BlockedOpening(parameter=("Write a program",))
 PRESETS: dict[str, tuple[Rule, ...]] = {
-    # Self-Instruct's own, less its ASCII rule; and Alpaca's, with five words more.
+    # Self-Instruct's rules without the ASCII rule, and Alpaca's, which add five words.
     "english": (TooShort(parameter=4), BlockedWord(parameter=_NOT_TEXT_ENGLISH), _OPENINGS, *_FORM),
     "english-alpaca": (TooShort(parameter=4), BlockedWord(parameter=_NOT_TEXT_ALPACA), _OPENINGS, *_FORM),
     "korean": (TooShort(parameter=2), BlockedWord(parameter=_NOT_TEXT_KOREAN), *_FORM),
-    # For teachers and tuned models that can do what the lists above forbid: form alone.
+    # Form alone, for teachers and tuned models that can do what the word lists forbid.
     "form": (TooShort(parameter=2), *_FORM),
     "form-long": (TooShort(parameter=2), TooLong(parameter=600), OpensWithPunctuation()),
     "none": (),
@@ -56,7 +57,7 @@ def _check_preset(name: str) -> str:
 
 RuleSet = Annotated[
     Annotated[str, AfterValidator(_check_preset), Tag("preset")]
-    | Annotated[tuple[rule_type(RULES), ...], Field(max_length=MOST_RULES, strict=False), Tag("list")],
+    | Annotated[tuple[rule_type(RULES), ...], Field(max_length=MAX_RULES, strict=False), Tag("list")],
     Discriminator(lambda value: "preset" if isinstance(value, str) else "list"),
 ]
 """A preset by its name, or a list of rules."""
@@ -71,12 +72,12 @@ class Row(Protocol):
 
 
 def instruction_rules(language: str) -> tuple[Rule, ...]:
-    """Return the preset of a BCP-47 tag, by its primary language; that of form alone where none is written."""
+    """Return the preset for the primary language of a BCP-47 tag; `form` for a language without a preset."""
     return PRESETS[_OF_LANGUAGE.get(language.split("-")[0].lower(), "form")]
 
 
 def rules_of(rules: str | tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules of a preset's name, or the list itself."""
+    """Return the rules of a preset by its name, or the given list."""
     return PRESETS[rules] if isinstance(rules, str) else rules
 
 
@@ -97,7 +98,12 @@ def _first_broken(checks) -> Rejection | None:
 
 
 def check_instance(input: str, output: str) -> Rejection | None:
-    """Self-Instruct's tests of an instance: an output, not the input again, neither left open by a colon."""
+    """Check an instance by the rules of Self-Instruct's published code: an output that is not the input, and no colon.
+
+    Args:
+        input: the input, empty without one.
+        output: the output; neither text may end with a colon.
+    """
     if not output.strip():
         return Rejection("empty_output")
     if normalise(input) == normalise(output):

@@ -1,4 +1,4 @@
-"""Judging rows that are there already: the same stages, prompts and scores as in a run, without making anything."""
+"""Judging of stored rows, by the same stages, prompts and scores as in a run."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from app.synth.types import Ask, Batch, Candidate
 
 
 class JudgementOptions(Judging):
-    """The stages and thresholds of a run's judge, and the least rule scores, which cost nothing."""
+    """The stages and thresholds of a run's judge, and minimum rule scores, which cost no call."""
 
     answer: bool = Field(default=True, description="Judge each row that has an answer on the rubric.")
     question: bool = Field(default=False, description="Judge the instruction first.")
@@ -19,16 +19,26 @@ class JudgementOptions(Judging):
     )
 
     def batch(self, language: str) -> Batch:
-        """Return what shapes the prompts of one row in this language."""
+        """Return a batch with these options, from which the prompts of one row are made in this language."""
         judging = Judging(**self.model_dump(exclude={"minimum_scores"}))
         return Batch(MethodOptions(judging=judging, minimum_scores=self.minimum_scores), language, seed=0)
 
 
 async def judge_record(options: JudgementOptions, row: Candidate, language: str, position: str, ask: Ask) -> Candidate:
-    """Return the row with the scores and tags of its verdicts; rejected where a run would have turned it away.
+    """Judge a row, and reject it where a run would have rejected it.
 
-    Each stage is one call, and what fails at one is not paid for at the next. A row without an answer is judged as a
-    question alone. `position` names the row's calls. Raises what `ask` raises.
+    Each stage is one call, and a row that fails at a stage is not paid for at the next. A row without an answer is
+    judged as a question alone. An error of `ask` is raised as it is.
+
+    Args:
+        options: the stages and thresholds.
+        row: a stored row; its earlier rejection is ignored.
+        language: the BCP-47 tag of the dataset.
+        position: names the calls of this row.
+        ask: calls the judge.
+
+    Returns:
+        The row with the scores and tags of the verdicts.
     """
     batch = options.batch(language)
     has_answer = bool(row.output.strip() or row.messages)

@@ -52,7 +52,7 @@ class Comparison(BaseModel):
     better: Annotated[str, Field(pattern="^(A|B|tie)$")]
 
 
-def gate(row: Candidate, batch: Batch) -> Candidate:
+def apply_rules_and_scores(row: Candidate, batch: Batch) -> Candidate:
     """Apply the rules to all fields of a row with its answer, then compute the rule scores.
 
     The row is rejected by the first rule that it breaks, or when a score is below the options' minimum.
@@ -114,7 +114,7 @@ async def judge_question(batch: Batch, draft: Candidate, position: str, ask: Ask
     draft, verdict = draft.after(prompt, reply), read_object(reply, QuestionVerdict)
     if isinstance(verdict, Rejection):
         return draft.reject("unjudged", verdict.reason)
-    draft = _tagged(draft, verdict.topic, verdict.difficulty)
+    draft = _add_tags(draft, verdict.topic, verdict.difficulty)
     draft = replace(draft, scores={**draft.scores, "judge.question_clarity": float(verdict.clarity)})
     if not verdict.harmless:
         return draft.reject("harmful_question")
@@ -167,7 +167,7 @@ async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) ->
     aspect_scores = {name: float(getattr(verdict, name)) for name in minimums}
     overall = sum(aspect_scores.values()) / len(aspect_scores)
     scores = {f"judge.{name}": value for name, value in aspect_scores.items()} | {"judge.overall": round(overall, 4)}
-    row = _tagged(row, verdict.topic, verdict.difficulty)
+    row = _add_tags(row, verdict.topic, verdict.difficulty)
     row = replace(row, scores=row.scores | scores, tags=row.tags | {"rationale": verdict.rationale[:1000]})
     # The aspect that misses its minimum by most names the reason, so that a row has one reason and not several.
     worst = min(aspect_scores, key=lambda name: aspect_scores[name] - minimums[name])
@@ -190,7 +190,7 @@ async def finish(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candi
     Returns:
         The row with its scores, rejected by the first check that it fails.
     """
-    row = gate(row, batch)
+    row = apply_rules_and_scores(row, batch)
     if row.rejection is None and batch.options.judging.answer:
         return await judge_answer(batch, row, position, ask)
     return row
@@ -239,7 +239,7 @@ def _verdict_model(names: Iterable[str]) -> type[BaseModel]:
     return create_model("Verdict", rationale=(StrictStr, ""), difficulty=(Score, 3), topic=(StrictStr, ""), **fields)
 
 
-def _tagged(row: Candidate, topic: str, difficulty: int) -> Candidate:
+def _add_tags(row: Candidate, topic: str, difficulty: int) -> Candidate:
     tags = dict(row.tags)
     if normalise(topic):
         tags.setdefault("topic", normalise(topic)[:MAX_TOPIC_LENGTH])

@@ -52,7 +52,7 @@ class Criterion(BaseModel):
 
 
 class Judging(BaseModel):
-    """What a judge is asked. Each stage is one call a row; what fails at one is not paid for at the next."""
+    """The stages of the judge. Each is one call per row; a row that fails at a stage is not paid for at the next."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,7 +79,7 @@ class Judging(BaseModel):
 
     @property
     def minimums(self) -> dict[str, float]:
-        """The least score of each aspect and each criterion, by name, in the order in which they are asked for."""
+        """The minimum score of each aspect and each criterion by name, in the order of the prompt."""
         criteria = {
             criterion.name: self.aspect_minimum if criterion.minimum is None else criterion.minimum
             for criterion in self.rubric
@@ -87,7 +87,7 @@ class Judging(BaseModel):
         return dict.fromkeys(self.aspects, self.aspect_minimum) | criteria
 
     def rubric_digest(self) -> str:
-        """Name and digest of the caller's criteria; empty without any."""
+        """Return name and digest of the caller's criteria; empty without any."""
         return (
             f"rubric@{digest_of([criterion.model_dump(mode='json') for criterion in self.rubric])}"
             if self.rubric
@@ -98,7 +98,9 @@ class Judging(BaseModel):
 class MethodOptions(BaseModel):
     """Options that every method shares.
 
-    `judges_questions`: the method has questions before it pays for their answers. `prompt_names`: its own prompts.
+    Attributes:
+        judges_questions: whether the method has questions before it pays for their answers.
+        prompt_names: the prompts of the method, without those of the judge.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,7 +140,7 @@ class MethodOptions(BaseModel):
         return (*cls.prompt_names, *(("judge_question",) if cls.judges_questions else ()), "judge_answer")
 
     def digests(self) -> tuple[str, ...]:
-        """Names with digests of what a caller brought in and what has a part in every row."""
+        """Return names with digests of the caller's texts that have a part in every row: rules in a list."""
         if self.rules is None or isinstance(self.rules, str):
             return ()
         return (f"rules@{digest_of([rule.model_dump(mode='json') for rule in self.rules])}",)

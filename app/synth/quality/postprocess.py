@@ -15,16 +15,27 @@ Item = TypeVar("Item")
 def normalise_instruction(text: str) -> str:
     """Collapse white space, and remove a list number in front and a colon at the end."""
     text = normalise(clean(text))
-    number, dot, rest = text.partition(". ")
-    return (rest if dot and number.isdigit() else text).rstrip(":：").strip()
+    # A number is copied from the numbered list in the prompt, and a colon announces an input that has its own field.
+    number, dot, unnumbered = text.partition(". ")
+    return (unnumbered if dot and number.isdigit() else text).rstrip(":：").strip()
 
 
-def at_most_asked(
-    items: Sequence[Item], faults: Sequence[Rejection], asked: int
+def limit_to_requested(
+    items: Sequence[Item], faults: Sequence[Rejection], requested_count: int
 ) -> tuple[Sequence[Item], Sequence[Rejection]]:
-    """Of a reply's items and faults as many as were asked for, the items first. A reply without both is empty."""
-    items = items[:asked]
-    faults = faults[: asked - len(items)]
+    """Limit the items and faults of a reply to the number that its prompt requested; items come first.
+
+    Args:
+        items: the valid items.
+        faults: the rejections of invalid items.
+        requested_count: how many items the prompt asked for.
+
+    Returns:
+        Items and faults, together at most `requested_count`. A reply without any gets one fault, `empty_reply`.
+    """
+    # A teacher that writes more than the prompt asked for must not change what a batch is expected to cost and bring.
+    items = items[:requested_count]
+    faults = faults[: requested_count - len(items)]
     return items, faults if items or faults else [Rejection("empty_reply")]
 
 
@@ -34,14 +45,14 @@ def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Cand
     Returns:
         All rows in their order, the rejected ones with their reason.
     """
-    seen: set[str] = set()
+    earlier_texts: set[str] = set()
     checked_rows = []
     for row in rows:
         # The first fault decides, so that a reason stays the same when later checks change.
         rejection = row.rejection or check_instruction(row.instruction, rules)
         text = normalise(row.instruction).casefold()
-        if rejection is None and text in seen:
+        if rejection is None and text in earlier_texts:
             rejection = Rejection("repeated_in_reply")
-        seen.add(text)
+        earlier_texts.add(text)
         checked_rows.append(replace(row, rejection=rejection))
     return checked_rows

@@ -1,7 +1,7 @@
 """Rules of form: each is a class with its parameters and its check, registered under its name.
 
-A rule needs nothing but the text. A caller may give rules of their own in a run's options: a regular expression, a
-list of words, a length, each on the instruction, the input or the output of a row.
+A rule reads one text and nothing else. A caller can add rules in the options of a run: a regular expression, a list of
+words, or a length, each for the instruction, the input or the output of a row.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=40)]
 Must = Literal["match", "not_match"]
 Fault = tuple[int | float | str, int | float | str | None]
 
-LONGEST_PATTERN, MOST_REPETITIONS = 500, 100_000
+MAX_PATTERN_LENGTH, MAX_REPETITIONS = 500, 100_000
+# A pattern of a caller may backtrack for hours on one text; 0.2 s are far more than a sane search takes.
 PATTERN_SECONDS = 0.2
 RULE_TIMEOUT = "rule_timeout"
 _LABELLED = "rule:"
@@ -34,7 +35,7 @@ _RECURSION = regex.compile(r"\(\?(?:R|[+-]?\d|&|P>)")
 
 
 class Rule(BaseModel):
-    """What all rules share: the field that a rule reads, and a name of the caller's own for the rejection."""
+    """The base of all rules: the field that a rule reads, and the label of the caller for the rejection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,13 +50,13 @@ class Rule(BaseModel):
             return _LABELLED + self.label
         return self.name if self.on == "instruction" else f"{self.name}:{self.on}"
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the value that breaks the rule and the rule's threshold, or None."""
         raise NotImplementedError
 
     def check(self, text: str) -> Rejection | None:
         """Return the rejection of a text that breaks the rule, or None."""
-        fault = self.fault(text)
+        fault = self.find_fault(text)
         return None if fault is None else Rejection(self.reason, *fault)
 
 
@@ -76,7 +77,7 @@ class TooShort(Rule):
     name: Literal["too_short"] = "too_short"
     parameter: int = Field(ge=1, description="Words.")
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the number of words when it is below the parameter."""
         count = count_words(text)
         return (count, self.parameter) if count < self.parameter else None
@@ -89,7 +90,7 @@ class TooLong(Rule):
     name: Literal["too_long"] = "too_long"
     parameter: int = Field(ge=1, description="Words.")
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the number of words when it is above the parameter."""
         count = count_words(text)
         return (count, self.parameter) if count > self.parameter else None
@@ -101,9 +102,9 @@ WordList = Annotated[
 
 
 def first_word(text: str, words: Iterable[str]) -> str | None:
-    """Return the first of the words that stands in the text, in any case.
+    """Return the first of the words that the text contains as a whole word, in any case; None without one.
 
-    In Hangul a particle may follow the word, so only its beginning is bounded.
+    In Hangul a particle may follow the word, so only its beginning must be a word boundary.
     """
     return next((word for word in words if contains_word(text, word)), None)
 
@@ -115,7 +116,7 @@ class BlockedWord(Rule):
     name: Literal["blocked_word"] = "blocked_word"
     parameter: WordList
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the first of the words that stands in the text."""
         word = first_word(text, self.parameter)
         return None if word is None else (word, None)
@@ -128,7 +129,7 @@ class BlockedOpening(Rule):
     name: Literal["blocked_opening"] = "blocked_opening"
     parameter: WordList
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the opening with which the text begins."""
         opening = next((start for start in self.parameter if text.casefold().startswith(start.casefold())), None)
         return None if opening is None else (opening, None)
@@ -136,12 +137,12 @@ class BlockedOpening(Rule):
 
 @rule
 class OpensWithPunctuation(Rule):
-    """The mark of a list, a stray full stop. Quotes may open a sentence, and so may brackets of titles (「, 〈)."""
+    """The text begins with punctuation, such as a list mark. Quotes and brackets of titles (「, 〈) are allowed."""
 
     name: Literal["opens_with_punctuation"] = "opens_with_punctuation"
     parameter: None = None
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the first character when it is punctuation that opens no sentence."""
         first = text[:1]
         category = unicodedata.category(first) if first else ""
@@ -151,32 +152,37 @@ class OpensWithPunctuation(Rule):
 
 @rule
 class EndsWithColon(Rule):
-    """What should follow the colon is missing."""
+    """The text ends with a colon, after which something is missing."""
 
     name: Literal["ends_with_colon"] = "ends_with_colon"
     parameter: None = None
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the last 20 characters when a colon ends the text."""
         return (text[-20:], None) if text.rstrip().endswith((":", "：")) else None
 
 
 @lru_cache(maxsize=512)
-def compiled(pattern: str) -> regex.Pattern:
-    """Raises ValueError for an invalid pattern, and for one whose compilation alone could exhaust the memory."""
+def compile_pattern(pattern: str) -> regex.Pattern:
+    """Compile a regular expression of a caller.
+
+    Raises:
+        ValueError: the pattern is invalid, calls itself, or has repetitions whose product exceeds MAX_REPETITIONS.
+    """
+    # Both forms can exhaust the memory in compilation, before any time limit of a search applies.
     if _RECURSION.search(pattern):
         raise ValueError("a pattern may not call itself or a group of its own")
     counts = [int(number) for pair in _REPETITION.findall(pattern) for number in pair if number.isdigit()]
-    if math.prod(max(1, count) for count in counts) > MOST_REPETITIONS:
-        raise ValueError(f"its repetitions multiply to more than {MOST_REPETITIONS}")
+    if math.prod(max(1, count) for count in counts) > MAX_REPETITIONS:
+        raise ValueError(f"its repetitions multiply to more than {MAX_REPETITIONS}")
     try:
         return regex.compile(pattern)
     except regex.error as error:
         raise ValueError(f"not a regular expression: {error}") from error
 
 
-def _compiling(pattern: str) -> str:
-    compiled(pattern)
+def _check_pattern(pattern: str) -> str:
+    compile_pattern(pattern)
     return pattern
 
 
@@ -188,13 +194,13 @@ class Pattern(Rule):
     """
 
     name: Literal["pattern"] = "pattern"
-    pattern: Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN), AfterValidator(_compiling)]
+    pattern: Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_LENGTH), AfterValidator(_check_pattern)]
     must: Must = Field(default="not_match", description="match: it has to occur. not_match: it must not.")
 
     def check(self, text: str) -> Rejection | None:
         """Return the rejection with the first match, 200 characters at most, or None."""
         try:
-            match = compiled(self.pattern).search(text, timeout=PATTERN_SECONDS)
+            match = compile_pattern(self.pattern).search(text, timeout=PATTERN_SECONDS)
         except TimeoutError:
             return Rejection(RULE_TIMEOUT, self.reason, PATTERN_SECONDS)
         if (match is None) == (self.must == "not_match"):
@@ -204,13 +210,13 @@ class Pattern(Rule):
 
 @rule
 class Words(Rule):
-    """A list of words of which one has to stand in the text, or none may."""
+    """The text has to contain one of the words, or may contain none of them."""
 
     name: Literal["words"] = "words"
     words: WordList
     must: Must = Field(default="not_match", description="match: one of them has to occur. not_match: none may.")
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the word that may not stand in the text, or a note that no required word does."""
         word = first_word(text, self.words)
         if self.must == "match":
@@ -220,7 +226,7 @@ class Words(Rule):
 
 @rule
 class Length(Rule):
-    """A length between two bounds, in words or in characters."""
+    """The length of the text lies between two bounds, in words or in characters."""
 
     name: Literal["length"] = "length"
     min: int | None = Field(default=None, ge=0)
@@ -236,7 +242,7 @@ class Length(Rule):
             raise ValueError(f"min ({self.min}) is over max ({self.max})")
         return self
 
-    def fault(self, text: str) -> Fault | None:
+    def find_fault(self, text: str) -> Fault | None:
         """Return the length with the bound that it breaks."""
         size = count_words(text) if self.unit == "words" else len(text)
         if self.min is not None and size < self.min:
@@ -245,7 +251,7 @@ class Length(Rule):
 
 
 def rule_type(rules: Mapping[str, type[Rule]]) -> Any:
-    """Return the type of any of these rules, told apart by `name`: what an option or a body has as a field."""
+    """Return the union type of the rules, discriminated by `name`, for a field of options or of a request body."""
     return Annotated[reduce(or_, rules.values()), Field(discriminator="name")]
 
 
@@ -255,6 +261,6 @@ def is_rule_reason(reason: str) -> bool:
 
 
 def digest_of(value: Any) -> str:
-    """Return 16 hexadecimal digits that stand for a value of JSON, whatever the order of its keys."""
+    """Return 16 hexadecimal digits of the SHA-256 of a JSON value; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

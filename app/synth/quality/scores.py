@@ -1,6 +1,7 @@
 """Rule scores: measures of a row that need no model. Each is 0 to 1, and 1 is good.
 
-A score alone rejects nothing: the options of a method say below which value of which score a row is rejected.
+A score alone rejects nothing: `minimum_scores` in the options of a method names the scores and the values below which
+a row is rejected. Every score takes the row and the BCP-47 tag of the dataset.
 """
 
 import json
@@ -24,6 +25,7 @@ from app.synth.word_lists import (
     stop_words,
 )
 
+# A refusal opens an answer and an offer of help closes it; inside of a text both may be quoted.
 OPENING_CHARACTERS, CLOSING_CHARACTERS = 60, 160
 _LIST_LINE = regex.compile(r"^\s*(?:[-*•·‣]|\d+[.)]|[a-zA-Z가-하][.)])\s+\S")
 _NUMBERED_LINE = regex.compile(r"^\s*(?:\d+[.)]|[①-⑳])\s*\S")
@@ -126,7 +128,7 @@ def _check_constraints(constraints: FormatConstraints, output: str) -> list[floa
 
 
 def _score_json(text: str) -> float:
-    # Teachers often wrap JSON in a code fence.
+    # Teachers often wrap JSON in a code fence, which every reader of the row removes.
     body = regex.sub(r"^```\w*\n|\n```\s*$", "", text.strip())
     try:
         json.loads(body)
@@ -139,6 +141,7 @@ def _score_balance(text: str) -> float:
     """Return whether code fences and brackets are paired, apart from list marks such as `a)`."""
     if text.count("```") % 2:
         return 0.0
+    # Code may have a bracket in a string, and a list mark has none to open it.
     prose = regex.sub(r"```.*?```", "", text, flags=regex.DOTALL)
     prose = regex.sub(r"(?m)^\s*\w{1,3}\)", "", prose)
     pairs = (("(", ")"), ("[", "]"), ("{", "}"), ("「", "」"), ("“", "”"))

@@ -24,7 +24,13 @@ LANGUAGE_NAMES = {
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt file. `digest`, file name and hash of the text, is stored in the lineage of each row made with it."""
+    """A prompt file.
+
+    Attributes:
+        system: the part that is the same in all calls.
+        user: the part with fields.
+        digest: file name and hash of the text, stored in the lineage of each row that was made with it.
+    """
 
     name: str
     system: str
@@ -46,7 +52,15 @@ class Template:
 
 @cache
 def template(name: str, language: str) -> Template:
-    """Load the prompt `name` in the language of a BCP-47 tag, or in English where it has no such file."""
+    """Load a prompt in a language, or in English where it has no file in this language.
+
+    Args:
+        name: the name of the file, without language and suffix.
+        language: a BCP-47 tag.
+
+    Raises:
+        FileNotFoundError: there is no such prompt.
+    """
     folder = resources.files(__name__)
     primary = language.split("-")[0].lower()
     path = folder / f"{name}.{primary}.txt"
@@ -61,7 +75,8 @@ def template(name: str, language: str) -> Template:
 def fields_of(name: str) -> frozenset[str]:
     """Return the fields that the user part of the prompt `name` fills in, in every language.
 
-    Raises FileNotFoundError when there is no such prompt.
+    Raises:
+        FileNotFoundError: there is no such prompt.
     """
     return frozenset(FIELD.findall(template(name, "en").user))
 
