@@ -2,7 +2,7 @@
 
 import math
 
-# Below 24 decided rows the observed yield is mostly chance; below 5% a run would plan batches without end.
+# The yield of fewer than 24 rows is mostly chance. The minimum bounds the proposals that a missing row can cause.
 EXPERIENCE, MIN_YIELD = 24, 0.05
 
 

@@ -1,7 +1,7 @@
 """Rows in the formats of trainers: Alpaca, messages, ShareGPT and DPO pairs, as JSON Lines.
 
-A format joins as a function under `row_form` (an object for each row) or `pair_form` (one for each preference pair);
-snapshots, the API's schema and `write_jsonl` know it from FORMS.
+To add a format, write a function under `row_form` (an object for each row) or `pair_form` (an object for each
+preference pair). Snapshots, the API's schema and `write_jsonl` read it from FORMS.
 """
 
 import json
@@ -32,7 +32,12 @@ class PreferencePair(Protocol):
 
 @dataclass(frozen=True)
 class ExportForm:
-    """`to_lines(row, reasoning, pairs)` gives the lines of a row. `needs_pairs`: they come from its pairs alone."""
+    """A format.
+
+    Attributes:
+        to_lines: returns the objects of a row from (row, reasoning, pairs).
+        needs_pairs: whether the objects are made of the preference pairs alone.
+    """
 
     to_lines: Callable[[Row, bool, Iterable[PreferencePair]], list[dict]]
     needs_pairs: bool = False

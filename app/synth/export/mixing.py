@@ -25,7 +25,13 @@ def shares(sizes: Mapping[str, int], weights: Mapping[str, float] | None, temper
 def counts_of_mix(
     sizes: Mapping[str, int], weights: Mapping[str, float] | None, temperature: float = 1.0
 ) -> dict[str, int]:
-    """Return the rows of each group, at least 1, in the shares of `shares`, as many as the scarcest group allows."""
+    """Return the number of rows of each group, at least 1, in the shares that `shares` returns.
+
+    Args:
+        sizes: rows of each group.
+        weights: the weight of each group; None means size^(1/temperature).
+        temperature: 1 for shares by size, higher for more even ones.
+    """
     group_shares = shares(sizes, weights, temperature)
     if not group_shares:
         return {}

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Rows of one block of similarities: 2,048 rows by 100,000 columns of float32 take 0.8 GB.
 BLOCK = 2048
 
 
 def top_k(scores: Sequence[float], k: int) -> list[int]:
     """Return the indices of the k highest scores, best first; the earlier row wins a tie.
+
+    Args:
+        scores: one score for each row.
+        k: how many rows are selected, 1 to the number of rows.
 
     Raises:
         ValueError: k is out of range, or a score is not finite.
@@ -25,8 +30,8 @@ def quality_complexity(
     """DEITA's selection (Liu et al. 2024, section 2.4): by quality x complexity, without near-duplicates.
 
     Args:
-        quality: one score a row.
-        complexity: one score a row.
+        quality: one score for each row.
+        complexity: one score for each row.
         vectors: unit rows of shape (n, dimensions).
         k: the maximum of rows.
         max_similarity: a row is skipped when its cosine to any selected row is above this.
@@ -77,6 +82,7 @@ def facility_location(vectors: np.ndarray, k: int, weights: Sequence[float] | No
     weight = np.ones(n, dtype=np.float64) if weights is None else _finite_array(weights, "weights")
     if len(weight) != n:
         raise ValueError(f"{len(weight)} weights for {n} rows")
+    # The similarity of each row to the nearest selected row: what a further row gains is what exceeds it.
     covered = np.zeros(n, dtype=np.float32)
     heap = [(-gain, index) for index, gain in enumerate(_first_gains(vectors, weight))]
     heapq.heapify(heap)

@@ -30,7 +30,7 @@ async def answer(
     chain_of_thought: bool = False,
     seed: int = 0,
 ) -> Candidate:
-    """Ask the teacher for an output. The row is rejected when the reply is no usable output.
+    """Ask the teacher for an output.
 
     Args:
         batch: gives language and seed.
@@ -41,6 +41,9 @@ async def answer(
         max_tokens: of the reply.
         chain_of_thought: ask for the reasoning before the answer (Wei et al. 2022).
         seed: is added to the seed of the batch.
+
+    Returns:
+        The row with its output, or with a rejection when the reply has no usable output.
     """
     prompt = prompt_for(
         batch,

@@ -56,7 +56,7 @@ class Options(MethodOptions):
         return self
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """People open a conversation as they like: form alone is checked, and nothing where a record is the opening."""
+        """Return rules of form for a new opening, since people open a conversation as they like; none for a record."""
         return PRESETS["form" if self.topics else "none"] if self.rules is None else super().rules_for(language)
 
 
@@ -67,14 +67,14 @@ class Message(BaseModel):
 
 
 class NextMessage(BaseModel):
-    """The reply with a further message of the user; `done` when the user is content."""
+    """The reply with a further message of the user; `done` is true when the user is satisfied."""
 
     done: StrictBool
     message: StrictStr = ""
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """One dialogue for each parent or topic of the batch."""
+    """Make one dialogue for each parent or topic of the batch."""
     if batch.options.topics:
         chains = (
             reject_on_failure(_draft_on(topic), _from_topic(batch, topic, n, ask, prefilter))
@@ -151,6 +151,7 @@ async def _continue_dialogue(batch: Batch, draft: Candidate, turns: list[Turn], 
         if sum(count_words(turn.content) for turn in turns) >= options.most_words:
             stop_reason = "most_words"
             break
+        # The transcript is the whole context: the teacher that plays the user keeps no state between calls.
         draft, message, end_reason = await _ask_user(batch, draft, turns, index, ask)
         if end_reason:
             stop_reason = end_reason

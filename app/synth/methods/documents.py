@@ -47,7 +47,7 @@ class Options(MethodOptions):
     question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """Only rules of form by default: a question on a document may well name a map or a file."""
+        """Return rules of form by default, since a question on a document may well name a map or a file."""
         return PRESETS["form"] if self.rules is None else super().rules_for(language)
 
 
@@ -68,7 +68,7 @@ class Faithfulness(BaseModel):
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """The questions on each passage of the batch."""
+    """Make questions and answers on each passage of the batch."""
     rows = await gather_until_budget(
         reject_once_on_failure(_draft(source), _passage(batch, source, n, ask, prefilter))
         for n, source in enumerate(batch.sources)
@@ -103,13 +103,13 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, prefilter
     items, faults = limit_to_requested(*read_items(reply, "questions", QuestionItem), options.questions)
     rows = [replace(draft, rejection=fault) for fault in faults]
     # A teacher sometimes asks the same question twice about one passage.
-    seen: set[str] = set()
+    earlier_questions: set[str] = set()
     drafts = []
     for item in items:
         row = _row(batch, draft, source, item)
-        if row.rejection is None and normalise(row.instruction).casefold() in seen:
+        if row.rejection is None and normalise(row.instruction).casefold() in earlier_questions:
             row = row.reject("repeated_in_reply")
-        seen.add(normalise(row.instruction).casefold())
+        earlier_questions.add(normalise(row.instruction).casefold())
         drafts.append(row)
     return rows + await gather_until_budget(
         reject_on_failure(row, _check_and_judge(batch, row, source, f"{index}-{n}", ask, prefilter))
@@ -170,6 +170,10 @@ async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, posi
 
 def find_quote(text: str, quote: str) -> tuple[int, int] | None:
     """Find a quotation in a text, with any white space, or else the most similar span if at least 90% similar.
+
+    Args:
+        text: the passage.
+        quote: the quotation, with or without quotation marks.
 
     Returns:
         (start, end) in characters of `text`; None when the text does not contain the quotation.

@@ -36,6 +36,7 @@ from app.synth.quality.scores import only_stop_words
 from app.synth.text import clean, count_words, normalise
 from app.synth.types import Ask, Batch, CallsEnded, Candidate, Pair, Parent, Prefilter, Prompt, Proposal, Rejection
 
+# The paper names "sorry" alone; the Korean words are those with which a teacher declines.
 _APOLOGIES = ("sorry", "죄송", "미안하지만", "유감이지만")
 
 
@@ -138,7 +139,7 @@ class Options(MethodOptions):
         return self.model_copy(update={"operations": weights, "custom_operations": custom, "rounds": 1})
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """Evolved instructions are long and bring data: form alone is checked unless told otherwise."""
+        """Return rules of form with a higher limit by default, since evolved instructions are long and hold data."""
         return PRESETS["form-long"] if self.rules is None else super().rules_for(language)
 
 
@@ -168,7 +169,7 @@ class _Node:
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """One lineage for each parent of the batch, all at the same time."""
+    """Evolve one lineage for each parent of the batch, all at the same time."""
     lineages = await gather_until_budget(
         _lineage(batch, parent, n, ask, prefilter) for n, parent in enumerate(batch.parents)
     )
@@ -176,6 +177,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
 
 
 async def _lineage(batch: Batch, parent: Parent, position: int, ask: Ask, prefilter: Prefilter) -> list[Candidate]:
+    # A generator for each lineage: they run at the same time, and a shared one would depend on who comes first.
     rng = random.Random(f"{batch.seed}/{position}")
     node = _Node(parent.id, parent.instruction, parent.input, parent.output, parent.ancestors, parent.round)
     rows: list[Candidate] = []
@@ -287,7 +289,7 @@ def _texts(node: _Node, child: Candidate) -> tuple[tuple[str, str], tuple[str, s
 
 
 async def _judge_equal(batch: Batch, node: _Node, child: Candidate, position: str, ask: Ask) -> Candidate:
-    """The paper's first reason to eliminate: the same demands, at the same depth and breadth.
+    """Ask the judge for the paper's first reason to eliminate: the same demands at the same depth and breadth.
 
     An unreadable verdict eliminates nothing.
     """
@@ -341,7 +343,13 @@ async def _answer_child(batch: Batch, node: _Node, child: Candidate, ask: Ask) -
 
 
 def answer_rejection(output: str, language: str, short_refusal: int) -> Rejection | None:
-    """The paper's reasons to eliminate by the answer: it apologises and is short, or says nothing at all."""
+    """Return the rejection by the paper's second and third reason to eliminate (Xu et al. 2023, section 3.2).
+
+    Args:
+        output: the answer.
+        language: the BCP-47 tag of the dataset, for the stop words.
+        short_refusal: an answer with an apology and fewer words than this is a refusal; 80 in the paper.
+    """
     word_count = count_words(output)
     if word_count < short_refusal and any(word in output.casefold() for word in _APOLOGIES):
         return Rejection("hard_to_answer", word_count, short_refusal)
@@ -349,11 +357,12 @@ def answer_rejection(output: str, language: str, short_refusal: int) -> Rejectio
 
 
 def _add_pair(batch: Batch, node: _Node, row: Candidate) -> Candidate:
-    """The parent's answer does not meet the child's demands: a worse answer that costs nothing."""
+    """Add a preference pair with the parent's answer, which does not meet the child's demands and costs no call."""
     if row.rejection is not None or not node.output or batch.options.kind_of(row.operation) == "breadth":
         return row
     if normalise(node.output) == normalise(row.output):
         return row
+    # Rule scores cost no call, and a pair whose better answer does not score higher would teach the opposite.
     worse = rule_mean(replace(row, output=node.output), batch.language)
     margin = round(rule_mean(row, batch.language) - worse, 4)
     pair = Pair("evolution", row.output, node.output, margin)

@@ -17,7 +17,8 @@ from app.synth.novelty.coverage import sparse_sample
 from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, Demonstration, Parent, Source
 
-EXAMPLES_OF_EACH_KIND = 8
+EXAMPLES_OF_EACH_LABEL = 8
+# Density compares all pairs of rows, so a larger pool is sampled first.
 COVERAGE_POOL = 1000
 
 Positions = Sequence[tuple[str, str]]
@@ -31,23 +32,28 @@ class Material(Protocol):
         """Return (id, is_classification) of every seed, oldest first."""
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
-        """Return ids of up to `count` representatives of generated groups, evenly."""
+        """Return the ids of up to `count` representatives of generated groups, each with the same probability."""
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Return unit vectors (float32) of those of the representatives that have one."""
+        """Return the unit vectors, float32 of shape (dimensions,), of the representatives that have one."""
 
     def task_types(self) -> Mapping[str, int]:
-        """Return rows of this run by task type: accepted ones, and those that open batches were told to make."""
+        """Return the number of rows of this run by task type: accepted ones, and those requested by open batches."""
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
-        """Return labelled rows by task, of these tasks or of all."""
+        """Return the number of labelled rows by task, of these tasks or of all."""
 
     def next_records(
         self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
     ) -> Positions:
-        """Return up to `count` records that the filter lets through, behind the position `after`.
+        """Return up to `count` records that pass the filter, without dialogues and rows of the run itself.
 
-        Neither rows of the run itself nor dialogues. `unanswered`: only those that were given no answer yet.
+        Args:
+            parent_filter: the filter.
+            unanswered: return only records that no accepted row answers yet.
+            salt: determines the order.
+            after: the position behind which the records stand; "" at the start.
+            count: the maximum of records.
         """
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
@@ -76,10 +82,20 @@ def draw_plan(
     size: int,
     rng: random.Random,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Return the plan of batch `number` of up to `size` proposals, and the run's cursor behind it.
+    """Draw the plan of a batch. The same material, cursor and `rng` give the same plan.
 
-    The plan is None when there is nothing left to draw from. Both are JSON. The same material, cursor and `rng`
-    give the same plan.
+    Args:
+        material: where to draw from.
+        cursor: how far the run has read each type of material; {} at the start.
+        method: the name of the method.
+        options: its options, validated.
+        run_seed: determines the order in which the run reads its material.
+        number: the number of the batch, from 0.
+        size: the maximum of proposals.
+        rng: the source of randomness.
+
+    Returns:
+        The plan, or None when nothing remains to draw from, and the cursor after it. Both are JSON values.
     """
     drawer = _PlanDrawer(material, dict(cursor), method, options, run_seed, number, size, rng)
     plan_fields = drawer.draw()
@@ -90,7 +106,14 @@ def draw_plan(
 
 
 def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOptions, language: str) -> Batch:
-    """Return the batch of a plan, without rows that were removed from the dataset since."""
+    """Load the batch of a plan, without rows that were removed from the dataset since.
+
+    Args:
+        material: where the rows are stored.
+        plan: a plan of `draw_plan`.
+        options: the options of the method, validated.
+        language: the BCP-47 tag of the dataset.
+    """
     demonstrations = material.demonstrations(sorted({*plan.get("demonstrations", ()), *plan.get("examples", ())}))
     parents = material.parents(plan.get("parents", ()))
     sources = material.sources([*plan.get("sources", ()), *plan.get("shown", ())])
@@ -115,7 +138,7 @@ def _in_order(rows: Mapping[str, Any], ids: Sequence[str]) -> tuple:
 
 
 class _PlanDrawer:
-    """The drawing of one plan. `cursor` says by source how far the run has come, and moves on."""
+    """Draws one plan. `cursor`: how far the run has read each type of material; it is replaced as rows are drawn."""
 
     def __init__(
         self,
@@ -190,7 +213,7 @@ class _PlanDrawer:
         return {"sources": ids} if ids else None
 
     def _labelled(self) -> dict[str, Any] | None:
-        """Return tasks by the mixture's shares, and the next rows of each."""
+        """Return the next labelled rows of tasks that are drawn by the shares of the mixture, or None without any."""
         options: templates.Options = self.options
         sizes = self.material.task_sizes(options.tasks)
         ids: list[str] = []
@@ -238,6 +261,6 @@ class _PlanDrawer:
 
 
 def _examples(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> list[str]:
-    """Return seeds for the classification and instance prompts: the same for the whole run, so that caches hit."""
+    """Return seeds for the prompts of classification and instances, the same in every batch for prompt caches."""
     ids_by_label = [[id for id, is_yes in seeds if bool(is_yes) == label] for label in (True, False)]
-    return [id for ids in ids_by_label for id in rng.sample(ids, min(EXAMPLES_OF_EACH_KIND, len(ids)))]
+    return [id for ids in ids_by_label for id in rng.sample(ids, min(EXAMPLES_OF_EACH_LABEL, len(ids)))]

@@ -1,4 +1,4 @@
-"""A method as one object: all that the rest of the service has to ask about a way of making data.
+"""A method as one object, with all that the rest of the service needs to know of it.
 
 Each method's module ends with `METHOD = Method(...)`; `app.synth.methods.registry` collects them.
 """
@@ -20,16 +20,25 @@ def _no_conditioning(options: MethodOptions, size: int, number: int) -> dict[str
 
 @dataclass(frozen=True)
 class Method:
-    """What a method owns. The callables take the method's own options, validated.
+    """A method with its options, its material and its function. The callables take the method's validated options.
 
-    `draws_from`: the material that a batch starts from. `batch_size`: proposals in a batch. `candidates`: rows that
-    a proposal makes at most. `min_steps`: calls that a row waits for one after another, at least, without the
-    judging that all methods share. `answers_once`: a record is drawn once, and not again when an accepted row of
-    this method grew from it. `share_of`: the share of the dataset that a run is to fill, in the place of a target.
-    `conditioning`: what batch `number`, of `size` proposals, is told to turn to, for a method that draws from
-    nothing. `other_material`: what a caller may give where the dataset has no material. `variants`: options that
-    bring out every request that these options can make. `sample_values`: values of a reply, by the name of the
-    field, that a preview can't invent; `text` is a plain reply.
+    Attributes:
+        name: the name in the API.
+        summary: a sentence for the list of methods.
+        options: the model of its options.
+        make: makes the rows of a batch.
+        draws_from: the type of material that a batch starts from.
+        batch_size: proposals in a batch.
+        candidates: the maximum of rows that a proposal makes.
+        min_steps: the minimum of calls that a row waits for one after another, without the judging that all methods
+            share.
+        asks_teacher: whether it makes calls.
+        answers_once: whether a record is drawn once, and not again after an accepted row of this method grew from it.
+        share_of: the share of the dataset that a run fills, for a run without a target.
+        conditioning: what batch `number`, of `size` proposals, asks for, for a method without material.
+        other_material: the option that replaces missing material of the dataset.
+        variants: options that together make every request that these options can make.
+        sample_values: values of a reply by field that a preview can't invent; `text` is a plain reply.
     """
 
     name: str
@@ -49,7 +58,16 @@ class Method:
     sample_values: Callable[[Batch], dict[str, Any]] = lambda batch: {}
 
     async def propose(self, batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-        """The candidates of a batch. Each carries the digests of what the caller's options brought in."""
+        """Make the candidates of a batch. Each carries the digests of the texts in the caller's options.
+
+        Args:
+            batch: all that shapes the prompts.
+            ask: calls a teacher or a judge.
+            prefilter: compares an instruction with the pool before more is paid for it.
+
+        Raises:
+            CallsEnded: the calls ended before any row was complete.
+        """
         try:
             proposal = await self.make(batch, ask, prefilter)
         except CallFailed as error:

@@ -1,4 +1,4 @@
-"""Which records a run grows from: seeds, a run's rows, or a filter over the dataset."""
+"""The filter of the records from which a run grows."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from app.synth.types import Parent
 
 
 class ParentFilter(BaseModel):
-    """All that is set must hold. Unset: every seed and accepted record of the dataset."""
+    """A filter of records. All fields that are set must match; without any, every seed and accepted record passes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ EQUAL_FIELDS = ("origin", "run_id", "method", "operation", "topic")
 
 
 def passes_filter(parent: Parent, parent_filter: ParentFilter) -> bool:
-    """Return whether the filter lets the record through. A field that the record doesn't have fits no value.
+    """Return whether the record passes the filter. A field that the record lacks matches no value.
 
     The conditions of `app.datasets.sampling_queries` are the same in SQL.
     """

@@ -1,15 +1,18 @@
-"""Texts cut into passages."""
+"""Division of texts into passages."""
 
-# Characters of a passage: as much as fits between the two without cutting a sentence, or a paragraph, if it can be.
+# The minimum and maximum of characters, between which the splitter avoids to cut a sentence, or else a paragraph.
 PASSAGE = (600, 1200)
 
 
 def passages(text: str) -> list[tuple[int, str]]:
-    """Return (start, passage) of stretches of a text that follow each other, cut between paragraphs or sentences.
+    """Divide a text into passages of 600 to 1,200 characters, between paragraphs or sentences.
 
-    Any language: sentences end where Unicode (UAX #29) says they do.
+    Sentences of any language end where Unicode (UAX #29) defines it.
+
+    Returns:
+        (start, passage) of each passage, `start` in characters of the text.
     """
-    # Not part of a service that only takes uploads: workers and notebooks have it.
+    # Imported late: the API process has no such package, since workers and notebooks alone divide texts.
     from semantic_text_splitter import TextSplitter
 
     return TextSplitter(PASSAGE).chunk_indices(text)

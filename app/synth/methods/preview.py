@@ -1,8 +1,8 @@
-"""The requests that a method would make for a batch, without a teacher: no call is made, and nothing is paid.
+"""The requests that a method would make for a batch, without any call to a teacher.
 
-The method itself runs, on replies that are made up from the schema that each request asks for. Where a later request
-shows what an earlier reply said, a placeholder in ⟦ ⟧ stands there. A yes or no may decide what is asked next: the
-method runs once with yes everywhere, and once more with a no in each of these places.
+The method itself runs on sample replies, which are built from the schema of each request. Where a later request
+contains text of an earlier reply, it has a placeholder in ⟦ ⟧. A yes or no in a reply may decide which request comes
+next, so the method runs once with yes in every reply, and once more with a no for each of these decisions.
 """
 
 import json
@@ -20,7 +20,7 @@ Decision = tuple[str, str]
 
 @dataclass
 class _SampleTeacher:
-    """Answers by the schema alone. `says_no`: the one decision that is a no."""
+    """A teacher that builds replies from the schema. `says_no`: the decision that is a no; all others are a yes."""
 
     values: dict[str, Any]
     says_no: Decision | None
@@ -55,9 +55,11 @@ class _SampleTeacher:
 
 
 async def preview(method: Method, batch: Batch) -> list[Prompt]:
-    """Return one request of each kind that the batch's options bring about, in the order in which a row meets them.
+    """Return one request of each type that the batch's options can make, in the order in which a row meets them.
 
-    Of its material the batch shows the first parent or source.
+    Args:
+        method: the method.
+        batch: a batch, of which the first parent or source is used.
     """
     batch = replace(batch, parents=batch.parents[:1], sources=batch.sources[:1])
     unique: dict[tuple[str, str, str], Prompt] = {}
@@ -90,6 +92,6 @@ async def _nothing_similar(draft: Candidate) -> None:
 
 
 def has_placeholders(prompt: Prompt) -> bool:
-    """Return whether a part of the request stands for what an earlier reply will say."""
+    """Return whether the request has a placeholder for text of an earlier reply."""
     texts = (prompt.user, *(content for _, content in prompt.turns))
     return any(OPENING in text for text in texts)

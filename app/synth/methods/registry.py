@@ -1,4 +1,4 @@
-"""The ways of making data, by name. A method joins with its module: import it and add its METHOD."""
+"""All methods by name. To add a method, import its module and add it to METHODS."""
 
 from app.synth.methods import dialogue, documents, evol_instruct, responses, safety, self_instruct, templates
 from app.synth.methods.method import Draw, Method

@@ -42,7 +42,7 @@ class Options(MethodOptions):
     answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """No rules by default, since the instructions are accepted records."""
+        """Return no rules by default, since the instructions are accepted records."""
         return PRESETS["none"] if self.rules is None else super().rules_for(language)
 
     @property
@@ -54,7 +54,7 @@ class Options(MethodOptions):
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """The answers to each parent of the batch, of which at most one is not rejected."""
+    """Write the answers to each parent of the batch, of which at most one is accepted."""
     rows = await gather_until_budget(
         reject_once_on_failure(_draft(parent), _answers(batch, parent, n, ask))
         for n, parent in enumerate(batch.parents)

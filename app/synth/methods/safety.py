@@ -111,7 +111,7 @@ class RefusalVerdict(BaseModel):
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """Requests in the batch's category, each with a refusal."""
+    """Write requests in the category of the batch, each with a refusal."""
     options: Options = batch.options
     category = batch.conditioning["category"]
     # A prompt in Korean names the category in Korean; every other language uses English.

@@ -1,8 +1,8 @@
 """Self-Instruct (Wang et al. 2023, section 2): instructions from demonstrations, then their instances.
 
-Two stages: one call proposes several instructions; each that passes the rules and the prefilter
-goes its own way through classification and instances, so that none waits for the slowest. With
-`variant = "one_call"` instruction, input and output come together (see self_instruct_one_call).
+Two stages: one call proposes several instructions. Each instruction that passes the rules and the prefilter has its own
+chain of calls for classification and instances, so that none waits for the slowest. With `variant = "one_call"` a call
+returns instructions with their inputs and outputs (see self_instruct_one_call).
 """
 
 import random
@@ -70,7 +70,7 @@ class Options(MethodOptions):
         return self
 
     def of_variant(self, name: str) -> int | float:
-        """Return a setting, or the variant's default for it."""
+        """Return the value of an option, or the default of the variant where it is unset."""
         value = getattr(self, name)
         return _DEFAULTS[self.variant][name] if value is None else value
 
@@ -113,7 +113,17 @@ class InputFirst(BaseModel):
 def mix_demonstrations(
     seeds: Sequence[Demonstration], pool: Sequence[Demonstration], options: Options, rng: random.Random
 ) -> tuple[Demonstration, ...]:
-    """Return 6 seeds and 2 accepted records, shuffled; seeds take the places that the pool can't fill yet."""
+    """Draw the demonstrations of a prompt: 6 seeds and 2 accepted records by default (Wang et al. 2023, section 2.2).
+
+    Args:
+        seeds: all seeds.
+        pool: accepted records; where they are too few, seeds replace them.
+        options: has both numbers.
+        rng: the source of randomness.
+
+    Returns:
+        The demonstrations in random order.
+    """
     max_pool = options.of_variant("pool_demonstrations")
     demonstrations = rng.sample(list(pool), min(max_pool, len(pool)))
     seed_count = options.of_variant("seed_demonstrations") + max_pool - len(demonstrations)
@@ -123,7 +133,7 @@ def mix_demonstrations(
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """One batch: a call for instructions, then a chain of calls for each that is new and well-formed."""
+    """Make one call for instructions, then a chain of calls for each instruction that is new and well-formed."""
     if batch.options.variant == "one_call":
         return await self_instruct_one_call.propose(batch, ask, prefilter)
     drafts = await _write_instructions(batch, ask)
@@ -275,7 +285,7 @@ def instance_schema(first: str, max_instances: int) -> dict:
 
 
 def _mixed_examples(examples: Sequence[Demonstration]) -> list[Demonstration]:
-    """Both answers in turn, so that neither is the habit of the prompt. The order is that of `examples`."""
+    """Return examples of both answers in turn, since a teacher tends to repeat the last answers of a prompt."""
     yes = [e for e in examples if e.is_classification][:4]
     no = [e for e in examples if not e.is_classification][:4]
     return [e for pair in zip(yes, no, strict=False) for e in pair] + yes[len(no) :] + no[len(yes) :]

@@ -1,6 +1,6 @@
 """Self-Instruct in one call: instruction, input and output together, as in Stanford Alpaca (Taori et al. 2023).
 
-Far fewer calls a row; but what turns out to be a duplicate has been paid for whole.
+A row takes far fewer calls, but a duplicate is recognised only after its output was paid for.
 """
 
 from dataclasses import replace

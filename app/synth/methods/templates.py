@@ -56,14 +56,19 @@ class Options(MethodOptions):
     minimum_scores: MinimumScores = Field(default={}, description="Least rule scores; none unless given.")
 
     def rules_for(self, language: str) -> tuple[Rule, ...]:
-        """A phrasing may be as short or as long as it is: nothing is checked unless told otherwise."""
+        """Return no rules by default, since phrasings are short or long on purpose."""
         return PRESETS["none"] if self.rules is None else super().rules_for(language)
 
 
 def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
-    """Return the share of each task: weight * min(size, limit)^(1/T) (Raffel et al.
+    """Return weight * min(size, limit)^(1/T) of each task (Raffel et al. 2020, section 3.5.2), not scaled to 1.
 
-    2020, section 3.5.2), not yet scaled.
+    Args:
+        sizes: labelled rows by task.
+        options: has the weights, the limit and the temperature T.
+
+    Returns:
+        Shares above 0 by task.
     """
     shares = {
         task: options.weights.get(task, 1.0) * min(size, options.mixing_limit) ** (1 / options.mixing_temperature)
@@ -73,7 +78,7 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
-    """One row for each labelled row of the batch; a judge is called only where the options say so."""
+    """Make one row for each labelled row of the batch; a judge is called only where the options ask for it."""
     rows = [_row(batch, source, n) for n, source in enumerate(batch.sources)]
     # Rejected rows need no further checks, and no judge is paid for them.
     fresh = [row for row in rows if row.rejection is None]

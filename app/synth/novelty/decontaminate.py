@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from app.synth.text import clean, is_character_token, locate_tokens
 
 MIN_WORDS = 8
+# Matches of one text; one is enough to reject it, and a person who checks it reads a few.
 _MAX_ITEMS = 20
 
 Token = tuple[str, int, int]
@@ -47,6 +48,7 @@ class NgramIndex:
     def add(self, item: Hashable, text: str) -> None:
         """Index an item, or count it in `too_short`."""
         tokens = locate_tokens(clean(text))
+        # Hashes and not texts: a large evaluation set has millions of n-grams.
         grams = {_hash_tokens(tokens, *window) for window in _windows(tokens, self.n)}
         if grams:
             for gram in grams:
@@ -68,6 +70,7 @@ class NgramIndex:
             for item in self._items_with(gram, end - first):
                 hits.setdefault(item, []).append((first, end))
                 grams.setdefault(item, set()).add(gram)
+        # The score counts distinct n-grams, so that a phrase that a row repeats does not look like more of the item.
         spans = []
         for item, windows in hits.items():
             first, end = _longest_stretch(windows)

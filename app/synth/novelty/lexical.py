@@ -249,10 +249,10 @@ def _number_occurrences(symbols: Sequence[str | int]) -> list:
     """Return the first occurrence of a token as itself, each later one as (token, occurrence number)."""
     if len(set(symbols)) == len(symbols):
         return list(symbols)
-    seen: dict = {}
+    occurrences: dict = {}
     elements = []
     for symbol in symbols:
-        occurrence = seen[symbol] = seen.get(symbol, 0) + 1
+        occurrence = occurrences[symbol] = occurrences.get(symbol, 0) + 1
         elements.append(symbol if occurrence == 1 else (symbol, occurrence))
     return elements
 

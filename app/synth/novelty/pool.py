@@ -21,7 +21,12 @@ SCOPES: tuple[Scope, ...] = ("instruction", "instruction_input", "row")
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Above `lexical` (ROUGE-L F1), or at or above `semantic` (cosine), a text counts as a duplicate."""
+    """The limits of novelty: a text above `lexical`, or at or above `semantic`, is a duplicate.
+
+    Attributes:
+        lexical: ROUGE-L F1, 0 to 1; 0.7 as in Self-Instruct (Wang et al. 2023, section 2.2).
+        semantic: cosine, -1 to 1.
+    """
 
     lexical: float = 0.7
     semantic: float = 0.9
@@ -110,7 +115,17 @@ class Pool:
     def check(
         self, text: str, vector: np.ndarray | None, excluding: Collection[str] = (), since: int = 0
     ) -> Rejection | None:
-        """Check a text by both indexes. None means that the text is new."""
+        """Check a text by both indexes.
+
+        Args:
+            text: the text to check.
+            vector: its unit vector, float32 of shape (dimensions,), or None without an encoder.
+            excluding: ids of rows that the text may resemble.
+            since: the first position that is compared.
+
+        Returns:
+            The rejection with the nearest row, or None when the text is new.
+        """
         return self.check_all([text], [vector], [excluding], since)[0]
 
     def check_all(
@@ -149,7 +164,14 @@ class Pool:
     def neighbours(
         self, text: str, vector: np.ndarray | None, max_count: int, excluding: Collection[str] = ()
     ) -> list[PoolNeighbour]:
-        """Return the `max_count` nearest rows by the higher of both scores, best first."""
+        """Return the nearest rows by the higher of both scores, best first.
+
+        Args:
+            text: the query.
+            vector: its unit vector, or None without an encoder.
+            max_count: the maximum of rows.
+            excluding: ids of rows that are left out.
+        """
         # Excluded rows are dropped below, so as many more are fetched.
         count = max_count + len(excluding)
         positions = [match.position for match in self._lexical.k_nearest(text, count)]
@@ -175,11 +197,12 @@ class Pool:
 
 
 def comparison_text(scope: Scope, candidate: Candidate) -> str:
-    """Return the text by which a row is compared with others: the fields that the scope names, one a line."""
+    """Return the text by which a row is compared with others: the fields of the scope, each on a line of its own."""
     parts = [candidate.instruction]
     if scope != "instruction":
         parts.append(candidate.input)
     if scope == "row":
+        # The first turn of a dialogue is its instruction, which is compared already.
         parts += [turn.content for turn in candidate.messages[1:]] if candidate.messages else [candidate.output]
     return "\n".join(part for part in parts if part)
 

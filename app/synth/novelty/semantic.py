@@ -55,7 +55,15 @@ class SemanticIndex:
         return sum(block.nbytes for block in self._blocks) + (self._graph.memory_usage if self._graph else 0)
 
     def add(self, position: int, vector: np.ndarray) -> None:
-        """Add a unit vector, float32 of shape (dimensions,). Raises ValueError for a vector of another size."""
+        """Add a unit vector under a position.
+
+        Args:
+            position: higher than the positions before.
+            vector: float32 of shape (dimensions,).
+
+        Raises:
+            ValueError: the vector has another size than those of the index.
+        """
         self._check_shape(vector)
         block, row = divmod(self._size, self._block)
         if block == len(self._blocks):
@@ -87,6 +95,7 @@ class SemanticIndex:
         Raises:
             ValueError: the queries have another number of dimensions than the rows.
         """
+        # Positions ascend, so the entries since a position are the last rows.
         vectors = np.atleast_2d(vectors)
         first = int(np.searchsorted(self._positions[: self._size], since))
         if first == self._size:
@@ -135,6 +144,7 @@ class SemanticIndex:
         candidates: list[list[tuple[int, float]]] = [[] for _ in vectors]
         for start, block in self._iterate_blocks(first):
             scores = vectors @ block.T
+            # A query is usually near to the rows that it grew from, which must not hide the next nearest ones.
             for query, rows in enumerate(excluded_rows):
                 inside = [row - start for row in rows if start <= row < start + len(block)]
                 scores[query, inside] = -np.inf
@@ -194,7 +204,10 @@ class SemanticIndex:
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """In float64, so that the result does not depend on how many queries share one product; 1.0 for equal vectors."""
+    """Return the cosine, 1.0 for equal vectors.
+
+    It is computed in float64, so that it does not depend on how many queries share one matrix product.
+    """
     a, b = first.astype(np.float64), second.astype(np.float64)
     norms = math.sqrt((a @ a) * (b @ b))
     return float(a @ b) / norms if norms else 0.0

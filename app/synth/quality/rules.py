@@ -26,7 +26,7 @@ Must = Literal["match", "not_match"]
 Fault = tuple[int | float | str, int | float | str | None]
 
 MAX_PATTERN_LENGTH, MAX_REPETITIONS = 500, 100_000
-# A pattern of a caller may backtrack for hours on one text; 0.2 s are far more than a sane search takes.
+# A pattern of a caller may backtrack for hours on one text.
 PATTERN_SECONDS = 0.2
 RULE_TIMEOUT = "rule_timeout"
 _LABELLED = "rule:"

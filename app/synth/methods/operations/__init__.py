@@ -1,7 +1,7 @@
 """The operations of Evol-Instruct (Xu et al. 2023, section 3.2): five in depth, and breadth in three modes.
 
-The wording lies in `en.toml` and `ko.toml`; an operation is a paragraph that goes into the prompt of its kind. A new
-one joins with a line in OPERATIONS and its paragraphs.
+An operation is a paragraph in `en.toml` and `ko.toml`, which is filled into the prompt for depth or for breadth. To add
+an operation, add a line to OPERATIONS and its paragraphs.
 """
 
 import tomllib

@@ -22,6 +22,7 @@ FAMILIES: tuple[str, ...] = tuple(
         path.name.removesuffix(".toml") for path in resources.files(__name__).iterdir() if path.name.endswith(".toml")
     )
 )
+# Characters of a field, which bounds the size of a row.
 MAX_VALUE_LENGTH = 400_000
 # The labels around the solved examples of a few-shot prompt.
 _EXAMPLES = {
@@ -72,7 +73,11 @@ class Rendered:
 
 @cache
 def load_family(task: str) -> Family:
-    """Load the family of a task. Raises KeyError for an unknown task."""
+    """Load the family of a task.
+
+    Raises:
+        KeyError: the task is unknown.
+    """
     if task not in FAMILIES:
         raise KeyError(f"no task {task!r}; there are {', '.join(FAMILIES)}")
     raw = tomllib.loads((resources.files(__name__) / f"{task}.toml").read_text("utf-8"))
@@ -88,7 +93,7 @@ def load_family(task: str) -> Family:
 
 
 def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing, ...]:
-    """From lists of [instruction, input, output], with a fourth entry "inverse" for inverse phrasings."""
+    """Build phrasings from lists of [instruction, input, output]; an inverse phrasing has "inverse" as fourth entry."""
     return tuple(
         Phrasing(f"{task}/{language}/{number}", task, language, *parts[:3], inverse="inverse" in parts[3:])
         for number, parts in enumerate(raw, 1)
@@ -96,7 +101,15 @@ def _phrasings(task: str, language: str, raw: list[list[str]]) -> tuple[Phrasing
 
 
 def check_fields(task: str, row: dict[str, Any]) -> None:
-    """Raise ValueError when a row lacks a field of the task, has another field, or a blank or too long one."""
+    """Check the fields of a labelled row.
+
+    Args:
+        task: the name of the family.
+        row: the values by field.
+
+    Raises:
+        ValueError: the row lacks a field of the task, has another one, or one that is blank or too long.
+    """
     expected = load_family(task).fields
     missing = [name for name in expected if name not in row]
     if missing:
@@ -147,7 +160,13 @@ def render(phrasing: Phrasing, row: dict[str, Any]) -> Rendered:
 
 
 def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], language: str) -> Rendered:
-    """The few-shot form: solved examples before the input. The instruction and the output do not change."""
+    """Put solved examples before the input (few-shot). The instruction and the output do not change.
+
+    Args:
+        rendered: the row.
+        demonstrations: other rows of the same phrasing, with their outputs.
+        language: a BCP-47 tag, for the labels around the examples.
+    """
     opening, input_label, output_label, transition = _EXAMPLES.get(language.split("-")[0].lower(), _EXAMPLES["en"])
     examples = "\n\n".join(
         f"{input_label}{demonstration.input or demonstration.instruction}\n{output_label}{demonstration.output}"
@@ -160,7 +179,11 @@ def add_demonstrations(rendered: Rendered, demonstrations: Sequence[Rendered], l
 
 
 def _value_to_text(value: Any, name: str) -> str:
-    """Return a value as text: lists with commas, {text, label} as `text (label)`. Raises ValueError for other types."""
+    """Return a value as text: a list with commas, {text, label} as `text (label)`.
+
+    Raises:
+        ValueError: the value is of another type.
+    """
     # A bool is an int as well, and Python would write it with a capital letter.
     if isinstance(value, bool):
         return "true" if value else "false"
