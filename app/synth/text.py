@@ -12,6 +12,7 @@ from typing import Any
 
 import regex
 
+# Scripts without spaces between words, and Hangul, where a particle would make two forms of one word differ.
 _BY_CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _UNICODE = regex.compile(
     rf"[{_BY_CHARACTER}]\p{{M}}*|(?:(?![{_BY_CHARACTER}])[\p{{L}}\p{{N}}\p{{M}}])+|\p{{Extended_Pictographic}}"
@@ -51,7 +52,12 @@ def storable(value: Any) -> Any:
 
 
 def tokenise(text: str, mode: str = "unicode") -> list[str]:
-    """Return the tokens that ROUGE-L compares (see the module). In `unicode` mode only a blank text has none."""
+    """Return the tokens that ROUGE-L compares (see the module). In `unicode` mode only a blank text has none.
+
+    Args:
+        text: the text.
+        mode: `unicode`, or `paper` for the tokens of rouge_score.
+    """
     if mode == "paper":
         return _PAPER.findall(text.lower())
     folded = unicodedata.normalize("NFC", text).casefold()

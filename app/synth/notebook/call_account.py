@@ -1,4 +1,4 @@
-"""The account of a growth's paid calls: hard ceilings, reserved before each call and settled after it."""
+"""The account of a growth's paid calls: hard ceilings, with the worst case of each call reserved before the call."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from app.synth.types import CallsEnded, Prompt, Usage
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The maximum of all calls together. None is no ceiling. `max_usd` needs prices."""
+    """The maximum of calls, tokens and dollars of a growth. None is no ceiling; `max_usd` needs prices."""
 
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -28,7 +28,7 @@ class CeilingReached(CallsEnded):
 
 @dataclass(frozen=True)
 class Reservation:
-    """The most that one call can cost: the prompt's bytes as tokens, and the whole allowance of its reply."""
+    """The worst case of a call: the bytes of its prompt as tokens, and the `max_tokens` of its reply."""
 
     by: str
     tokens: int
@@ -38,8 +38,12 @@ class Reservation:
 class CallAccount:
     """Counts calls, tokens and dollars. One event loop uses it.
 
-    A try counts as a call when it is made. What it may cost at most is reserved until it is settled, so that calls
-    in flight can't go over a ceiling together. `prices`: by who answers (`teacher`, `judge`).
+    A try counts as a call when it is made. Its worst case is reserved until its usage is posted, so that calls in
+    flight can't go over a ceiling together.
+
+    Args:
+        ceilings: the maximum of all calls together.
+        prices: those of `teacher` and `judge`; without an entry a call costs no dollars.
     """
 
     def __init__(self, ceilings: Ceilings, prices: Mapping[str, Prices]) -> None:
@@ -50,18 +54,20 @@ class CallAccount:
         self._waiting: list[asyncio.Future] = []
 
     def add(self, calls: int, tokens: int, usd: Decimal) -> None:
-        """Count calls that were paid for in an earlier growth."""
+        """Count calls of an earlier growth, with their tokens and dollars."""
         self.calls += calls
         self.tokens += tokens
         self.usd += usd
 
     async def reserve(self, prompt: Prompt) -> Reservation:
-        """Reserve the call's worst case, and count the call. Waits while only calls in flight stand in the way.
+        """Reserve the worst case of a call, and count the call. Waits for calls in flight where only they prevent it.
 
-        Raises CeilingReached when even without them the call could go over a ceiling.
+        Raises:
+            CeilingReached: even without the calls in flight the call could go over a ceiling.
         """
         worst = self._worst(prompt)
         while not self._fits_beside_calls_in_flight(worst):
+            # Calls in flight mostly cost less than they reserve, so their end may make room.
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             await waiting
@@ -71,14 +77,14 @@ class CallAccount:
         return worst
 
     def post(self, reservation: Reservation, usage: Usage) -> Decimal:
-        """The call was answered: its usage takes the place of the reservation. Returns its cost in dollars."""
+        """Replace the reservation of a call by the usage of its reply, and return its cost in dollars."""
         usd = self._cost(reservation.by, usage)
         self._release(reservation)
         self.add(0, usage.prompt + usage.completion, usd)
         return usd
 
     def cancel(self, reservation: Reservation, may_be_billed: bool) -> None:
-        """The try failed. What may have been billed without an answer is counted at its most."""
+        """End the reservation of a failed try, which is counted at its worst case when it may have been billed."""
         self._release(reservation)
         if may_be_billed:
             self.add(0, reservation.tokens, reservation.usd)
@@ -107,6 +113,7 @@ class CallAccount:
     def _release(self, reservation: Reservation) -> None:
         self._reserved_tokens -= reservation.tokens
         self._reserved_usd -= reservation.usd
+        # All that wait check again: the room may be enough for several of them.
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():

@@ -1,4 +1,4 @@
-"""The kernel's `ask` over plain functions: read the ledger, else reserve, call and store; or try again."""
+"""The library's `ask` for plain functions: it reads the ledger, or else reserves, calls, stores and tries again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,13 +19,14 @@ from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
 Sleep = Callable[[float], Awaitable[None]]
 
+# Five failed calls one after another mean that the teacher is down: each has waited through all of its tries.
 MAX_FAILED_IN_A_ROW = 5
 FATAL_REFUSALS = ("credentials_refused", "quota_exhausted", "model_unknown")
-"""Refusals that no other request of the growth would escape."""
+"""Refusals that every other request of the growth would get, too."""
 
 
 class TeacherGone(CallsEnded):
-    """No call will be answered any more; `stop_reason` says why."""
+    """The teacher answers no further call. `stop_reason`: the reason for which the growth ends."""
 
     def __init__(self, stop_reason: str, message: str):
         super().__init__(message)
@@ -33,9 +34,20 @@ class TeacherGone(CallsEnded):
 
 
 class FunctionCaller:
-    """Asks functions, by who answers (`teacher`, `judge`). `ended`: why calls have ended for good, if they have.
+    """Calls functions as teacher and judge.
 
-    `requests` counts the calls that a method made, `replayed` those of them that the ledger answered.
+    Args:
+        functions: the function of `teacher` and of `judge`.
+        account: the account that pays.
+        ledger: the stored replies.
+        method: the method of the growth.
+        seed: the seed of the growth.
+        sleep: waits for seconds; a test gives its own.
+
+    Attributes:
+        requests: calls that the method made.
+        replayed: the part of `requests` that the ledger answered.
+        ended: the error that ended all calls, or None.
     """
 
     def __init__(
@@ -54,9 +66,15 @@ class FunctionCaller:
         self.ended: CeilingReached | TeacherGone | None = None
 
     async def ask(self, batch: int, prompt: Prompt) -> Reply:
-        """The reply to a call of a batch.
+        """Return the reply to a call of a batch.
 
-        Raises CallFailed when its tries are used up, and CallsEnded when no further call will be made.
+        Args:
+            batch: the number of the batch, from 0.
+            prompt: the request.
+
+        Raises:
+            CallFailed: the tries of this call are used up.
+            CallsEnded: no further call will be made.
         """
         self.requests += 1
         key = key_of(prompt, self._method, self._seed, batch)
@@ -70,6 +88,7 @@ class FunctionCaller:
     async def _call(self, key: str, prompt: Prompt) -> Reply:
         failures = throttled = 0
         while True:
+            # Each try has a reservation of its own, since a try that times out may be billed.
             reservation = await self._reserve(prompt)
             try:
                 reply = await self._try(key, prompt, reservation)
@@ -87,6 +106,7 @@ class FunctionCaller:
     async def _reserve(self, prompt: Prompt) -> Reservation:
         if isinstance(self.ended, TeacherGone):
             raise self.ended
+        # A ceiling is checked by each call again: a smaller call may still fit under it.
         try:
             return await self._account.reserve(prompt)
         except CeilingReached as error:
@@ -94,7 +114,7 @@ class FunctionCaller:
             raise
 
     async def _try(self, key: str, prompt: Prompt, reservation: Reservation) -> Reply:
-        """One call of the function; what it raises is raised as TryAgain or TeacherRefused."""
+        """Call the function once. Its exceptions are raised as TryAgain or TeacherRefused."""
         try:
             answer = await call_function(self._functions[prompt.by], prompt.messages())
             # An answer of another type is a failed try, and may be billed like any answer.

@@ -1,4 +1,4 @@
-"""A whole run in one process, for a notebook: it takes material and a teacher function, and returns rows."""
+"""A whole run in one process, for a notebook: from material and a teacher function to accepted rows."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +18,7 @@ from app.synth.prices import Prices
 from app.synth.teacher_functions import TeacherFunction
 from app.synth.types import Candidate, Demonstration, Encode, Parent
 
+# The ceiling of calls per target row by default: a growth that rejects nearly everything ends.
 CALLS_PER_ROW = 30
 
 
@@ -90,6 +91,7 @@ def grow(
         raise ValueError(missing)
     pool = InMemoryPool(scope, thresholds or Thresholds())
     _fill(pool, {row.id: row for row in (*parents, *record_list)}, encode)
+    # Everything that can be refused is checked before the ledger is opened and a call is made.
     limit = CALLS_PER_ROW * target if max_calls is None else max_calls
     ceilings = Ceilings(limit, max_tokens, None if max_usd is None else _dollars(max_usd))
     account = CallAccount(ceilings, {"teacher": prices, "judge": judge_prices or prices} if prices else {})

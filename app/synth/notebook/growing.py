@@ -24,17 +24,26 @@ from app.synth.novelty.pool import comparison_text
 from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, CallsEnded, Candidate, Encode, Proposal, Rejection
 
+# Before any experience: Self-Instruct makes about three calls for a proposal.
 FIRST_CALLS_PER_PROPOSAL = 3
 
 
 @dataclass
 class Growth:
-    """The result of a growth: accepted rows, and rejected rows with their reasons.
+    """The result of a growth.
 
-    `calls`, `tokens` and `usd` are what counts toward the ceilings: with a ledger, all that it holds. `replayed`: the
-    replies that were found there and not paid for again. `stop_reason`: target_reached, exhausted (nothing left to
-    start from), max_calls, max_tokens, max_usd, credentials_refused, quota_exhausted, model_unknown, request_refused,
-    teacher_unavailable, interrupted (Ctrl-C), or failed; then `error` has what was raised. `message` says more.
+    Attributes:
+        accepted: accepted rows, in the order of their batches.
+        rejected: rejected rows, each with its rejection.
+        stop_reason: target_reached, exhausted (no material remains), max_calls, max_tokens, max_usd,
+            credentials_refused, quota_exhausted, model_unknown, request_refused, teacher_unavailable, interrupted
+            (Ctrl-C), or failed.
+        message: details of the stop reason.
+        error: the exception of a growth that failed.
+        calls: calls that count toward `max_calls`, with a ledger all that it holds.
+        tokens: the same of prompts and replies.
+        usd: the same in dollars.
+        replayed: replies that the ledger had, which were not paid for again.
     """
 
     accepted: list[Candidate] = field(default_factory=list)
@@ -94,11 +103,13 @@ class Growing:
         self._count_calls()
 
     def _run_in_thread(self) -> None:
+        # asyncio.run refuses to start in a thread with a running loop, as every notebook has one.
         thread = threading.Thread(target=self._run_loop)
         thread.start()
         try:
             thread.join()
         except KeyboardInterrupt:
+            # Ctrl-C reaches this thread alone, so the other one is cancelled and ends with its rows.
             if self.cancel is not None:
                 self.cancel()
             thread.join()
@@ -111,6 +122,7 @@ class Growing:
             if not batches:
                 self.growth.stop_reason = "exhausted"
                 break
+            # Admitted in the order of the plan and not of arrival, so that the same replies give the same rows.
             outcomes = await asyncio.gather(*(self._propose(*batch) for batch in batches), return_exceptions=True)
             self.material.clear_open_plans()
             for outcome in outcomes:
@@ -208,7 +220,12 @@ class Growing:
 
 
 def encode_all(encode: Encode | None, texts: Sequence[str]) -> list[np.ndarray | None]:
-    """Return a vector for each text that is not empty."""
+    """Return the unit vector of each text, float32 of shape (dimensions,); None for an empty text.
+
+    Args:
+        encode: the encoder, or None: then all vectors are None.
+        texts: the texts, of which equal ones are encoded once.
+    """
     if encode is None:
         return [None] * len(texts)
     unique = [text for text in dict.fromkeys(texts) if text]

@@ -1,4 +1,4 @@
-"""Material in memory for a notebook, drawn in the same way as the service draws it from its database."""
+"""Material in memory for a notebook, in the same order as the service draws it from its database."""
 
 import hashlib
 import random
@@ -19,9 +19,16 @@ from app.synth.types import Candidate, Demonstration, Instance, Parent, Source
 
 
 class InMemoryMaterial(Material):
-    """Seeds, records, labelled rows and passages; groups of accepted rows are added as they come.
+    """Seeds, records, labelled rows and passages; groups of accepted rows are added by `accept`.
 
-    Raises ValueError when two of a kind have the same id.
+    Args:
+        seeds: demonstrations written by a person.
+        records: accepted records to grow from.
+        labelled: rows of tasks for templates.
+        passages: passages of documents.
+
+    Raises:
+        ValueError: two seeds, two records, two labelled rows or two passages have the same id.
     """
 
     def __init__(
@@ -41,7 +48,7 @@ class InMemoryMaterial(Material):
         self._orders: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
     def find_missing_material(self, method: str, options: MethodOptions) -> str | None:
-        """Return what the method needs and is not there, as a message; None when all is there."""
+        """Return a message that names the material that the method needs and lacks, or None when it lacks nothing."""
         draws = METHODS[method].draws_from(options)
         if draws == "seeds" and not self._seeds:
             return f"{method} needs at least one of seeds"
@@ -65,17 +72,24 @@ class InMemoryMaterial(Material):
         return f"none of the {count} records fits options['parents'] ({conditions}); see synth.Parent's fields"
 
     def add_open_plan(self, plan: Mapping) -> None:
-        """A batch of the plan is under way: its rows count for the quotas of task types until `clear_open_plans`."""
+        """Count the rows of a plan for the quotas of task types, until `clear_open_plans`."""
+        # Without this all batches of a round would choose the task type that is furthest behind its share.
         task_type = plan.get("focus", {}).get("task_type")
         if task_type is not None:
             self._open_task_types[task_type] += plan["proposals"]
 
     def clear_open_plans(self) -> None:
-        """All batches under way have ended: their rows are counted as accepted rows or not at all."""
+        """Forget the plans of batches that have ended: accepted rows are counted by `accept`."""
         self._open_task_types.clear()
 
     def accept(self, decision: Decision, row: Candidate, vector: np.ndarray | None) -> None:
-        """An accepted row joins its group, or begins one that later batches may be shown."""
+        """Add an accepted row to its group, or to a new group, which later batches may draw.
+
+        Args:
+            decision: the decision on the row.
+            row: the row.
+            vector: the unit vector of its instruction, or None without an encoder.
+        """
         instances = (Instance(row.input, row.output),) if row.output else ()
         representative = self._groups.get(decision.group_id)
         if representative is not None:
@@ -116,7 +130,7 @@ class InMemoryMaterial(Material):
         self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
     ) -> Positions:
         """Return up to `count` records that pass the filter, behind the position `after`."""
-        # Every record is given as one without an answer of a run: `unanswered` leaves none out.
+        # No record in memory was answered by a run, so `unanswered` excludes none.
         name = f"records {parent_filter.model_dump_json()}"
         return self._next_rows(
             name, self._records, lambda record: passes_filter(record, parent_filter), salt, after, count
@@ -148,6 +162,7 @@ class InMemoryMaterial(Material):
         self, name: str, rows: Mapping, is_included: Callable[..., bool], salt: str, after: str, count: int
     ) -> Positions:
         """Return the next included rows in the order of md5(id/salt). All calls of a pass share the order."""
+        # Sorted once for each pass: a run reads all of its material in small parts.
         if (name, salt) not in self._orders:
             ids = (id for id, row in rows.items() if is_included(row))
             self._orders[name, salt] = sorted((_position(id, salt), id) for id in ids)
@@ -157,7 +172,7 @@ class InMemoryMaterial(Material):
 
 
 def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
-    """Return seeds as records: one for each instance, or one without an answer. All of a seed are one group."""
+    """Return seeds as records: one for each instance, or one without an answer. The records of a seed are one group."""
     parents = []
     for seed in seeds:
         for n, instance in enumerate(seed.instances or (Instance("", ""),)):
@@ -168,12 +183,12 @@ def as_parents(seeds: Iterable[Demonstration]) -> list[Parent]:
 
 
 def as_sources(labelled: Mapping[str, Iterable[dict]]) -> list[Source]:
-    """Return rows by task, as a template run takes them."""
+    """Return labelled rows, given by task, as sources with the ids `TASK-N`."""
     return [Source(f"{task}-{n}", task, row) for task, rows in labelled.items() for n, row in enumerate(rows)]
 
 
 def as_passages(documents: Iterable[str | tuple[str, str]]) -> list[Source]:
-    """Texts, or (title, text), cut into passages. The documents' ids are `document-0`, `document-1` and so on."""
+    """Divide texts, or (title, text), into passages. Document ids are `document-0`, `document-1` and so on."""
     sources = []
     for number, document in enumerate(documents):
         title, text = document if isinstance(document, tuple) else (document[:80], document)
@@ -198,6 +213,7 @@ def _by_id(name: str, rows: Sequence) -> dict:
 
 
 def _position(id: str, salt: str) -> str:
+    # The function that the service computes in SQL, so that a notebook draws in the same order.
     return hashlib.md5(f"{id}/{salt}".encode(), usedforsecurity=False).hexdigest()
 
 

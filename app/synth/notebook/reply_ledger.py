@@ -13,7 +13,15 @@ ENTRY_START = b'{"key": "'
 
 @dataclass(frozen=True)
 class Entry:
-    """A reply with what it cost; `reply` is None for a try whose answer never came and may have been billed."""
+    """A reply with its cost.
+
+    Attributes:
+        key: the identity of the call.
+        reply: None for a try whose answer never came and may have been billed.
+        tokens: of prompt and reply together.
+        usd: dollars.
+        usage_estimated: whether the tokens are an estimate.
+    """
 
     key: str
     reply: Reply | None
@@ -25,8 +33,14 @@ class Entry:
 class ReplyLedger:
     """Entries by their keys, in a file when a path is given. One growth at a time writes to a file.
 
-    A line is written and flushed as soon as its reply is there. A process that is killed while it writes leaves a
-    torn last line, which is cut off by the next one. Raises ValueError for a file that holds anything else.
+    A line is written and flushed as soon as its reply has arrived. A process that is killed while it writes leaves an
+    incomplete last line, which the next process removes.
+
+    Args:
+        path: the file, or None for a ledger in memory.
+
+    Raises:
+        ValueError: the file has a line that is no entry.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -56,6 +70,7 @@ class ReplyLedger:
             self._file.close()
 
     def _read(self, path: str) -> None:
+        # The file was opened for appending, so its position is the end.
         self._file.seek(0)
         end = 0
         for number, line in enumerate(self._file, 1):
@@ -77,7 +92,15 @@ class ReplyLedger:
 
 
 def key_of(prompt: Prompt, method: str, seed: int, batch: int) -> str:
-    """Return the identity of a call: the whole request, and where in which growth it is made."""
+    """Return the identity of a call: a SHA-256 in hexadecimal digits.
+
+    Args:
+        prompt: the request.
+        method: the method of the growth.
+        seed: the seed of the growth.
+        batch: the number of the batch, from 0.
+    """
+    # Two equal requests at two positions are two calls, since several answers to one instruction are wanted.
     request = {**asdict(prompt), "messages": prompt.messages()}
     parts = json.dumps([request, method, seed, batch, prompt.position], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
@@ -89,6 +112,7 @@ def _line(entry: Entry) -> bytes:
 
 def _entry(line: bytes) -> Entry:
     fields = json.loads(line)
+    # A file of a person may hold anything, so each value is checked before it counts toward a ceiling.
     reply, usd = fields["reply"], Decimal(fields["usd"])
     if reply is not None:
         reply = Reply(**{**reply, "usage": Usage(**reply["usage"])})

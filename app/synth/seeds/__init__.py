@@ -48,13 +48,21 @@ class SeedTask(BaseModel):
 
 
 def parse_seed(value: dict) -> SeedTask:
-    """Validate a seed task. Raises pydantic.ValidationError, which names each faulty field."""
+    """Validate a seed task.
+
+    Raises:
+        pydantic.ValidationError: fields are invalid; the error names each of them.
+    """
     return SeedTask.model_validate(value)
 
 
 @cache
 def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
-    """Return the tasks of a bundled set. Raises KeyError for an unknown name."""
+    """Return the tasks of a bundled set.
+
+    Raises:
+        KeyError: no bundled set has this name.
+    """
     # Checked by name, so that no path can be built from user input.
     if name not in BUNDLED:
         raise KeyError(f"no bundled seeds named {name!r}; there are {', '.join(BUNDLED)}")
@@ -64,7 +72,11 @@ def bundled_tasks(name: str) -> tuple[SeedTask, ...]:
 
 
 def load_seeds(name: str = "english") -> list[Demonstration]:
-    """Return a bundled set as demonstrations. Raises KeyError for an unknown name."""
+    """Return a bundled set as demonstrations.
+
+    Raises:
+        KeyError: no bundled set has this name.
+    """
     return [to_demonstration(task, task.id or f"{name}-{n}") for n, task in enumerate(bundled_tasks(name))]
 
 
