@@ -7,12 +7,14 @@ the API returns them.
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 
+from app.deprecation import message
 from app.errors import UserFacingError
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -26,9 +28,11 @@ COLLECTIONS = {
     "snap": "snapshots",
     "ft": "fine-tunes",
     "sco": "scorings",
-    "rev": "reviews",
+    "rev": "maintenance-jobs",
     "evs": "evaluation-sets",
 }
+# The ids keep their form, since lists are in the order of the ids.
+OLD_COLLECTIONS = {"reviews": "maintenance-jobs"}
 # A service restarts within this time. Waiting longer would hide that it has stopped.
 PATIENCE_SECONDS = 20.0
 
@@ -175,9 +179,11 @@ class Seedbed:
         """Start a search for the items of evaluation sets (by id) in the accepted rows of a dataset."""
         return self._post(f"{_path(dataset_id)}/decontaminations", {"evaluation_sets": evaluation_sets, **body})
 
-    def matches(self, review_id: str) -> Iterator[dict]:
+    def matches(self, maintenance_job_id: str = "", *, review_id: str = "") -> Iterator[dict]:
         """Yield the matches of a decontamination."""
-        return self._pages(f"{_path(review_id)}/matches", {})
+        if review_id:
+            _warn("matches(review_id=...)", "matches(maintenance_job_id=...)")
+        return self._pages(f"{_path(maintenance_job_id or review_id)}/matches", {})
 
     def reencode(self, dataset_id: str, encoder: str | None = None) -> dict:
         """Start the computation of new vectors for all rows of a dataset; `encoder` replaces its encoder."""
@@ -202,9 +208,11 @@ class Seedbed:
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
         """Yield the matching resources, newest first.
 
-        `collection` is datasets, runs, accounts, judgements, reviews, snapshots, fine-tunes or scorings.
+        `collection` is datasets, runs, accounts, judgements, maintenance-jobs, snapshots, fine-tunes or scorings.
         """
-        return self._pages(f"/{collection}", filters)
+        if collection in OLD_COLLECTIONS:
+            _warn(f'find("{collection}")', f'find("{OLD_COLLECTIONS[collection]}")')
+        return self._pages(f"/{OLD_COLLECTIONS.get(collection, collection)}", filters)
 
     def imports(self, dataset_id: str) -> Iterator[dict]:
         """Yield all imports of a dataset, newest first."""
@@ -345,6 +353,11 @@ class Seedbed:
     def _unreachable(self, error: Exception) -> SeedbedError:
         why = str(error) or type(error).__name__
         return SeedbedError(f"Seedbed at {self.url} can't be reached: {why}. Does it run? (`seedbed up`)")
+
+
+def _warn(old: str, new: str) -> None:
+    """Warn the caller of the method that has the old name."""
+    warnings.warn(message(old, new), DeprecationWarning, stacklevel=3)
 
 
 def _path(id: str, dataset_id: str | None = None) -> str:

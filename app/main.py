@@ -6,12 +6,13 @@ from fastapi import FastAPI
 
 from app import config
 from app.api import health, problems
+from app.api.deprecation import old_paths
 from app.calls import endpoints as accounts
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
 from app.judgements import endpoints as judgements
 from app.likelihood_scores import endpoints as scorings
-from app.maintenance import endpoints as reviews
+from app.maintenance import endpoints as maintenance
 from app.masking import mask_logs
 from app.runs import endpoints as runs
 from app.snapshots import endpoints as snapshots
@@ -31,7 +32,8 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, max_bytes=config.limits().request_body)
     problems.install(app)
-    for endpoints in (datasets, runs, accounts, judgements, reviews, snapshots, finetunes, scorings):
+    for endpoints in (datasets, runs, accounts, judgements, maintenance, snapshots, finetunes, scorings):
         app.include_router(endpoints.router)
+    app.include_router(old_paths(maintenance.router, "/v1/reviews", "/v1/maintenance-jobs"))
     app.include_router(health.router)
     return app

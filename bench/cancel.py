@@ -29,7 +29,7 @@ WORKERS_BY_KIND = {"snapshot": "exports", "fine-tune": "finetuning", "scoring": 
 # A job with a child process needs more time until it works. The delay before the cancel is multiplied by this.
 DELAY_FACTORS = {"fine-tune": 5, "scoring": 5}
 # Enough rows that no job ends before it is cancelled.
-SNAPSHOT_ROWS, REVIEW_ROWS, IMPORT_ROWS = 400_000, 12_000, 20_000
+SNAPSHOT_ROWS, MAINTENANCE_ROWS, IMPORT_ROWS = 400_000, 12_000, 20_000
 # An import of so many rows would take longer than the bench. Each copy has its own instruction.
 COPY_ROWS = """
 INSERT INTO records (id, dataset_id, origin, status, pool_position, group_id, instruction, input, output, language,
@@ -90,7 +90,7 @@ class Bench:
         paths = [path for folder in ("files", "work") for path in (state_dir / folder).rglob("*")]
         leftovers = [str(path) for path in paths if id in str(path)]
         for table in ("new_embeddings", "matches"):
-            ((count,),) = self.sql(f"SELECT count(*) FROM {table} WHERE review_id = :id", id=id)
+            ((count,),) = self.sql(f"SELECT count(*) FROM {table} WHERE maintenance_job_id = :id", id=id)
             leftovers += [f"{count} rows of {table}"] if count else []
         ((count,),) = self.sql("SELECT count(*) FROM decisions WHERE replaced_by = :id", id=id)
         leftovers += [f"{count} decisions"] if count else []
@@ -112,7 +112,7 @@ def prepare_jobs(bench: Bench, folder: Path) -> dict[str, Callable[[], dict]]:
     large, reviewed, imported = bench.dataset(), bench.dataset(), bench.dataset()
     run = bench.small_run(reviewed)["id"]
     bench.fill(large, SNAPSHOT_ROWS)
-    bench.fill(reviewed, REVIEW_ROWS, run)
+    bench.fill(reviewed, MAINTENANCE_ROWS, run)
     small = client.wait(client.start_snapshot(dataset_id=imported, include_seeds=True))
     upload, questions = folder / "rows.jsonl", folder / "questions.jsonl"
     lines = ({"instruction": row, "output": "x"} for row in make_distinct_texts(IMPORT_ROWS))

@@ -18,7 +18,7 @@ from app.datasets.pools import Pools
 from app.jobs import queue, runner
 from app.judgements import judging
 from app.judgements.kind import KIND as JUDGEMENT
-from app.maintenance.kinds import KINDS as REVIEW_KINDS
+from app.maintenance.kinds import KINDS as MAINTENANCE_KINDS
 from app.persistence.db import transaction
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.protocols import open_remote_batches, open_teacher
@@ -27,7 +27,7 @@ from app.runs import service as runs
 from app.runs.teachers import reply_form
 from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
-from app.tables.reviews import Review
+from app.tables.maintenance import MaintenanceJob
 from workers.process import SHUTDOWN, serve, waiting
 
 # Matrix products with a pool are short and frequent. More threads would mostly wait actively for the next product.
@@ -56,14 +56,14 @@ def import_rows(id: str) -> None:
     runner.work(import_job.KIND, id, tools().pools, shutdown=SHUTDOWN)
 
 
-@queue.app.task(name=queue.REVIEW)
-def review(id: str) -> None:
+@queue.app.task(name=queue.MAINTENANCE)
+def maintenance(id: str) -> None:
     """Work on one maintenance job: a refilter, a decontamination or a re-encoding."""
     with transaction() as session:
-        row = session.get(Review, id)
+        row = session.get(MaintenanceJob, id)
     # The dataset may have been deleted since the wake-up was sent.
     if row is not None:
-        runner.work(REVIEW_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
+        runner.work(MAINTENANCE_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.JUDGEMENT)
@@ -153,6 +153,6 @@ serve(
     queue.GENERATION,
     RUNS
     | waiting([import_job.KIND], import_rows)
-    | waiting(REVIEW_KINDS.values(), review)
+    | waiting(MAINTENANCE_KINDS.values(), maintenance)
     | waiting([JUDGEMENT], judge),
 )

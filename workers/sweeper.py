@@ -24,7 +24,7 @@ from app.jobs.kinds import JobKind
 from app.judgements import service as judgements
 from app.judgements.kind import KIND as JUDGEMENT
 from app.likelihood_scores import scoring as scorings
-from app.maintenance.kinds import KINDS as REVIEW_KINDS
+from app.maintenance.kinds import KINDS as MAINTENANCE_KINDS
 from app.masking import mask_logs
 from app.persistence.db import engine, transaction
 from app.runs import service as runs
@@ -43,7 +43,7 @@ FIRST_NOTIFY_SECONDS = 4.0
 
 KINDS: tuple[JobKind, ...] = (
     import_job.KIND,
-    *REVIEW_KINDS.values(),
+    *MAINTENANCE_KINDS.values(),
     JUDGEMENT,
     snapshots.KIND,
     finetunes.KIND,

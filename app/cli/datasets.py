@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import imports, reviews
+from app.cli import imports, maintenance
 from app.cli.jobs import wait_for_end
 from app.cli.progress import measure_import
 from app.cli.session import CommandError, Session, connected
@@ -64,8 +64,8 @@ def show(session: Session, id: str) -> None:
     session.show(dataset | {"rejected": session.client.stats(id)["by_reason"]}, (*FIELDS, "rejected"))
 
 
-app.command("decontaminate")(reviews.decontaminate)
-app.command("reencode")(reviews.reencode)
+app.command("decontaminate")(maintenance.decontaminate)
+app.command("reencode")(maintenance.reencode)
 
 
 @app.command("import")

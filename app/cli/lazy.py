@@ -1,11 +1,14 @@
 """Commands whose modules are imported only when they are called. Only this module imports modules of ours by name."""
 
 import importlib
+import sys
 from typing import ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
+
+from app.deprecation import message
 
 
 class LazyCommand(NamedTuple):
@@ -14,10 +17,12 @@ class LazyCommand(NamedTuple):
     Attributes:
         target: "module:attribute" of a Typer app, or of a function that is one command.
         help: The description in the list of commands.
+        new_name: The new name of a command that has an old one. The old one is not in the list of commands.
     """
 
     target: str
     help: str
+    new_name: str | None = None
 
 
 class LazyGroup(TyperGroup):
@@ -33,13 +38,16 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         for name, lazy in self.lazy_commands.items():
             # A placeholder has the name and the help text, which is all that a list of commands shows.
-            self.add_command(TyperCommand(name, help=lazy.help), name)
+            self.add_command(TyperCommand(name, help=lazy.help, hidden=lazy.new_name is not None), name)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]):
         """Return (name, command, remaining arguments) as Click does, with the imported command."""
         name, command, remaining_args = super().resolve_command(ctx, args)
         if name in self.lazy_commands:
-            command = load_command(name, self.lazy_commands[name])
+            lazy = self.lazy_commands[name]
+            if lazy.new_name is not None:
+                print(message(f"`seedbed {name}`", f"`seedbed {lazy.new_name}`"), file=sys.stderr)
+            command = load_command(name, lazy)
         return name, command, remaining_args
 
 

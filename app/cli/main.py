@@ -43,18 +43,21 @@ class Commands(LazyGroup):
             "app.cli.runs:methods",
             "List the methods of a run, or the options of one method (for `runs start --options`).",
         ),
+        "maintenance": LazyCommand(
+            "app.cli.maintenance:app", "Decisions looked at again: refilter, decontamination, re-encoding."
+        ),
         "reviews": LazyCommand(
-            "app.cli.reviews:app", "Decisions looked at again: refilter, decontamination, re-encoding."
+            "app.cli.maintenance:app", "The old name of `seedbed maintenance`.", new_name="maintenance"
         ),
         "evaluation-sets": LazyCommand(
-            "app.cli.reviews:evaluation_sets",
+            "app.cli.maintenance:evaluation_sets",
             "Evaluation sets: the test questions that `datasets decontaminate` looks for in a dataset.",
         ),
         "encoders": LazyCommand(
-            "app.cli.reviews:encoders", "List the embedding models that the operator has configured."
+            "app.cli.maintenance:encoders", "List the embedding models that the operator has configured."
         ),
         "neighbours": LazyCommand(
-            "app.cli.reviews:neighbours",
+            "app.cli.maintenance:neighbours",
             "List the accepted rows that are most similar to a record, with the lexical and the semantic score.",
         ),
         "scorings": LazyCommand(

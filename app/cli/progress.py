@@ -103,7 +103,7 @@ def measure_import(job: dict) -> Measurement:
     return job["done_rows"], job["rows"], f"{job['accepted']} accepted, {job['rejected']} rejected"
 
 
-def measure_review(job: dict) -> Measurement:
+def measure_maintenance_job(job: dict) -> Measurement:
     """Return the rows that a maintenance job has finished. Before it has counted its rows their number is 0."""
     return job["done_rows"], job["rows"] or None, "rows"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import reviews
+from app.cli import maintenance
 from app.cli.jobs import show_or_wait, wait_for_end
 from app.cli.progress import measure_run
 from app.cli.quality import show_report
@@ -90,7 +90,7 @@ def start(
 
 
 # A refilter belongs to a run for the user, though it is a maintenance job for the service.
-app.command("refilter")(reviews.refilter)
+app.command("refilter")(maintenance.refilter)
 
 
 @app.command("preview")

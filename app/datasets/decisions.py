@@ -36,7 +36,7 @@ def apply(
 ) -> dict[str, RowCounts]:
     """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
 
-    `by` is the id of the review that decided. `check` is called before each row, and may raise. A row that is
+    `by` is the id of the maintenance job that decided. `check` is called before each row, and may raise. A row that is
     accepted again gets a new position at the end of the pool. When a row leaves the pool, every process must load
     its cached pool again, which the increment of `pool_version` tells it.
 

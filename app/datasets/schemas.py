@@ -169,7 +169,7 @@ class PreferenceView(View):
 
 
 class DecisionView(View):
-    """An earlier decision, and the review that replaced it."""
+    """An earlier decision, and the maintenance job that replaced it."""
 
     decision: int
     status: str
@@ -216,7 +216,7 @@ class LineageView(RecordView):
         description="The prompts of its calls, each with a digest; and a digest of what the run's options brought in."
     )
     preferences: list[PreferenceView]
-    decisions: list[DecisionView] = Field(description="Those that a review has replaced, oldest first.")
+    decisions: list[DecisionView] = Field(description="Those that a maintenance job has replaced, oldest first.")
 
 
 def record_view(row: Record) -> RecordView:

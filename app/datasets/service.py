@@ -115,7 +115,9 @@ def delete(session: Session, caller: Caller, id: str) -> None:
     # The lock keeps new admissions out while the dataset is checked and deleted.
     store.lock_dataset(session, id)
     if active_jobs.list_active_on_dataset(session, id):
-        raise conflict("The dataset has runs, imports, reviews or scorings that have not ended. Cancel them first.")
+        raise conflict(
+            "The dataset has runs, imports, maintenance jobs or scorings that have not ended. Cancel them first."
+        )
     if active_jobs.keeps_dataset(session, id):
         raise conflict("The dataset has snapshots, which never change; it stays with them.")
     store.delete_dataset(session, id)

@@ -53,9 +53,9 @@ def lock_dataset(session: Session, id: str) -> Dataset:
 def refuse_while_encoding(session: Session, dataset_id: str) -> None:
     """Raises a 409 while all rows are being encoded anew. Takes the dataset's lock if the caller has not."""
     lock_dataset(session, dataset_id)
-    review_id = active_jobs.find_exclusive(session, dataset_id)
-    if review_id is not None:
-        raise conflict(f"The dataset is being encoded anew by {review_id}; start this when that has ended.")
+    maintenance_job_id = active_jobs.find_exclusive(session, dataset_id)
+    if maintenance_job_id is not None:
+        raise conflict(f"The dataset is being encoded anew by {maintenance_job_id}; start this when that has ended.")
 
 
 def delete_dataset(session: Session, id: str) -> None:

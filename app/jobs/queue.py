@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 RUN = "generation.run"
 REMOTE = "generation.remote_batches"
 IMPORT = "generation.import"
-REVIEW = "generation.review"
+MAINTENANCE = "generation.maintenance"
 JUDGEMENT = "generation.judge"
 ENCODE = "generation.encode"
 SNAPSHOT = "exports.snapshot"
@@ -31,7 +31,7 @@ FINETUNE = "finetuning.finetune"
 SCORING = "scoring.score"
 
 QUEUE_OF = {
-    **dict.fromkeys((RUN, REMOTE, IMPORT, REVIEW, JUDGEMENT, ENCODE), GENERATION),
+    **dict.fromkeys((RUN, REMOTE, IMPORT, MAINTENANCE, JUDGEMENT, ENCODE), GENERATION),
     SNAPSHOT: EXPORTS,
     FINETUNE: FINETUNING,
     SCORING: SCORINGS,

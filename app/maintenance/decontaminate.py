@@ -16,7 +16,7 @@ from app.runs import decisions
 from app.synth.novelty.decontaminate import NgramIndex
 from app.synth.types import Encoder, Rejection
 from app.tables.datasets import Dataset, Record
-from app.tables.reviews import EvaluationItem, Match, Review
+from app.tables.maintenance import EvaluationItem, MaintenanceJob, Match
 
 BATCH_ROWS = 256
 MAX_EMBEDDING_MATCHES = 3
@@ -66,9 +66,9 @@ class EvaluationIndex:
 
 
 def decontaminate(job: RunningJob, pools: Pools) -> None:
-    with job.transaction() as (session, review):
-        settings, dataset = review.settings, session.get(Dataset, review.dataset_id)
-        review.done_rows, review.rows = 0, store.count_accepted(session, dataset.id)
+    with job.transaction() as (session, maintenance_job):
+        settings, dataset = maintenance_job.settings, session.get(Dataset, maintenance_job.dataset_id)
+        maintenance_job.done_rows, maintenance_job.rows = 0, store.count_accepted(session, dataset.id)
         items = list(store.items(session, settings["evaluation_sets"]))
     encoder = pools.prepare(dataset)
     index = EvaluationIndex(items, settings["ngram"], settings["semantic_threshold"], encoder)
@@ -81,9 +81,9 @@ def decontaminate(job: RunningJob, pools: Pools) -> None:
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, dataset.id)
         result = _apply_action(job, session, dataset, index)
-        review = job.fence(session)
-        review.result = result
-        job.succeed(session, review)
+        maintenance_job = job.fence(session)
+        maintenance_job.result = result
+        job.succeed(session, maintenance_job)
 
 
 def _match_batch(
@@ -99,10 +99,10 @@ def _match_batch(
         matches += [
             match for row, line in zip(rows, cosines, strict=True) for match in index.match_embeddings(row, line)
         ]
-    with job.transaction() as (session, review):
-        store.insert_matches(session, [{"review_id": review.id} | match for match in matches])
-        review.done_rows += len(rows)
-        job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
+    with job.transaction() as (session, maintenance_job):
+        store.insert_matches(session, [{"maintenance_job_id": maintenance_job.id} | match for match in matches])
+        maintenance_job.done_rows += len(rows)
+        job.progress(session, maintenance_job, done_rows=maintenance_job.done_rows, rows=maintenance_job.rows)
     return rows[-1].pool_position, len(rows)
 
 
@@ -122,16 +122,16 @@ def _load_vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
 
 
 def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: EvaluationIndex) -> dict:
-    """Report, flag or drop the rows that have matches, and return the review's result. The dataset is locked."""
-    review = session.get(Review, job.id)
-    strongest = list(store.strongest_matches(session, review.id))
-    action = review.settings["action"]
+    """Report, flag or drop the rows that have matches, and return the result. The dataset is locked."""
+    maintenance_job = session.get(MaintenanceJob, job.id)
+    strongest = list(store.strongest_matches(session, maintenance_job.id))
+    action = maintenance_job.settings["action"]
     if action == "flag":
         for match in strongest:
             store.tag(session, match.record_id, {TAG: match.set_id})
     if action == "drop":
-        moves = [Move(match.record_id, _build_rejection(match, review)) for match in strongest]
-        decisions.apply(session, dataset, _filter_accepted(session, moves), review.id, job.check)
+        moves = [Move(match.record_id, _build_rejection(match, maintenance_job)) for match in strongest]
+        decisions.apply(session, dataset, _filter_accepted(session, moves), maintenance_job.id, job.check)
     return {
         "contaminated_rows": len(strongest),
         "by_kind": dict(Counter(match.kind for match in strongest)),
@@ -143,13 +143,15 @@ def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: Ev
 
 
 def _filter_accepted(session: Session, moves: Sequence[Move]) -> list[Move]:
-    """The moves whose row is still in the pool: another review may have removed some since the search."""
+    """The moves whose row is still in the pool: another maintenance job may have removed some since the search."""
     return [move for move in moves if session.get(Record, move.record_id).pool_position is not None]
 
 
-def _build_rejection(match: Match, review: Review) -> Rejection:
+def _build_rejection(match: Match, maintenance_job: MaintenanceJob) -> Rejection:
     by_ngram = match.kind == "ngram"
-    threshold = f"{review.settings['ngram']}-gram" if by_ngram else review.settings["semantic_threshold"]
+    threshold = (
+        f"{maintenance_job.settings['ngram']}-gram" if by_ngram else maintenance_job.settings["semantic_threshold"]
+    )
     return Rejection(REASON, match.score, threshold, None, match.item_text)
 
 

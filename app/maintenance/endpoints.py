@@ -1,4 +1,4 @@
-"""REST of reviews and evaluation sets."""
+"""REST of maintenance jobs and evaluation sets."""
 
 from typing import Annotated
 
@@ -14,55 +14,63 @@ from app.maintenance.evaluation import uploaded
 from app.maintenance.schemas import (
     DecontaminationCreate,
     EvaluationSetView,
+    MaintenanceJobView,
     MatchPage,
     MatchView,
     ReencodeCreate,
     RefilterCreate,
-    ReviewView,
+    maintenance_job_view,
     match_view,
-    review_view,
     set_view,
 )
-from app.tables.reviews import Review
+from app.tables.maintenance import MaintenanceJob
 
-router = APIRouter(prefix="/v1", tags=["reviews"])
-
-
-def _build_location(view: ReviewView) -> str:
-    return f"/v1/reviews/{view.id}"
+router = APIRouter(prefix="/v1", tags=["maintenance"])
 
 
-@router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=ReviewView)
+def _build_location(view: MaintenanceJobView) -> str:
+    return f"/v1/maintenance-jobs/{view.id}"
+
+
+@router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=MaintenanceJobView)
 def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Decide again on a run's candidates by other thresholds or rules, at no teacher call.
 
-    Without `apply` the review says how many rows would move. With it they move: each new decision is another
+    Without `apply` the maintenance job says how many rows would move. With it they move: each new decision is another
     version of the row's, and the old one stays readable with the record.
     """
     return once(
-        202, lambda: review_view(add_place(session, service.refilter(session, caller, id, body))), _build_location
+        202,
+        lambda: maintenance_job_view(add_place(session, service.refilter(session, caller, id, body))),
+        _build_location,
     )
 
 
 @router.post(
-    "/datasets/{id}/decontaminations", operation_id="decontaminate", status_code=202, response_model=ReviewView
+    "/datasets/{id}/decontaminations", operation_id="decontaminate", status_code=202, response_model=MaintenanceJobView
 )
 def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
     return once(
-        202, lambda: review_view(add_place(session, service.decontaminate(session, caller, id, body))), _build_location
+        202,
+        lambda: maintenance_job_view(add_place(session, service.decontaminate(session, caller, id, body))),
+        _build_location,
     )
 
 
-@router.post("/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=ReviewView)
+@router.post(
+    "/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=MaintenanceJobView
+)
 def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
     return once(
-        202, lambda: review_view(add_place(session, service.reencode(session, caller, id, body))), _build_location
+        202,
+        lambda: maintenance_job_view(add_place(session, service.reencode(session, caller, id, body))),
+        _build_location,
     )
 
 
-@router.get("/reviews", operation_id="listReviews", response_model=Page[ReviewView])
+@router.get("/maintenance-jobs", operation_id="listMaintenanceJobs", response_model=Page[MaintenanceJobView])
 def list_all(
     caller: Authorized,
     session: Db,
@@ -71,22 +79,24 @@ def list_all(
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
     return page(
-        add_places(session, store.reviews(session, caller.project_id, dataset_id, limit, after)), limit, review_view
+        add_places(session, store.maintenance_jobs(session, caller.project_id, dataset_id, limit, after)),
+        limit,
+        maintenance_job_view,
     )
 
 
-@router.get("/reviews/{id}", operation_id="getReview", response_model=ReviewView)
+@router.get("/maintenance-jobs/{id}", operation_id="getMaintenanceJob", response_model=MaintenanceJobView)
 def show(id: str, caller: Authorized, session: Db):
-    return review_view(add_place(session, store.review(session, caller.project_id, id)))
+    return maintenance_job_view(add_place(session, store.maintenance_job(session, caller.project_id, id)))
 
 
-@router.post("/reviews/{id}/cancel", operation_id="cancelReview", response_model=ReviewView)
+@router.post("/maintenance-jobs/{id}/cancel", operation_id="cancelMaintenanceJob", response_model=MaintenanceJobView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the review within seconds; nothing of it stays. One that has ended is returned unchanged."""
-    return review_view(service.cancel(session, caller, id))
+    """End the maintenance job within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    return maintenance_job_view(service.cancel(session, caller, id))
 
 
-@router.get("/reviews/{id}/matches", operation_id="listMatches", response_model=MatchPage)
+@router.get("/maintenance-jobs/{id}/matches", operation_id="listMatches", response_model=MatchPage)
 def list_matches(
     id: str,
     caller: Authorized,
@@ -95,15 +105,15 @@ def list_matches(
     after: Annotated[int, Query(ge=0)] = 0,
 ):
     """What a decontamination has found: spans and scores, in the order of the rows."""
-    store.review(session, caller.project_id, id)
+    store.maintenance_job(session, caller.project_id, id)
     matches = store.matches(session, id, limit, after)
     views: list[MatchView] = [match_view(match) for match in matches[:limit]]
     more = len(matches) > limit
     return MatchPage(data=views, has_more=more, next=views[-1].id if more else None)
 
 
-@router.get("/reviews/{id}/events", operation_id="listReviewEvents")
-def review_events(
+@router.get("/maintenance-jobs/{id}/events", operation_id="listMaintenanceJobEvents")
+def maintenance_job_events(
     id: str,
     request: Request,
     caller: Authorized,
@@ -112,8 +122,8 @@ def review_events(
     after: Annotated[int, Query(ge=0)] = 0,
 ):
     """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
-    store.review(session, caller.project_id, id)
-    return events_stream.respond(request, id, after, limit, lambda s: s.get(Review, id).ended)
+    store.maintenance_job(session, caller.project_id, id)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(MaintenanceJob, id).ended)
 
 
 @router.post(
@@ -145,6 +155,6 @@ def show_set(id: str, caller: Authorized, session: Db):
 
 @router.delete("/evaluation-sets/{id}", operation_id="deleteEvaluationSet", status_code=204)
 def delete_set(id: str, caller: Authorized, session: Db):
-    """Delete a set. What it has found stays with the reviews."""
+    """Delete a set. What it has found stays with the maintenance jobs."""
     service.delete_set(session, caller, id)
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""The three kinds of reviews, which share one table and one task."""
+"""The three kinds of maintenance jobs, which share one table and one task."""
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from app.maintenance import store
 from app.maintenance.decontaminate import decontaminate
 from app.maintenance.reencode import reencode
 from app.maintenance.refilter import refilter
-from app.tables.reviews import Review
+from app.tables.maintenance import MaintenanceJob
 
 MAX_ATTEMPTS = 5
 
@@ -17,53 +17,53 @@ MAX_ATTEMPTS = 5
 def explain(error: Exception) -> Explanation:
     if isinstance(error, EncoderMismatch):
         return Explanation("encoder_mismatch", str(error), final=True)
-    return Explanation("review_failed", f"{type(error).__name__}: {error}")
+    return Explanation("maintenance_failed", f"{type(error).__name__}: {error}")
 
 
-def _reset_progress(session: Session, row: Review) -> None:
+def _reset_progress(session: Session, row: MaintenanceJob) -> None:
     row.done_rows = 0
 
 
-def _delete_matches(session: Session, row: Review) -> None:
+def _delete_matches(session: Session, row: MaintenanceJob) -> None:
     row.done_rows = 0
     store.delete_matches(session, row.id)
 
 
-def _delete_new_embeddings(session: Session, row: Review) -> None:
+def _delete_new_embeddings(session: Session, row: MaintenanceJob) -> None:
     row.done_rows = 0
     store.delete_new_embeddings(session, row.id)
 
 
 REFILTER = JobKind(
     name="refilter",
-    table=Review,
-    task=queue.REVIEW,
+    table=MaintenanceJob,
+    task=queue.MAINTENANCE,
     perform=refilter,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
     reset=_reset_progress,
-    only=Review.kind == "refilter",
+    only=MaintenanceJob.kind == "refilter",
 )
 DECONTAMINATION = JobKind(
     name="decontamination",
-    table=Review,
-    task=queue.REVIEW,
+    table=MaintenanceJob,
+    task=queue.MAINTENANCE,
     perform=decontaminate,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
     reset=_delete_matches,
     discard=_delete_matches,
-    only=Review.kind == "decontamination",
+    only=MaintenanceJob.kind == "decontamination",
 )
 # No reset: a new attempt continues after the last row that the previous attempt encoded.
 REENCODING = JobKind(
     name="reencoding",
-    table=Review,
-    task=queue.REVIEW,
+    table=MaintenanceJob,
+    task=queue.MAINTENANCE,
     perform=reencode,
     explain=explain,
     max_attempts=MAX_ATTEMPTS,
     discard=_delete_new_embeddings,
-    only=Review.kind == "reencoding",
+    only=MaintenanceJob.kind == "reencoding",
 )
 KINDS = {kind.name: kind for kind in (REFILTER, DECONTAMINATION, REENCODING)}

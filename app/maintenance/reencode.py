@@ -9,16 +9,16 @@ from app.maintenance import store
 from app.persistence.db import transaction
 from app.synth.types import Encoder
 from app.tables.datasets import Dataset
-from app.tables.reviews import Review
+from app.tables.maintenance import MaintenanceJob
 
 
 def reencode(job: RunningJob, pools: Pools) -> None:
-    """Encode the rows that no earlier attempt of this review has encoded, then replace all vectors."""
+    """Encode the rows that no earlier attempt of this maintenance job has encoded, then replace all vectors."""
     with transaction() as session:
-        review = session.get(Review, job.id)
-        dataset = session.get(Dataset, review.dataset_id)
-        done = store.last_new_embedding(session, review.id)
-    encoder = pools.load_encoder_by_name(review.settings["encoder"])
+        maintenance_job = session.get(MaintenanceJob, job.id)
+        dataset = session.get(Dataset, maintenance_job.dataset_id)
+        done = store.last_new_embedding(session, maintenance_job.id)
+    encoder = pools.load_encoder_by_name(maintenance_job.settings["encoder"])
     while True:
         job.check()
         done, rows = _encode_batch(job, dataset, encoder, done)
@@ -27,14 +27,14 @@ def reencode(job: RunningJob, pools: Pools) -> None:
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, dataset.id)
         store.apply_new_embeddings(session, job.id)
-        # The fence locks the row of the review. It comes last, so that a cancel need not wait for the update above.
-        review = job.fence(session)
+        # The fence locks the job's row. It comes last, so that a cancel need not wait for the update above.
+        maintenance_job = job.fence(session)
         store.delete_new_embeddings(session, job.id)
         old_encoding = dataset.encoding
-        dataset.encoder, dataset.encoding = review.settings["encoder"], encoder.identity
+        dataset.encoder, dataset.encoding = maintenance_job.settings["encoder"], encoder.identity
         dataset.pool_version += 1
-        review.result = {"before": old_encoding, "after": encoder.identity}
-        job.succeed(session, review)
+        maintenance_job.result = {"before": old_encoding, "after": encoder.identity}
+        job.succeed(session, maintenance_job)
 
 
 def _encode_batch(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
@@ -44,17 +44,17 @@ def _encode_batch(job: RunningJob, dataset: Dataset, encoder: Encoder, after: st
     if not rows:
         return after, 0
     vectors = encoder.encode(texts)
-    with job.transaction() as (session, review):
-        _store_vectors(session, review, [row.id for row in rows], vectors)
-        review.rows = store.count_encoded(session, dataset.id)
-        review.done_rows += len(rows)
-        job.progress(session, review, done_rows=review.done_rows, rows=review.rows)
+    with job.transaction() as (session, maintenance_job):
+        _store_vectors(session, maintenance_job, [row.id for row in rows], vectors)
+        maintenance_job.rows = store.count_encoded(session, dataset.id)
+        maintenance_job.done_rows += len(rows)
+        job.progress(session, maintenance_job, done_rows=maintenance_job.done_rows, rows=maintenance_job.rows)
     return rows[-1].id, len(rows)
 
 
-def _store_vectors(session: Session, review: Review, ids: list[str], vectors) -> None:
+def _store_vectors(session: Session, maintenance_job: MaintenanceJob, ids: list[str], vectors) -> None:
     rows = [
-        {"review_id": review.id, "record_id": id, "embedding": vector.tobytes()}
+        {"maintenance_job_id": maintenance_job.id, "record_id": id, "embedding": vector.tobytes()}
         for id, vector in zip(ids, vectors, strict=True)
     ]
     store.insert_new_embeddings(session, rows)

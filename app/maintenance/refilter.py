@@ -22,7 +22,7 @@ from app.synth.quality.filters import RuleSet, rules_of
 from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate, Encoder, Rejection, Turn
 from app.tables.datasets import Dataset, Record
-from app.tables.reviews import Review
+from app.tables.maintenance import MaintenanceJob
 from app.tables.runs import Run
 
 BATCH_ROWS, MAX_EXAMPLES = 200, 20
@@ -60,41 +60,52 @@ class NewDecisions:
 def refilter(job: RunningJob, pools: Pools) -> None:
     """Decide again and report which rows would move. With `apply`, also write the decisions, in one transaction."""
     with transaction() as session:
-        review = session.get(Review, job.id)
-        run, dataset = session.get(Run, review.run_id), session.get(Dataset, review.dataset_id)
+        maintenance_job = session.get(MaintenanceJob, job.id)
+        run, dataset = session.get(Run, maintenance_job.run_id), session.get(Dataset, maintenance_job.dataset_id)
     encoder = pools.prepare(dataset)
     with transaction() as session:
-        decisions_now = _RunReEvaluation(session, session.get(Dataset, dataset.id), run, review, encoder, job).decide(
-            _report_progress
-        )
+        decisions_now = _RunReEvaluation(
+            session, session.get(Dataset, dataset.id), run, maintenance_job, encoder, job
+        ).decide(_report_progress)
     with transaction() as session:
-        if review.settings["apply"]:
-            decisions_now = _apply(session, review, run, encoder, job, decisions_now)
-        # The fence locks the row of the review. It comes last, so that a cancel need not wait for the writing above.
-        review = job.fence(session)
-        review.result = decisions_now.result(run, review.settings["apply"])
-        job.succeed(session, review)
+        if maintenance_job.settings["apply"]:
+            decisions_now = _apply(session, maintenance_job, run, encoder, job, decisions_now)
+        # The fence locks the job's row. It comes last, so that a cancel need not wait for the writing above.
+        maintenance_job = job.fence(session)
+        maintenance_job.result = decisions_now.result(run, maintenance_job.settings["apply"])
+        job.succeed(session, maintenance_job)
 
 
 def _apply(
-    session: Session, review: Review, run: Run, encoder: Encoder, job: RunningJob, prepared: NewDecisions
+    session: Session,
+    maintenance_job: MaintenanceJob,
+    run: Run,
+    encoder: Encoder,
+    job: RunningJob,
+    prepared: NewDecisions,
 ) -> NewDecisions:
     """Write the new decisions to the locked dataset, and return those that were written."""
-    dataset = dataset_store.lock_dataset(session, review.dataset_id)
+    dataset = dataset_store.lock_dataset(session, maintenance_job.dataset_id)
     if prepared.pool_state != (dataset.pool_version, dataset.last_pool_position):
         # The pool has changed since the first pass, so those decisions may be wrong. The lock keeps it as it is now.
-        prepared = _RunReEvaluation(session, dataset, run, review, encoder, job).decide()
+        prepared = _RunReEvaluation(session, dataset, run, maintenance_job, encoder, job).decide()
     moves = [Move(row.id, rejection) for row, rejection in prepared.moves]
-    decisions.apply(session, dataset, moves, review.id, job.check)
+    decisions.apply(session, dataset, moves, maintenance_job.id, job.check)
     return prepared
 
 
 class _RunReEvaluation:
     def __init__(
-        self, session: Session, dataset: Dataset, run: Run, review: Review, encoder: Encoder, job: RunningJob
+        self,
+        session: Session,
+        dataset: Dataset,
+        run: Run,
+        maintenance_job: MaintenanceJob,
+        encoder: Encoder,
+        job: RunningJob,
     ) -> None:
         self.session, self.dataset, self.run, self.encoder, self.job = session, dataset, run, encoder, job
-        settings = review.settings
+        settings = maintenance_job.settings
         self.options = METHODS[run.method].options.model_validate(run.options)
         self.rules = None if settings["rules"] is None else rules_of(_RULES.validate_python(settings["rules"]))
         self.min_scores = settings["minimum_scores"]
@@ -199,6 +210,6 @@ def _build_example(row: Record, rejection: Rejection | None) -> dict:
 
 
 def _report_progress(job: RunningJob, done: int, rows: int) -> None:
-    with job.transaction() as (session, review):
-        review.done_rows, review.rows = done, rows
-        job.progress(session, review, done_rows=done, rows=rows)
+    with job.transaction() as (session, maintenance_job):
+        maintenance_job.done_rows, maintenance_job.rows = done, rows
+        job.progress(session, maintenance_job, done_rows=done, rows=rows)

@@ -1,4 +1,4 @@
-"""Bodies and answers of reviews and evaluation sets."""
+"""Bodies and answers of maintenance jobs and evaluation sets."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from app.api.schemas import Body, JobView, Time, View
 from app.synth.quality.filters import RuleSet
 from app.synth.quality.scores import RULE_SCORES
-from app.tables.reviews import EvaluationSet, Match, Review
+from app.tables.maintenance import EvaluationSet, MaintenanceJob, Match
 
 
 def _require_known_scores(scores: dict[str, float]) -> dict[str, float]:
@@ -59,7 +59,7 @@ class ReencodeCreate(Body):
     encoder: str | None = Field(default=None, max_length=100)
 
 
-class ReviewView(JobView):
+class MaintenanceJobView(JobView):
     kind: str
     dataset_id: str
     run_id: str | None
@@ -69,8 +69,8 @@ class ReviewView(JobView):
     result: dict = Field(description="What was found, and what was changed.")
 
 
-def review_view(row: Review) -> ReviewView:
-    return ReviewView.model_validate(row)
+def maintenance_job_view(row: MaintenanceJob) -> MaintenanceJobView:
+    return MaintenanceJobView.model_validate(row)
 
 
 class MatchView(View):

@@ -1,4 +1,4 @@
-"""Orders and cancels reviews. Their work is in refilter, decontaminate and reencode."""
+"""Orders and cancels maintenance jobs. Their work is in refilter, decontaminate and reencode."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from app.maintenance.kinds import KINDS
 from app.maintenance.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
 from app.persistence.ids import new_id
 from app.runs import store as run_store
-from app.tables.reviews import EvaluationSet, Review
+from app.tables.maintenance import EvaluationSet, MaintenanceJob
 
 
-def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate) -> Review:
+def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate) -> MaintenanceJob:
     """Order that a run's candidates be decided on again. Only a run that has ended stands still for it."""
     run = run_store.run(session, caller.project_id, run_id)
     if not run.ended:
@@ -27,7 +27,7 @@ def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate
     return _order(session, caller, "refilter", run.dataset_id, body.model_dump(), run_id)
 
 
-def decontaminate(session: Session, caller: Caller, dataset_id: str, body: DecontaminationCreate) -> Review:
+def decontaminate(session: Session, caller: Caller, dataset_id: str, body: DecontaminationCreate) -> MaintenanceJob:
     dataset_store.dataset(session, caller.project_id, dataset_id)
     unknown = sorted(
         set(body.evaluation_sets) - store.find_existing_sets(session, caller.project_id, body.evaluation_sets)
@@ -39,7 +39,7 @@ def decontaminate(session: Session, caller: Caller, dataset_id: str, body: Decon
     return _order(session, caller, "decontamination", dataset_id, body.model_dump())
 
 
-def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCreate) -> Review:
+def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCreate) -> MaintenanceJob:
     """Order that all rows be encoded anew. Nothing else may work on the dataset meanwhile."""
     dataset = dataset_store.dataset(session, caller.project_id, dataset_id)
     encoder = body.encoder or dataset.encoder
@@ -53,8 +53,8 @@ def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCr
 
 def _order(
     session: Session, caller: Caller, kind: str, dataset_id: str, settings: dict, run_id: str | None = None
-) -> Review:
-    row = Review(
+) -> MaintenanceJob:
+    row = MaintenanceJob(
         id=new_id("rev"),
         project_id=caller.project_id,
         dataset_id=dataset_id,
@@ -69,13 +69,13 @@ def _order(
     session.flush()
     session.refresh(row)
     event_log.emit_status(session, row)
-    queue.notify_after_commit(session, queue.REVIEW, row.id)
+    queue.notify_after_commit(session, queue.MAINTENANCE, row.id)
     return row
 
 
-def cancel(session: Session, caller: Caller, id: str) -> Review:
-    """End the review soon: nothing of it stays. Cancelling what has ended changes nothing."""
-    row = store.review(session, caller.project_id, id)
+def cancel(session: Session, caller: Caller, id: str) -> MaintenanceJob:
+    """End the maintenance job soon: nothing of it stays. Cancelling what has ended changes nothing."""
+    row = store.maintenance_job(session, caller.project_id, id)
     return steering.cancel(session, KINDS[row.kind], id)
 
 
@@ -95,5 +95,5 @@ def add_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -
 
 
 def delete_set(session: Session, caller: Caller, id: str) -> None:
-    """What it has found stays with the reviews."""
+    """What it has found stays with the maintenance jobs."""
     session.delete(store.evaluation_set(session, caller.project_id, id))

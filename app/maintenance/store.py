@@ -1,4 +1,4 @@
-"""All SQL of reviews and evaluation sets."""
+"""All SQL of maintenance jobs and evaluation sets."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,23 +9,28 @@ from sqlalchemy.orm import Session, undefer
 
 from app.errors import not_found
 from app.tables.datasets import Dataset, Record
-from app.tables.reviews import EvaluationItem, EvaluationSet, Match, NewEmbedding, Review
+from app.tables.maintenance import EvaluationItem, EvaluationSet, MaintenanceJob, Match, NewEmbedding
 
 ITEMS_PER_INSERT = 1000
 
 
-def review(session: Session, project_id: str, id: str) -> Review:
-    row = session.scalar(select(Review).where(Review.id == id, Review.project_id == project_id))
+def maintenance_job(session: Session, project_id: str, id: str) -> MaintenanceJob:
+    row = session.scalar(select(MaintenanceJob).where(MaintenanceJob.id == id, MaintenanceJob.project_id == project_id))
     if row is None:
-        raise not_found("review", id)
+        raise not_found("maintenance job", id)
     return row
 
 
-def reviews(session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None):
-    query = select(Review).where(Review.project_id == project_id).order_by(Review.id.desc()).limit(limit + 1)
+def maintenance_jobs(session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None):
+    query = (
+        select(MaintenanceJob)
+        .where(MaintenanceJob.project_id == project_id)
+        .order_by(MaintenanceJob.id.desc())
+        .limit(limit + 1)
+    )
     if dataset_id:
-        query = query.where(Review.dataset_id == dataset_id)
-    return session.scalars(query.where(Review.id < after) if after else query).all()
+        query = query.where(MaintenanceJob.dataset_id == dataset_id)
+    return session.scalars(query.where(MaintenanceJob.id < after) if after else query).all()
 
 
 def run_rows(session: Session, run_id: str) -> list[Record]:
@@ -60,21 +65,21 @@ def insert_new_embeddings(session: Session, rows: list[dict]) -> None:
     session.execute(upsert(NewEmbedding).on_conflict_do_nothing(), rows)
 
 
-def last_new_embedding(session: Session, review_id: str) -> str:
-    query = select(func.max(NewEmbedding.record_id)).where(NewEmbedding.review_id == review_id)
+def last_new_embedding(session: Session, maintenance_job_id: str) -> str:
+    query = select(func.max(NewEmbedding.record_id)).where(NewEmbedding.maintenance_job_id == maintenance_job_id)
     return session.scalar(query) or ""
 
 
-def apply_new_embeddings(session: Session, review_id: str) -> None:
+def apply_new_embeddings(session: Session, maintenance_job_id: str) -> None:
     """Replace the embeddings of all records that have a new one."""
-    mine = NewEmbedding.review_id == review_id
+    mine = NewEmbedding.maintenance_job_id == maintenance_job_id
     session.execute(
         update(Record).where(Record.id == NewEmbedding.record_id, mine).values(embedding=NewEmbedding.embedding)
     )
 
 
-def delete_new_embeddings(session: Session, review_id: str) -> None:
-    session.execute(delete(NewEmbedding).where(NewEmbedding.review_id == review_id))
+def delete_new_embeddings(session: Session, maintenance_job_id: str) -> None:
+    session.execute(delete(NewEmbedding).where(NewEmbedding.maintenance_job_id == maintenance_job_id))
 
 
 def evaluation_set(session: Session, project_id: str, id: str) -> EvaluationSet:
@@ -119,18 +124,18 @@ def insert_matches(session: Session, rows: list[dict]) -> None:
         session.execute(insert(Match), rows)
 
 
-def delete_matches(session: Session, review_id: str) -> None:
-    session.execute(delete(Match).where(Match.review_id == review_id))
+def delete_matches(session: Session, maintenance_job_id: str) -> None:
+    session.execute(delete(Match).where(Match.maintenance_job_id == maintenance_job_id))
 
 
-def matches(session: Session, review_id: str, limit: int, after: int) -> Sequence[Match]:
-    query = select(Match).where(Match.review_id == review_id, Match.id > after).order_by(Match.id)
+def matches(session: Session, maintenance_job_id: str, limit: int, after: int) -> Sequence[Match]:
+    query = select(Match).where(Match.maintenance_job_id == maintenance_job_id, Match.id > after).order_by(Match.id)
     return session.scalars(query.limit(limit + 1)).all()
 
 
-def strongest_matches(session: Session, review_id: str) -> Iterator[Match]:
+def strongest_matches(session: Session, maintenance_job_id: str) -> Iterator[Match]:
     """The best match of each record; n-grams before embeddings, which say less."""
-    query = select(Match).where(Match.review_id == review_id)
+    query = select(Match).where(Match.maintenance_job_id == maintenance_job_id)
     ordered = query.order_by(Match.record_id, (Match.kind == "embedding"), Match.score.desc(), Match.id)
     yield from session.scalars(ordered.ext(distinct_on(Match.record_id)))
 

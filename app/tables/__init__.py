@@ -1,6 +1,17 @@
 """SQLAlchemy models, one file per slice. Importing this package registers every table."""
 
-from app.tables import access, accounts, datasets, finetunes, judgements, reviews, runs, scorings, snapshots, teachers
+from app.tables import (
+    access,
+    accounts,
+    datasets,
+    finetunes,
+    judgements,
+    maintenance,
+    runs,
+    scorings,
+    snapshots,
+    teachers,
+)
 from app.tables.jobs import Table
 
 __all__ = [
@@ -10,7 +21,7 @@ __all__ = [
     "datasets",
     "finetunes",
     "judgements",
-    "reviews",
+    "maintenance",
     "runs",
     "scorings",
     "snapshots",

@@ -131,7 +131,7 @@ class Record(Table):
 
 
 class Decision(Table):
-    """A decision on a record that a later one has replaced. `replaced_by`: the review that replaced it."""
+    """A decision on a record that a later one has replaced. `replaced_by`: the maintenance job that replaced it."""
 
     __tablename__ = "decisions"
     record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"), primary_key=True)

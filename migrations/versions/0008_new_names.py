@@ -30,9 +30,27 @@ INDEXES = (
 
 OLD_REASON, NEW_REASON = "surplus", "over_target"
 
+# Tables: (old name, new name)
+TABLES = (("reviews", "maintenance_jobs"),)
+# Columns that refer to them: (table, old name, new name)
+REFERENCES = (
+    ("matches", "review_id", "maintenance_job_id"),
+    ("new_embeddings", "review_id", "maintenance_job_id"),
+)
+# (table, old stop_reason, new stop_reason)
+STOP_REASONS = (("maintenance_jobs", "review_failed", "maintenance_failed"),)
+
 
 def upgrade() -> None:
     _rename_reason(OLD_REASON, NEW_REASON)
+    for old, new in TABLES:
+        op.rename_table(old, new)
+        _rename_in_names(old, new)
+    for table, old, new in REFERENCES:
+        op.alter_column(table, old, new_column_name=new)
+        _rename_in_names(old, new)
+    for table, old, new in STOP_REASONS:
+        op.execute(f"UPDATE {table} SET stop_reason = '{new}' WHERE stop_reason = '{old}'")
     for table, old, new in COLUMNS:
         op.alter_column(table, old, new_column_name=new)
     for table, old, new in CONSTRAINTS:
@@ -42,6 +60,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for table, old, new in STOP_REASONS:
+        op.execute(f"UPDATE {table} SET stop_reason = '{old}' WHERE stop_reason = '{new}'")
+    for table, old, new in REFERENCES:
+        op.alter_column(table, new, new_column_name=old)
+        _rename_in_names(new, old)
+    for old, new in TABLES:
+        op.rename_table(new, old)
+        _rename_in_names(new, old)
     for old, new in INDEXES:
         op.execute(f"ALTER INDEX {new} RENAME TO {old}")
     for table, old, new in CONSTRAINTS:
@@ -49,6 +75,19 @@ def downgrade() -> None:
     for table, old, new in COLUMNS:
         op.alter_column(table, new, new_column_name=old)
     _rename_reason(NEW_REASON, OLD_REASON)
+
+
+def _rename_in_names(old: str, new: str) -> None:
+    """Rename the constraints, and then the other indexes, whose names contain the name of a table or a column."""
+    connection = op.get_bind()
+    constraints = "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE conrelid <> 0"
+    for table, name in connection.execute(sa.text(constraints)).all():
+        if f"_{old}" in name or name.startswith(f"{old}_"):
+            op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {name} TO {name.replace(old, new)}")
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()"
+    for (name,) in connection.execute(sa.text(indexes)).all():
+        if f"_{old}" in name:
+            op.execute(f"ALTER INDEX {name} RENAME TO {name.replace(old, new)}")
 
 
 def _rename_reason(old: str, new: str) -> None:

@@ -24,8 +24,8 @@ from app.jobs.kinds import JobKind
 from app.likelihood_scores import scoring
 from app.likelihood_scores import service as scorings
 from app.likelihood_scores.schemas import ScoringCreate
-from app.maintenance import kinds as reviewing
-from app.maintenance import service as reviews
+from app.maintenance import kinds as maintenance_kinds
+from app.maintenance import service as maintenance
 from app.maintenance.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
 from app.persistence import files
 from app.persistence.db import transaction
@@ -34,7 +34,7 @@ from app.snapshots import service as snapshots
 from app.snapshots import writing
 from app.snapshots.schemas import SnapshotCreate
 from app.tables.datasets import Dataset, Record
-from app.tables.reviews import Match, NewEmbedding
+from app.tables.maintenance import Match, NewEmbedding
 from app.tables.runs import Run
 from tests.fakes import encoders, unlike
 
@@ -51,7 +51,7 @@ class Bench:
 
     def tools(self, kind: JobKind) -> tuple:
         """What a worker gives the kind's `perform`."""
-        return (self.pools,) if kind.table.__tablename__ in ("imports", "reviews") else ()
+        return (self.pools,) if kind.table.__tablename__ in ("imports", "maintenance_jobs") else ()
 
     def work(self, kind: JobKind, row) -> None:
         runner.work(kind, row.id, *self.tools(kind))
@@ -114,20 +114,20 @@ def order_refilter(bench: Bench):
         # More imported rows than its target, if there are any: applied, the refilter would move them.
         mine = (Record.dataset_id == bench.dataset.id, Record.import_id.is_not(None))
         session.execute(update(Record).where(*mine).values(run_id=run.id))
-        return reviews.refilter(session, bench.caller, run.id, RefilterCreate(apply=True))
+        return maintenance.refilter(session, bench.caller, run.id, RefilterCreate(apply=True))
 
 
 def order_decontamination(bench: Bench):
     with transaction() as session:
         texts = ["Is there anything I can eat for a breakfast that doesn't include eggs, yet includes protein, and has"]
-        evaluation = reviews.add_set(session, bench.caller, f"set {time.time_ns()}", texts)
+        evaluation = maintenance.add_set(session, bench.caller, f"set {time.time_ns()}", texts)
         body = DecontaminationCreate(evaluation_sets=[evaluation.id], ngram=5, action="drop")
-        return reviews.decontaminate(session, bench.caller, bench.dataset.id, body)
+        return maintenance.decontaminate(session, bench.caller, bench.dataset.id, body)
 
 
 def order_reencoding(bench: Bench):
     with transaction() as session:
-        return reviews.reencode(session, bench.caller, bench.dataset.id, ReencodeCreate())
+        return maintenance.reencode(session, bench.caller, bench.dataset.id, ReencodeCreate())
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ ORDERS = {
         Order(writing.KIND, order_snapshot, _by(snapshots)),
         Order(training.KIND, order_fine_tune, _by(finetunes)),
         Order(scoring.KIND, order_scoring, _by(scorings)),
-        Order(reviewing.REFILTER, order_refilter, _by(reviews)),
-        Order(reviewing.DECONTAMINATION, order_decontamination, _by(reviews)),
-        Order(reviewing.REENCODING, order_reencoding, _by(reviews)),
+        Order(maintenance_kinds.REFILTER, order_refilter, _by(maintenance)),
+        Order(maintenance_kinds.DECONTAMINATION, order_decontamination, _by(maintenance)),
+        Order(maintenance_kinds.REENCODING, order_reencoding, _by(maintenance)),
     )
 }
 
@@ -171,7 +171,7 @@ def leftovers(id: str) -> list[str]:
     found += [str(path) for path in (Path(config.settings().home) / "work").glob(f"{id}-*")]
     with transaction() as session:
         for table in (NewEmbedding, Match):
-            count = session.scalar(select(func.count()).where(table.review_id == id))
+            count = session.scalar(select(func.count()).where(table.maintenance_job_id == id))
             found += [f"{count} rows of {table.__tablename__}"] if count else []
     return found
 

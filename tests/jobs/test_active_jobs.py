@@ -45,13 +45,17 @@ def test_a_dataset_stays_with_its_snapshots(bench):
 
 def test_only_jobs_that_change_the_pool_stand_in_the_way_of_a_reencoding(bench):
     scoring, snapshot, imported = order_scoring(bench), order_snapshot(bench), order_import(bench)
-    review = order_decontamination(bench)
+    maintenance_job = order_decontamination(bench)
     with transaction() as session:
-        assert active_jobs.list_active_on_dataset(session, bench.dataset.id) == [imported.id, review.id, scoring.id]
-        assert active_jobs.list_active_that_change_pool(session, bench.dataset.id) == [imported.id, review.id]
+        assert active_jobs.list_active_on_dataset(session, bench.dataset.id) == [
+            imported.id,
+            maintenance_job.id,
+            scoring.id,
+        ]
+        assert active_jobs.list_active_that_change_pool(session, bench.dataset.id) == [imported.id, maintenance_job.id]
         assert active_jobs.find_exclusive(session, bench.dataset.id) is None
         assert active_jobs.find_active(session, [scoring.id, snapshot.id, "sco_none"]) == {scoring.id, snapshot.id}
-    with pytest.raises(AppError, match=f"{imported.id}, {review.id} at work on the dataset"):
+    with pytest.raises(AppError, match=f"{imported.id}, {maintenance_job.id} at work on the dataset"):
         order_reencoding(bench)
 
 

@@ -24,7 +24,7 @@ from app.persistence.ids import new_id
 from app.synth.novelty.pool import comparison_text
 from app.synth.types import Candidate, Rejection
 from app.tables.datasets import Dataset, Decision, Record
-from app.tables.reviews import Match, NewEmbedding, Review
+from app.tables.maintenance import MaintenanceJob, Match, NewEmbedding
 from app.tables.runs import Run
 from tests.fakes import encoders, hash_encoder, unlike
 
@@ -34,7 +34,7 @@ BASE = "Explain {} to a child in a few simple words"
 @pytest.fixture
 def caller(database) -> Caller:
     with transaction() as session:
-        return Caller(access.ensure_project(session, "reviews").id, "key")
+        return Caller(access.ensure_project(session, "maintenance").id, "key")
 
 
 @pytest.fixture
@@ -80,18 +80,18 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
     return run
 
 
-def review(pools: Pools, caller: Caller, order, id: str, body) -> Review:
+def run_job(pools: Pools, caller: Caller, order, id: str, body) -> MaintenanceJob:
     with transaction() as session:
         made = order(session, caller, id, body)
     runner.work(KINDS[made.kind], made.id, pools)
     with transaction() as session:
-        found = session.get(Review, made.id)
+        found = session.get(MaintenanceJob, made.id)
     assert found.status == "succeeded", found.error
     return found
 
 
 def refilter(pools, caller, run, **asked) -> dict:
-    return review(pools, caller, service.refilter, run.id, RefilterCreate(**asked)).result
+    return run_job(pools, caller, service.refilter, run.id, RefilterCreate(**asked)).result
 
 
 def rows(run: Run) -> dict[str, tuple[str, str | None]]:
@@ -243,12 +243,12 @@ def evaluation(caller: Caller, *texts: str) -> str:
         return service.add_set(session, caller, f"exam {time.time_ns()}", list(texts)).id
 
 
-def decontaminate(pools, caller, dataset, sets, **asked) -> Review:
+def decontaminate(pools, caller, dataset, sets, **asked) -> MaintenanceJob:
     body = DecontaminationCreate(evaluation_sets=sets, **asked)
-    return review(pools, caller, service.decontaminate, dataset.id, body)
+    return run_job(pools, caller, service.decontaminate, dataset.id, body)
 
 
-def matches(found: Review) -> list[Match]:
+def matches(found: MaintenanceJob) -> list[Match]:
     with transaction() as session:
         return list(store.matches(session, found.id, 100, 0))
 
@@ -326,7 +326,7 @@ def other_encoder(texts) -> np.ndarray:
 def test_a_dataset_is_encoded_anew_all_at_once(dataset, caller, pools):
     run = run_with(dataset, caller, pools, *CANDIDATES)
     after = Pools(encoders(other_encoder, revision="2", dimensions=64))
-    found = review(after, caller, service.reencode, dataset.id, ReencodeCreate())
+    found = run_job(after, caller, service.reencode, dataset.id, ReencodeCreate())
     assert (found.result["before"]["revision"], found.result["after"]["dimensions"]) == ("1", 64)
     with transaction() as session:
         assert session.get(Dataset, dataset.id).encoding["revision"] == "2"

@@ -49,6 +49,14 @@ JUDGEMENT = JOB | {
     **{"reject": False, "rows": 3, "done_rows": 3, "rejected": 0, "filter": '{"reason": "surplus", "origin": null}'},
 }
 REFILTER = JOB | {"id": "rev_1", "kind": "refilter", "settings": "{}", "rows": 3, "done_rows": 3}
+DECONTAMINATION = REFILTER | {
+    **{"id": "rev_2", "kind": "decontamination", "status": "failed", "stop_reason": "review_failed"},
+    "result": "{}",
+}
+MATCH = {
+    **{"review_id": "rev_2", "record_id": "rec_1", "set_id": "evs_1", "place": 0, "kind": "ngram", "score": 1.0},
+    "item_text": "text",
+}
 
 
 def refiltered(reason: str) -> dict:
@@ -67,11 +75,12 @@ def stack(tmp_path) -> Iterator[Stack]:
         yield stack
 
 
-def reasons(engine: Engine) -> tuple:
+def reasons(engine: Engine, maintenance_jobs: str) -> tuple:
     return row_of(
         engine,
         "SELECT r.reason, r.instruction, d.reason, i.rejected_by_reason, runs.rejected_by_reason, j.filter, v.result "
-        "FROM records r, decisions d, imports i, runs, judgements j, reviews v WHERE r.id = 'rec_2'",
+        f"FROM records r, decisions d, imports i, runs, judgements j, {maintenance_jobs} v "
+        "WHERE r.id = 'rec_2' AND v.id = 'rev_1'",
     )
 
 
@@ -90,6 +99,8 @@ def test_rows_keep_their_values_under_the_new_names_and_back(stack):
         insert(connection, "records", REJECTED)
         insert(connection, "decisions", DECISION)
         insert(connection, "imports", IMPORT | {"rejected_by_reason": '{"surplus": 3}'})
+        insert(connection, "reviews", DECONTAMINATION)
+        insert(connection, "matches", MATCH)
         insert(connection, "reviews", REFILTER | {"result": json.dumps(refiltered("surplus"))})
         insert(connection, "snapshots", SNAPSHOT)
         insert(connection, "accounts", ACCOUNT)
@@ -100,9 +111,13 @@ def test_rows_keep_their_values_under_the_new_names_and_back(stack):
     assert row_of(engine, "SELECT pool_position, group_id FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_pool_position FROM snapshots") == (6,)
     assert row_of(engine, "SELECT pending_stop_reason, preview_target FROM runs") == ("target_reached", 400)
-    assert reasons(engine) == expected_reasons("over_target")
+    assert reasons(engine, "maintenance_jobs") == expected_reasons("over_target")
+    assert row_of(engine, "SELECT maintenance_job_id FROM matches") == ("rev_2",)
+    assert row_of(engine, "SELECT stop_reason FROM maintenance_jobs WHERE id = 'rev_2'") == ("maintenance_failed",)
     migrate(stack, "downgrade", "0007")
-    assert reasons(engine) == expected_reasons("surplus")
+    assert reasons(engine, "reviews") == expected_reasons("surplus")
+    assert row_of(engine, "SELECT review_id FROM matches") == ("rev_2",)
+    assert row_of(engine, "SELECT stop_reason FROM reviews WHERE id = 'rev_2'") == ("review_failed",)
     assert row_of(engine, "SELECT last_seq FROM datasets") == (7,)
     assert row_of(engine, "SELECT seq, family FROM records WHERE id = 'rec_1'") == (7, "rec_1")
     assert row_of(engine, "SELECT through_seq FROM snapshots") == (6,)

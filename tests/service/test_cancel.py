@@ -52,7 +52,7 @@ def test_an_import_is_cancelled_and_its_counts_are_its_rows(api, dataset):
     assert 0 < ended["done_rows"] < 3000 and ended["accepted"] + ended["rejected"] == ended["done_rows"]
 
 
-@pytest.mark.parametrize("path", ["snapshots", "reviews"])
+@pytest.mark.parametrize("path", ["snapshots", "maintenance-jobs"])
 def test_others_are_cancelled_wherever_they_are(api, dataset, path):
     if path == "snapshots":
         _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], include_seeds=True)
@@ -65,7 +65,14 @@ def test_others_are_cancelled_wherever_they_are(api, dataset, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["snapshots/snap_x", "reviews/rev_x", "datasets/{dataset}/imports/imp_x", "scorings/sco_x", "fine-tunes/f"]
+    "path",
+    [
+        "snapshots/snap_x",
+        "maintenance-jobs/rev_x",
+        "datasets/{dataset}/imports/imp_x",
+        "scorings/sco_x",
+        "fine-tunes/f",
+    ],
 )
 def test_what_is_not_there_cannot_be_cancelled(api, dataset, path):
     assert api.post(f"/v1/{path.format(dataset=dataset['id'])}/cancel").status_code == 404

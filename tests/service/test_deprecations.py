@@ -1,13 +1,21 @@
 """Each old name works beside the new one, and says that it is deprecated (docs/deprecations.md)."""
 
+import os
+import subprocess
+import sys
+
 import psycopg
 import pytest
 
+from app.client import Seedbed
 from app.judgements.schemas import RecordFilter
 from app.main import create_app
 from tests.rest import post, rows_of
+from tests.waiting import PROCESS_SECONDS, until_ended
 
-SCHEMAS = create_app().openapi()["components"]["schemas"]
+OPENAPI = create_app().openapi()
+SCHEMAS = OPENAPI["components"]["schemas"]
+OLD_PATHS = {"/v1/reviews": "/v1/maintenance-jobs"}
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +53,59 @@ def test_a_filter_takes_the_old_reason(api, service, dataset):
             (rejected, "over_target")
         ]
     assert RecordFilter(reason="surplus").reason == "over_target"
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_PATHS.items())
+def test_the_schema_has_each_old_path_beside_the_new_one_and_marks_it(old, new):
+    operations = {
+        start: {path.removeprefix(start): set(methods) for path, methods in OPENAPI["paths"].items() if start in path}
+        for start in (old, new)
+    }
+    assert operations[old] == operations[new] and "" in operations[new]
+    for path, methods in OPENAPI["paths"].items():
+        for operation in methods.values():
+            assert operation.get("deprecated", False) == any(name in path for name in OLD_PATHS)
+
+
+def test_an_old_path_of_maintenance_jobs_answers_as_the_new_one_and_names_it(api, dataset):
+    job, location = post(api, f"/v1/datasets/{dataset['id']}/reencode", 202)
+    assert location == f"/v1/maintenance-jobs/{job['id']}"
+    done = until_ended(api, location)
+    for end in ("", "/events", "/matches"):
+        old, new = api.get(f"/v1/reviews/{job['id']}{end}"), api.get(location + end)
+        assert (old.status_code, old.json()) == (200, new.json())
+        assert old.headers["deprecation"].startswith("@")
+        assert old.headers["link"] == f'<{location}{end}>; rel="successor-version"'
+        assert "deprecation" not in new.headers
+    assert api.post(f"/v1/reviews/{job['id']}/cancel").json()["status"] == done["status"] == "succeeded"
+    listed = api.get("/v1/reviews", params={"dataset_id": dataset["id"]})
+    assert [row["id"] for row in listed.json()["data"]] == [job["id"]]
+
+
+def test_old_names_of_the_client_warn_and_work(service, dataset):
+    with Seedbed(service.url, service.api_key) as client:
+        job = client.wait(client.reencode(dataset["id"]))
+        with pytest.warns(DeprecationWarning, match="maintenance-jobs"):
+            assert job["id"] in [row["id"] for row in client.find("reviews", dataset_id=dataset["id"])]
+        with pytest.warns(DeprecationWarning, match="maintenance_job_id"):
+            assert list(client.matches(review_id=job["id"])) == list(client.matches(job["id"])) == []
+
+
+@pytest.mark.parametrize(("old", "new"), [("reviews", "maintenance")])
+def test_an_old_command_works_and_names_the_new_one_in_one_line(service, old, new):
+    environment = {**os.environ, "SEEDBED_URL": service.url, "SEEDBED_API_KEY": service.api_key}
+    command = [sys.executable, "-c", "from app.cli.main import main; main()"]
+    outputs = [
+        subprocess.run(
+            [*command, name, "list"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PROCESS_SECONDS,
+            check=True,
+        )
+        for name in (old, new)
+    ]
+    assert outputs[0].stdout == outputs[1].stdout != "" and outputs[1].stderr == ""
+    (line,) = outputs[0].stderr.splitlines()
+    assert f"`seedbed {new}`" in line and "0.2.0" in line

@@ -1,4 +1,4 @@
-"""Reviews, neighbours and encoders through REST and real workers."""
+"""Maintenance jobs, neighbours and encoders through REST and real workers."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ QUESTION = "A baker sells forty loaves in the morning and half as many in the af
 
 @pytest.fixture(scope="module")
 def run(api) -> dict:
-    made, _ = post(api, "/v1/datasets", 201, name=f"reviews {uuid.uuid4()}", seeds={"bundled": "english"})
+    made, _ = post(api, "/v1/datasets", 201, name=f"maintenance {uuid.uuid4()}", seeds={"bundled": "english"})
     _, place = post(api, "/v1/runs", 202, dataset_id=made["id"], teacher="simulated", target=30)
     return until_ended(api, place)
 
@@ -146,7 +146,7 @@ def test_a_run_that_finds_nothing_new_ends_as_saturated(api):
 )
 def test_bad_input_is_a_422_that_changes_nothing(api, run, path, body, pointer):
     def state() -> list:
-        places = ("datasets", "reviews", "runs")
+        places = ("datasets", "maintenance-jobs", "runs")
         return [api.get(f"/v1/{one}").json() for one in places] + [api.get(f"/v1/datasets/{run['dataset_id']}").json()]
 
     before = state()
@@ -166,11 +166,11 @@ def test_an_evaluation_set_that_cannot_be_read_is_refused_whole(api, content, st
     assert "Nothing was kept" in answer.json()["detail"]
 
 
-def test_the_encoders_and_another_projects_reviews(api, run):
+def test_the_encoders_and_another_projects_maintenance_jobs(api, run):
     assert [one["name"] for one in api.get("/v1/encoders").json()["data"] if one["default"]] == ["all-MiniLM-L6-v2"]
     for path in (
-        "/v1/reviews/rev_x",
-        "/v1/reviews/rev_x/matches",
+        "/v1/maintenance-jobs/rev_x",
+        "/v1/maintenance-jobs/rev_x/matches",
         "/v1/evaluation-sets/evs_x",
         "/v1/records/r/neighbours",
     ):

@@ -1,4 +1,4 @@
-"""seedbed reviews, evaluation-sets, and the commands that order a review or look at what was decided."""
+"""seedbed maintenance, evaluation-sets, and the commands that order a maintenance job or look at what was decided."""
 
 from itertools import islice
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli.jobs import show_or_wait
-from app.cli.progress import measure_review
+from app.cli.progress import measure_maintenance_job
 from app.cli.session import Session, connected, parse_json
 
 app = typer.Typer(no_args_is_help=True)
@@ -23,9 +23,9 @@ FIELDS = (
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress until the job ends.")]
 
 
-def _follow(session: Session, review: dict, wait: bool) -> None:
+def _follow(session: Session, maintenance_job: dict, wait: bool) -> None:
     fields = [name for name in FIELDS if not name.startswith("result.")] if not wait else FIELDS
-    show_or_wait(session, review, wait, review["kind"], measure_review, fields)
+    show_or_wait(session, maintenance_job, wait, maintenance_job["kind"], measure_maintenance_job, fields)
 
 
 @connected
@@ -112,22 +112,22 @@ def encoders(session: Session) -> None:
 @app.command("list")
 @connected
 def list_all(session: Session, dataset: Annotated[str | None, typer.Option(help="Of this dataset.")] = None) -> None:
-    """All reviews, newest first."""
-    rows = session.client.find("reviews", dataset_id=dataset)
+    """All maintenance jobs, newest first."""
+    rows = session.client.find("maintenance-jobs", dataset_id=dataset)
     session.table(rows, ("id", "kind", "status", "stop_reason", "dataset_id", "done_rows", "rows"))
 
 
 @app.command("show")
 @connected
 def show(session: Session, id: str) -> None:
-    """One review: its state, and what came of it."""
+    """One maintenance job: its state, and what came of it."""
     session.show(session.client.get(id), FIELDS)
 
 
 @app.command("cancel")
 @connected
 def cancel(session: Session, id: str) -> None:
-    """End a review; nothing of it stays."""
+    """End a maintenance job; nothing of it stays."""
     session.show(session.client.act(id, "cancel"), FIELDS)
 
 

@@ -1,4 +1,4 @@
-"""Reviews look again at what a dataset has decided; evaluation sets are what a decontamination looks for."""
+"""Maintenance jobs decide again on the rows of a dataset; a decontamination looks for the items of evaluation sets."""
 
 from datetime import datetime
 
@@ -18,14 +18,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
-class Review(Table, LeasedJob):
+class MaintenanceJob(Table, LeasedJob):
     """A job over rows that are decided already.
 
     refilter: a run's candidates under other thresholds or rules. decontamination: rows against evaluation sets.
     reencoding: all rows by another encoder. `settings` is what was asked for, `result` what came of it.
     """
 
-    __tablename__ = "reviews"
+    __tablename__ = "maintenance_jobs"
     queue_name = GENERATION
     changes_pool = True
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -80,7 +80,7 @@ class Match(Table):
 
     __tablename__ = "matches"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    review_id: Mapped[str] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
+    maintenance_job_id: Mapped[str] = mapped_column(ForeignKey("maintenance_jobs.id", ondelete="CASCADE"))
     record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"))
     set_id: Mapped[str]
     place: Mapped[int]
@@ -93,7 +93,7 @@ class Match(Table):
     item_text: Mapped[str]
     __table_args__ = (
         CheckConstraint("kind IN ('ngram', 'embedding')", name="kind"),
-        Index(None, "review_id", "id"),
+        Index(None, "maintenance_job_id", "id"),
         Index(None, "record_id"),
     )
 
@@ -102,6 +102,8 @@ class NewEmbedding(Table):
     """A vector that a reencoding has made, until all are there and take the places of the old ones at once."""
 
     __tablename__ = "new_embeddings"
-    review_id: Mapped[str] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    maintenance_job_id: Mapped[str] = mapped_column(
+        ForeignKey("maintenance_jobs.id", ondelete="CASCADE"), primary_key=True
+    )
     record_id: Mapped[str] = mapped_column(ForeignKey("records.id", ondelete="CASCADE"), primary_key=True)
     embedding: Mapped[bytes] = mapped_column(LargeBinary)
