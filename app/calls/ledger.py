@@ -387,6 +387,7 @@ def reply_of(row: Completion) -> Reply:
         id=row.key,
         simulated=row.simulated,
         thought=row.thought or "",
+        repairs=tuple(row.repairs),
         raw_text=row.raw_text,
     )
 
@@ -395,6 +396,7 @@ def _keep(row: Completion, paid: Paid) -> None:
     reply = paid.reply
     row.status, row.remote_batch_id = "done", None
     row.text, row.refusal = storable(reply.text), storable(reply.refusal)
+    row.repairs = list(reply.repairs)
     row.thought, row.raw_text = storable(reply.thought or None), storable(reply.raw_text)
     row.finish_reason, row.served_model = reply.finish_reason, paid.served_model
     row.simulated, row.usage_estimated = reply.simulated, paid.usage_estimated

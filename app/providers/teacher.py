@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from app.masking import mask_secrets, secrets_of_url
 from app.synth.prices import Prices, estimate
+from app.synth.prompting.repairs import repair_reply
 from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.thoughts import separate_thought
@@ -95,7 +96,7 @@ def with_thought_allowance(prompt: Prompt, endpoint: Endpoint) -> Prompt:
 
 
 async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
-    """Make one call, and tell the thought of the reply from its answer: the only way from a teacher to a parser.
+    """Make one call, take the thought out of its text, and repair its JSON: the only way from a teacher to a parser.
 
     Raises:
         TryAgain: The call failed and may succeed later.
@@ -111,7 +112,8 @@ async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
     reply = served.reply
     if reply.finish_reason in MESSAGES_OF_SERVERS:
         return replace(served, reply=replace(reply, text=endpoint.mask(reply.text)))
-    return replace(served, reply=separate_thought(reply, prompt.schema_keys, endpoint.opens_thought))
+    reply = separate_thought(reply, prompt.schema_keys, endpoint.opens_thought)
+    return replace(served, reply=repair_reply(reply, prompt.schema))
 
 
 class Teacher(Protocol):

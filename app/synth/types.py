@@ -177,7 +177,8 @@ class Reply:
         id: names the stored completion.
         simulated: whether the server says that it simulates a teacher.
         thought: what the model considered before it answered; no parser reads it.
-        raw_text: the text as it came, where markup of a thought was taken out of `text`.
+        raw_text: the text as it came, where markup of a thought was taken out of `text`, or its JSON was repaired.
+        repairs: the names of those repairs.
     """
 
     text: str
@@ -188,6 +189,7 @@ class Reply:
     simulated: bool = False
     thought: str = ""
     raw_text: str | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class Completion(Table):
     # What the model thought, and the text as it came where that has the markup of a thought.
     thought: Mapped[str | None]
     raw_text: Mapped[str | None]
+    # The names of the repairs that its JSON needed.
+    repairs: Mapped[list] = mapped_column(default=list, server_default=text("'[]'"))
     refusal: Mapped[str | None]
     finish_reason: Mapped[str | None]
     served_model: Mapped[str | None]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from app.synth.notebook.call_account import CallAccount, CeilingReached, Reservation
 from app.synth.notebook.reply_ledger import Entry, ReplyLedger, key_of
+from app.synth.prompting.repairs import repair_reply
 from app.synth.teacher_errors import (
     TeacherRefused,
     TryAgain,
@@ -119,7 +120,7 @@ class FunctionCaller:
             answer = await call_function(self._functions[prompt.by], prompt.messages())
             # An answer of another type is a failed try, and may be billed like any answer.
             reply, estimated = reply_of(answer, prompt.messages())
-            reply = separate_thought(reply, prompt.schema_keys)
+            reply = repair_reply(separate_thought(reply, prompt.schema_keys), prompt.schema)
         except Exception as error:
             meaning = meaning_of_exception(error)
             if not isinstance(meaning, Reply):

@@ -14,6 +14,7 @@ from app.providers.adapters.openai.client import CONNECT_SECONDS
 from app.providers.adapters.openai.meaning import meaning_of_error, served_of
 from app.providers.remote_batches import Line, Remote
 from app.providers.teacher import Endpoint, Served
+from app.synth.prompting.repairs import repair_reply
 from app.synth.teacher_errors import TryAgain
 from app.synth.thoughts import separate_thought
 
@@ -127,7 +128,8 @@ def _line(key: str, row: dict, request: dict) -> Line:
     response = row.get("response")
     if response and response["status_code"] == 200:
         served = served_of(request["messages"], response["body"])
-        return Line(key, replace(served, reply=separate_thought(served.reply, _schema_keys(request))))
+        reply = separate_thought(served.reply, _schema_keys(request))
+        return Line(key, replace(served, reply=repair_reply(reply, _schema_of(request))))
     body = (response or {}).get("body") or {}
     words = str((row.get("error") or body.get("error") or {}).get("message", "no answer"))
     status = (response or {}).get("status_code", 500)
@@ -136,7 +138,12 @@ def _line(key: str, row: dict, request: dict) -> Line:
 
 def _schema_keys(request: dict) -> list[str]:
     """Return the names of the parts that the request asks for: of its schema, or the tags that its messages show."""
-    schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
+    schema = _schema_of(request)
     if schema:
         return list(schema.get("properties", ()))
     return re.findall(r"<(\w+)>", request["messages"][0]["content"])
+
+
+def _schema_of(request: dict) -> dict | None:
+    """Return the JSON schema that the request carries; None where the teacher is asked by words alone."""
+    return request.get("response_format", {}).get("json_schema", {}).get("schema")

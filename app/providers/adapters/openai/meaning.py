@@ -7,7 +7,7 @@ import aiohttp
 import httpx2
 import openai
 
-from app.providers.adapters.openai.message_parts import field_of, text_and_thought
+from app.providers.adapters.openai.message_parts import field_of, text_and_thought, tool_call_arguments
 from app.providers.teacher import MAX_REPLY_CHARACTERS, Served, unreadable
 from app.synth.prices import estimate
 from app.synth.teacher_errors import TeacherRefused, TryAgain, meaning_of_fault
@@ -48,10 +48,14 @@ def served_of(messages: Sequence[dict], completion: object) -> Served:
     if message is None:
         return unreadable(messages, "the answer had no choices")
     text, thought = (part[:MAX_REPLY_CHARACTERS] for part in text_and_thought(message))
+    repairs = ()
+    if not text.strip() and (arguments := tool_call_arguments(message)[:MAX_REPLY_CHARACTERS]):
+        text, repairs = arguments, ("tool_call",)
     usage = _usage(completion)
     reply = Reply(
         text=text,
         thought=thought,
+        repairs=repairs,
         finish_reason=_text(choice, "finish_reason") or "stop",
         refusal=_text(message, "refusal") or None,
         usage=usage or estimate(messages, text + thought),

@@ -8,6 +8,8 @@
 The client does not validate messages, so a field may have any type.
 """
 
+import json
+
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 _THOUGHT_TYPES = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "summary_text")
 # Texts inside a part, the plainest first.
@@ -24,6 +26,17 @@ def text_and_thought(message: object) -> tuple[str, str]:
             thoughts.append(thought)
             break
     return "".join(texts), "\n\n".join(thoughts)
+
+
+def tool_call_arguments(message: object) -> str:
+    """Return the arguments of the first tool call, "" without one: some servers put a structured reply there."""
+    calls = field_of(message, "tool_calls")
+    call = calls[0] if isinstance(calls, list) and calls else None
+    for holder in (field_of(call, "function"), field_of(message, "function_call")):
+        arguments = field_of(holder, "arguments")
+        if arguments:
+            return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ""
 
 
 def field_of(holder: object, name: str) -> object:
