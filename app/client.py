@@ -193,6 +193,10 @@ class Seedbed:
         """Return the accepted rows that are most similar to a record, with the lexical and the semantic score."""
         return self._get(f"{_path(record_id)}/neighbours", limit=limit)["data"]
 
+    def replies(self, record_id: str) -> list[dict]:
+        """Return the teacher's replies behind a record: request, text, thought, and the raw text as it came."""
+        return self._get(f"{_path(record_id)}/replies")["data"]
+
     def encoders(self) -> list[dict]:
         """Return the configured encoders."""
         return self._get("/encoders")["data"]

@@ -99,6 +99,7 @@ class AccountReport(View):
     teachers: list[SpendingView]
     operations: list[SpendingView]
     lost_calls: list[LostCallView]
+    repairs: dict[str, int] = Field(description="Replies whose JSON had to be repaired, by the kind of the fault.")
 
 
 def usage_view(account: Account, possible: Estimate) -> UsageView:

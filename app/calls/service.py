@@ -92,6 +92,7 @@ def report(session: Session, account: Account) -> AccountReport:
         steps=by(Completion.step, lambda lost: lost.step),
         teachers=by(Completion.teacher, lambda lost: lost.teacher),
         operations=by(Completion.operation, lambda lost: lost.operation),
+        repairs=store.count_repairs(session, account.id),
         lost_calls=[_show_lost(lost, estimator) for lost in lost_calls[:MAX_LOST_CALLS_SHOWN]],
     )
 

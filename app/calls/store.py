@@ -87,6 +87,13 @@ def answered_by_step(session: Session, account_ids: Sequence[str]) -> list[Answe
     return [Answered(id, step, int(answers), int(tokens), cost) for id, step, answers, tokens, cost in rows]
 
 
+def count_repairs(session: Session, account_id: str) -> dict[str, int]:
+    """How many replies of the account needed each repair."""
+    name = func.jsonb_array_elements_text(Completion.repairs).column_valued("name")
+    query = select(name, func.count()).select_from(Completion, name).where(Completion.account_id == account_id)
+    return dict(session.execute(query.group_by(name).order_by(name)).all())
+
+
 def totals_by(session: Session, account_id: str, column: InstrumentedAttribute) -> list[dict]:
     """Calls, tokens and certain dollars of the account's completions by a column of theirs."""
     sums = {

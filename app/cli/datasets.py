@@ -111,6 +111,24 @@ def records(
     session.table(islice(rows, limit), ("id", "origin", "status", "reason", "instruction", "output"))
 
 
+@connected
+def replies(
+    session: Session, id: Annotated[str, typer.Argument(help="The id of a record, accepted or rejected.")]
+) -> None:
+    """Show the teacher's replies behind a record as they came, with the thought and the repairs of each."""
+    rows = session.client.replies(id)
+    if session.json:
+        session.show({"data": rows}, ())
+        return
+    for row in rows:
+        repairs = ", ".join(row["repairs"]) or "none"
+        heading = f"{row['step']} of {row['teacher']}: {row['completion_tokens']} tokens, {row['finish_reason']}"
+        typer.echo(f"-- {heading}, repairs: {repairs}")
+        if row["thought"]:
+            typer.echo(f"[thought] {row['thought']}")
+        typer.echo(row["text"] if row["raw_text"] is None else row["raw_text"])
+
+
 def _read_lines(file: Path) -> list[dict]:
     try:
         # Not splitlines(): a JSON string may contain other characters that it treats as line breaks.

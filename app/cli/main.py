@@ -38,6 +38,7 @@ class Commands(LazyGroup):
             "app.cli.accounts:app",
             "Accounts: how much the teacher calls of a job may cost, and how much they have cost.",
         ),
+        "replies": LazyCommand("app.cli.datasets:replies", "Show the teacher's replies behind a record as they came."),
         "judgements": LazyCommand("app.cli.judgements:app", "Judgements: a judge's scores for existing records."),
         "methods": LazyCommand(
             "app.cli.runs:methods",

@@ -22,6 +22,7 @@ from app.datasets.schemas import (
     LineageView,
     NeighbourList,
     RecordView,
+    ReplyList,
     SourceView,
     StatsView,
     TaskList,
@@ -254,6 +255,12 @@ def list_encoders(caller: Authorized):
 def list_neighbours(id: str, caller: Authorized, session: Db, limit: Annotated[int, Query(ge=1, le=100)] = 10):
     """The rows of the pool nearest to a record, accepted or rejected, by either score, with both."""
     return NeighbourList(data=neighbours.of_record(session, store.record(session, caller.project_id, id), limit))
+
+
+@router.get("/records/{id}/replies", operation_id="listReplies", response_model=ReplyList, tags=["records"])
+def list_replies(id: str, caller: Authorized, session: Db):
+    """The teacher's replies behind a record, accepted or rejected: request, text, thought, and the text as it came."""
+    return ReplyList(data=service.replies(session, caller, id))
 
 
 @router.get("/records/{id}", operation_id="getRecord", response_model=LineageView, tags=["records"])

@@ -158,6 +158,26 @@ class CompletionView(View):
     cost_usd: str
 
 
+class ReplyView(CompletionView):
+    """A reply that had a part in a record: as the parsers read it, and as it came.
+
+    `raw_text` is null where the text is what came. `repairs` names what its JSON needed.
+    """
+
+    request: dict
+    text: str | None
+    thought: str | None
+    raw_text: str | None
+    repairs: list[str]
+    refusal: str | None
+
+
+class ReplyList(View):
+    """The replies behind a record, in the order in which they were used."""
+
+    data: list[ReplyView]
+
+
 class PreferenceView(View):
     """A worse answer to the same instruction and input. `margin`: difference of scores, 1.0 the whole scale."""
 

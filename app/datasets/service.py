@@ -1,5 +1,7 @@
 """Datasets and their records: create, show, change, delete."""
 
+from typing import TypeVar
+
 from sqlalchemy.orm import Session
 
 from app import config
@@ -17,6 +19,7 @@ from app.datasets.schemas import (
     ParentView,
     PreferenceView,
     RecordView,
+    ReplyView,
     SeedsBody,
     StatsView,
     TaskView,
@@ -154,6 +157,21 @@ def tasks() -> list[TaskView]:
     ]
 
 
+View = TypeVar("View", bound=CompletionView)
+
+
+def _completion_view(completion: object, view: type[View]) -> View:
+    values = {name: getattr(completion, name) for name in view.model_fields}
+    return view.model_validate(values | {"cost_usd": str(completion.cost_usd)})
+
+
+def replies(session: Session, caller: Caller, id: str) -> list[ReplyView]:
+    """Return the replies behind a record, accepted or rejected; none for one that was imported or is a seed."""
+    keys = store.record(session, caller.project_id, id).lineage.get("completions", [])
+    by_key = {completion.key: completion for completion in calls.completions(session, keys)}
+    return [_completion_view(by_key[key], ReplyView) for key in keys if key in by_key]
+
+
 def lineage(session: Session, caller: Caller, id: str) -> LineageView:
     row = store.record(session, caller.project_id, id)
     stored_lineage = row.lineage
@@ -162,13 +180,7 @@ def lineage(session: Session, caller: Caller, id: str) -> LineageView:
         **RecordView.model_validate(row).model_dump(),
         parents=[ParentView.model_validate(r) for r in store.records_by_id(session, stored_lineage.get("parents", []))],
         children=[ParentView.model_validate(r) for r in store.children(session, row)],
-        completions=[
-            CompletionView.model_validate(
-                {name: getattr(completion, name) for name in CompletionView.model_fields}
-                | {"cost_usd": str(completion.cost_usd)}
-            )
-            for completion in completions
-        ],
+        completions=[_completion_view(completion, CompletionView) for completion in completions],
         templates=stored_lineage.get("templates", []),
         preferences=[PreferenceView.model_validate(pair) for pair in store.preferences(session, row.id)],
         decisions=[DecisionView.model_validate(decision) for decision in store.decisions(session, row.id)],

@@ -283,3 +283,12 @@ def test_health_and_documentation(service):
     operations = [one for path in document["paths"].values() for one in path.values()]
     ids = [operation["operationId"] for operation in operations]
     assert len(ids) == len(set(ids)) and all("_" not in one for one in ids)
+
+
+def test_the_replies_behind_a_record_are_shown_as_they_came(api, dataset, run):
+    for status in ("accepted", "rejected"):
+        row = rows_of(api, dataset, status=status, run_id=run["id"])[0]
+        replies = api.get(f"/v1/records/{row['id']}/replies").json()["data"]
+        lineage = api.get(f"/v1/records/{row['id']}").json()["completions"]
+        assert [reply["key"] for reply in replies] == [completion["key"] for completion in lineage]
+        assert replies and all(reply["text"] and reply["request"]["messages"] for reply in replies)
