@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.calls.costs import Answered
@@ -89,9 +89,10 @@ def answered_by_step(session: Session, account_ids: Sequence[str]) -> list[Answe
 
 def count_repairs(session: Session, account_id: str) -> dict[str, int]:
     """How many replies of the account needed each repair."""
-    name = func.jsonb_array_elements_text(Completion.repairs).column_valued("name")
-    query = select(name, func.count()).select_from(Completion, name).where(Completion.account_id == account_id)
-    return dict(session.execute(query.group_by(name).order_by(name)).all())
+    names = func.jsonb_array_elements_text(Completion.repairs).table_valued("name")
+    query = select(names.c.name, func.count()).select_from(Completion).join(names, true())
+    query = query.where(Completion.account_id == account_id).group_by(names.c.name).order_by(names.c.name)
+    return dict(list(session.execute(query)))
 
 
 def totals_by(session: Session, account_id: str, column: InstrumentedAttribute) -> list[dict]:
