@@ -5,6 +5,7 @@ that `seedbed --help` answers quickly.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -101,10 +102,14 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line. An error for people is one line on stderr with exit status 1, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit. An error for people is one line on stderr with exit status 1, never a traceback.
+
+    Args:
+        arguments: The command with its options; None takes those of the process.
+    """
     try:
-        app()
+        app(arguments)
     except KeyboardInterrupt:
         # 128 plus the number of SIGINT, as shells report a process that Ctrl-C ended.
         sys.exit(130)
