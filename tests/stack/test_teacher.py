@@ -46,3 +46,12 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path, text):
         config.write_text(text)
     with pytest.raises(StackError, match=r"seedbed\.toml"):
         teacher.names_no_teacher(config)
+
+
+def test_the_local_teacher_stands_beside_the_operators_limits(tmp_path):
+    config = tmp_path / "seedbed.toml"
+    config.write_text("[limits]\ntarget = 5")
+    path = teacher.write_local_config(StateDir(tmp_path), config)
+    written = FileConfig.model_validate(tomllib.loads(path.read_text()))
+    assert written.limits.target == 5
+    assert [(t.name, t.protocol, t.replies) for t in written.teachers] == [(teacher.LOCAL_NAME, "local", "tagged")]
