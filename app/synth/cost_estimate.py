@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The quantile of the normal distribution for a 90% interval.
 _Z = 1.645
 _RESAMPLES, _MIN_BATCHES = 1000, 4
 # With fewer batches than _MIN_BATCHES resampling is meaningless. A third is how much runs of one method differ.

@@ -155,6 +155,7 @@ class AdmissionDecider:
         text = candidate.instruction
         if candidate.scope == "row" or precheck is None or self.origin == "seed":
             return None
+        # The first row of a group decided for all: thousands of inputs under one instruction cost one comparison.
         if text in self._groups:
             return self._groups[text]
         if self.origin == "imported" and text in self.representatives:
@@ -232,6 +233,7 @@ class InMemoryPool:
             A decision for each candidate. The ids `row-N` count accepted rows from 0, `rejected-N` the others.
         """
         texts = [comparison_text(self.scope, candidate) for candidate in candidates]
+        # All against the pool at once, by one matrix product; the decider compares them with each other one by one.
         before = precheck(self.index, candidates, texts, vectors)
         decider = AdmissionDecider(self.scope, origin, self.copies, self.representatives, self._new_id, room)
         return [

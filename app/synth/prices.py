@@ -6,6 +6,7 @@ from decimal import ROUND_UP, Decimal
 
 from app.synth.types import Prompt, Usage
 
+# Decimals, since a sum of many small floats would drift from the bill.
 _MILLION = Decimal(1_000_000)
 _NANODOLLAR = Decimal("0.000000001")
 

@@ -43,6 +43,7 @@ def reply_of(answer: object, messages: Sequence[dict]) -> tuple[Reply, bool]:
         answer = Reply(answer or "")
     if not isinstance(answer, Reply) or not isinstance(answer.text, str):
         raise TypeError(f"a teacher returns a text or a synth.Reply with one, not {type(answer).__name__}")
+    # A function may copy usage from a server that reports zeros, by which no ceiling would ever be reached.
     if _is_plausible(answer.usage):
         return answer, False
     return replace(answer, usage=estimate(messages, answer.text)), True

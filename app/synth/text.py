@@ -40,6 +40,7 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", _UNSAFE.sub("", text)).replace("\r\n", "\n").strip()
 
 
+# Recursive, since replies and uploads are JSON of any depth and one bad character would lose the whole row.
 def storable(value: Any) -> Any:
     """Return the JSON value without NUL and lone surrogates in its texts and keys, which PostgreSQL cannot store."""
     if isinstance(value, str):

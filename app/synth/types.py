@@ -97,6 +97,7 @@ class Batch:
 
     options: Any
     language: str
+    # Stored with the plan, so that a second try of the batch makes the same requests and gets the stored replies.
     seed: int
     size: int = 1
     demonstrations: tuple[Demonstration, ...] = ()
@@ -146,6 +147,7 @@ class Prompt:
         system = self.system
         if self.schema is not None:
             system = f"{system}\n\n{describe(self.schema, form, self.language)}"
+        # The fixed part comes first and the fields last, so that a provider's prompt cache serves the common beginning.
         messages = [("system", system), *self.turns, ("user", self.user)]
         return [{"role": role, "content": content} for role, content in messages]
 
@@ -295,6 +297,7 @@ class CallsEnded(Exception):
     """No further call will be made for this batch: only the rows that are complete by now can be offered."""
 
 
+# The library gets its teacher and its encoder as functions, so that it has no client, no queue and no model of its own.
 Ask = Callable[[Prompt], Awaitable[Reply]]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts in, float32 of shape (texts, dimensions) out, each row of unit length."""

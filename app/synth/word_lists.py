@@ -38,6 +38,7 @@ KOREAN_REFUSAL = (
     r"^.{0,30}(도와드릴|도와 드릴|도울|답변드릴|답변할|들어드릴|처리할|제공할|제공해 드릴|알려드릴) 수(가|는)? 없"
 )
 
+# Phrases of assistants that say nothing about the task; a model that is tuned on them repeats them.
 BOILERPLATE_OPENERS = {
     "en": (
         *("as an ai", "as a language model", "as a large language model", "sure! here", "sure, here", "sure thing"),

@@ -215,6 +215,7 @@ def write_jsonl(
     Returns:
         How many lines were written.
     """
+    # In bytes: text mode would write \r\n on Windows, and json_line is UTF-8 already.
     count = 0
     with open(path, "wb") as out:
         for row in rows:

@@ -125,6 +125,7 @@ def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> 
     fault = check_instruction(row.instruction, rules) or check_instance(row.input, row.output) or check_row(row, rules)
     if fault is not None:
         return replace(row, rejection=fault)
+    # The quotation is sought in the text as stored, so that its offsets hold in the uploaded document.
     span = find_quote(text, item.quote)
     if span is None:
         return row.reject("quote_not_found", item.quote[:200], MIN_QUOTE_SIMILARITY / 100)

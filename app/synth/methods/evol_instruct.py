@@ -205,6 +205,7 @@ async def _round(
     """Return the children of one round; at most one of them has no rejection."""
     options: Options = batch.options
     child_count = options.children if options.survival == "selection" else 1
+    # Drawn by weight for each child, so that siblings of one round may differ in kind.
     operations = rng.choices(list(options.weights), list(options.weights.values()), k=child_count)
     children = await gather_all(
         reject_on_failure(
@@ -277,6 +278,7 @@ def _form_rejection(batch: Batch, node: _Node, child: Candidate) -> Rejection | 
     broken = check_instruction(child.instruction, rules) or check_row(child, rules, ("input",))
     if broken is not None:
         return broken
+    # A teacher that copies the parent costs one call; the judge of equality would cost another.
     before, after = (normalise(f"{text}\n{input}").casefold() for text, input in _texts(node, child))
     if before == after:
         return Rejection("not_evolved", "a copy of its parent")

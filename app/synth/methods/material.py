@@ -101,6 +101,7 @@ def draw_plan(
     plan_fields = drawer.draw()
     if plan_fields is None:
         return None, drawer.cursor
+    # The seed comes from the generator of the batch, so that it is the same when the plan is drawn again.
     proposals = len(plan_fields.get("parents", ()) or plan_fields.get("sources", ())) or size
     return {"proposals": proposals, "seed": rng.randrange(2**31)} | plan_fields, drawer.cursor
 
@@ -133,6 +134,7 @@ def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOption
     )
 
 
+# The order of the plan, and not of the database, decides the requests: another order would be another prompt.
 def _in_order(rows: Mapping[str, Any], ids: Sequence[str]) -> tuple:
     return tuple(rows[id] for id in ids if id in rows)
 
@@ -166,6 +168,7 @@ class _PlanDrawer:
 
     def _seeds(self) -> dict[str, Any]:
         options: self_instruct.Options = self.options
+        # Ids suffice for a plan; the texts are read when the batch is worked on, maybe in another process.
         seeds = self.material.seeds()
         count = options.of_variant("pool_demonstrations")
         if options.sampling == "coverage":
@@ -217,6 +220,7 @@ class _PlanDrawer:
         options: templates.Options = self.options
         sizes = self.material.task_sizes(options.tasks)
         ids: list[str] = []
+        # Row by row, so that a batch has the mixture of the run and not one task.
         while sizes and len(ids) < self.size and (shares := templates.mixture(sizes, options)):
             task = self.rng.choices(list(shares), list(shares.values()))[0]
             task_ids = self._next_labelled(task, options.uses)
@@ -253,6 +257,7 @@ class _PlanDrawer:
             if positions:
                 at = at | {"after": positions[-1][1]}
             elif not at["after"]:
+                # A whole pass without any row: there is no material, and further passes would not end.
                 break
             if len(ids) < count:
                 at = {"pass": at["pass"] + 1, "after": ""}

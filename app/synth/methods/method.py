@@ -73,6 +73,7 @@ class Method:
         except CallFailed as error:
             # The batch's first call: nothing was proposed yet.
             return Proposal((Candidate("").reject(error.reason, str(error)),))
+        # Here and not in each method, so that no new method can forget the lineage of its rows.
         digests = batch.options.digests()
         return Proposal(tuple(_with_digests(row, digests) for row in proposal.candidates)) if digests else proposal
 

@@ -62,6 +62,7 @@ async def preview(method: Method, batch: Batch) -> list[Prompt]:
         batch: a batch, of which the first parent or source is used.
     """
     batch = replace(batch, parents=batch.parents[:1], sources=batch.sources[:1])
+    # By step, judge and template: requests that differ by their fields alone look the same to a reader.
     unique: dict[tuple[str, str, str], Prompt] = {}
     for variant in method.variants(batch.options):
         # A rule of form would reject a placeholder, and the later requests would never be made.
@@ -72,6 +73,7 @@ async def preview(method: Method, batch: Batch) -> list[Prompt]:
 
 
 async def _all_requests(method: Method, batch: Batch) -> Sequence[Prompt]:
+    # A no may lead to a request with further decisions, so the loop runs until none is left untried.
     prompts, decisions = await _requests(method, batch, None)
     tried: set[Decision] = set()
     while untried := [decision for decision in decisions if decision not in tried]:

@@ -79,6 +79,7 @@ async def _answers(batch: Batch, parent: Parent, position: int, ask: Ask) -> lis
         reject_on_failure(draft, _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask))
         for n in range(options.answers)
     )
+    # A single answer has been judged by `_write_answer`, and has no rival.
     if options.answers == 1:
         return rows
     return await _select_best(batch, _distinct(rows), position, ask)
@@ -106,11 +107,11 @@ async def _write_answer(
 
 def _distinct(rows: list[Candidate]) -> list[Candidate]:
     """Reject repeated answers, so that no call is paid to compare an answer with its copy."""
-    seen: set[str] = set()
+    earlier_outputs: set[str] = set()
     checked_rows = []
     for row in rows:
-        is_copy = row.rejection is None and row.output in seen
-        seen.add(row.output)
+        is_copy = row.rejection is None and row.output in earlier_outputs
+        earlier_outputs.add(row.output)
         checked_rows.append(row.reject("repeated_answer") if is_copy else row)
     return checked_rows
 
@@ -122,6 +123,7 @@ async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: 
         return rows
     if batch.options.choose_by == "comparison":
         return await _select_by_comparison(batch, rows, remaining, position, ask)
+    # The earlier answer wins a tie, so that a repeated batch selects the same one.
     best = max(remaining, key=lambda n: (_overall_score(rows[n]), -n))
     rows = [
         row.reject("not_selected", _overall_score(row), _overall_score(rows[best]))

@@ -127,6 +127,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
         max_tokens=options.request_tokens,
     )
     reply = await ask(prompt)
+    # The category stands as operation, too, so that reports count yield and cost for each category.
     origin = Candidate("", operation=category, tags={"topic": category, "task_type": "refusal"}).after(prompt, reply)
     items, faults = limit_to_requested(*read_items(reply, "requests", Request), batch.size)
     rows = [replace(origin, rejection=fault) for fault in faults]
@@ -138,6 +139,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
 async def _decline(batch: Batch, draft: Candidate, index: int, ask: Ask, prefilter: Prefilter) -> Candidate:
     options: Options = batch.options
     fault = check_instruction(draft.instruction, options.rules_for(batch.language))
+    # Rules come before the prefilter, which may have to encode the text.
     fault = fault or await prefilter(draft)
     if fault is not None:
         return replace(draft, rejection=fault)

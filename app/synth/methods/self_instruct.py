@@ -75,6 +75,7 @@ class Options(MethodOptions):
         return _DEFAULTS[self.variant][name] if value is None else value
 
 
+# Defaults by variant: after Self-Instruct, and after Alpaca, whose prompts show no generated rows.
 _DEFAULTS: dict[str, dict[str, int | float]] = {
     "two_stage": {
         "seed_demonstrations": 6,
@@ -128,6 +129,7 @@ def mix_demonstrations(
     demonstrations = rng.sample(list(pool), min(max_pool, len(pool)))
     seed_count = options.of_variant("seed_demonstrations") + max_pool - len(demonstrations)
     demonstrations += rng.sample(list(seeds), min(seed_count, len(seeds)))
+    # Shuffled, since a teacher imitates the last demonstrations most.
     rng.shuffle(demonstrations)
     return tuple(demonstrations)
 
@@ -136,6 +138,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     """Make one call for instructions, then a chain of calls for each instruction that is new and well-formed."""
     if batch.options.variant == "one_call":
         return await self_instruct_one_call.propose(batch, ask, prefilter)
+    # One call for many instructions: alone this call is shared by several rows, and it shows the teacher its own list.
     drafts = await _write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     new_drafts = [draft for draft in drafts if draft.rejection is None]
@@ -180,6 +183,7 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
 async def _complete_draft(
     batch: Batch, draft: Candidate, position: int, ask: Ask, prefilter: Prefilter
 ) -> list[Candidate]:
+    # Before the classification and the instance are paid for: a duplicate here has cost a part of one call.
     near_duplicate = await prefilter(draft)
     if near_duplicate is not None:
         return [replace(draft, rejection=near_duplicate)]
@@ -187,6 +191,7 @@ async def _complete_draft(
         draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
             return [draft]
+    # Only a new instruction is classified, since the answer decides which field the next prompt asks for first.
     classified = await _classify(batch, draft, position, ask)
     rows = await _write_instances(batch, tag_row(classified, Conditioning.of(batch)), position, ask)
     finished = iter(
@@ -225,6 +230,7 @@ async def _classify(batch: Batch, draft: Candidate, position: int, ask: Ask) -> 
 
 async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: Ask) -> list[Candidate]:
     options: Options = batch.options
+    # Output first for labels: a teacher that writes the input first gives most inputs the same label (section 2.2).
     first = "output" if draft.is_classification else "input"
     examples = [
         example
@@ -258,6 +264,7 @@ async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: A
 
 def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Candidate]:
     """Check each instance by itself. Reject all of an instruction when an input has different outputs."""
+    # As in the published code: an input with two outputs shows that the teacher does not know the answer.
     outputs: dict[str, set[str]] = {}
     for item in items:
         outputs.setdefault(normalise(item.input), set()).add(normalise(item.output))

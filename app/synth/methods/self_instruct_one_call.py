@@ -45,6 +45,7 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
         )
         for item in items
     ]
+    # Alpaca's checks of instructions; outputs are checked row by row below, beside the prefilter.
     drafts = apply_filters(drafts, batch.options.rules_for(batch.language))
     rejected = [replace(origin, rejection=fault) for fault in faults]
     chains = (reject_on_failure(row, _check_row(batch, row, n, ask, prefilter)) for n, row in enumerate(drafts))
@@ -76,6 +77,7 @@ def _prompt(batch: Batch) -> Prompt:
 
 def _format_demonstration(number: int, demonstration: Demonstration) -> str:
     lines = f"{number}. {normalise(demonstration.instruction)}"
+    # One instance of each, as in Alpaca's prompt: the teacher is asked for one as well.
     for instance in demonstration.instances[:1]:
         lines += f"\n<input>{instance.input}</input>\n<output>{instance.output}</output>"
     return lines

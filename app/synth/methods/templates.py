@@ -74,6 +74,7 @@ def mixture(sizes: dict[str, int], options: Options) -> dict[str, float]:
         task: options.weights.get(task, 1.0) * min(size, options.mixing_limit) ** (1 / options.mixing_temperature)
         for task, size in sizes.items()
     }
+    # A task with the weight 0 is left out, since a draw by weights needs at least one above 0.
     return {task: share for task, share in shares.items() if share > 0}
 
 

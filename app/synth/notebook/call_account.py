@@ -97,6 +97,7 @@ class CallAccount:
             ("max_tokens", ceilings.max_tokens, self.tokens + worst.tokens, self._reserved_tokens),
             ("max_usd", ceilings.max_usd, self.usd + worst.usd, self._reserved_usd),
         )
+        # Without the calls in flight first: a call that does not fit alone would wait for ever.
         for name, limit, amount, _ in amounts:
             if limit is not None and amount > limit:
                 raise CeilingReached(name, limit)

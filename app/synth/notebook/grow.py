@@ -89,12 +89,14 @@ def grow(
         missing = f"{method} needs a teacher"
     if missing is not None:
         raise ValueError(missing)
+    # Seeds and records are in the pool before the first batch, so that no row repeats one of them.
     pool = InMemoryPool(scope, thresholds or Thresholds())
     _fill(pool, {row.id: row for row in (*parents, *record_list)}, encode)
     # Everything that can be refused is checked before the ledger is opened and a call is made.
     limit = CALLS_PER_ROW * target if max_calls is None else max_calls
     ceilings = Ceilings(limit, max_tokens, None if max_usd is None else _dollars(max_usd))
     account = CallAccount(ceilings, {"teacher": prices, "judge": judge_prices or prices} if prices else {})
+    # What the file holds was paid for under the same ceilings, so it counts before the first call.
     with ReplyLedger(ledger) as reply_ledger:
         for entry in reply_ledger.entries:
             account.add(1, entry.tokens, entry.usd)

@@ -27,6 +27,7 @@ async def gather_all(chains: Iterable[Awaitable[Result]]) -> list[Result]:
 
 async def reject_on_failure(draft: Candidate, chain: Awaitable[Candidate]) -> Candidate:
     """Return the row of the chain, or the draft with a rejection when one of the chain's calls failed for good."""
+    # CallsEnded passes: it says nothing about this row, which a later try of the batch can complete.
     try:
         return await chain
     except CallFailed as error:

@@ -202,6 +202,7 @@ async def compare(batch: Batch, first: Candidate, second: Candidate, position: s
     The judge is asked twice with the answers exchanged, since judges favour a position (Zheng et al. 2023,
     section 3.3). The calls are added to the history of `first`, which is returned.
     """
+    # Both orders are asked even when the first verdict is clear: the position alone may have decided it.
     wins = []
     for order, (shown_first, shown_second) in enumerate(((first, second), (second, first))):
         prompt = prompt_for(
@@ -240,6 +241,7 @@ def _verdict_model(names: Iterable[str]) -> type[BaseModel]:
 
 
 def _add_tags(row: Candidate, topic: str, difficulty: int) -> Candidate:
+    # A topic that the prompt demanded stays: the judge's words for it would split one topic into many.
     tags = dict(row.tags)
     if normalise(topic):
         tags.setdefault("topic", normalise(topic)[:MAX_TOPIC_LENGTH])

@@ -80,6 +80,7 @@ class Judging(BaseModel):
     @property
     def minimums(self) -> dict[str, float]:
         """The minimum score of each aspect and each criterion by name, in the order of the prompt."""
+        # Aspects first and criteria after them, as the prompt has them: the order is a part of the request.
         criteria = {
             criterion.name: self.aspect_minimum if criterion.minimum is None else criterion.minimum
             for criterion in self.rubric
@@ -111,6 +112,7 @@ class MethodOptions(BaseModel):
         default=None,
         description="Rules of form: a preset by name, or a list, also on inputs and outputs. Unset: the method's own.",
     )
+    # Low on purpose: they reject refusals and loops of repeated text, which no data set wants.
     minimum_scores: MinimumScores = Field(
         default={"no_refusal": 0.5, "no_repetition": 0.2},
         description="Least rule scores (0 to 1); a row below one of them is rejected.",
@@ -141,6 +143,7 @@ class MethodOptions(BaseModel):
 
     def digests(self) -> tuple[str, ...]:
         """Return names with digests of the caller's texts that have a part in every row: rules in a list."""
+        # A preset is named by the options of the run, while a list has no name by which rows could be grouped.
         if self.rules is None or isinstance(self.rules, str):
             return ()
         return (f"rules@{digest_of([rule.model_dump(mode='json') for rule in self.rules])}",)

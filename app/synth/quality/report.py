@@ -14,6 +14,7 @@ import regex
 from app.synth.text import count_words, tokenise
 from app.synth.types import UNKNOWN_VERDICTS
 
+# A row is good from the middle of the scale of rule scores on, and from 4 of 5 on by a judge, who is rarely strict.
 MIN_GOOD_SHARE, MIN_GOOD_GRADE = 0.5, 4.0
 SIMILARITY_BINS, MAX_PAIRS, MAX_VALUES_LISTED = 20, 200_000, 50
 # The stored scores that answer each question. Rule scores are 0 to 1, a judge's 1 to 5.

@@ -35,6 +35,7 @@ class SeedTask(BaseModel):
     id: str | None = Field(default=None, max_length=200)
     name: str | None = Field(default=None, max_length=200)
     instruction: str = Field(max_length=20_000)
+    # Prompts show a few instances at most, so that a long list would only take memory.
     instances: list[SeedInstance] = Field(default=[], max_length=20)
     is_classification: bool = False
 

@@ -50,6 +50,7 @@ class Template:
         return FIELD.sub(lambda match: str(fields[match.group(1)]), self.user)
 
 
+# Read once for each process: every call of a run renders one of them.
 @cache
 def template(name: str, language: str) -> Template:
     """Load a prompt in a language, or in English where it has no file in this language.
