@@ -92,10 +92,10 @@ class ScriptedServer:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.bodies.append(body)
-                found = answer(body)
-                if found is None:
+                response = answer(body)
+                if response is None:
                     return
-                status, headers, content = found
+                status, headers, content = response
                 self.send_response(status)
                 for name, value in {"content-type": "application/json", **headers}.items():
                     self.send_header(name, value)

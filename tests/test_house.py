@@ -74,8 +74,8 @@ def test_imports_go_one_way():
 
 def test_the_api_process_never_loads_torch():
     code = f"import sys; from app.main import create_app; create_app(); print([m for m in {HEAVY} if m in sys.modules])"
-    found = python(code)
-    assert found.stdout.strip() == "[]", found.stderr
+    process = python(code)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_the_light_workers_never_load_torch():
@@ -83,14 +83,14 @@ def test_the_light_workers_never_load_torch():
         "import sys, workers.exports, workers.finetuning, workers.scoring, workers.sweeper; "
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )
-    found = python(code)
-    assert found.stdout.strip() == "[]", found.stderr
+    process = python(code)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_the_library_loads_without_the_service():
     names = ("fastapi", "sqlalchemy", "celery", "redis", *HEAVY)
-    found = python(f"import sys; from app import synth; print([m for m in {names} if m in sys.modules])")
-    assert found.stdout.strip() == "[]", found.stderr
+    process = python(f"import sys; from app import synth; print([m for m in {names} if m in sys.modules])")
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_the_migrations_give_the_tables(database):
@@ -106,5 +106,5 @@ def test_the_migrations_go_down_and_up_again(tmp_path):
             "from alembic import command; from app.persistence import migrate; c = migrate.alembic_config(); "
             "command.upgrade(c, 'head'); command.downgrade(c, 'base'); command.upgrade(c, 'head'); command.check(c)"
         )
-        found = python(code, DATABASE_URL=stack.database_url)
-    assert found.returncode == 0, found.stderr
+        process = python(code, DATABASE_URL=stack.database_url)
+    assert process.returncode == 0, process.stderr

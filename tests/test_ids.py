@@ -6,8 +6,8 @@ from app.persistence.ids import new_id
 
 
 def test_ids_rise_and_are_uuid_7():
-    made = [new_id("rec") for _ in range(5000)]
-    assert made == sorted(made)
-    assert len(set(made)) == 5000
-    parsed = uuid.UUID(made[0].removeprefix("rec_"))
+    ids = [new_id("rec") for _ in range(5000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 5000
+    parsed = uuid.UUID(ids[0].removeprefix("rec_"))
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)

@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def block(marker: str) -> str:
     """The first code block that contains the marker."""
     blocks = re.findall(r"```\w*\n(.*?)```", README, re.DOTALL)
-    return next(one for one in blocks if marker in one)
+    return next(item for item in blocks if marker in item)
 
 
 def test_the_notebook_example_is_15_lines_and_runs(tmp_path, monkeypatch, capsys):

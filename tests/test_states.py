@@ -41,7 +41,7 @@ def test_the_drawing_has_exactly_the_transitions_of_the_code():
 def test_the_table_has_exactly_the_transitions_of_the_code():
     table = DOCUMENT.split("| from | to |\n|---|---|\n")[1].split("\n\n")[0]
     listed = {
-        before.strip(): {one.strip() for one in after.split(",") if one.strip()}
+        before.strip(): {item.strip() for item in after.split(",") if item.strip()}
         for before, after in (line.strip("|").split("|") for line in table.splitlines())
     }
     assert listed == {before: set(after) for before, after in TRANSITIONS.items()}

@@ -133,8 +133,13 @@ def test_reserved_then_settled_then_found(owner):
     assert (account.reserved_requests, account.reserved_tokens, account.reserved_usd) == (0, 0, 0)
     assert (account.prompt_tokens, account.cached_tokens, account.completion_tokens) == (30, 10, 20)
     assert (account.requests, account.cost_usd, account.simulated) == (1, Decimal("0.002"), True)
-    found = ledger.begin(call, held)
-    assert (found.text, found.usage, found.id, found.simulated) == ("text", Usage(30, 10, 20), call.key, True)
+    begun_call = ledger.begin(call, held)
+    assert (begun_call.text, begun_call.usage, begun_call.id, begun_call.simulated) == (
+        "text",
+        Usage(30, 10, 20),
+        call.key,
+        True,
+    )
     assert account_of(owner).requests == 1
 
 
@@ -400,9 +405,9 @@ def test_the_key_covers_the_whole_request_and_its_place():
     base = ("run", "batch", "position", "http://a", {"model": "m", "messages": [], "seed": 1})
     keys = {ledger.key_of(*base)}
     others = ["run2", "batch2", "position2", "http://b", {"model": "m", "messages": [], "seed": 2}]
-    for place, other in enumerate(others):
+    for position, other in enumerate(others):
         changed = list(base)
-        changed[place] = other
+        changed[position] = other
         keys.add(ledger.key_of(*changed))
     assert len(keys) == 6
     assert ledger.key_of(*base[:4], {"seed": 1, "messages": [], "model": "m"}) == ledger.key_of(*base)

@@ -51,9 +51,9 @@ def rows(dataset: Dataset, **filters) -> list[Record]:
 
 
 def test_seeds_are_groups_with_a_place_each(dataset):
-    found = sorted(rows(dataset), key=lambda row: row.pool_position)
-    assert [row.pool_position for row in found] == [1, 2, 3]
-    assert found[1].group_id == found[2].group_id == found[1].id
+    stored_rows = sorted(rows(dataset), key=lambda row: row.pool_position)
+    assert [row.pool_position for row in stored_rows] == [1, 2, 3]
+    assert stored_rows[1].group_id == stored_rows[2].group_id == stored_rows[1].id
     assert dataset.seed_count == 2
 
 
@@ -150,8 +150,8 @@ def test_several_workers_offering_the_same_rows_admit_each_once(dataset):
     threads = [threading.Thread(target=worker, args=(n * 10,)) for n in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert sum(one.accepted for one in results) == 40
-    assert sum(one.offered for one in results) == 160
+    assert sum(result.accepted for result in results) == 40
+    assert sum(item.offered for item in results) == 160
     with transaction() as session:
         row = session.get(Dataset, dataset.id)
         assert (row.accepted_count, row.rejected_count) == (40, 120)
@@ -181,8 +181,8 @@ def test_rows_that_share_an_instruction_on_purpose_are_compared_whole(dataset):
     # A later batch joins the group; a new instruction that is near to it is a duplicate as ever.
     assert offer(dataset, pools, Candidate("Is it good or bad?", "text 9", "bad", scope="row")).accepted == 1
     assert offer(dataset, pools, Candidate("Is it good or bad then?", "x", "bad")).rejected == {"duplicate_lexical": 1}
-    found = rows(dataset, instruction="Is it good or bad?", status="accepted")
-    assert len({row.group_id for row in found}) == 1 and len(found) == 4
+    stored_rows = rows(dataset, instruction="Is it good or bad?", status="accepted")
+    assert len({row.group_id for row in stored_rows}) == 1 and len(stored_rows) == 4
 
 
 def test_an_answer_to_a_record_stands_beside_it_and_the_same_answer_only_once(dataset):
@@ -222,11 +222,11 @@ def test_preference_pairs_come_in_with_their_row(dataset):
     offer(
         dataset, Pools(encoders(hash_encoder)), row, Candidate("Name a river of Europe", "", "The Rhine", pairs=pairs)
     )
-    (made,) = rows(dataset, output="The Rhine", status="accepted")
+    (stored_row,) = rows(dataset, output="The Rhine", status="accepted")
     with transaction() as session:
-        found = session.scalars(select(Preference).where(Preference.dataset_id == dataset.id)).all()
-    assert [(one.record_id, one.chosen, one.rejected, one.margin) for one in found] == [
-        (made.id, "The Rhine", "Dunno", 0.5)
+        preferences = session.scalars(select(Preference).where(Preference.dataset_id == dataset.id)).all()
+    assert [(item.record_id, item.chosen, item.rejected, item.margin) for item in preferences] == [
+        (stored_row.id, "The Rhine", "Dunno", 0.5)
     ]
 
 

@@ -65,11 +65,11 @@ def test_processes_that_offer_the_same_rows_admit_no_near_duplicate(database):
         kept = list(
             session.scalars(select(Record).where(Record.dataset_id == dataset.id, Record.pool_position.is_not(None)))
         )
-        vectors = {one.id: one.embedding for one in kept}
+        vectors = {entry.id: entry.embedding for entry in kept}
         assert row.accepted_count + row.rejected_count == PROCESSES * ROWS
     assert row.accepted_count == len(kept) == ROWS // 2
     pool = Pool()
-    for one in sorted(kept, key=lambda one: one.pool_position):
-        vector = np.frombuffer(vectors[one.id], dtype=np.float32)
-        assert pool.check(one.instruction, vector) is None, one.instruction
-        pool.add(one.id, one.instruction, vector)
+    for item in sorted(kept, key=lambda item: item.pool_position):
+        vector = np.frombuffer(vectors[item.id], dtype=np.float32)
+        assert pool.check(item.instruction, vector) is None, item.instruction
+        pool.add(item.id, item.instruction, vector)

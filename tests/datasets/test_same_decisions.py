@@ -71,11 +71,11 @@ offers = st.lists(
 
 
 def with_seed_id(candidates: Sequence[Candidate], id: str) -> list[Candidate]:
-    return [replace(c, resembles=tuple(id if one == "SEED" else one for one in c.resembles)) for c in candidates]
+    return [replace(c, resembles=tuple(id if item == "SEED" else item for item in c.resembles)) for c in candidates]
 
 
 def in_postgres(scope: str, batches, encoded: bool) -> list[tuple]:
-    tasks = [{"instruction": SEED.instruction, "instances": [vars(one) for one in SEED.instances]}]
+    tasks = [{"instruction": SEED.instruction, "instances": [vars(instance) for instance in SEED.instances]}]
     with transaction() as session:
         caller = Caller(access.ensure_project(session, "same decisions").id, "key")
         body = DatasetCreate(name=f"set {time.time_ns()}", scope=scope, seeds={"tasks": tasks})
@@ -128,18 +128,22 @@ def in_memory(scope: str, batches, encoded: bool) -> list[tuple]:
     position |= {decision.id: n for n, decision in enumerate(decisions)}
     return [
         (
-            *((one.rejection.reason, one.rejection.value, one.rejection.threshold) if one.rejection else [None] * 3),
-            position.get(one.rejection.nearest_id) if one.rejection else None,
-            one.rejection.nearest_text if one.rejection else None,
-            position[one.group_id],
-            [position.get(id, id) for id in one.resembles],
+            *(
+                (item.rejection.reason, item.rejection.value, item.rejection.threshold)
+                if item.rejection
+                else [None] * 3
+            ),
+            position.get(item.rejection.nearest_id) if item.rejection else None,
+            item.rejection.nearest_text if item.rejection else None,
+            position[item.group_id],
+            [position.get(id, id) for id in item.resembles],
         )
-        for one in decisions
+        for item in decisions
     ]
 
 
 def vectors_of(scope: str, candidates: Sequence[Candidate], encoded: bool) -> list:
-    texts = [comparison_text(scope, one) for one in candidates]
+    texts = [comparison_text(scope, candidate) for candidate in candidates]
     return list(hash_encoder(texts)) if encoded else [None] * len(texts)
 
 

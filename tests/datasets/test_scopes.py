@@ -64,12 +64,12 @@ def test_a_group_holds_thousands_of_inputs_that_are_alike(database, scope, kind)
     dataset, pools = dataset_of(scope=scope), Pools(encoders())
     how = {"scope": "row"} if kind == "templates" else {}
     inputs = [f"The cat sat on the mat number {n} in the house." for n in range(2000)]
-    made = [Candidate(TEMPLATE, text, f"문장 {n}", **how) for n, text in enumerate(inputs)]
+    candidates = [Candidate(TEMPLATE, text, f"문장 {n}", **how) for n, text in enumerate(inputs)]
     origin = "generated" if kind == "templates" else "imported"
-    accepted = sum(offer(dataset, pools, *made[n : n + 250], kind=origin).accepted for n in range(0, 2000, 250))
+    accepted = sum(offer(dataset, pools, *candidates[n : n + 250], kind=origin).accepted for n in range(0, 2000, 250))
     assert accepted == 2000
     assert len({row.group_id for row in rows(dataset, status="accepted")}) == 1
-    again = offer(dataset, pools, made[7], made[1999], kind=origin)
+    again = offer(dataset, pools, candidates[7], candidates[1999], kind=origin)
     assert again.rejected == {"duplicate_exact": 2}
 
 
@@ -109,15 +109,15 @@ def test_the_first_who_encodes_says_how_and_others_are_refused(database):
 
 
 def test_the_dtype_of_the_first_is_asked_of_all_others(database):
-    asked, dataset = [], dataset_of()
+    arguments, dataset = [], dataset_of()
 
     def loading(name, dtype):
-        asked.append(dtype)
+        arguments.append(dtype)
         return encoders(dtype="bfloat16")(name, dtype)
 
     Pools(loading).encoder(dataset)
     Pools(loading).encoder(dataset)
-    assert asked == [None, "bfloat16"]
+    assert arguments == [None, "bfloat16"]
 
 
 def test_vectors_of_another_encoder_or_size_are_refused_before_anything_is_kept(database):
@@ -161,7 +161,7 @@ def test_neighbours_of_any_row_with_both_scores(database):
     pools.prepare(dataset)
     (rejected,) = rows(dataset, status="rejected")
     found = near(rejected)
-    assert [one.text for one in found] == ["Name a red fruit", f"Explain {unlike(1)}"]
+    assert [item.text for item in found] == ["Name a red fruit", f"Explain {unlike(1)}"]
     assert found[0].lexical == pytest.approx(8 / 9, abs=1e-6)
     vectors = hash_encoder([rejected.instruction, found[0].text])
     assert found[0].semantic == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)

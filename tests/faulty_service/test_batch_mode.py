@@ -14,11 +14,13 @@ from tests.waiting import until, until_ended
 
 
 def start(client: httpx.Client, **body) -> str:
-    made = client.post("/v1/datasets", json={"name": f"batch {uuid.uuid4()}", "seeds": {"bundled": "english"}}).json()
+    dataset = client.post(
+        "/v1/datasets", json={"name": f"batch {uuid.uuid4()}", "seeds": {"bundled": "english"}}
+    ).json()
     answer = client.post(
         "/v1/runs",
         json={
-            "dataset_id": made["id"],
+            "dataset_id": dataset["id"],
             "teacher": "simulated",
             "mode": "batch",
             "target": 15,
@@ -31,8 +33,8 @@ def start(client: httpx.Client, **body) -> str:
 
 
 def events(client: httpx.Client, place: str) -> list[dict]:
-    found = client.get(f"{place}/events", params={"limit": 200}).json()["data"]
-    return [one["data"] for one in found if one["type"] == "remote_batch"]
+    page = client.get(f"{place}/events", params={"limit": 200}).json()["data"]
+    return [item["data"] for item in page if item["type"] == "remote_batch"]
 
 
 def has_event(client: httpx.Client, place: str, status: str) -> bool:
@@ -52,19 +54,19 @@ def check(run: dict, before: dict, after: dict) -> None:
     cached = run["usage"]["cached_tokens"]
     full = (spent[0] - cached) * Decimal("0.15") + cached * Decimal("0.075") + spent[1] * Decimal("0.60")
     assert Decimal(run["usage"]["cost_usd"]) == pytest.approx(full / 2_000_000, rel=Decimal("0.01"))
-    twice = [one["request_hashes"]["billed_more_than_once"] for one in (before, after)]
+    twice = [item["request_hashes"]["billed_more_than_once"] for item in (before, after)]
     assert twice[0] == twice[1]
 
 
 def test_a_run_in_batches_ends_exactly_at_half_the_price(client, faulty):
     before = teacher_stats(faulty)
-    place = start(client)
-    run = until_ended(client, place)
+    location = start(client)
+    run = until_ended(client, location)
     check(run, before, teacher_stats(faulty))
-    done = [one for one in events(client, place) if one["status"] == "ended"]
+    done = [event for event in events(client, location) if event["status"] == "ended"]
     # Instructions, classifications, instances: at least a remote batch for each step.
-    assert len(done) >= 3 and sum(one["answered"] for one in done) >= run["usage"]["requests"] - 10
-    assert sum(one["failed"] for one in done) > 0
+    assert len(done) >= 3 and sum(item["answered"] for item in done) >= run["usage"]["requests"] - 10
+    assert sum(item["failed"] for item in done) > 0
 
 
 # Twice in a row, each time with a new worker that loads its encoder, is in the long form.
@@ -73,22 +75,22 @@ def test_a_run_in_batches_ends_exactly_at_half_the_price(client, faulty):
 )
 def test_a_killed_worker_finds_its_remote_batches_again(client, faulty, moments):
     before = teacher_stats(faulty)
-    place = start(client)
+    location = start(client)
     for status in moments:
-        until(lambda status=status: has_event(client, place, status))
+        until(lambda status=status: has_event(client, location, status))
         os.kill(faulty.processes["generation"].pid, signal.SIGKILL)
-    check(until_ended(client, place), before, teacher_stats(faulty))
+    check(until_ended(client, location), before, teacher_stats(faulty))
 
 
 def test_a_run_in_batches_is_cancelled_before_its_remote_batch_is(client, faulty):
-    place = start(client, target=500)
-    until(lambda: has_event(client, place, "submitted"))
-    client.post(f"{place}/cancel")
-    run = until_ended(client, place)
+    location = start(client, target=500)
+    until(lambda: has_event(client, location, "submitted"))
+    client.post(f"{location}/cancel")
+    run = until_ended(client, location)
     assert run["status"] == "cancelled"
     assert run["usage"]["in_flight"] == 0
     # The remote batch is cancelled, too, after the run has ended.
-    until(lambda: has_event(client, place, "ended"))
+    until(lambda: has_event(client, location, "ended"))
 
 
 def test_a_ceiling_holds_for_remote_batches(client):

@@ -54,10 +54,10 @@ def test_imported_rows_are_judged_though_the_worker_is_killed_and_a_snapshot_cho
     assert f"seedbed judgements start {dataset['id']}" in refusal.json()["errors"][0]["detail"]
     before = teacher_stats(faulty)
     order = {"dataset_id": dataset["id"], "teacher": "simulated", "filter": {"import_id": imported["id"]}, "max_usd": 1}
-    _, place = post(client, "/v1/judgements", 202, **order)
-    until(lambda: client.get(place).json()["usage"]["requests"] > 10)
+    _, location = post(client, "/v1/judgements", 202, **order)
+    until(lambda: client.get(location).json()["usage"]["requests"] > 10)
     os.kill(faulty.processes["generation"].pid, signal.SIGKILL)
-    ended = until_ended(client, place, 240)
+    ended = until_ended(client, location, 240)
     assert (ended["status"], ended["stop_reason"]) == ("succeeded", "completed"), ended
     assert ended["rows"] == ended["done_rows"] == sum(ended["outcomes"].values()) == imported["accepted"]
     after, usage = teacher_stats(faulty), ended["usage"]
@@ -75,16 +75,16 @@ def test_imported_rows_are_judged_though_the_worker_is_killed_and_a_snapshot_cho
 def test_a_judgement_is_paused_resumed_and_reported(client, faulty, dataset, imported):
     options = {"question": True, "aspects": ["clarity", "harmlessness"]}
     order = {"dataset_id": dataset["id"], "teacher": "simulated", "options": options, "max_requests": 1000}
-    judgement, place = post(client, "/v1/judgements", 202, **order)
-    until(lambda: client.get(place).json()["usage"]["requests"] > 5)
-    assert client.post(f"{place}/pause").json()["status"] in ("pausing", "paused")
-    until(lambda: client.get(place).json()["status"] == "paused")
-    paused = client.get(place).json()
+    judgement, location = post(client, "/v1/judgements", 202, **order)
+    until(lambda: client.get(location).json()["usage"]["requests"] > 5)
+    assert client.post(f"{location}/pause").json()["status"] in ("pausing", "paused")
+    until(lambda: client.get(location).json()["status"] == "paused")
+    paused = client.get(location).json()
     assert 0 < paused["done_rows"] < paused["rows"] and paused["usage"]["in_flight"] == 0
     account = client.get(f"/v1/accounts/{judgement['account_id']}").json()
     assert (account["owner_type"], account["owner_id"], account["state"]) == ("judgement", judgement["id"], "stopped")
-    assert client.post(f"{place}/resume").json()["status"] == "queued"
-    ended = until_ended(client, place, 240)
+    assert client.post(f"{location}/resume").json()["status"] == "queued"
+    ended = until_ended(client, location, 240)
     assert (ended["status"], ended["done_rows"]) == ("succeeded", ROWS), ended
     with Seedbed(faulty.url, faulty.api_key) as seedbed:
         report = seedbed.judgement_report(judgement["id"])
@@ -99,12 +99,12 @@ def test_a_judgement_is_paused_resumed_and_reported(client, faulty, dataset, imp
 def test_a_judgement_is_cancelled_and_what_was_judged_stays(client, faulty, dataset, tmp_path):
     many = import_rows(faulty, dataset, tmp_path / "rows.jsonl", MANY_ROWS)
     order = {"dataset_id": dataset["id"], "teacher": "simulated", "filter": {"import_id": many["id"]}, "reject": True}
-    _, place = post(client, "/v1/judgements", 202, **order)
-    until(lambda: client.get(place).json()["done_rows"])
-    assert client.post(f"{place}/cancel").json()["status"] == "cancelling"
-    ended = until_ended(client, place)
+    _, location = post(client, "/v1/judgements", 202, **order)
+    until(lambda: client.get(location).json()["done_rows"])
+    assert client.post(f"{location}/cancel").json()["status"] == "cancelling"
+    ended = until_ended(client, location)
     assert (ended["status"], ended["stop_reason"], ended["rejected"]) == ("cancelled", "cancelled", 0)
-    assert 0 < ended["done_rows"] < MANY_ROWS and client.post(f"{place}/cancel").json() == ended
+    assert 0 < ended["done_rows"] < MANY_ROWS and client.post(f"{location}/cancel").json() == ended
 
 
 @pytest.mark.parametrize(

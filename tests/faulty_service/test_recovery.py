@@ -92,7 +92,7 @@ def test_no_process_is_left_when_the_stack_is_killed(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in child.stdout.readline().split()]
     assert len(pids) >= 8
-    everyone = pids + [one.pid for pid in pids for one in psutil.Process(pid).children(recursive=True)]
+    everyone = pids + [item.pid for pid in pids for item in psutil.Process(pid).children(recursive=True)]
     child.kill()
     child.wait()
     until(lambda: not any(psutil.pid_exists(pid) for pid in everyone), message=everyone)

@@ -167,13 +167,13 @@ def read(table: type, id: str):
 def leftovers(id: str) -> list[str]:
     """Files, folders and rows that a job of this id has half stored."""
     stored = Path(config.settings().files)
-    found = [str(path) for path in stored.rglob("*") if id in str(path)] if stored.exists() else []
-    found += [str(path) for path in (Path(config.settings().home) / "work").glob(f"{id}-*")]
+    paths = [str(path) for path in stored.rglob("*") if id in str(path)] if stored.exists() else []
+    paths += [str(path) for path in (Path(config.settings().home) / "work").glob(f"{id}-*")]
     with transaction() as session:
         for table in (NewEmbedding, Match):
             count = session.scalar(select(func.count()).where(table.maintenance_job_id == id))
-            found += [f"{count} rows of {table.__tablename__}"] if count else []
-    return found
+            paths += [f"{count} rows of {table.__tablename__}"] if count else []
+    return paths
 
 
 def storage_has(path: str) -> bool:

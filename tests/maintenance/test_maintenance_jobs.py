@@ -82,12 +82,12 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
 
 def run_job(pools: Pools, caller: Caller, order, id: str, body) -> MaintenanceJob:
     with transaction() as session:
-        made = order(session, caller, id, body)
-    runner.work(KINDS[made.kind], made.id, pools)
+        created_job = order(session, caller, id, body)
+    runner.work(KINDS[created_job.kind], created_job.id, pools)
     with transaction() as session:
-        found = session.get(MaintenanceJob, made.id)
-    assert found.status == "succeeded", found.error
-    return found
+        stored_job = session.get(MaintenanceJob, created_job.id)
+    assert stored_job.status == "succeeded", stored_job.error
+    return stored_job
 
 
 def refilter(pools, caller, run, **asked) -> dict:
@@ -96,8 +96,8 @@ def refilter(pools, caller, run, **asked) -> dict:
 
 def rows(run: Run) -> dict[str, tuple[str, str | None]]:
     with transaction() as session:
-        found = session.scalars(select(Record).where(Record.run_id == run.id).order_by(Record.id))
-        return {row.output: (row.status, row.reason) for row in found}
+        records = session.scalars(select(Record).where(Record.run_id == run.id).order_by(Record.id))
+        return {row.output: (row.status, row.reason) for row in records}
 
 
 def check_books(dataset: Dataset, run: Run) -> None:
@@ -133,11 +133,11 @@ def test_a_preview_says_what_would_move_and_moves_nothing(dataset, caller, pools
     run = run_with(dataset, caller, pools, *CANDIDATES)
     before = rows(run)
     assert before["near"] == ("rejected", "duplicate_lexical")
-    found = refilter(pools, caller, run, lexical_threshold=0.95)
-    assert (found["applied"], found["accepted_before"], found["accepted_after"]) == (False, 2, 3)
-    assert (found["moved_in"], found["moved_out"], found["unanswered"]) == ({"duplicate_lexical": 1}, {}, 1)
-    assert found["other_reason"] == {"duplicate_lexical -> unanswered": 1}
-    assert {one["to"] for one in found["examples"]} == {"accepted", "unanswered"}
+    outcome = refilter(pools, caller, run, lexical_threshold=0.95)
+    assert (outcome["applied"], outcome["accepted_before"], outcome["accepted_after"]) == (False, 2, 3)
+    assert (outcome["moved_in"], outcome["moved_out"], outcome["unanswered"]) == ({"duplicate_lexical": 1}, {}, 1)
+    assert outcome["other_reason"] == {"duplicate_lexical -> unanswered": 1}
+    assert {example["to"] for example in outcome["examples"]} == {"accepted", "unanswered"}
     assert rows(run) == before
     check_books(dataset, run)
 
@@ -145,8 +145,8 @@ def test_a_preview_says_what_would_move_and_moves_nothing(dataset, caller, pools
 def test_the_same_rules_move_nothing(dataset, caller, pools):
     run = run_with(dataset, caller, pools, *CANDIDATES, Candidate(f"Say {unlike(5)}", "", "more"), target=2)
     assert rows(run)["more"] == ("rejected", "over_target")
-    found = refilter(pools, caller, run, apply=True)
-    assert (found["moved_in"], found["moved_out"], found["other_reason"]) == ({}, {}, {})
+    outcome = refilter(pools, caller, run, apply=True)
+    assert (outcome["moved_in"], outcome["moved_out"], outcome["other_reason"]) == ({}, {}, {})
 
 
 def test_looser_rules_bring_rows_in_and_the_old_decisions_stay_readable(dataset, caller, pools):
@@ -161,7 +161,7 @@ def test_looser_rules_bring_rows_in_and_the_old_decisions_stay_readable(dataset,
     assert (old.decision, old.status, old.reason) == (1, "rejected", "duplicate_lexical")
     assert old.detail["threshold"] == 0.7 and old.nearest_text == FIRST
     shown = datasets_lineage(caller, row.id)
-    assert [one.reason for one in shown.decisions] == ["duplicate_lexical"]
+    assert [decision.reason for decision in shown.decisions] == ["duplicate_lexical"]
     # What came in is in the pool for every worker.
     late = Candidate(NEAR.replace("simple", "easy"), "", "late")
     for known in (pools, Pools(encoders())):
@@ -177,8 +177,8 @@ def test_stricter_rules_take_rows_out_and_make_room_for_others(dataset, caller, 
     akin = Candidate("Describe the way of rain to a child in words that all know", "", "akin")
     run = run_with(dataset, caller, pools, Candidate(FIRST, "", "first"), akin, Candidate(FAR, "", "far"))
     assert rows(run)["akin"] == ("accepted", None)
-    found = refilter(pools, caller, run, lexical_threshold=0.51, apply=True)
-    assert found["moved_out"] == {"duplicate_lexical": 1}
+    outcome = refilter(pools, caller, run, lexical_threshold=0.51, apply=True)
+    assert outcome["moved_out"] == {"duplicate_lexical": 1}
     assert rows(run) == {
         "first": ("accepted", None),
         "akin": ("rejected", "duplicate_lexical"),
@@ -258,9 +258,9 @@ def test_shared_words_are_reported_with_their_spans_and_scores(dataset, caller, 
     korean = Candidate("다음 문제를 푸세요: " + KOREAN, "", "다섯 시간 이십 분")
     run = run_with(dataset, caller, pools, copied, korean, Candidate(FAR, "", "far"))
     exam = evaluation(caller, QUESTION, KOREAN, "Too short")
-    found = decontaminate(pools, caller, dataset, [exam], semantic_threshold=None)
-    assert found.result["contaminated_rows"] == 2 and found.result["items_too_short_for_ngrams"] == 1
-    first, second = sorted(matches(found), key=lambda one: one.place)
+    outcome = decontaminate(pools, caller, dataset, [exam], semantic_threshold=None)
+    assert outcome.result["contaminated_rows"] == 2 and outcome.result["items_too_short_for_ngrams"] == 1
+    first, second = sorted(matches(outcome), key=lambda item: item.place)
     assert (first.kind, first.field, first.item_text) == ("ngram", "input", QUESTION)
     assert copied.input[first.start : first.end] == first.span and first.span.startswith("of her friends")
     assert 0 < first.score < 1
@@ -276,14 +276,14 @@ def test_matches_by_embedding_and_what_is_done_with_them(dataset, caller, pools)
     pools = Pools(encoders(by_topic))
     run = run_with(dataset, caller, pools, Candidate("How many clips are left?", "", "two"), Candidate(FAR, "", "far"))
     exam = evaluation(caller, QUESTION)
-    found = decontaminate(pools, caller, dataset, [exam], action="flag")
-    (match,) = matches(found)
+    outcome = decontaminate(pools, caller, dataset, [exam], action="flag")
+    (match,) = matches(outcome)
     assert (match.kind, match.field, round(match.score, 4)) == ("embedding", None, 1.0)
     with transaction() as session:
         flagged = session.get(Record, match.record_id)
         assert (flagged.tags["contaminated"], flagged.status) == (exam, "accepted")
-    found = decontaminate(pools, caller, dataset, [exam], action="drop")
-    assert found.result["contaminated_rows"] == 1
+    outcome = decontaminate(pools, caller, dataset, [exam], action="drop")
+    assert outcome.result["contaminated_rows"] == 1
     assert rows(run) == {"two": ("rejected", "contaminated"), "far": ("accepted", None)}
     check_books(dataset, run)
     with transaction() as session:
@@ -302,8 +302,8 @@ def test_a_seed_can_be_dropped_and_the_books_still_balance(dataset, caller, pool
             .order_by(Record.pool_position)
         )
         before = session.get(Dataset, dataset.id).seed_count
-    found = decontaminate(pools, caller, dataset, [evaluation(caller, seed.instruction)], action="drop")
-    assert found.result["contaminated_rows"] == 1
+    outcome = decontaminate(pools, caller, dataset, [evaluation(caller, seed.instruction)], action="drop")
+    assert outcome.result["contaminated_rows"] == 1
     with transaction() as session:
         assert session.get(Record, seed.id).reason == "contaminated"
         assert session.get(Dataset, dataset.id).seed_count == before - 1
@@ -326,8 +326,8 @@ def other_encoder(texts) -> np.ndarray:
 def test_a_dataset_is_encoded_anew_all_at_once(dataset, caller, pools):
     run = run_with(dataset, caller, pools, *CANDIDATES)
     after = Pools(encoders(other_encoder, revision="2", dimensions=64))
-    found = run_job(after, caller, service.reencode, dataset.id, ReencodeCreate())
-    assert (found.result["before"]["revision"], found.result["after"]["dimensions"]) == ("1", 64)
+    outcome = run_job(after, caller, service.reencode, dataset.id, ReencodeCreate())
+    assert (outcome.result["before"]["revision"], outcome.result["after"]["dimensions"]) == ("1", 64)
     with transaction() as session:
         assert session.get(Dataset, dataset.id).encoding["revision"] == "2"
         for row in session.scalars(select(Record).where(Record.dataset_id == dataset.id)):
@@ -337,7 +337,7 @@ def test_a_dataset_is_encoded_anew_all_at_once(dataset, caller, pools):
     # Admission goes on with the new vectors, also in a worker that held the old ones.
     after._cached.update(pools._cached)
     assert rows(run_with(dataset, caller, after, Candidate(f"Say {unlike(9)}", "", "new")))["new"][0] == "accepted"
-    assert found.done_rows == found.rows > len(rows(run))
+    assert outcome.done_rows == outcome.rows > len(rows(run))
 
 
 def test_encoding_anew_waits_for_nobody_and_lets_nobody_in(dataset, caller, pools):

@@ -203,10 +203,10 @@ def test_the_same_rows_are_drawn_in_the_same_order_in_memory_and_in_postgres(dat
     run = Run(id="run_other", **_run_columns("", dataset.id) | {"method": method})
     with transaction() as session:
         materials = [PostgresMaterial(session, run, dataset), in_memory(session, dataset)]
-        drawn = [list(islice(plans(one, method, options), 12)) for one in materials]
+        drawn = [list(islice(plans(item, method, options), 12)) for item in materials]
         batches = [
-            [load_plan(one, plan, options, "en") for plan in each if plan]
-            for one, each in zip(materials, drawn, strict=True)
+            [load_plan(item, plan, options, "en") for plan in each if plan]
+            for item, each in zip(materials, drawn, strict=True)
         ]
     assert drawn[0] == drawn[1] and drawn[0][0] is not None
     assert batches[0] == batches[1]
@@ -234,4 +234,6 @@ def test_the_plan_of_a_batch_that_was_stored_before_is_read(dataset):
         }
         batch = sampling.load(session, run, dataset, stored)
     assert (batch.size, batch.seed, batch.conditioning) == (3, 9, {"topic": "x"})
-    assert [one.id for one in batch.demonstrations] == [head[0]] and len(batch.examples[0].instances) == 2
+    assert [demonstration.id for demonstration in batch.demonstrations] == [head[0]] and len(
+        batch.examples[0].instances
+    ) == 2

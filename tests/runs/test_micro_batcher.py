@@ -29,7 +29,7 @@ class Rounds:
             self.seen.append(list(asked))
             if self.fails and self.fails.pop(0):
                 raise ValueError("this round fails")
-        return [np.full(2, len(one)) for one in asked]
+        return [np.full(2, len(item)) for item in asked]
 
 
 def test_what_is_asked_during_a_round_is_one_round_later():
@@ -57,7 +57,7 @@ def test_a_round_takes_no_more_than_it_may_and_the_order_of_asking_is_kept():
         return await asyncio.gather(*(rounds.submit("x" * n) for n in range(5)))
 
     assert [int(found[0]) for found in asyncio.run(ask())] == list(range(5))
-    assert [len(one) for one in work.seen] == [2, 2, 1]
+    assert [len(item) for item in work.seen] == [2, 2, 1]
 
 
 def test_a_round_that_fails_fails_for_those_in_it_alone():

@@ -33,27 +33,27 @@ def run_on(dataset: Dataset, method: str, seed: int = 1, **options) -> Run:
 
 
 def drawn(dataset: Dataset, run: Run, times: int, size: int = 5) -> list[list[str]]:
-    found = []
+    results = []
     with transaction() as session:
         for n in range(times):
             plan = sampling.plan(session, run, dataset, size, random.Random(n))
-            found.append(plan["parents"] if plan else None)
-    return found
+            results.append(plan["parents"] if plan else None)
+    return results
 
 
 def test_answers_take_every_record_once_and_end(dataset):
     run = run_on(dataset, "responses", parents={"answered": True})
-    found = drawn(dataset, run, 6)
-    assert [len(one or ()) for one in found] == [5, 5, 5, 5, 4, 0]
-    assert found[-1] is None
-    assert len({id for one in found if one for id in one}) == 24
+    drawn_batches = drawn(dataset, run, 6)
+    assert [len(item or ()) for item in drawn_batches] == [5, 5, 5, 5, 4, 0]
+    assert drawn_batches[-1] is None
+    assert len({id for item in drawn_batches if item for id in item}) == 24
 
 
 def test_evolution_begins_again_in_another_order(dataset):
-    found = drawn(dataset, run_on(dataset, "evol_instruct"), 2, size=24)
-    assert sorted(found[0]) == sorted(found[1]) and found[0] != found[1]
-    assert drawn(dataset, run_on(dataset, "evol_instruct"), 1, size=24)[0] == found[0]
-    assert drawn(dataset, run_on(dataset, "evol_instruct", seed=2), 1, size=24)[0] != found[0]
+    drawn_batches = drawn(dataset, run_on(dataset, "evol_instruct"), 2, size=24)
+    assert sorted(drawn_batches[0]) == sorted(drawn_batches[1]) and drawn_batches[0] != drawn_batches[1]
+    assert drawn(dataset, run_on(dataset, "evol_instruct"), 1, size=24)[0] == drawn_batches[0]
+    assert drawn(dataset, run_on(dataset, "evol_instruct", seed=2), 1, size=24)[0] != drawn_batches[0]
 
 
 def test_a_plan_is_read_back_as_the_same_batch(dataset):
@@ -61,7 +61,7 @@ def test_a_plan_is_read_back_as_the_same_batch(dataset):
     with transaction() as session:
         plan = sampling.plan(session, run, dataset, 3, random.Random(1))
         batch = sampling.load(session, run, dataset, plan)
-    assert [one.id for one in batch.parents] == plan["parents"] and batch.size == 3
+    assert [parent.id for parent in batch.parents] == plan["parents"] and batch.size == 3
     assert batch.seed == plan["seed"]
 
 

@@ -152,10 +152,10 @@ def test_batch_mode_is_refused_where_the_protocol_has_no_remote_batches(start):
 
 def test_faults_on_the_way_cost_no_row_and_are_not_paid_twice(start):
     def fault(body, count):
-        place = zlib.crc32(json.dumps(body, sort_keys=True).encode()) % 5
-        if count == 0 and place == 0:
+        remainder = zlib.crc32(json.dumps(body, sort_keys=True).encode()) % 5
+        if count == 0 and remainder == 0:
             return 500, {}, error("server_error")
-        if count == 0 and place == 1:
+        if count == 0 and remainder == 1:
             return 429, {"retry-after-ms": "30"}, error("rate_limit_exceeded")
         return None
 
@@ -432,11 +432,11 @@ def test_another_teacher_judges_at_its_own_price(start):
         scores = session.scalars(
             select(Record.scores).where(Record.run_id == id, Record.pool_position.is_not(None))
         ).all()
-    asked = {step: (teacher, model, count) for step, teacher, model, count, _ in rows}
-    assert asked["judge_answer"] == ("j", "judge", 6)
-    assert asked["instances"][:2] == ("t", "m")
+    calls_by_step = {step: (teacher, model, count) for step, teacher, model, count, _ in rows}
+    assert calls_by_step["judge_answer"] == ("j", "judge", 6)
+    assert calls_by_step["instances"][:2] == ("t", "m")
     assert {step: cost for step, *_, cost in rows}["judge_answer"] == 6 * 10 * Decimal("0.000015")
-    assert all(one["judge.overall"] == 4 for one in scores)
+    assert all(score["judge.overall"] == 4 for score in scores)
 
 
 def test_what_is_in_flight_is_not_paid_for_twice(start):

@@ -13,8 +13,8 @@ from tests.waiting import until_ended
 @pytest.fixture(scope="module")
 def run(api) -> dict:
     dataset, _ = post(api, "/v1/datasets", 201, name=f"paid {uuid.uuid4()}", seeds={"bundled": "english"})
-    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=6, max_usd=2.5)
-    return until_ended(api, place)
+    _, location = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=6, max_usd=2.5)
+    return until_ended(api, location)
 
 
 def test_a_run_has_an_account_with_its_ceilings_and_what_was_spent(api, run):
@@ -30,8 +30,8 @@ def test_a_run_has_an_account_with_its_ceilings_and_what_was_spent(api, run):
 
 def test_accounts_are_listed_by_owner_and_dataset(api, run):
     for name, value in (("owner_id", run["id"]), ("dataset_id", run["dataset_id"])):
-        found = api.get("/v1/accounts", params={name: value}).json()["data"]
-        assert [account["id"] for account in found] == [run["account_id"]]
+        accounts = api.get("/v1/accounts", params={name: value}).json()["data"]
+        assert [account["id"] for account in accounts] == [run["account_id"]]
     assert api.get("/v1/accounts", params={"owner_type": "judgement", "owner_id": run["id"]}).json()["data"] == []
     assert api.get("/v1/accounts/acc_nope").status_code == 404
 

@@ -15,9 +15,9 @@ TASK = {"instruction": "Name three fruits that are red", "instances": [{"input":
 
 @pytest.fixture(scope="module")
 def dataset(api) -> str:
-    made = api.post("/v1/datasets", json={"name": f"bad input {uuid.uuid4()}", "seeds": {"tasks": [TASK]}})
-    assert made.status_code == 201, made.text
-    return made.json()["id"]
+    created_dataset = api.post("/v1/datasets", json={"name": f"bad input {uuid.uuid4()}", "seeds": {"tasks": [TASK]}})
+    assert created_dataset.status_code == 201, created_dataset.text
+    return created_dataset.json()["id"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def empty_dataset(api) -> str:
 def everything(api) -> dict:
     """Ids of all that creating requests could have stored."""
     return {
-        kind: [one["id"] for one in api.get(f"/v1/{kind}", params={"limit": 200}).json()["data"]]
+        kind: [item["id"] for item in api.get(f"/v1/{kind}", params={"limit": 200}).json()["data"]]
         for kind in ("datasets", "runs", "snapshots", "fine-tunes")
     }
 
@@ -249,9 +249,9 @@ def test_the_same_idempotency_key_gives_the_first_answer(api):
 def test_a_run_is_started_once_per_key(api, dataset):
     key = {"Idempotency-Key": str(uuid.uuid4())}
     body = {"dataset_id": dataset, "teacher": "simulated", "target": 1}
-    made = {api.post("/v1/runs", json=body, headers=key).json()["id"] for _ in range(3)}
-    assert len(made) == 1
-    api.post(f"/v1/runs/{made.pop()}/cancel")
+    run_ids = {api.post("/v1/runs", json=body, headers=key).json()["id"] for _ in range(3)}
+    assert len(run_ids) == 1
+    api.post(f"/v1/runs/{run_ids.pop()}/cancel")
 
 
 def test_a_refused_request_does_not_use_up_its_key(api):
@@ -318,9 +318,9 @@ def test_a_name_is_taken_once(api):
 
 def test_text_that_no_store_can_hold_is_cleaned(api):
     tasks = [{"instruction": "Name a fruit\u0000 that is red", "instances": [{"output": "ap\u0000ple"}]}]
-    made = api.post("/v1/datasets", json={"name": f"nul {uuid.uuid4()}", "seeds": {"tasks": tasks}})
-    assert made.status_code == 201, made.text
-    (row,) = api.get(f"/v1/datasets/{made.json()['id']}/records").json()["data"]
+    created_dataset = api.post("/v1/datasets", json={"name": f"nul {uuid.uuid4()}", "seeds": {"tasks": tasks}})
+    assert created_dataset.status_code == 201, created_dataset.text
+    (row,) = api.get(f"/v1/datasets/{created_dataset.json()['id']}/records").json()["data"]
     assert (row["instruction"], row["output"]) == ("Name a fruit that is red", "apple")
 
 

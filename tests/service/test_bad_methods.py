@@ -14,17 +14,17 @@ ROW = {"instruction": "Name the longest river of Asia", "output": "The Yangtze."
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
     """Two accepted rows, and nothing else."""
-    made, _ = post(api, "/v1/datasets", 201, name=f"bare {uuid.uuid4()}")
+    created_dataset, _ = post(api, "/v1/datasets", 201, name=f"bare {uuid.uuid4()}")
     rows = [ROW, {"instruction": "Why do owls hunt at night?", "output": "They see well in the dark."}]
-    answer = upload(api, made, [json.dumps(row) for row in rows])
+    answer = upload(api, created_dataset, [json.dumps(row) for row in rows])
     until_ended(api, answer.headers["location"])
-    return made
+    return created_dataset
 
 
 def upload(api, dataset, lines, content_type="application/jsonl", **query):
     body = "\n".join(lines).encode() if isinstance(lines, list) else lines
-    place = f"/v1/datasets/{dataset['id']}/imports"
-    return api.post(place, params=query, content=body, headers={"content-type": content_type})
+    location = f"/v1/datasets/{dataset['id']}/imports"
+    return api.post(location, params=query, content=body, headers={"content-type": content_type})
 
 
 RUNS = [
@@ -60,7 +60,7 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "pointer"), RUNS, ids=[f"{n}{one[1]}" for n, one in enumerate(RUNS)])
+@pytest.mark.parametrize(("change", "pointer"), RUNS, ids=[f"{n}{run[1]}" for n, run in enumerate(RUNS)])
 def test_a_run_that_cannot_be(api, dataset, change, pointer):
     body = {"dataset_id": dataset["id"], "method": "evol_instruct", "teacher": "simulated", "target": 5}
     answer = api.post("/v1/runs", json={name: value for name, value in (body | change).items() if value is not None})
@@ -124,18 +124,18 @@ def test_an_upload_is_kept_once_and_a_plain_text_is_a_document(api, dataset):
     second = until_ended(api, again.headers["location"])
     assert (first["accepted"], second["accepted"]) == (1, 0)
     assert second["rejected_by_reason"] == {"duplicate_exact": 1}
-    found = api.get(f"/v1/datasets/{dataset['id']}/sources", params={"kind": "passage"}).json()["data"]
-    assert len(found) > 1 and all(one["fields"]["title"] == "Owls" for one in found)
+    passages = api.get(f"/v1/datasets/{dataset['id']}/sources", params={"kind": "passage"}).json()["data"]
+    assert len(passages) > 1 and all(item["fields"]["title"] == "Owls" for item in passages)
     assert api.get(f"/v1/datasets/{dataset['id']}/stats").json()["sources"]["document"] == 1
 
 
 def test_the_methods_and_tasks_are_told_with_their_options_and_fields(api):
-    methods = {one["name"]: one for one in api.get("/v1/methods").json()["data"]}
+    methods = {item["name"]: item for item in api.get("/v1/methods").json()["data"]}
     assert set(methods) == {
         *("self_instruct", "evol_instruct", "responses", "dialogue", "templates", "documents", "safety"),
     }
     assert methods["evol_instruct"]["options"]["properties"]["rounds"]["default"] == 4
-    for one in methods.values():
-        assert all(option["description"] for option in one["options"]["properties"].values()), one["name"]
-    tasks = {one["name"]: one for one in api.get("/v1/tasks").json()["data"]}
-    assert len(tasks) >= 12 and all(min(one["phrasings"].values()) >= 8 for one in tasks.values())
+    for method in methods.values():
+        assert all(option["description"] for option in method["options"]["properties"].values()), method["name"]
+    tasks = {task["name"]: task for task in api.get("/v1/tasks").json()["data"]}
+    assert len(tasks) >= 12 and all(min(item["phrasings"].values()) >= 8 for item in tasks.values())

@@ -14,22 +14,22 @@ JSONL = {"content-type": "application/jsonl"}
 
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
-    made, _ = post(api, "/v1/datasets", 201, name=f"cancel {uuid.uuid4()}", seeds={"bundled": "english"})
-    return made
+    created_dataset, _ = post(api, "/v1/datasets", 201, name=f"cancel {uuid.uuid4()}", seeds={"bundled": "english"})
+    return created_dataset
 
 
 @pytest.fixture
 def small_dataset(api) -> dict:
     """A few seeds: they are scored in a moment, also beside a training that takes a core."""
     tasks = [{"instruction": f"Name a river near town {n}.", "instances": [{"output": f"River {n}"}]} for n in range(8)]
-    made, _ = post(api, "/v1/datasets", 201, name=f"small {uuid.uuid4()}", seeds={"tasks": tasks})
-    return made
+    created_dataset, _ = post(api, "/v1/datasets", 201, name=f"small {uuid.uuid4()}", seeds={"tasks": tasks})
+    return created_dataset
 
 
 @pytest.fixture
 def snapshot(api, small_dataset) -> dict:
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=small_dataset["id"], include_seeds=True)
-    return until_ended(api, place)
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=small_dataset["id"], include_seeds=True)
+    return until_ended(api, location)
 
 
 def cancelled(api: httpx.Client, place: str) -> dict:
@@ -46,22 +46,22 @@ def cancelled(api: httpx.Client, place: str) -> dict:
 def test_an_import_is_cancelled_and_its_counts_are_its_rows(api, dataset):
     lines = (json.dumps({"instruction": f"Say {uuid.uuid4()} {uuid.uuid4()}", "output": "x"}) for _ in range(3000))
     answer = api.post(f"/v1/datasets/{dataset['id']}/imports", content="\n".join(lines), headers=JSONL)
-    place = answer.headers["location"]
-    until(lambda: api.get(place).json()["done_rows"])
-    ended = cancelled(api, place)
+    location = answer.headers["location"]
+    until(lambda: api.get(location).json()["done_rows"])
+    ended = cancelled(api, location)
     assert 0 < ended["done_rows"] < 3000 and ended["accepted"] + ended["rejected"] == ended["done_rows"]
 
 
 @pytest.mark.parametrize("path", ["snapshots", "maintenance-jobs"])
 def test_others_are_cancelled_wherever_they_are(api, dataset, path):
     if path == "snapshots":
-        _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], include_seeds=True)
+        _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], include_seeds=True)
     else:
-        _, place = post(api, f"/v1/datasets/{dataset['id']}/reencode", 202)
-    answer = api.post(f"{place}/cancel")
+        _, location = post(api, f"/v1/datasets/{dataset['id']}/reencode", 202)
+    answer = api.post(f"{location}/cancel")
     # A small one may have been done already.
     assert answer.status_code == 200 and answer.json()["status"] in ("cancelling", "cancelled", "succeeded")
-    assert until_ended(api, place)["status"] in ("cancelled", "succeeded")
+    assert until_ended(api, location)["status"] in ("cancelled", "succeeded")
 
 
 @pytest.mark.parametrize(

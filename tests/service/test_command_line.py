@@ -173,11 +173,11 @@ def test_a_teacher_is_checked_and_what_was_found_is_kept(seedbed, service):
 def test_the_requests_of_a_run_are_shown_before_it_is_paid_for(seedbed, tmp_path):
     dataset = json.loads(seedbed("datasets", "create", f"shown {tmp_path.name}", "--bundled", "korean", "--json"))["id"]
     options = json.dumps({"prompts": {"evol_equal": {"system": "ONE OR TWO?"}}})
-    asked = ("runs", "preview", dataset, "--method", "evol_instruct", "--options", options, "--show-prompts")
-    out = seedbed(*asked)
+    arguments = ("runs", "preview", dataset, "--method", "evol_instruct", "--options", options, "--show-prompts")
+    out = seedbed(*arguments)
     assert "== evolve, sent to the teacher" in out and "-- system" in out and "temperature 1.0" in out
     assert "ONE OR TWO?" in out and "custom:evol_equal@" in out and "⟦" in out
-    steps = [prompt["step"] for prompt in json.loads(seedbed(*asked, "--json"))["prompts"]]
+    steps = [prompt["step"] for prompt in json.loads(seedbed(*arguments, "--json"))["prompts"]]
     assert steps == ["evolve", "evol_equal", "answer", "evolve"]
     assert "run_" not in seedbed("runs", "list", "--dataset", dataset)
     templates = seedbed("runs", "preview", dataset, "--method", "templates", "--show-prompts", status=1)

@@ -16,29 +16,29 @@ TARGET = 60
 
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
-    made, place = post(api, "/v1/datasets", 201, name=f"job {uuid.uuid4()}", seeds={"bundled": "english"})
+    created_dataset, location = post(api, "/v1/datasets", 201, name=f"job {uuid.uuid4()}", seeds={"bundled": "english"})
     # A worker may have encoded the seeds by now, and said how.
-    assert api.get(place).json() | {"encoding": None} == made
-    return made
+    assert api.get(location).json() | {"encoding": None} == created_dataset
+    return created_dataset
 
 
 @pytest.fixture(scope="module")
 def run(api, dataset) -> dict:
-    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=TARGET)
-    return until_ended(api, place)
+    _, location = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=TARGET)
+    return until_ended(api, location)
 
 
 @pytest.fixture(scope="module")
 def snapshot(api, dataset, run) -> dict:
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
-    return until_ended(api, place)
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
+    return until_ended(api, location)
 
 
 @pytest.fixture(scope="module")
 def fine_tune(api, snapshot) -> dict:
     # The recipe's own number of epochs: after one over so few rows the validation loss may still be above its start.
-    _, place = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"])
-    return until_ended(api, place, 300)
+    _, location = post(api, "/v1/fine-tunes", 202, snapshot_id=snapshot["id"])
+    return until_ended(api, location, 300)
 
 
 def test_the_bundled_seeds(dataset):
@@ -75,7 +75,11 @@ def test_every_row_is_marked_and_every_rejection_explained(api, dataset, run):
 def test_a_record_shows_what_it_grew_from(api, dataset, run):
     row = rows_of(api, dataset, run_id=run["id"], status="accepted")[-1]
     whole = api.get(f"/v1/records/{row['id']}").json()
-    assert [one["step"] for one in whole["completions"]] == ["instructions", "classification", "instances"]
+    assert [completion["step"] for completion in whole["completions"]] == [
+        "instructions",
+        "classification",
+        "instances",
+    ]
     assert len(whole["parents"]) == 8
     assert len(whole["templates"]) == 3
     parent = api.get(f"/v1/records/{whole['parents'][0]['id']}").json()
@@ -112,8 +116,8 @@ def test_the_snapshot_reads_back(api, run, snapshot):
 
 
 def test_a_second_snapshot_of_the_same_rows_is_the_same_bytes(api, dataset, snapshot):
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
-    again = until_ended(api, place)
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"])
+    again = until_ended(api, location)
     assert again["id"] != snapshot["id"]
     assert again["digest"] == snapshot["digest"]
     assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in snapshot["files"]]
@@ -123,26 +127,26 @@ def test_a_second_snapshot_of_the_same_rows_is_the_same_bytes(api, dataset, snap
 
 
 def test_downloads_resume_and_are_cached(api, snapshot):
-    file = next(one for one in snapshot["files"] if one["name"] == "train.alpaca.jsonl")
-    place = f"/v1/snapshots/{snapshot['id']}/files/{file['name']}"
+    file = next(item for item in snapshot["files"] if item["name"] == "train.alpaca.jsonl")
+    location = f"/v1/snapshots/{snapshot['id']}/files/{file['name']}"
     plain = {"accept-encoding": "identity"}
-    whole = api.get(place, headers=plain)
+    whole = api.get(location, headers=plain)
     assert whole.headers["etag"] == f'"{file["sha256"]}"'
-    rest = api.get(place, headers=plain | {"range": "bytes=100-"})
+    rest = api.get(location, headers=plain | {"range": "bytes=100-"})
     assert (rest.status_code, rest.content) == (206, whole.content[100:])
     assert rest.headers["content-range"] == f"bytes 100-{file['bytes'] - 1}/{file['bytes']}"
-    assert api.get(place, headers=plain | {"range": f"bytes={file['bytes']}-"}).status_code == 416
-    assert api.get(place, headers=plain | {"range": "bytes=-5"}).content == whole.content[-5:]
+    assert api.get(location, headers=plain | {"range": f"bytes={file['bytes']}-"}).status_code == 416
+    assert api.get(location, headers=plain | {"range": "bytes=-5"}).content == whole.content[-5:]
     other = plain | {"range": "bytes=0-9", "if-range": '"another"'}
-    assert api.get(place, headers=other).status_code == 200
-    assert api.get(place, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
-    packed = api.get(place, headers={"accept-encoding": "gzip"})
+    assert api.get(location, headers=other).status_code == 200
+    assert api.get(location, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+    packed = api.get(location, headers={"accept-encoding": "gzip"})
     assert (packed.headers["content-encoding"], packed.content) == ("gzip", whole.content)
 
 
 def test_a_snapshot_never_changes(api, dataset, snapshot):
-    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=5, seed=9)
-    assert until_ended(api, place)["counts"]["accepted"] == 5
+    _, location = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=5, seed=9)
+    assert until_ended(api, location)["counts"]["accepted"] == 5
     assert api.get(f"/v1/snapshots/{snapshot['id']}").json() == snapshot
     assert api.delete(f"/v1/datasets/{dataset['id']}").status_code == 409
 
@@ -153,7 +157,7 @@ def test_the_fine_tune_learns_and_leaves_an_adapter(api, snapshot, fine_tune):
     assert fine_tune["simulated"]
     metrics = api.get(f"/v1/fine-tunes/{fine_tune['id']}/metrics").json()["data"]
     assert metrics and all("loss" in row["values"] for row in metrics)
-    names = {one["name"]: one for one in fine_tune["artifacts"]}
+    names = {artifact["name"]: artifact for artifact in fine_tune["artifacts"]}
     assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "base/model.safetensors"} <= set(names)
     adapter = api.get(f"/v1/fine-tunes/{fine_tune['id']}/artifacts/adapter_model.safetensors")
     assert hashlib.sha256(adapter.content).hexdigest() == names["adapter_model.safetensors"]["sha256"]
@@ -165,19 +169,19 @@ def test_the_fine_tune_learns_and_leaves_an_adapter(api, snapshot, fine_tune):
 
 def stream(api: httpx.Client, path: str, last: str | None = None) -> list[dict]:
     headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
-    found = []
+    results = []
     with api.stream("GET", path, headers=headers, timeout=HTTP_SECONDS) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         for line in answer.iter_lines():
             if line.startswith("data: "):
-                found.append(json.loads(line[6:]))
-    return found
+                results.append(json.loads(line[6:]))
+    return results
 
 
 @pytest.mark.parametrize("kind", ["runs", "fine-tunes"])
 def test_events_as_a_list_and_as_a_stream_that_resumes(api, run, fine_tune, kind):
-    place = f"/v1/{kind}/{(run if kind == 'runs' else fine_tune)['id']}/events"
-    whole = stream(api, place)
+    location = f"/v1/{kind}/{(run if kind == 'runs' else fine_tune)['id']}/events"
+    whole = stream(api, location)
     assert [event["data"]["status"] for event in whole if event["type"] == "status"] == [
         "queued",
         "running",
@@ -186,19 +190,19 @@ def test_events_as_a_list_and_as_a_stream_that_resumes(api, run, fine_tune, kind
     assert {event["type"] for event in whole} >= {"status"}
     listed, after = [], 0
     while True:
-        page = api.get(place, params={"limit": 7, "after": after}).json()
+        page = api.get(location, params={"limit": 7, "after": after}).json()
         listed += page["data"]
         if not page["has_more"]:
             break
         after = page["next"]
     assert listed == whole
     middle = len(whole) // 2
-    assert stream(api, place, str(whole[middle]["seq"])) == whole[middle + 1 :]
+    assert stream(api, location, str(whole[middle]["seq"])) == whole[middle + 1 :]
 
 
 def test_the_stream_of_a_run_under_way_ends_with_the_run(api, dataset):
-    _, place = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=3, seed=11)
-    assert stream(api, f"{place}/events")[-1]["data"]["status"] == "succeeded"
+    _, location = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=3, seed=11)
+    assert stream(api, f"{location}/events")[-1]["data"]["status"] == "succeeded"
 
 
 def test_lists_page_without_gaps_or_repeats(api, dataset, run):
@@ -218,12 +222,14 @@ def test_lists_page_without_gaps_or_repeats(api, dataset, run):
 
 
 def test_korean_end_to_end(api):
-    made, _ = post(api, "/v1/datasets", 201, name=f"한국어 {uuid.uuid4()}", language="ko", seeds={"bundled": "korean"})
-    _, place = post(api, "/v1/runs", 202, dataset_id=made["id"], teacher="simulated", target=20)
-    run = until_ended(api, place)
+    created_dataset, _ = post(
+        api, "/v1/datasets", 201, name=f"한국어 {uuid.uuid4()}", language="ko", seeds={"bundled": "korean"}
+    )
+    _, location = post(api, "/v1/runs", 202, dataset_id=created_dataset["id"], teacher="simulated", target=20)
+    run = until_ended(api, location)
     assert run["counts"]["accepted"] == 20, run
     assert not {"opens_with_punctuation", "too_short"} & set(run["counts"]["rejected_by_reason"])
-    rows = rows_of(api, made, run_id=run["id"], status="accepted")
+    rows = rows_of(api, created_dataset, run_id=run["id"], status="accepted")
     assert all(any("가" <= character <= "힣" for character in row["instruction"]) for row in rows)
 
 
@@ -252,7 +258,7 @@ def test_rows_are_imported_through_admission(api, dataset):
 
 
 def test_seeds_are_imported(api):
-    made, _ = post(api, "/v1/datasets", 201, name=f"seeds {uuid.uuid4()}")
+    created_dataset, _ = post(api, "/v1/datasets", 201, name=f"seeds {uuid.uuid4()}")
     task = {
         "instruction": "Name a red fruit",
         "instances": [{"input": "", "output": "apple"}],
@@ -260,18 +266,20 @@ def test_seeds_are_imported(api):
     }
     content = json.dumps(task).encode() + b"\n" + json.dumps(task | {"id": "x", "name": "again"}).encode()
     answer = api.post(
-        f"/v1/datasets/{made['id']}/imports?kind=seeds", content=content, headers={"content-type": "application/jsonl"}
+        f"/v1/datasets/{created_dataset['id']}/imports?kind=seeds",
+        content=content,
+        headers={"content-type": "application/jsonl"},
     )
     done = until_ended(api, answer.headers["location"])
     assert (done["accepted"], done["rejected_by_reason"]) == (1, {"duplicate_exact": 1})
-    assert api.get(f"/v1/datasets/{made['id']}").json()["counts"]["seeds"] == 1
+    assert api.get(f"/v1/datasets/{created_dataset['id']}").json()["counts"]["seeds"] == 1
 
 
 def test_what_the_operator_configured(api, service):
     (teacher,) = api.get("/v1/teachers").json()["data"]
     assert teacher["name"] == "simulated"
     assert "127.0.0.1" not in json.dumps(teacher)
-    assert "tiny" in [one["name"] for one in api.get("/v1/base-models").json()["data"]]
+    assert "tiny" in [base_model["name"] for base_model in api.get("/v1/base-models").json()["data"]]
 
 
 def test_health_and_documentation(service):
@@ -280,9 +288,9 @@ def test_health_and_documentation(service):
     assert httpx.get(service.url + "/docs", timeout=HTTP_SECONDS).status_code == 200
     document = httpx.get(service.url + "/openapi.json", timeout=HTTP_SECONDS).json()
     assert document["openapi"].startswith("3.1")
-    operations = [one for path in document["paths"].values() for one in path.values()]
+    operations = [item for path in document["paths"].values() for item in path.values()]
     ids = [operation["operationId"] for operation in operations]
-    assert len(ids) == len(set(ids)) and all("_" not in one for one in ids)
+    assert len(ids) == len(set(ids)) and all("_" not in item for item in ids)
 
 
 def test_the_replies_behind_a_record_are_shown_as_they_came(api, dataset, run):

@@ -15,9 +15,9 @@ QUESTION = "A baker sells forty loaves in the morning and half as many in the af
 
 @pytest.fixture(scope="module")
 def run(api) -> dict:
-    made, _ = post(api, "/v1/datasets", 201, name=f"maintenance {uuid.uuid4()}", seeds={"bundled": "english"})
-    _, place = post(api, "/v1/runs", 202, dataset_id=made["id"], teacher="simulated", target=30)
-    return until_ended(api, place)
+    dataset, _ = post(api, "/v1/datasets", 201, name=f"maintenance {uuid.uuid4()}", seeds={"bundled": "english"})
+    _, location = post(api, "/v1/runs", 202, dataset_id=dataset["id"], teacher="simulated", target=30)
+    return until_ended(api, location)
 
 
 def imported(api: httpx.Client, dataset_id: str, *rows: dict, **params) -> httpx.Response:
@@ -27,14 +27,14 @@ def imported(api: httpx.Client, dataset_id: str, *rows: dict, **params) -> httpx
 
 def test_a_refilter_is_previewed_applied_and_undone(api, run):
     calls = run["usage"]["requests"]
-    _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55)
-    found = until_ended(api, place)
-    assert (found["status"], found["kind"]) == ("succeeded", "refilter")
-    out = sum(found["result"]["moved_out"].values())
-    assert found["result"]["accepted_before"] == 30 and found["result"]["applied"] is False
+    _, location = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55)
+    ended_job = until_ended(api, location)
+    assert (ended_job["status"], ended_job["kind"]) == ("succeeded", "refilter")
+    out = sum(ended_job["result"]["moved_out"].values())
+    assert ended_job["result"]["accepted_before"] == 30 and ended_job["result"]["applied"] is False
     assert api.get(f"/v1/runs/{run['id']}").json()["counts"]["accepted"] == 30
-    _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55, apply=True)
-    applied = until_ended(api, place)["result"]
+    _, location = post(api, f"/v1/runs/{run['id']}/refilter", 202, lexical_threshold=0.55, apply=True)
+    applied = until_ended(api, location)["result"]
     assert applied["applied"] is True and sum(applied["moved_out"].values()) == out
     now = api.get(f"/v1/runs/{run['id']}").json()
     assert now["counts"]["accepted"] == applied["accepted_after"]
@@ -43,10 +43,10 @@ def test_a_refilter_is_previewed_applied_and_undone(api, run):
     for row in rows_of(api, {"id": run["dataset_id"]}, run_id=run["id"]):
         if row["decision"] > 1:
             old = api.get(f"/v1/records/{row['id']}").json()["decisions"]
-            assert [one["decision"] for one in old] == [1]
+            assert [item["decision"] for item in old] == [1]
             assert (old[0]["status"], old[0]["reason"]) != (row["status"], row["reason"])
-    _, place = post(api, f"/v1/runs/{run['id']}/refilter", 202, apply=True)
-    assert until_ended(api, place)["result"]["accepted_after"] == 30
+    _, location = post(api, f"/v1/runs/{run['id']}/refilter", 202, apply=True)
+    assert until_ended(api, location)["result"]["accepted_after"] == 30
 
 
 def test_an_evaluation_set_is_found_and_its_rows_dropped(api, run):
@@ -55,28 +55,30 @@ def test_an_evaluation_set_is_found_and_its_rows_dropped(api, run):
     assert done["accepted"] == 1
     lines = [{"question": QUESTION, "answer": "Sixty."}, {"text": "too short"}]
     content = "\n".join(json.dumps(line) for line in lines)
-    made = api.post("/v1/evaluation-sets", content=content, headers=JSONL, params={"name": f"exam {uuid.uuid4()}"})
-    assert (made.status_code, made.json()["rows"]) == (201, 2)
-    asked = {"evaluation_sets": [made.json()["id"]], "action": "drop"}
-    _, place = post(api, f"/v1/datasets/{run['dataset_id']}/decontaminations", 202, **asked)
-    found = until_ended(api, place)
-    assert found["result"]["by_kind"] == {"ngram": 1} and found["result"]["items_too_short_for_ngrams"] == 1
-    match = next(one for one in api.get(f"{place}/matches").json()["data"] if one["kind"] == "ngram")
+    evaluation_set = api.post(
+        "/v1/evaluation-sets", content=content, headers=JSONL, params={"name": f"exam {uuid.uuid4()}"}
+    )
+    assert (evaluation_set.status_code, evaluation_set.json()["rows"]) == (201, 2)
+    request = {"evaluation_sets": [evaluation_set.json()["id"]], "action": "drop"}
+    _, location = post(api, f"/v1/datasets/{run['dataset_id']}/decontaminations", 202, **request)
+    ended_job = until_ended(api, location)
+    assert ended_job["result"]["by_kind"] == {"ngram": 1} and ended_job["result"]["items_too_short_for_ngrams"] == 1
+    match = next(item for item in api.get(f"{location}/matches").json()["data"] if item["kind"] == "ngram")
     text = row["instruction"]
     assert text[match["start"] : match["end"]] == match["span"] and match["score"] == 1.0
     (dropped,) = rows_of(api, {"id": run["dataset_id"]}, reason="contaminated")
     assert (dropped["id"], dropped["nearest_text"]) == (match["record_id"], QUESTION)
-    assert api.delete(f"/v1/evaluation-sets/{made.json()['id']}").status_code == 204
-    assert api.get(f"{place}/matches").json()["data"]
+    assert api.delete(f"/v1/evaluation-sets/{evaluation_set.json()['id']}").status_code == 204
+    assert api.get(f"{location}/matches").json()["data"]
 
 
 def test_neighbours_of_accepted_and_rejected_rows(api, run):
     for status in ("accepted", "rejected"):
         row = rows_of(api, {"id": run["dataset_id"]}, run_id=run["id"], status=status)[0]
         near = api.get(f"/v1/records/{row['id']}/neighbours", params={"limit": 5}).json()["data"]
-        assert len(near) == 5 and row["id"] not in {one["id"] for one in near}
-        assert all(0 <= one["lexical"] <= 1 and -1 <= one["semantic"] <= 1 for one in near)
-        best = [max(one["lexical"], one["semantic"]) for one in near]
+        assert len(near) == 5 and row["id"] not in {item["id"] for item in near}
+        assert all(0 <= item["lexical"] <= 1 and -1 <= item["semantic"] <= 1 for item in near)
+        best = [max(item["lexical"], item["semantic"]) for item in near]
         assert best == sorted(best, reverse=True)
 
 
@@ -98,28 +100,28 @@ def test_rows_may_bring_their_vectors_if_they_are_of_this_encoder(api, run):
     answer = imported(api, id, row | {"embedding": vector}, encoder=encoding["name"])
     done = until_ended(api, answer.headers["location"])
     assert done["accepted"] == 1
-    made = api.get(f"/v1/datasets/{id}/imports").json()["data"]
-    assert sum(one["id"] == done["id"] for one in made) == 1
+    dataset = api.get(f"/v1/datasets/{id}/imports").json()["data"]
+    assert sum(item["id"] == done["id"] for item in dataset) == 1
 
 
 def test_a_dataset_is_encoded_anew(api, run):
-    _, place = post(api, f"/v1/datasets/{run['dataset_id']}/reencode", 202)
-    found = until_ended(api, place)
-    assert found["status"] == "succeeded" and found["done_rows"] == found["rows"] > 200
-    assert found["result"]["after"] == found["result"]["before"]
+    _, location = post(api, f"/v1/datasets/{run['dataset_id']}/reencode", 202)
+    ended_job = until_ended(api, location)
+    assert ended_job["status"] == "succeeded" and ended_job["done_rows"] == ended_job["rows"] > 200
+    assert ended_job["result"]["after"] == ended_job["result"]["before"]
 
 
 def test_a_run_that_finds_nothing_new_ends_as_saturated(api):
     seeds = [{"instruction": "Name a red fruit", "instances": [{"input": "", "output": "apple"}]}]
     # Nearly everything is near to everything: what comes is almost never new.
     rules = {"semantic_threshold": 0.05, "seeds": {"tasks": seeds}}
-    made, _ = post(api, "/v1/datasets", 201, name=f"narrow {uuid.uuid4()}", **rules)
-    asked = {"dataset_id": made["id"], "teacher": "simulated", "target": 500, "saturation_window": 40}
-    _, place = post(api, "/v1/runs", 202, **asked, saturation_share=0.2)
-    done = until_ended(api, place)
+    dataset, _ = post(api, "/v1/datasets", 201, name=f"narrow {uuid.uuid4()}", **rules)
+    request = {"dataset_id": dataset["id"], "teacher": "simulated", "target": 500, "saturation_window": 40}
+    _, location = post(api, "/v1/runs", 202, **request, saturation_share=0.2)
+    done = until_ended(api, location)
     assert (done["status"], done["stop_reason"]) == ("succeeded", "saturated")
     assert done["counts"]["accepted"] < 0.5 * done["counts"]["offered"]
-    novelty = api.get(f"{place}/report").json()["novelty"]
+    novelty = api.get(f"{location}/report").json()["novelty"]
     assert novelty["points"][-1]["offered"] == done["counts"]["offered"]
     assert novelty["points"][-1]["share"] < 0.5
 
@@ -147,7 +149,9 @@ def test_a_run_that_finds_nothing_new_ends_as_saturated(api):
 def test_bad_input_is_a_422_that_changes_nothing(api, run, path, body, pointer):
     def state() -> list:
         places = ("datasets", "maintenance-jobs", "runs")
-        return [api.get(f"/v1/{one}").json() for one in places] + [api.get(f"/v1/datasets/{run['dataset_id']}").json()]
+        return [api.get(f"/v1/{item}").json() for item in places] + [
+            api.get(f"/v1/datasets/{run['dataset_id']}").json()
+        ]
 
     before = state()
     answer = api.post(path.format(run=run["id"], dataset=run["dataset_id"]), json=body)
@@ -167,7 +171,9 @@ def test_an_evaluation_set_that_cannot_be_read_is_refused_whole(api, content, st
 
 
 def test_the_encoders_and_another_projects_maintenance_jobs(api, run):
-    assert [one["name"] for one in api.get("/v1/encoders").json()["data"] if one["default"]] == ["all-MiniLM-L6-v2"]
+    assert [encoder["name"] for encoder in api.get("/v1/encoders").json()["data"] if encoder["default"]] == [
+        "all-MiniLM-L6-v2"
+    ]
     for path in (
         "/v1/maintenance-jobs/rev_x",
         "/v1/maintenance-jobs/rev_x/matches",

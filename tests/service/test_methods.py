@@ -25,12 +25,14 @@ def dataset(api, request) -> dict:
     """A dataset of a language with seeds, labelled rows, a document, and instructions that have no answer."""
     language = request.param
     seeds = {"bundled": LANGUAGES[language]}
-    made, _ = post(api, "/v1/datasets", 201, name=f"{language} {uuid.uuid4()}", language=language, seeds=seeds)
+    created_dataset, _ = post(
+        api, "/v1/datasets", 201, name=f"{language} {uuid.uuid4()}", language=language, seeds=seeds
+    )
     labelled = [{"text": f"{'좋아요' if language == 'ko' else 'Lovely'} {n}", "label": n % 2} for n in range(60)]
-    upload(api, made, [json.dumps(row) for row in labelled], kind="labelled", task="sentiment")
+    upload(api, created_dataset, [json.dumps(row) for row in labelled], kind="labelled", task="sentiment")
     text = " ".join(DOCUMENT[language].format(n=n, k=3 + n, y=1800 + n) for n in range(60))
-    upload(api, made, [json.dumps({"title": "Harbours", "text": text})], kind="documents")
-    return made
+    upload(api, created_dataset, [json.dumps({"title": "Harbours", "text": text})], kind="documents")
+    return created_dataset
 
 
 def upload(api: httpx.Client, dataset: dict, lines: list[str], **query) -> dict:
@@ -51,8 +53,8 @@ def grow(api, dataset, method: str, target: int, status: str = "target_reached",
     teacher = {} if method == "templates" else {"teacher": "simulated"}
     options = body.pop("options", {})
     given = {"dataset_id": dataset["id"], "method": method, "target": target, "options": options, "seed": 3}
-    _, place = post(api, "/v1/runs", 202, **given, **teacher, **body)
-    run = until_ended(api, place)
+    _, location = post(api, "/v1/runs", 202, **given, **teacher, **body)
+    run = until_ended(api, location)
     assert (run["status"], run["stop_reason"]) == ("succeeded", status), run
     accepted = rows_of(api, dataset, run_id=run["id"], status="accepted")
     rejected = rows_of(api, dataset, run_id=run["id"], status="rejected")
@@ -78,10 +80,10 @@ def test_self_instruct_shows_six_seeds_and_two_records(api, dataset):
     for row in accepted[:8]:
         shown = record(api, row["id"])["parents"]
         assert len(shown) == 8
-        origins[sum(one["origin"] == "seed" for one in shown)] += 1
+        origins[sum(item["origin"] == "seed" for item in shown)] += 1
     # The first batches have no records yet to show.
     assert set(origins) <= {6, 7, 8} and origins[6] > 0
-    steps = {one["name"]: one["calls"] for one in report(api, run)["economy"]["steps"]}
+    steps = {step["name"]: step["calls"] for step in report(api, run)["economy"]["steps"]}
     assert set(steps) == {"instructions", "classification", "instances"}
     assert steps["instances"] <= 1.3 * len(accepted)
     assert run["usage"]["tokens_per_accepted"] > 0
@@ -92,9 +94,9 @@ def test_self_instruct_in_one_call_with_topics_and_quotas(api, dataset):
     options = {"variant": "one_call", "topics": topics, "task_types": types, "sampling": "coverage"}
     run, accepted, _ = grow(api, dataset, "self_instruct", 24, options=options | {"instructions_per_call": 2})
     assert {row["tags"]["topic"] for row in accepted} <= set(topics)
-    made = Counter(row["tags"]["task_type"] for row in accepted)
-    assert set(made) == set(types) and made["brainstorming"] > made["rewriting"]
-    assert [one["name"] for one in report(api, run)["economy"]["steps"]] == ["items"]
+    counts = Counter(row["tags"]["task_type"] for row in accepted)
+    assert set(counts) == set(types) and counts["brainstorming"] > counts["rewriting"]
+    assert [item["name"] for item in report(api, run)["economy"]["steps"]] == ["items"]
     assert all(len(record(api, row["id"])["parents"]) == 3 for row in accepted[:3])
 
 
@@ -115,15 +117,15 @@ def test_evolution_keeps_its_shares_its_depth_and_its_reasons(api, dataset):
     assert breadth == pytest.approx(sum(WEIGHTS[name] for name in in_breadth) / sum(WEIGHTS.values()), abs=0.14)
     known = {"not_evolved", "over_target", "hard_to_answer", "only_stop_words", "leaks_prompt", "too_long"}
     assert {row["reason"] for row in rejected} <= known | {"duplicate_lexical", "duplicate_semantic", "duplicate_exact"}
-    for one in report(api, run)["operations"]:
-        assert one["offered"] == one["accepted"] + sum(one["rejected"].values())
-        assert one["calls"] > 0 and float(one["cost_usd"]) > 0
-    assert sum(one["judged_equal"]["equal"] for one in report(api, run)["operations"]) > 0
+    for operation in report(api, run)["operations"]:
+        assert operation["offered"] == operation["accepted"] + sum(operation["rejected"].values())
+        assert operation["calls"] > 0 and float(operation["cost_usd"]) > 0
+    assert sum(item["judged_equal"]["equal"] for item in report(api, run)["operations"]) > 0
 
 
 def test_answers_are_given_once_and_the_best_of_several_leaves_a_pair(api, dataset):
-    asked = [json.dumps({"instruction": text}) for text in QUESTIONS[dataset["language"]]]
-    came = upload(api, dataset, asked, kind="instructions")["accepted"]
+    requests = [json.dumps({"instruction": text}) for text in QUESTIONS[dataset["language"]]]
+    came = upload(api, dataset, requests, kind="instructions")["accepted"]
     _, answered, _ = grow(api, dataset, "responses", 50, "exhausted", options={"steps_share": 1.0})
     assert 0 < len(answered) <= came
     assert all(row["reasoning"] and row["operation"] == "steps" for row in answered)
@@ -160,9 +162,9 @@ def test_documents_give_grounded_rows(api, dataset):
     (document,) = api.get(f"/v1/datasets/{dataset['id']}/sources").json()["data"]
     text = document["fields"]["text"]
     for row in accepted:
-        place = row["source"]
-        assert place["document"] == document["id"]
-        assert text[place["start"] : place["end"]] == place["quote"]
+        location = row["source"]
+        assert location["document"] == document["id"]
+        assert text[location["start"] : location["end"]] == location["quote"]
         assert row["input"] in text and row["scores"]["judge.faithfulness"] >= 4
     assert {row["reason"] for row in rejected} <= {
         *(
@@ -190,27 +192,27 @@ def test_safety_gives_the_share_that_was_asked_for(api, dataset):
 
 def test_a_snapshot_of_all_of_it(api, dataset):
     forms = ["alpaca", "messages", "sharegpt", "dpo"]
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=forms, reasoning="include")
-    made = until_ended(api, place)
-    assert made["status"] == "succeeded", made
-    files = {file["name"]: file for file in made["files"]}
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=forms, reasoning="include")
+    ended_job = until_ended(api, location)
+    assert ended_job["status"] == "succeeded", ended_job
+    files = {file["name"]: file for file in ended_job["files"]}
     talks, pairs = (
-        [json.loads(line) for line in api.get(f"{place}/files/train.{form}.jsonl").text.splitlines()]
+        [json.loads(line) for line in api.get(f"{location}/files/train.{form}.jsonl").text.splitlines()]
         for form in ("messages", "dpo")
     )
     assert len(talks) == files["train.messages.jsonl"]["rows"]
-    assert any(len(one["messages"]) > 2 for one in talks)
+    assert any(len(talk["messages"]) > 2 for talk in talks)
     assert len(pairs) == files["train.dpo.jsonl"]["rows"] > 0
-    assert all(one["chosen"] != one["rejected"] and one["margin"] > 0 for one in pairs)
+    assert all(item["chosen"] != item["rejected"] and item["margin"] > 0 for item in pairs)
     few = {"selection": {"method": "facility_location", "k": 10}, "splits": {"train": 1.0}}
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **few)
-    assert until_ended(api, place)["rows"] == 10
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **few)
+    assert until_ended(api, location)["rows"] == 10
     top = {"selection": {"method": "top_k", "k": 3}, "splits": {"train": 1.0}}
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **top)
-    assert until_ended(api, place)["rows"] == 3
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **top)
+    assert until_ended(api, location)["rows"] == 3
     mix = {"mix": {"weights": {"safety": 1, "evol_instruct": 1}}, "splits": {"train": 1.0}}
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **mix)
-    manifest = api.get(f"{until_ended(api, place) and place}/manifest").json()
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], **mix)
+    manifest = api.get(f"{until_ended(api, location) and location}/manifest").json()
     assert manifest["methods"]["safety"] == manifest["methods"]["evol_instruct"]
 
 

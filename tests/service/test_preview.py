@@ -12,8 +12,8 @@ from tests.waiting import until_ended
 
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
-    made, _ = post(api, "/v1/datasets", 201, name=f"preview {uuid.uuid4()}", seeds={"bundled": "english"})
-    return made
+    created_dataset, _ = post(api, "/v1/datasets", 201, name=f"preview {uuid.uuid4()}", seeds={"bundled": "english"})
+    return created_dataset
 
 
 def body(dataset: dict, **more) -> dict:
@@ -25,30 +25,30 @@ def body(dataset: dict, **more) -> dict:
 def test_a_pilot_makes_a_few_rows_and_forecasts_the_whole(api, dataset):
     empty = api.post("/v1/runs/preview", json=body(dataset, dry_run=True))
     assert (empty.status_code, empty.json()) == (200, {"forecast": None})
-    made, place = post(api, "/v1/runs/preview", 202, **body(dataset, rows=12))
-    assert (made["target"], made["preview_target"]) == (12, 400)
-    assert made["pilot_for"] == 400  # deprecated
-    done = until_ended(api, place)
+    preview_run, location = post(api, "/v1/runs/preview", 202, **body(dataset, rows=12))
+    assert (preview_run["target"], preview_run["preview_target"]) == (12, 400)
+    assert preview_run["pilot_for"] == 400  # deprecated
+    done = until_ended(api, location)
     assert (done["stop_reason"], done["counts"]["accepted"]) == ("target_reached", 12)
-    found = api.get(f"{place}/forecast").json()["forecast"]
-    assert (found["target"], found["runs"]) == (400, 1)
+    forecast = api.get(f"{location}/forecast").json()["forecast"]
+    assert (forecast["target"], forecast["runs"]) == (400, 1)
     for name in ("yield", "requests", "tokens", "cost_usd", "seconds"):
-        assert 0 < found[name]["low"] <= found[name]["estimate"] <= found[name]["high"], name
-    half = api.get(f"{place}/forecast", params={"target": 200}).json()["forecast"]
-    assert half["tokens"]["estimate"] == pytest.approx(found["tokens"]["estimate"] / 2, rel=0.01)
+        assert 0 < forecast[name]["low"] <= forecast[name]["estimate"] <= forecast[name]["high"], name
+    half = api.get(f"{location}/forecast", params={"target": 200}).json()["forecast"]
+    assert half["tokens"]["estimate"] == pytest.approx(forecast["tokens"]["estimate"] / 2, rel=0.01)
 
     again = api.post("/v1/runs/preview", json=body(dataset, dry_run=True)).json()["forecast"]
-    assert again == found
-    assert [one["id"] for one in api.get("/v1/runs", params={"dataset_id": dataset["id"]}).json()["data"]] == [
-        made["id"]
+    assert again == forecast
+    assert [run["id"] for run in api.get("/v1/runs", params={"dataset_id": dataset["id"]}).json()["data"]] == [
+        preview_run["id"]
     ]
 
     # And the whole lies within what was forecast, give or take what a pilot can't know.
-    _, place = post(api, "/v1/runs", 202, **body(dataset, target=80, seed=3))
-    whole = until_ended(api, place)
-    asked = api.get(f"/v1/runs/{made['id']}/forecast", params={"target": 80}).json()["forecast"]
+    _, location = post(api, "/v1/runs", 202, **body(dataset, target=80, seed=3))
+    whole = until_ended(api, location)
+    later_forecast = api.get(f"/v1/runs/{preview_run['id']}/forecast", params={"target": 80}).json()["forecast"]
     spent = whole["usage"]["prompt_tokens"] + whole["usage"]["completion_tokens"]
-    assert 0.5 * asked["tokens"]["low"] < spent < 2 * asked["tokens"]["high"]
+    assert 0.5 * later_forecast["tokens"]["low"] < spent < 2 * later_forecast["tokens"]["high"]
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ EXTENDED = {
 
 
 def test_the_requests_of_a_run_are_shown_and_nothing_is_made(api, dataset):
-    asked = body(dataset, method="evol_instruct", options=EXTENDED, target=None, show_prompts=True)
+    request = body(dataset, method="evol_instruct", options=EXTENDED, target=None, show_prompts=True)
     before = api.get("/v1/runs").json()["data"]
-    answer = api.post("/v1/runs/preview", json=asked)
+    answer = api.post("/v1/runs/preview", json=request)
     assert answer.status_code == 200, answer.text
     prompts = {prompt["step"]: prompt for prompt in answer.json()["prompts"]}
     assert list(prompts) == ["evolve", "evol_equal", "answer", "judge_answer"]
@@ -101,8 +101,8 @@ def test_the_requests_of_a_run_are_shown_and_nothing_is_made(api, dataset):
 
 
 def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset):
-    _, place = post(api, "/v1/runs", 202, **body(dataset, method="evol_instruct", options=EXTENDED, target=3))
-    done = until_ended(api, place)
+    _, location = post(api, "/v1/runs", 202, **body(dataset, method="evol_instruct", options=EXTENDED, target=3))
+    done = until_ended(api, location)
     assert done["status"] == "succeeded" and done["counts"]["accepted"] == 3, done
     listed = rows_of(api, dataset, status="accepted", operation="rhyme")
     assert len(listed) == 3
@@ -114,19 +114,19 @@ def test_what_a_caller_brought_in_stands_in_the_lineage_of_each_row(api, dataset
         assert record["scores"].keys() >= {"judge.clarity", "judge.tone", "judge.overall"}
 
     # And the rules of a caller decide again, without a call.
-    asked = {"rules": [{"name": "length", "max": 0, "on": "output", "label": "silent"}], "apply": False}
-    _, place = post(api, f"{place}/refilter", 202, **asked)
-    refiltered = until_ended(api, place)
+    request = {"rules": [{"name": "length", "max": 0, "on": "output", "label": "silent"}], "apply": False}
+    _, location = post(api, f"{location}/refilter", 202, **request)
+    refiltered = until_ended(api, location)
     assert refiltered["result"]["moved_out"] == {"rule:silent": 3}, refiltered
 
 
 def test_a_run_from_before_an_option_existed_is_of_the_same_kind(api, service, dataset):
-    _, place = post(api, "/v1/runs", 202, **body(dataset, target=5, options={"instance_tokens": 778}))
-    assert until_ended(api, place)["status"] == "succeeded"
+    _, location = post(api, "/v1/runs", 202, **body(dataset, target=5, options={"instance_tokens": 778}))
+    assert until_ended(api, location)["status"] == "succeeded"
     with psycopg.connect(service.database_url) as connection:
-        connection.execute("UPDATE runs SET options = options - 'prompts' WHERE id = %s", [place.rpartition("/")[2]])
-    asked = body(dataset, dry_run=True, options={"instance_tokens": 778})
-    assert api.post("/v1/runs/preview", json=asked).json()["forecast"]["runs"] == 1
+        connection.execute("UPDATE runs SET options = options - 'prompts' WHERE id = %s", [location.rpartition("/")[2]])
+    request = body(dataset, dry_run=True, options={"instance_tokens": 778})
+    assert api.post("/v1/runs/preview", json=request).json()["forecast"]["runs"] == 1
     other = body(dataset, dry_run=True, options={"instance_tokens": 778, "prompts": {"judge_answer": {"system": "x"}}})
     assert api.post("/v1/runs/preview", json=other).json()["forecast"] is None
 
@@ -143,16 +143,16 @@ def test_a_run_from_before_an_option_existed_is_of_the_same_kind(api, service, d
     ],
 )
 def test_what_cannot_be_brought_in_is_refused_by_preview_and_run(api, dataset, options, pointer):
-    asked = body(dataset, method="evol_instruct", options=options)
-    for place, more in (("/v1/runs", {}), ("/v1/runs/preview", {"show_prompts": True})):
-        answer = api.post(place, json=asked | more)
+    request = body(dataset, method="evol_instruct", options=options)
+    for location, more in (("/v1/runs", {}), ("/v1/runs/preview", {"show_prompts": True})):
+        answer = api.post(location, json=request | more)
         assert answer.status_code == 422, answer.text
         assert answer.json()["errors"][0]["pointer"] == pointer
 
 
 def test_the_schema_of_the_service_shows_what_a_caller_may_bring_in(api):
-    methods = {one["name"]: one["options"] for one in api.get("/v1/methods").json()["data"]}
-    answered = next(one for one in api.get("/v1/methods").json()["data"] if one["name"] == "responses")
+    methods = {method["name"]: method["options"] for method in api.get("/v1/methods").json()["data"]}
+    answered = next(item for item in api.get("/v1/methods").json()["data"] if item["name"] == "responses")
     assert answered["prompts"] == ["answer", "answer_steps", "judge_pair", "judge_question", "judge_answer"]
     assert {"CustomOperation", "Criterion", "CustomPrompt", "Pattern"} <= set(methods["evol_instruct"]["$defs"])
     schemas = api.get("/openapi.json").json()["components"]["schemas"]

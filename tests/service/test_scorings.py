@@ -11,29 +11,29 @@ from tests.waiting import until_ended
 
 @pytest.fixture(scope="module")
 def dataset(api) -> dict:
-    made, place = post(api, "/v1/datasets", 201, name=f"scored {uuid.uuid4()}")
+    created_dataset, location = post(api, "/v1/datasets", 201, name=f"scored {uuid.uuid4()}")
     rows = [{"instruction": f"Explain part {n} of {w}", "output": f"{w} has a part {n}."} for n, w in enumerate(WORDS)]
     body = "\n".join(json.dumps(row) for row in rows).encode()
-    answer = api.post(f"{place}/imports", content=body, headers={"content-type": "application/jsonl"})
+    answer = api.post(f"{location}/imports", content=body, headers={"content-type": "application/jsonl"})
     until_ended(api, answer.headers["location"])
-    return made
+    return created_dataset
 
 
 WORDS = ("harbours", "mills", "orchards", "violins", "glaciers", "bakeries", "comets", "theatres", "deserts", "looms")
 
 
 def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, dataset):
-    made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=256)
-    done = until_ended(api, place, 120)
+    scoring, location = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=256)
+    done = until_ended(api, location, 120)
     assert (done["status"], done["stop_reason"]) == ("succeeded", "completed"), done
     rows = rows_of(api, dataset, status="accepted")
-    assert done["done_rows"] == done["rows"] == len(rows) == made["rows"]
+    assert done["done_rows"] == done["rows"] == len(rows) == scoring["rows"]
     assert all(row["scores"]["local.perplexity"] > 1 and row["scores"]["local.ifd"] > 0 for row in rows)
     assert done["summary"]["scored"] == len(rows)
     chosen = {"selection": {"method": "top_k", "k": 2, "quality": "local.ifd"}, "splits": {"train": 1.0}}
-    _, place = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=["alpaca"], **chosen)
-    assert until_ended(api, place)["rows"] == 2
-    lines = [json.loads(line) for line in api.get(f"{place}/files/train.alpaca.jsonl").text.splitlines()]
+    _, location = post(api, "/v1/snapshots", 202, dataset_id=dataset["id"], forms=["alpaca"], **chosen)
+    assert until_ended(api, location)["rows"] == 2
+    lines = [json.loads(line) for line in api.get(f"{location}/files/train.alpaca.jsonl").text.splitlines()]
     best = sorted(rows, key=lambda row: -row["scores"]["local.ifd"])[:2]
     assert {line["instruction"] for line in lines} == {row["instruction"] for row in best}
     kinds = {event["type"] for event in api.get(f"/v1/scorings/{done['id']}/events").json()["data"]}
@@ -41,12 +41,12 @@ def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, datase
 
 
 def test_a_scoring_can_be_cancelled_and_nothing_is_left_of_it(api, dataset):
-    made, place = post(api, "/v1/scorings", 202, dataset_id=dataset["id"])
-    assert api.post(f"{place}/cancel").json()["status"] in ("cancelling", "cancelled")
-    ended = until_ended(api, place, 60)
+    created_scoring, location = post(api, "/v1/scorings", 202, dataset_id=dataset["id"])
+    assert api.post(f"{location}/cancel").json()["status"] in ("cancelling", "cancelled")
+    ended = until_ended(api, location, 60)
     assert ended["status"] == "cancelled"
-    assert api.post(f"{place}/cancel").json() == ended
-    assert made["id"] in [one["id"] for one in api.get("/v1/scorings").json()["data"]]
+    assert api.post(f"{location}/cancel").json() == ended
+    assert created_scoring["id"] in [scoring["id"] for scoring in api.get("/v1/scorings").json()["data"]]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ def crowd(near: int, far: int) -> np.ndarray:
 
 def test_what_stands_alone_is_drawn_more_often_than_what_is_crowded():
     vectors = crowd(90, 10)
-    drawn = Counter(place >= 90 for seed in range(300) for place in sparse_sample(vectors, 2, random.Random(seed)))
+    drawn = Counter(
+        position >= 90 for seed in range(300) for position in sparse_sample(vectors, 2, random.Random(seed))
+    )
     assert drawn[True] / drawn.total() > 0.25
     assert density(vectors)[:90].min() > density(vectors)[90:].max()
 
@@ -35,10 +37,10 @@ def test_a_sample_has_no_row_twice(n, count, seed):
 
 
 def test_the_type_that_is_behind_its_share_is_next():
-    rng, made = random.Random(1), Counter()
+    rng, counts = random.Random(1), Counter()
     for _ in range(300):
-        made[choose_conditioning((), {"a": 0.5, "b": 0.3, "c": 0.2}, made, rng)["task_type"]] += 1
-    assert made == {"a": 150, "b": 90, "c": 60}
+        counts[choose_conditioning((), {"a": 0.5, "b": 0.3, "c": 0.2}, counts, rng)["task_type"]] += 1
+    assert counts == {"a": 150, "b": 90, "c": 60}
     topics = Counter(choose_conditioning(("x", "y"), {}, {}, rng)["topic"] for _ in range(200))
     assert set(topics) == {"x", "y"} and min(topics.values()) > 60
     assert choose_conditioning((), {}, {}, rng) == {}

@@ -186,8 +186,8 @@ def test_in_depth_and_in_breadth_have_prompts_of_their_own():
     ],
 )
 def test_elimination_by_the_answer(output, language, reason):
-    found = answer_rejection(output, language, 80)
-    assert (found.reason if found else None) == reason
+    rejection = answer_rejection(output, language, 80)
+    assert (rejection.reason if rejection else None) == reason
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ from app.synth.quality.filters import check_instance, check_instruction, instruc
     ],
 )
 def test_instruction_rules(language, text, reason):
-    found = check_instruction(text, instruction_rules(language))
-    assert (found.reason if found else None) == reason
+    rejection = check_instruction(text, instruction_rules(language))
+    assert (rejection.reason if rejection else None) == reason
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_instruction_rules(language, text, reason):
     ],
 )
 def test_instance_rules(input, output, reason):
-    found = check_instance(input, output)
-    assert (found.reason if found else None) == reason
+    rejection = check_instance(input, output)
+    assert (rejection.reason if rejection else None) == reason
 
 
 def test_a_rejection_carries_value_and_threshold():
-    found = check_instruction("Explain tides", instruction_rules("en"))
-    assert (found.value, found.threshold) == (2, 4)
+    rejection = check_instruction("Explain tides", instruction_rules("en"))
+    assert (rejection.value, rejection.threshold) == (2, 4)

@@ -11,11 +11,11 @@ from tests.fakes import hash_encoder, unlike
 
 def teacher_of(made: list):
     def teacher(messages: list[dict]) -> str:
-        asked = messages[-1]["content"]
-        made.append(asked)
-        if "<demonstrations>" in asked:
+        request_text = messages[-1]["content"]
+        made.append(request_text)
+        if "<demonstrations>" in request_text:
             return json.dumps({"instructions": [f"Explain to me {unlike(len(made), n)}" for n in range(8)]})
-        if "decide" in asked:
+        if "decide" in request_text:
             return '{"is_classification": false}'
         return json.dumps({"instances": [{"input": "", "output": f"An answer about {len(made)}"}]})
 

@@ -30,12 +30,12 @@ SEEDS = [
 
 def compose(messages: list[dict]) -> str:
     """A reply that follows from the messages alone."""
-    asked = json.dumps(messages)
+    request_text = json.dumps(messages)
     if "<demonstrations>" in messages[-1]["content"]:
-        return json.dumps({"instructions": [f"Explain to me {unlike(asked, n)}" for n in range(8)]})
+        return json.dumps({"instructions": [f"Explain to me {unlike(request_text, n)}" for n in range(8)]})
     if "decide" in messages[-1]["content"]:
         return '{"is_classification": false}'
-    return json.dumps({"instances": [{"input": "", "output": f"An answer about {unlike(asked)}"}]})
+    return json.dumps({"instances": [{"input": "", "output": f"An answer about {unlike(request_text)}"}]})
 
 
 class CountingTeacher:
@@ -184,9 +184,9 @@ def test_a_call_that_never_succeeds_costs_one_proposal_and_the_others_go_on(erro
     failing: list[str] = []
 
     async def teacher(messages):
-        asked = json.dumps(messages)
-        if "instances" in asked and (not failing or asked in failing):
-            failing.append(asked)
+        request_text = json.dumps(messages)
+        if "instances" in request_text and (not failing or request_text in failing):
+            failing.append(request_text)
             raise error
         return compose(messages)
 
@@ -284,7 +284,7 @@ def test_the_same_rows_come_out_in_whatever_order_the_replies_arrive():
 
     grown = [grow(slow(seed), target=60) for seed in range(4)]
     assert len(grown[0].accepted) == 60
-    assert all(texts(one) == texts(grown[0]) for one in grown)
+    assert all(texts(item) == texts(grown[0]) for item in grown)
 
 
 def test_a_second_growth_pays_for_nothing(tmp_path):

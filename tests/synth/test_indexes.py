@@ -43,7 +43,7 @@ def indexed(texts, mode="unicode", threshold=0.7, ordered_at=None) -> LexicalInd
 
 
 def check_nearest(index: LexicalIndex, pool, text, excluding=(), since=0) -> None:
-    scores = [plain_f1(text, one, index.mode) for one in pool]
+    scores = [plain_f1(text, item, index.mode) for item in pool]
     allowed = [n for n in range(since, len(pool)) if n not in excluding and scores[n] > index.threshold]
     match = index.nearest(text, excluding, since)
     if not allowed:
@@ -78,9 +78,9 @@ def test_it_finds_every_near_duplicate_among_sentences_that_share_many_words(thr
     rng = random.Random(threshold)
     words = [f"w{n}" for n in range(40)]
     pool = [" ".join(rng.choices(words, k=rng.randint(3, 30))) for _ in range(60)]
-    pool += [" ".join(w for w in one.split() if rng.random() > 0.2) for one in pool]
+    pool += [" ".join(w for w in item.split() if rng.random() > 0.2) for item in pool]
     index = indexed(pool, "unicode", threshold, ordered_at=70)
-    for text in [" ".join(w if rng.random() > 0.25 else rng.choice(words) for w in one.split()) for one in pool]:
+    for text in [" ".join(w if rng.random() > 0.25 else rng.choice(words) for w in item.split()) for item in pool]:
         check_nearest(index, pool, text)
 
 
@@ -102,7 +102,7 @@ def test_texts_of_one_token_repeated():
         check_nearest(index, pool, text) if len(text) < 100 else None
         match = index.nearest(text)
         n = text.count("a")
-        scores = [2 * min(n, one.count("a")) / (n + one.count("a")) for one in pool]
+        scores = [2 * min(n, item.count("a")) / (n + item.count("a")) for item in pool]
         assert (match.score if match else 0) == pytest.approx(max(s if s > 0.7 else 0 for s in scores))
 
 
@@ -148,9 +148,9 @@ def test_paper_mode_decides_as_rouge_score_does():
         "why",
     ]
     pool = [" ".join(rng.choices(words, k=rng.randint(4, 16))) for _ in range(60)]
-    queries = [" ".join(w if rng.random() > 0.3 else rng.choice(words) for w in one.split()) for one in pool]
+    queries = [" ".join(w if rng.random() > 0.3 else rng.choice(words) for w in item.split()) for item in pool]
     index = indexed(pool, "paper")
-    decisions = [max(scorer.score(text, one)["rougeL"].fmeasure for one in pool) > 0.7 for text in queries]
+    decisions = [max(scorer.score(text, item)["rougeL"].fmeasure for item in pool) > 0.7 for text in queries]
     assert [index.nearest(text) is not None for text in queries] == decisions
     assert set(decisions) == {True, False}
 
@@ -222,8 +222,8 @@ def test_semantic_index_is_the_plain_definition(block):
 def test_equal_vectors_have_a_cosine_of_one_and_the_oldest_is_named():
     vector = unit(np.random.default_rng(2).standard_normal((1, 384)))[0]
     index = SemanticIndex()
-    for place in range(40):
-        index.add(place, vector)
+    for position in range(40):
+        index.add(position, vector)
     (match,) = index.nearest(vector)
     assert (match.position, match.score) == (0, 1.0)
     assert index.nearest(vector, [range(5)])[0].position == 5
@@ -234,20 +234,20 @@ def test_above_its_size_the_graph_finds_nearly_all_and_its_scores_are_exact():
     pool = unit(rng.standard_normal((3000, 32)))
     queries = unit(pool[:200] + 0.05 * rng.standard_normal((200, 32)))
     index = SemanticIndex(exact_up_to=2000, block=256)
-    for place, vector in enumerate(pool[:2500]):
-        index.add(place, vector)
+    for position, vector in enumerate(pool[:2500]):
+        index.add(position, vector)
     assert index._graph is None
     index.build_graph()
     assert index._graph is not None
-    for place, vector in enumerate(pool[2500:], 2500):
-        index.add(place, vector)
+    for position, vector in enumerate(pool[2500:], 2500):
+        index.add(position, vector)
     matches = index.nearest(queries)
-    assert sum(one.position == n for n, one in enumerate(matches)) >= 199
-    for n, one in enumerate(matches):
-        assert one.score == pytest.approx(plain_cosines(pool, queries[n])[one.position], abs=1e-12)
+    assert sum(entry.position == n for n, entry in enumerate(matches)) >= 199
+    for n, item in enumerate(matches):
+        assert item.score == pytest.approx(plain_cosines(pool, queries[n])[item.position], abs=1e-12)
     late = index.nearest(pool[2999:], since=2900)
     assert late[0].position == 2999
-    assert all(one is None or one.position != 0 for one in index.nearest(pool[:1], [[0]]))
+    assert all(entry is None or entry.position != 0 for entry in index.nearest(pool[:1], [[0]]))
 
 
 def test_a_vector_of_another_size_is_refused():

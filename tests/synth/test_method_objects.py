@@ -55,24 +55,24 @@ def asked_types(path: Path) -> Iterator[str]:
     """The names of the classes that `isinstance` and `match` ask for."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
-            yield from (part for one in node.args[1:] for part in ast.unparse(one).replace("(", " ").split())
+            yield from (part for arg in node.args[1:] for part in ast.unparse(arg).replace("(", " ").split())
         if isinstance(node, ast.MatchClass):
             yield ast.unparse(node.cls)
 
 
 @pytest.mark.parametrize("path", sorted(APP.rglob("*.py")), ids=name_of)
 def test_nobody_asks_which_options_a_method_has(path):
-    asked = {one.strip(",)").rpartition(".")[2] for one in asked_types(path)}
-    assert not asked & {"Options", "MethodOptions"}
+    option_types = {item.strip(",)").rpartition(".")[2] for item in asked_types(path)}
+    assert not option_types & {"Options", "MethodOptions"}
 
 
 def imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+            yield from (f"{node.module}.{item.name}" for item in node.names)
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
+            yield from (item.name for item in node.names)
 
 
 OTHER_ROOMS = [path for path in SOURCES if APP / "synth" not in path.parents]

@@ -42,11 +42,11 @@ def test_many_at_once_are_what_one_by_one_would_be():
     texts = [f"Explain {unlike(n)}" for n in range(200)]
     for text, vector in zip(texts, hash_encoder(texts), strict=True):
         pool.add(text, text, vector)
-    asked = [*texts[:50:5], *(f"Explain {unlike(n)}" for n in range(300, 320)), "Describe the tides"]
-    vectors = [*hash_encoder(asked)[:-1], hash_encoder(texts)[7]]
-    excluding = [[text] if n % 2 else [] for n, text in enumerate(asked)]
-    together = pool.check_all(asked, vectors, excluding)
-    assert together == [pool.check(*one) for one in zip(asked, vectors, excluding, strict=True)]
+    requests = [*texts[:50:5], *(f"Explain {unlike(n)}" for n in range(300, 320)), "Describe the tides"]
+    vectors = [*hash_encoder(requests)[:-1], hash_encoder(texts)[7]]
+    excluding = [[text] if n % 2 else [] for n, text in enumerate(requests)]
+    together = pool.check_all(requests, vectors, excluding)
+    assert together == [pool.check(*item) for item in zip(requests, vectors, excluding, strict=True)]
     assert [rejection.reason if rejection else None for rejection in together] == (
         ["duplicate_lexical", None] * 5 + [None] * 20 + ["duplicate_semantic"]
     )
@@ -59,7 +59,7 @@ def test_rows_before_a_place_can_be_passed_over():
         pool.add(text, text, vector)
     vectors = list(hash_encoder(texts))
     rejections = pool.check_all(texts, vectors, [(), ()], since=1)
-    assert [one.nearest_id if one else None for one in rejections] == [None, texts[1]]
+    assert [item.nearest_id if item else None for item in rejections] == [None, texts[1]]
     assert pool.check_all(texts, vectors, [(), ()], since=2) == [None, None]
 
 
@@ -70,7 +70,7 @@ def test_neighbours_have_both_scores_and_the_best_comes_first():
     for text, vector in zip(texts, vectors, strict=True):
         pool.add(text, text, vector if text != texts[1] else None)
     near = pool.neighbours("Name a red fruit", vectors[2], 2)
-    assert [one.id for one in near] == [texts[0], texts[2]]
+    assert [item.id for item in near] == [texts[0], texts[2]]
     assert near[0].lexical == 1.0 and near[1].semantic == pytest.approx(1.0)
     assert near[0].semantic == pytest.approx(float(vectors[0] @ vectors[2]), abs=1e-6)
     assert pool.neighbours("Name a red fruit", None, 5, excluding=[texts[0]])[0].id == texts[1]

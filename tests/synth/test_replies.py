@@ -34,15 +34,15 @@ WHOLE = '{"instructions": ["a b", "c d"]}'
     ],
 )
 def test_items_of_a_list(text, finish, items, reasons):
-    found, faults = read_items(Reply(text, finish), "instructions", InstructionText)
-    assert [one.root for one in found] == items
+    parsed_items, faults = read_items(Reply(text, finish), "instructions", InstructionText)
+    assert [item.root for item in parsed_items] == items
     assert [fault.reason for fault in faults] == reasons
 
 
 def test_one_bad_instance_never_costs_its_neighbours():
     text = json.dumps({"instances": [{"input": "a", "output": "b"}, {"input": "no output"}, {"output": "c"}]})
-    found, faults = read_items(Reply(text), "instances", InputFirst)
-    assert [(one.input, one.output) for one in found] == [("a", "b"), ("", "c")]
+    parsed_items, faults = read_items(Reply(text), "instances", InputFirst)
+    assert [(item.input, item.output) for item in parsed_items] == [("a", "b"), ("", "c")]
     assert [fault.reason for fault in faults] == ["malformed_reply"]
 
 
@@ -68,7 +68,7 @@ def test_a_list_cut_anywhere_gives_its_complete_items(values, cut):
     whole = json.dumps({"instructions": values}, ensure_ascii=False)
     cut = cut % (len(whole) + 1)
     items, faults = read_items(Reply(whole[:cut], "length"), "instructions", InstructionText)
-    assert [one.root for one in items] == values[: len(items)]
+    assert [item.root for item in items] == values[: len(items)]
     assert faults or len(items) == len(values)
 
 
@@ -94,8 +94,8 @@ def test_json_cut_at_every_place_gives_its_whole_items_and_no_cut_one(values, as
     parts = [json.dumps(value, ensure_ascii=ascii_only) for value in values]
     expected = [json.dumps(json.loads(part)) for part in parts]
     text, ends = "{" + before + '"items": [', []
-    for place, part in enumerate(parts):
-        text += (", " if place else "") + part
+    for position, part in enumerate(parts):
+        text += (", " if position else "") + part
         # Of a bare number or word only what follows tells that it is whole.
         ends.append(len(text) if part[0] in '"[{' else len(text) + 1)
     text += '], "after": {"text": "more"}}'

@@ -111,7 +111,7 @@ def test_a_rule_on_outputs_turns_rows_away_in_every_method(method):
     assert broken
     digests = METHODS[method].options(**SHORT_OUTPUT).digests()
     assert all(set(digests) <= set(row.templates) for row in grown.rejected)
-    assert [one.partition("@")[0] for one in digests] == ["rules"]
+    assert [digest.partition("@")[0] for digest in digests] == ["rules"]
 
 
 def test_the_same_rules_have_the_same_digest_and_others_another():
@@ -161,17 +161,17 @@ def test_rules_are_part_of_the_schema_of_options():
 
 
 def test_the_judge_is_not_paid_for_a_row_that_a_rule_turns_away():
-    asked = []
+    requests = []
 
     def counting(messages):
-        asked.append(messages)
+        requests.append(messages)
         return "ANSWER"
 
     options = {"rules": [{"name": "pattern", "pattern": "ANSWER", "on": "output"}], "judging": {"answer": True}}
     records = [synth.Parent("r1", "Why is tea hot in the morning?")]
     grown = synth.grow("responses", [], counting, 1, records=records, options=options)
     assert [row.rejection.reason for row in grown.rejected] == ["pattern:output"]
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_a_child_is_not_answered_when_its_input_breaks_a_rule():

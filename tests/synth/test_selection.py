@@ -43,7 +43,7 @@ def test_facility_location_takes_one_of_each_cluster():
     centres = np.eye(4, 8, dtype=np.float32)
     vectors = np.concatenate([centres + 0.01 * unit(4, seed) for seed in range(10)])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert {place % 4 for place in facility_location(vectors, 4)} == {0, 1, 2, 3}
+    assert {position % 4 for position in facility_location(vectors, 4)} == {0, 1, 2, 3}
 
 
 def test_all_rows_and_weights():

@@ -42,8 +42,8 @@ def test_demonstrations_are_six_seeds_and_two_records():
     options = self_instruct.Options()
     for draw in range(50):
         mixed = self_instruct.mix_demonstrations(SEEDS, pool, options, random.Random(draw))
-        assert sum(one.id.startswith("p") for one in mixed) == 2
-        assert len({one.id for one in mixed}) == 8
+        assert sum(item.id.startswith("p") for item in mixed) == 2
+        assert len({item.id for item in mixed}) == 8
 
 
 @pytest.mark.parametrize(("records", "from_pool"), [(0, 0), (1, 1), (2, 2)])
@@ -51,15 +51,15 @@ def test_seeds_fill_the_places_of_missing_records(records, from_pool):
     pool = [Demonstration(f"p{n}", f"Pool {n}") for n in range(records)]
     mixed = self_instruct.mix_demonstrations(SEEDS, pool, self_instruct.Options(), random.Random(1))
     assert len(mixed) == 8
-    assert sum(one.id.startswith("p") for one in mixed) == from_pool
+    assert sum(item.id.startswith("p") for item in mixed) == from_pool
 
 
 def test_every_demonstration_is_in_the_prompt_and_every_row_names_them():
     teacher = FakeTeacher()
     rows = propose(teacher)
     shown = teacher.prompts[0].user
-    assert all(one.instruction in shown for one in SEEDS[:8])
-    assert rows[0].parents == tuple(one.id for one in SEEDS[:8])
+    assert all(item.instruction in shown for item in SEEDS[:8])
+    assert rows[0].parents == tuple(item.id for item in SEEDS[:8])
     assert len(rows) == 8
     assert all(row.rejection is None and len(row.completions) == 3 for row in rows)
 
@@ -140,10 +140,10 @@ def test_a_cut_reply_loses_only_its_last_instruction():
 
 
 def test_a_chain_that_fails_lets_the_others_come_home():
-    asked = []
+    requests = []
 
     async def ask(prompt):
-        asked.append(prompt.position)
+        requests.append(prompt.position)
         if prompt.position == "classification-0":
             raise ConnectionError("gone")
         await asyncio.sleep(0)
@@ -154,7 +154,7 @@ def test_a_chain_that_fails_lets_the_others_come_home():
 
     with pytest.raises(ConnectionError):
         asyncio.run(self_instruct.propose(batch(), ask, new))
-    assert "instances-7" in asked
+    assert "instances-7" in requests
 
 
 def test_korean_prompts_are_korean():
@@ -181,7 +181,7 @@ def test_tidy(raw, tidied):
 def test_the_calls_of_a_step_share_all_but_their_end_so_that_prompt_caches_hit(step):
     teacher = FakeTeacher()
     propose(teacher)
-    asked = ["\n".join(m["content"] for m in p.messages()) for p in teacher.prompts if p.step == step]
-    shared = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*asked, strict=False)))
-    assert len(asked) == 8
-    assert shared > 400 and all(len(one) - shared < 120 for one in asked)
+    requests = ["\n".join(m["content"] for m in p.messages()) for p in teacher.prompts if p.step == step]
+    shared = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*requests, strict=False)))
+    assert len(requests) == 8
+    assert shared > 400 and all(len(item) - shared < 120 for item in requests)

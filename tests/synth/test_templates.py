@@ -29,20 +29,20 @@ def test_there_are_enough_of_them():
     assert len(FAMILIES) >= 12
     for task, language in ALL:
         ways = load_family(task).phrasings[language]
-        assert sum(not one.inverse for one in ways) >= 8, (task, language)
-        assert len({(one.instruction, one.input, one.output) for one in ways}) == len(ways)
+        assert sum(not way.inverse for way in ways) >= 8, (task, language)
+        assert len({(item.instruction, item.input, item.output) for item in ways}) == len(ways)
 
 
 @pytest.mark.parametrize(("task", "language"), ALL)
 def test_every_phrasing_renders_its_sample(task, language):
     kind, row = load_family(task), load_family(task).samples[language]
     check_fields(task, row)
-    for one in kind.phrasings[language]:
-        assert one.fields <= set(kind.fields)
-        filled = render(one, row)
+    for phrasing in kind.phrasings[language]:
+        assert phrasing.fields <= set(kind.fields)
+        filled = render(phrasing, row)
         assert filled.instruction.strip() and filled.output.strip()
         assert "{{" not in filled.instruction + filled.input + filled.output
-        fixed = one.instruction.replace("{{question}}", "가" if language == "ko" else "a")
+        fixed = phrasing.instruction.replace("{{question}}", "가" if language == "ko" else "a")
         assert any("가" <= c <= "힣" for c in fixed) == (language == "ko")
 
 
@@ -115,9 +115,9 @@ def test_inverse_phrasings_are_drawn_in_their_share():
 def rows_of(sources, language="en", **options):
     batch = Batch(Options(**options), language, 1, len(sources), sources=sources, conditioning={"shown": sources})
     teacher = FakeTeacher()
-    found = asyncio.run(templates.propose(batch, teacher, nothing_known)).candidates
+    candidates = asyncio.run(templates.propose(batch, teacher, nothing_known)).candidates
     assert teacher.prompts == []
-    return found
+    return candidates
 
 
 SOURCES = tuple(Source(f"src_{n}", "sentiment", {"text": f"text {n}", "label": n % 2}) for n in range(20))
@@ -125,7 +125,7 @@ SOURCES = tuple(Source(f"src_{n}", "sentiment", {"text": f"text {n}", "label": n
 
 def test_a_run_of_templates_asks_nobody_and_names_its_source():
     rows = rows_of(SOURCES)
-    assert [row.parents[0] for row in rows] == [one.id for one in SOURCES]
+    assert [row.parents[0] for row in rows] == [source.id for source in SOURCES]
     assert all(row.scope == "row" and row.rejection is None and row.tags["task_type"] == "sentiment" for row in rows)
     assert len({row.operation for row in rows}) > 4
 
