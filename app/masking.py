@@ -28,8 +28,8 @@ _URL_USER = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 def secrets_of_url(url: str) -> list[str]:
     """Return the parts of an address that are masked: the address, its host with the port, and its credentials."""
     parts = urlsplit(url)
-    found = [url.rstrip("/"), parts.netloc, parts.hostname or "", parts.password or ""]
-    return [part for part in found if part]
+    secrets = [url.rstrip("/"), parts.netloc, parts.hostname or "", parts.password or ""]
+    return [part for part in secrets if part]
 
 
 def mask_secrets(text: str, secrets: Iterable[str] = ()) -> str:

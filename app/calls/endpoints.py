@@ -26,8 +26,8 @@ def list_all(
 ):
     """What jobs may spend on teacher calls, and have spent: one account for each run and judgement."""
     filters = {"owner_type": owner_type, "owner_id": owner_id, "dataset_id": dataset_id}
-    given = {name: value for name, value in filters.items() if value is not None}
-    rows = store.accounts(session, caller.project_id, given, limit, after)
+    set_filters = {name: value for name, value in filters.items() if value is not None}
+    rows = store.accounts(session, caller.project_id, set_filters, limit, after)
     views = service.views(session, rows)
     return page(rows, limit, lambda row: views[row.id])
 

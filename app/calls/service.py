@@ -113,8 +113,8 @@ def _spending(
         lost_of_group = groups[group["name"]]
         estimate, certain = estimator.total(lost_of_group), group["certain_usd"]
         costs = {"certain_usd": certain, "possible_usd": estimate.usd, "cost_usd": certain + estimate.usd}
-        shown = group | {name: money(cost) for name, cost in costs.items()}
-        spending.append(SpendingView(**shown, unknown_requests=len(lost_of_group), unknown_tokens=estimate.tokens))
+        fields = group | {name: money(cost) for name, cost in costs.items()}
+        spending.append(SpendingView(**fields, unknown_requests=len(lost_of_group), unknown_tokens=estimate.tokens))
     return spending
 
 

@@ -93,17 +93,18 @@ def _vectors(
     Raises JobFailed where an uploaded vector has another size than the encoder's.
     """
     wrong_size = next(
-        (len(one) for one in uploaded if one is not None and len(one) != encoder.identity["dimensions"]), None
+        (len(vector) for vector in uploaded if vector is not None and len(vector) != encoder.identity["dimensions"]),
+        None,
     )
     if wrong_size is not None:
         message = f"Its embeddings have {wrong_size} dimensions; those of {dataset.encoder} have"
         raise JobFailed("encoder_mismatch", f"{message} {encoder.identity['dimensions']}.")
     texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
-    distinct = [t for t in dict.fromkeys(t for t, one in zip(texts, uploaded, strict=True) if one is None) if t]
+    distinct = [t for t in dict.fromkeys(t for t, vector in zip(texts, uploaded, strict=True) if vector is None) if t]
     encoded = dict(zip(distinct, encoder.encode(distinct) if distinct else (), strict=True))
     return [
-        encoded.get(text) if one is None else np.array(one, dtype=np.float32)
-        for text, one in zip(texts, uploaded, strict=True)
+        encoded.get(text) if vector is None else np.array(vector, dtype=np.float32)
+        for text, vector in zip(texts, uploaded, strict=True)
     ]
 
 

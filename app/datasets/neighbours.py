@@ -29,10 +29,10 @@ def of_record(session: Session, row: Record, max_neighbours: int) -> list[Neighb
         nearest = pool.neighbours(store.compared_text(dataset, row), vector, max_neighbours, {row.id, row.group_id})
     return [
         NeighbourView(
-            id=one.id,
-            text=one.text,
-            lexical=round(one.lexical, 6),
-            semantic=None if one.semantic is None else round(one.semantic, 6),
+            id=neighbour.id,
+            text=neighbour.text,
+            lexical=round(neighbour.lexical, 6),
+            semantic=None if neighbour.semantic is None else round(neighbour.semantic, 6),
         )
-        for one in nearest
+        for neighbour in nearest
     ]

@@ -193,12 +193,15 @@ class Pools:
         with self.locked(dataset_id) as cached:
             if cached.pool is None:
                 return [None] * len(drafts)
-            found = cached.pool.check_all(
-                [one.text for one in drafts], [one.vector for one in drafts], [one.excluding for one in drafts]
+            pool_rejections = cached.pool.check_all(
+                [draft.text for draft in drafts],
+                [draft.vector for draft in drafts],
+                [draft.excluding for draft in drafts],
             )
             return [
-                known or cached.in_flight.check(cached.pool, one.ticket, one.text, one.vector, one.excluding)
-                for known, one in zip(found, drafts, strict=True)
+                rejection
+                or cached.in_flight.check(cached.pool, draft.ticket, draft.text, draft.vector, draft.excluding)
+                for rejection, draft in zip(pool_rejections, drafts, strict=True)
             ]
 
     def release(self, dataset_id: str, tickets: Collection[str]) -> None:

@@ -121,8 +121,8 @@ def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
         conditions.append(Record.instruction.icontains(chosen.text, autoescape=True))
     if chosen.answered is not None:
         conditions.append((Record.output != "") == chosen.answered)
-    for name, least in chosen.minimum_scores.items():
-        conditions.append(Record.scores[name].as_float() >= least)
+    for name, minimum in chosen.minimum_scores.items():
+        conditions.append(Record.scores[name].as_float() >= minimum)
     return conditions
 
 

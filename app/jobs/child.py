@@ -22,13 +22,13 @@ _ALLOWED_STARTS = ("CUDA_", "NVIDIA_", "NCCL_", "HF_HUB_", "OMP_", "MKL_", "TORC
 
 def environment(inherited: dict[str, str]) -> dict[str, str]:
     """The part of the environment that the child may see."""
-    kept = {
+    allowed_variables = {
         name: value
         for name, value in inherited.items()
         if name in _ALLOWED or (name.startswith(_ALLOWED_STARTS) and "TOKEN" not in name)
     }
     path = os.pathsep.join(part for part in (str(PROJECT), inherited.get("PYTHONPATH", "")) if part)
-    return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return allowed_variables | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 class Child:

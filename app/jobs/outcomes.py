@@ -39,8 +39,8 @@ def record(session: Session, kind: JobKind, row, outcome: Outcome, why: Explanat
         if not decision.attempt_counts:
             row.attempt -= 1
         row.retry_at = in_seconds(decision.delay_seconds) if decision.delay_seconds else None
-        told = {"attempt": row.attempt, "reason": why.stop_reason, "message": why.message}
-        event_log.emit(session, row, "attempt_ended", **told, retry_in_seconds=decision.delay_seconds)
+        explanation = {"attempt": row.attempt, "reason": why.stop_reason, "message": why.message}
+        event_log.emit(session, row, "attempt_ended", **explanation, retry_in_seconds=decision.delay_seconds)
         if row.status == "pausing":
             # The attempt ended before it came to the pause that was requested.
             row.retry_at = None

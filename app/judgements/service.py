@@ -76,13 +76,13 @@ def _validate(session: Session, caller: Caller, body: JudgementCreate) -> tuple[
     return dataset, options
 
 
-def _options(given: dict) -> JudgementOptions:
+def _options(values: dict) -> JudgementOptions:
     try:
-        return JudgementOptions.model_validate(given)
+        return JudgementOptions.model_validate(values)
     except ValidationError as error:
         faults = [
             FieldError(
-                "/options" + pointer_in(given, fault["loc"], fault["type"] == "missing"), fault["msg"], fault["type"]
+                "/options" + pointer_in(values, fault["loc"], fault["type"] == "missing"), fault["msg"], fault["type"]
             )
             for fault in error.errors()
         ]

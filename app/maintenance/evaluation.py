@@ -20,11 +20,11 @@ async def uploaded(request: Request) -> list[str]:
     kind = request.headers.get("content-type", "").split(";")[0].strip()
     if kind not in ("application/jsonl", "application/x-ndjson"):
         raise AppError(415, "unsupported-media-type", "Send the items as application/jsonl, one JSON object a line.")
-    raw, size, most = temporary_file(), 0, config.limits().import_body
+    raw, size, max_size = temporary_file(), 0, config.limits().import_body
     async for chunk in request.stream():
         size += len(chunk)
-        if size > most:
-            raise AppError(413, "body-too-large", f"The upload has more than {most} bytes. Send it in parts.")
+        if size > max_size:
+            raise AppError(413, "body-too-large", f"The upload has more than {max_size} bytes. Send it in parts.")
         raw.write(chunk)
     raw.seek(0)
     return texts_of(iter(raw.readline, b""))

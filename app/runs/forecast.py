@@ -21,18 +21,18 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)
-    found = estimate_cost(samples, target, latency, teacher.in_flight if teacher else 1, steps)
-    if found is None:
+    intervals = estimate_cost(samples, target, latency, teacher.in_flight if teacher else 1, steps)
+    if intervals is None:
         return None
     return Forecast(
         target=target,
         runs=len(runs),
         candidates=sum(sample.candidates for sample in samples),
-        share=_view(found["yield"], 4),
-        requests=_view(found["requests"], 1),
-        tokens=_view(found["tokens"], 0),
-        cost_usd=_view(found["dollars"], 6),
-        seconds=None if run.mode == "batch" else _view(found["seconds"], 1),
+        share=_view(intervals["yield"], 4),
+        requests=_view(intervals["requests"], 1),
+        tokens=_view(intervals["tokens"], 0),
+        cost_usd=_view(intervals["dollars"], 6),
+        seconds=None if run.mode == "batch" else _view(intervals["seconds"], 1),
     )
 
 

@@ -22,7 +22,7 @@ SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
 def of_run(session: Session, run: Run) -> ReportView:
     rows = run_rows.sample_accepted(session, run.id, SAMPLE)
-    known = dataset_store.embeddings(session, [row.group_id for row in rows])
+    stored_embeddings = dataset_store.embeddings(session, [row.group_id for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
     seeds = sampling_queries.seed_embeddings(session, run.dataset_id, SEEDS)
@@ -36,7 +36,7 @@ def of_run(session: Session, run: Run) -> ReportView:
         novelty=_novelty(session, run),
         operations=_operations(session, spent, run),
         sampled_rows=len(rows),
-        quality=quality_report(rows, _matrix(rows, known), _stacked(seeds)),
+        quality=quality_report(rows, _matrix(rows, stored_embeddings), _stacked(seeds)),
         simulated=account.simulated,
         note=SIMULATED_NOTE if account.simulated else None,
     )
@@ -63,45 +63,47 @@ def _novelty(session: Session, run: Run) -> dict:
     batches = store.outcomes_over_time(session, run.id)
     offered = sum(accepted + rejected for accepted, rejected in batches)
     stretch = max(20, -(-offered // POINTS))
-    points, accepted, seen, last = [], 0, 0, 0
-    for n, (kept, away) in enumerate(batches, 1):
-        accepted, seen = accepted + kept, seen + kept + away
-        if seen - last >= stretch or (n == len(batches) and seen > last):
-            points.append({"offered": seen, "share": round(accepted / (seen - last), 4)})
-            accepted, last = 0, seen
+    points, accepted, offered_so_far, last = [], 0, 0, 0
+    for n, (accepted_of_batch, rejected_of_batch) in enumerate(batches, 1):
+        accepted, offered_so_far = accepted + accepted_of_batch, offered_so_far + accepted_of_batch + rejected_of_batch
+        if offered_so_far - last >= stretch or (n == len(batches) and offered_so_far > last):
+            points.append({"offered": offered_so_far, "share": round(accepted / (offered_so_far - last), 4)})
+            accepted, last = 0, offered_so_far
     return {"window": run.saturation_window, "least_share": run.saturation_share, "points": points}
 
 
 def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
     """By operation: offered, survived, why not, what it cost, and what the judge said of it."""
-    found: dict[str, dict] = {}
+    counts_by_operation: dict[str, dict] = {}
     for operation, status, reason, rows in run_rows.count_outcomes_by_operation(session, run.id):
         if operation is None:
             continue
-        one = found.setdefault(operation, {"operation": operation, "offered": 0, "accepted": 0, "rejected": {}})
-        one["offered"] += rows
+        counts = counts_by_operation.setdefault(
+            operation, {"operation": operation, "offered": 0, "accepted": 0, "rejected": {}}
+        )
+        counts["offered"] += rows
         if status == "accepted":
-            one["accepted"] += rows
+            counts["accepted"] += rows
         else:
-            one["rejected"][reason] = one["rejected"].get(reason, 0) + rows
+            counts["rejected"][reason] = counts["rejected"].get(reason, 0) + rows
     verdicts = run_rows.count_equality_verdicts(session, run.id)
     costs = {group.name: group for group in spent.operations}
-    for operation, one in found.items():
+    for operation, counts in counts_by_operation.items():
         judged, equal = verdicts.get(operation, (0, 0))
         cost = costs.get(operation)
-        one["survival"] = round(one["accepted"] / one["offered"], 4)
-        one["judged_equal"] = {"asked": judged, "equal": equal}
-        one["calls"] = cost.calls if cost else 0
-        one["cost_usd"] = cost.cost_usd if cost else "0"
-    return sorted(found.values(), key=lambda one: one["operation"])
+        counts["survival"] = round(counts["accepted"] / counts["offered"], 4)
+        counts["judged_equal"] = {"asked": judged, "equal": equal}
+        counts["calls"] = cost.calls if cost else 0
+        counts["cost_usd"] = cost.cost_usd if cost else "0"
+    return sorted(counts_by_operation.values(), key=lambda counts: counts["operation"])
 
 
-def _matrix(rows: list[RecordRow], known: dict[str, bytes]) -> np.ndarray | None:
+def _matrix(rows: list[RecordRow], embeddings: dict[str, bytes]) -> np.ndarray | None:
     """The rows' embeddings; None unless every row has one, since the report takes them row by row."""
-    if not rows or any(row.group_id not in known for row in rows):
+    if not rows or any(row.group_id not in embeddings for row in rows):
         return None
-    return _stacked([known[row.group_id] for row in rows])
+    return _stacked([embeddings[row.group_id] for row in rows])
 
 
 def _stacked(vectors: list[bytes]) -> np.ndarray | None:
-    return np.stack([np.frombuffer(one, dtype=np.float32) for one in vectors]) if vectors else None
+    return np.stack([np.frombuffer(vector, dtype=np.float32) for vector in vectors]) if vectors else None

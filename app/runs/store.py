@@ -176,8 +176,8 @@ def newest_share(session: Session, run_id: str, window: int) -> float | None:
     """The accepted share of at least the `window` newest candidates; None while there are fewer."""
     accepted = offered = 0
     query = _done(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
-    for one in session.execute(query.execution_options(yield_per=100)):
-        accepted, offered = accepted + one.accepted, offered + one.accepted + one.rejected
+    for batch in session.execute(query.execution_options(yield_per=100)):
+        accepted, offered = accepted + batch.accepted, offered + batch.accepted + batch.rejected
         if offered >= window:
             return accepted / offered
     return None
@@ -186,7 +186,7 @@ def newest_share(session: Session, run_id: str, window: int) -> float | None:
 def outcomes_over_time(session: Session, run_id: str) -> list[tuple[int, int]]:
     """(accepted, rejected) of each batch, in the order in which they ended."""
     query = _done(run_id).order_by(Batch.finished_at, Batch.number)
-    return [(one.accepted, one.rejected) for one in session.execute(query)]
+    return [(batch.accepted, batch.rejected) for batch in session.execute(query)]
 
 
 def _done(run_id: str) -> Select:

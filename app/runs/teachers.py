@@ -15,16 +15,16 @@ def reply_form(session: Session, teacher: TeacherConfig) -> ReplyForm:
     """The configured form; for `auto` the one that was found at this address with this model."""
     if teacher.replies != "auto":
         return teacher.replies
-    found = select(TeacherCheck.replies).where(
+    stored_form = select(TeacherCheck.replies).where(
         TeacherCheck.name == teacher.name,
         TeacherCheck.base_url == teacher.address,
         TeacherCheck.model == teacher.model,
     )
-    return session.scalar(found) or UNCHECKED
+    return session.scalar(stored_form) or UNCHECKED
 
 
 def keep(session: Session, teacher: TeacherConfig, replies: ReplyForm) -> None:
     values = {"base_url": teacher.address, "model": teacher.model, "replies": replies}
-    made = insert(TeacherCheck).values(name=teacher.name, **values)
+    new_check = insert(TeacherCheck).values(name=teacher.name, **values)
     changed = values | {"checked_at": func.now()}
-    session.execute(made.on_conflict_do_update(index_elements=["name"], set_=changed))
+    session.execute(new_check.on_conflict_do_update(index_elements=["name"], set_=changed))

@@ -217,8 +217,10 @@ class _Slice:
     def _time_is_up(self) -> bool:
         if self.tools.shutdown.is_set() or self.handed_on:
             return True
-        alone = not self.in_turn and len(self.tools.active_slices) <= 1
-        return time.monotonic() - self.started > config.settings().slice_seconds * (ALONE_FACTOR if alone else 1)
+        is_only_slice = not self.in_turn and len(self.tools.active_slices) <= 1
+        return time.monotonic() - self.started > config.settings().slice_seconds * (
+            ALONE_FACTOR if is_only_slice else 1
+        )
 
     def _grace_is_over(self, state: planning.RunState) -> bool:
         """Whether calls in flight have had their grace period, which depends on why the run ends; a pause has none."""
