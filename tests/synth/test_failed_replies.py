@@ -111,11 +111,6 @@ def test_one_failed_reply_gives_at_most_one_rejection_and_never_a_row_beside_it(
 @pytest.mark.parametrize(("method", "options"), CASES, ids=OPTIONS)
 def test_a_call_that_fails_for_good_costs_its_proposal_once_with_the_message(method, options):
     error = CallFailed("call_failed", "no model here")
-    for number, step in enumerate(steps_of(method, options)):
-        if number == 0 and method in ("self_instruct", "safety"):
-            # Nothing is proposed yet: it is the batch's one call.
-            with pytest.raises(CallFailed):
-                propose(method, options, lambda prompt: error)
-            continue
+    for step in steps_of(method, options):
         rows, _ = propose(method, options, lambda prompt, step=step: error if prompt.step == step else None)
         assert [(row.rejection.reason, row.rejection.value) for row in rows] == [("call_failed", "no model here")], step

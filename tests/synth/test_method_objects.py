@@ -23,6 +23,7 @@ OTHER_MEANINGS = {
     ("app/datasets/service.py", "templates"): "a field of the lineage: the prompts of a row",
     ("app/datasets/admission.py", "templates"): "a field of the lineage: the prompts of a row",
     ("app/synth/types.py", "documents"): "a kind of import",
+    ("app/synth/teacher_faults.py", "safety"): "the code of a teacher that declines a prompt",
 }
 # Names that mean nothing else, in a text for people.
 HELP = {"app/cli/runs.py": "the help says which method a run has when none is named; the service decides it"}
