@@ -1,4 +1,8 @@
-"""Pools cached in memory. A cached pool is refreshed from Postgres with the rows after its last `pool_position`."""
+"""The pools that a process caches in memory: the texts and vectors with which new rows are compared.
+
+Postgres has the rows, and the cache follows it: before each use a pool is refreshed with the rows after its last
+`pool_position`. A row that is removed raises `pool_version`, and then the pool is loaded again as a whole.
+"""
 
 import logging
 import threading
@@ -20,10 +24,13 @@ from app.tables.datasets import Dataset
 
 log = logging.getLogger(__name__)
 
-ENCODE_AT_ONCE = 256
+# So many vectors are written in one transaction, which a killed worker loses.
+ROWS_PER_ENCODING = 256
+# Reservations that have ended stay in their index as tombstones until there are more of them than of the others.
+MIN_TOMBSTONES = 64
 
 Encoders = Callable[[str, str | None], Encoder]
-"""Loads the encoder of a name in a dtype. None chooses the fastest dtype of the processor."""
+"""Loads the encoder with this name in this dtype; for None in the fastest dtype of the processor."""
 
 
 class EncoderMismatch(Exception):
@@ -31,10 +38,17 @@ class EncoderMismatch(Exception):
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A text whose answer may be paid for. `excluding`: ids of records, and tickets, that it may resemble."""
+class PrefilterRequest:
+    """An instruction that is compared with the pool before an answer to it is paid for.
 
-    ticket: str
+    Attributes:
+        reservation: the id under which its text is reserved, unless it is rejected.
+        text: the text that the dataset's scope compares.
+        vector: the unit vector of the text.
+        excluding: the ids of records, and of reservations, that it may resemble.
+    """
+
+    reservation: str
     text: str
     vector: np.ndarray
     excluding: Collection[str] = ()
@@ -47,51 +61,58 @@ class CachedPool:
         self.lock = threading.RLock()
         self.pool: Pool | None = None
         self.last_pool_position = self.version = 0
-        # Some of its rows had no vector when it was loaded, so the next use loads the pool again.
+        # Whether some rows had no vector when the pool was loaded. The next use then loads it again.
         self.partial = False
         self.in_flight = InFlight()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
+        """Drop the pool: the next use loads it from Postgres."""
         self.pool, self.last_pool_position = None, 0
 
 
 class InFlight:
-    """In-flight reservations: texts that this worker is paying for and that admission has not decided yet."""
+    """In-flight reservations: texts that this process is paying for and on which admission has not decided yet."""
 
     def __init__(self):
-        self._live: dict[str, tuple[str, np.ndarray]] = {}
-        self._gone: set[str] = set()
+        self._reserved: dict[str, tuple[str, np.ndarray]] = {}
+        # A pool has no removal, so reservations that have ended are excluded from each comparison instead.
+        self._ended: set[str] = set()
         self._pool: Pool | None = None
 
-    def check(
-        self, pool: Pool, ticket: str, text: str, vector: np.ndarray, excluding: Collection[str]
-    ) -> Rejection | None:
-        """The rejection by a text in flight that is a near-duplicate. After None the text is in flight, too."""
-        if self._pool is None or len(self._gone) > max(64, len(self._live)):
+    def check_and_reserve(self, pool: Pool, request: PrefilterRequest) -> Rejection | None:
+        """Return the rejection by a reserved text that is a near-duplicate; else reserve the text and return None.
+
+        Args:
+            pool: the pool of the dataset, whose thresholds also hold between texts in flight.
+            request: the text, and what it may resemble.
+        """
+        if self._pool is None or len(self._ended) > max(MIN_TOMBSTONES, len(self._reserved)):
             self._rebuild(pool)
-        rejection = self._pool.check(text, vector, self._gone | set(excluding))
+        rejection = self._pool.check(request.text, request.vector, self._ended | set(request.excluding))
         if rejection is not None:
-            # The match has no row yet, and its row may be rejected, so the rejection names the text only.
+            # The match has no row yet, and its row may be rejected later, so the rejection has the text only.
             return replace(rejection, nearest_id=None)
-        if ticket not in self._live:
-            self._live[ticket] = (text, vector)
-            self._pool.add(ticket, text, vector)
+        # A batch that is tried again reserves the same texts under the same ids.
+        if request.reservation not in self._reserved:
+            self._reserved[request.reservation] = (request.text, request.vector)
+            self._pool.add(request.reservation, request.text, request.vector)
         return None
 
-    def release(self, tickets: Collection[str]) -> None:
-        for ticket in tickets:
-            if self._live.pop(ticket, None) is not None:
-                self._gone.add(ticket)
+    def release(self, reservations: Collection[str]) -> None:
+        """End reservations. Ids that are not reserved are no error."""
+        for reservation in reservations:
+            if self._reserved.pop(reservation, None) is not None:
+                self._ended.add(reservation)
 
     def _rebuild(self, pool: Pool) -> None:
-        self._pool, self._gone = Pool(pool.thresholds, pool.mode), set()
-        for ticket, (text, vector) in self._live.items():
-            self._pool.add(ticket, text, vector)
+        self._pool, self._ended = Pool(pool.thresholds, pool.mode), set()
+        for reservation, (text, vector) in self._reserved.items():
+            self._pool.add(reservation, text, vector)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """An open admission: the transaction, the dataset under its lock, and the check before it."""
+    """An open admission: its transaction, the dataset under its lock, and the precheck from before the lock."""
 
     session: Session
     dataset: Dataset
@@ -99,30 +120,37 @@ class Offer:
 
 
 class Pools:
-    """The cached pools and the encoders of a process. Above the memory limit the least recently used are evicted.
+    """The cached pools and the encoders of a process.
 
-    Without encoders, as in the API process, rows that are not encoded yet have no vector.
+    Args:
+        encoders: loads encoders by name. None is for the API process, which has no encoder: rows that no worker has
+            encoded yet then have no vector.
+        max_bytes: the memory for all pools together; above it the least recently used pools are evicted. None takes
+            the configured limit.
     """
 
     def __init__(self, encoders: Encoders | None, max_bytes: int | None = None):
         self._encoders = encoders
         self._max_bytes = config.settings().pool_memory_mb * 2**20 if max_bytes is None else max_bytes
-        self._guard, self._loading = threading.Lock(), threading.Lock()
+        self._cache_lock = threading.Lock()
+        # One load after another: two threads would load the same encoder twice, which takes seconds and its memory.
+        self._loading_lock = threading.Lock()
         self._cached: OrderedDict[str, CachedPool] = OrderedDict()
 
     def load_encoder_by_name(self, name: str) -> Encoder:
-        """The encoder of this name, without regard to the encoding of any dataset."""
-        with self._loading:
+        """Return the encoder with this name, without regard to the encoding of any dataset."""
+        with self._loading_lock:
             return self._encoders(name, None)
 
     def encoder(self, dataset: Dataset) -> Encoder:
-        """The dataset's encoder. The first process that encodes for a dataset fixes the encoding for all others.
+        """Return the dataset's encoder. The first process that encodes for a dataset fixes the encoding for all.
 
-        Raises EncoderMismatch, or what the loading raises.
+        Raises:
+            EncoderMismatch: This process can't compute vectors that are comparable with those of the dataset.
         """
         with transaction() as session:
             encoding = session.get(Dataset, dataset.id).encoding
-        with self._loading:
+        with self._loading_lock:
             encoder = self._encoders(dataset.encoder, encoding["dtype"] if encoding else None)
         if encoding is None:
             with transaction() as session:
@@ -133,13 +161,16 @@ class Pools:
 
     @contextmanager
     def locked(self, dataset_id: str) -> Iterator[CachedPool]:
-        """The cached pool, for this thread alone. It is dropped when the block raises: its rows may be rolled back."""
+        """Give the block the cached pool, for this thread alone.
+
+        If the block raises, the pool is dropped: it may have rows of a transaction that was rolled back.
+        """
         cached = self._get(dataset_id)
         with cached.lock:
             try:
                 yield cached
             except BaseException:
-                cached.forget()
+                cached.clear()
                 raise
         self._evict(dataset_id)
 
@@ -147,7 +178,12 @@ class Pools:
     def offering(self, dataset_id: str, candidates: Sequence[Candidate], vectors: Sequence) -> Iterator[Offer]:
         """Precheck all candidates without the dataset's lock, then hold the lock for the block, in one transaction.
 
-        The precheck takes most of the time, and other workers can admit rows meanwhile.
+        The precheck takes most of the time, and other workers can admit rows meanwhile (docs/adr/0010).
+
+        Args:
+            dataset_id: the dataset, which must exist.
+            candidates: the rows to offer.
+            vectors: a unit vector for each candidate, or None.
         """
         with self.locked(dataset_id) as cached:
             with transaction() as session:
@@ -167,54 +203,64 @@ class Pools:
             cached.last_pool_position = dataset.last_pool_position
 
     def _get(self, dataset_id: str) -> CachedPool:
-        with self._guard:
+        with self._cache_lock:
             cached = self._cached.setdefault(dataset_id, CachedPool())
             self._cached.move_to_end(dataset_id)
             return cached
 
-    def _evict(self, keep_id: str) -> None:
-        """Drop the least recently used pools until the others fit in the limit. The pool of `keep_id` stays."""
-        with self._guard:
+    def _evict(self, current_id: str) -> None:
+        """Drop the least recently used pools until the others fit in the limit. The pool of `current_id` stays."""
+        with self._cache_lock:
             sizes = {id: cached.pool.nbytes if cached.pool else 0 for id, cached in self._cached.items()}
             total = sum(sizes.values())
             for id, size in sizes.items():
                 if total <= self._max_bytes:
                     return
-                if id != keep_id and size:
-                    log.info("the pool of %s leaves the memory: %d MB", id, size >> 20)
+                if id != current_id and size:
+                    log.info("the pool of %s (%d MB) was evicted from the memory", id, size >> 20)
                     del self._cached[id]
                     total -= size
 
-    def screen(self, dataset_id: str, drafts: Sequence[Draft]) -> list[Rejection | None]:
-        """Check drafts before they are paid for, against the pool and the texts in flight, in their order.
+    def prefilter(self, dataset_id: str, requests: Sequence[PrefilterRequest]) -> list[Rejection | None]:
+        """Compare texts with the pool and with reserved texts, in their order, and reserve those that pass.
 
-        The check may miss the newest rows of the pool; admission checks again under the lock.
+        The comparison may miss the newest rows of the pool: admission compares again under the lock (docs/adr/0008).
+
+        Returns:
+            The rejection of each text, None for a text that is reserved now.
         """
         with self.locked(dataset_id) as cached:
             if cached.pool is None:
-                return [None] * len(drafts)
-            pool_rejections = cached.pool.check_all(
-                [draft.text for draft in drafts],
-                [draft.vector for draft in drafts],
-                [draft.excluding for draft in drafts],
+                # A failed transaction has dropped the pool. Without one nothing is rejected before admission.
+                return [None] * len(requests)
+            rejections = cached.pool.check_all(
+                [request.text for request in requests],
+                [request.vector for request in requests],
+                [request.excluding for request in requests],
             )
             return [
-                rejection
-                or cached.in_flight.check(cached.pool, draft.ticket, draft.text, draft.vector, draft.excluding)
-                for rejection, draft in zip(pool_rejections, drafts, strict=True)
+                rejection or cached.in_flight.check_and_reserve(cached.pool, request)
+                for rejection, request in zip(rejections, requests, strict=True)
             ]
 
-    def release(self, dataset_id: str, tickets: Collection[str]) -> None:
-        """End the reservations of drafts that were decided or given up."""
+    def release(self, dataset_id: str, reservations: Collection[str]) -> None:
+        """End the reservations of a batch, on whose candidates admission has decided or which was given up."""
         with self.locked(dataset_id) as cached:
-            cached.in_flight.release(tickets)
+            cached.in_flight.release(reservations)
 
     def prepare(self, dataset: Dataset) -> Encoder:
-        """Encode the rows without an embedding (seeds that came with the dataset), and load the pool."""
+        """Encode the rows without an embedding, load the pool, and return the dataset's encoder.
+
+        Rows without an embedding are seeds that came with the dataset: the API process that stored them has no
+        encoder.
+
+        Raises:
+            EncoderMismatch: This process can't compute vectors that are comparable with those of the dataset.
+        """
         encoder = self.encoder(dataset)
         while True:
             with transaction() as session:
-                missing = list(store.load_unencoded(session, dataset, ENCODE_AT_ONCE))
+                missing = list(store.load_unencoded(session, dataset, ROWS_PER_ENCODING))
             if not missing:
                 break
             vectors = encoder.encode([text for _, text in missing])
@@ -229,14 +275,21 @@ class Pools:
         return encoder
 
     def prepare_if_exists(self, dataset_id: str) -> None:
-        """Encode new seeds before a run needs them. Does nothing where the dataset was deleted meanwhile."""
+        """Encode new seeds before a run needs them. A dataset that was deleted meanwhile is no error."""
         with transaction() as session:
             dataset = session.get(Dataset, dataset_id)
         if dataset is not None:
             self.prepare(dataset)
 
     def refresh(self, session: Session, dataset: Dataset, cached: CachedPool) -> Pool:
-        """Add the newest rows to the cached pool. Under the dataset's lock no row is missing afterwards."""
+        """Add the rows to the cached pool that it lacks, and return it. The caller holds the pool's lock.
+
+        Args:
+            session: the transaction that reads the rows.
+            dataset: the dataset as this transaction sees it. If the caller holds its lock, no row is missing
+                afterwards; else the newest rows may be.
+            cached: the cached pool.
+        """
         if cached.pool is None or cached.version != dataset.pool_version or cached.partial:
             thresholds = Thresholds(dataset.lexical_threshold, dataset.semantic_threshold)
             exact_up_to = config.settings().semantic_exact_rows
@@ -250,6 +303,7 @@ class Pools:
             if vector is None and self._encoders is None:
                 cached.partial = True
             elif vector is None:
+                # A seed that was stored after this process prepared the dataset.
                 vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
                 encoded[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
@@ -262,7 +316,13 @@ class Pools:
 
 
 def describe_mismatch(dataset_id: str, current: dict, claimed: dict) -> str:
-    """The message for the user: how the encoders differ, and what to do."""
+    """Return a message for the user: how the encoders differ, and what to do.
+
+    Args:
+        dataset_id: the dataset.
+        current: the encoding of the dataset.
+        claimed: the values of the other encoder, with the same names.
+    """
     differences = "; ".join(
         f"{name} {claimed.get(name)!r} instead of {current[name]!r}"
         for name in current

@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.datasets import store as dataset_store
-from app.datasets.pools import ENCODE_AT_ONCE, Pools
+from app.datasets.pools import ROWS_PER_ENCODING, Pools
 from app.jobs.runner import RunningJob
 from app.maintenance import store
 from app.persistence.db import transaction
@@ -39,7 +39,7 @@ def reencode(job: RunningJob, pools: Pools) -> None:
 
 def _encode_batch(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
     with transaction() as session:
-        rows = store.encoded_rows(session, dataset.id, after, ENCODE_AT_ONCE)
+        rows = store.encoded_rows(session, dataset.id, after, ROWS_PER_ENCODING)
         texts = [dataset_store.compared_text(dataset, row) for row in rows]
     if not rows:
         return after, 0

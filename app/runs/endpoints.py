@@ -55,7 +55,7 @@ def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerK
     if body.show_prompts:
         return JSONResponse(service.prompts(session, caller, body).model_dump(mode="json"))
     if body.dry_run:
-        runs, full_target = service.runs_like(session, caller, body)
+        runs, full_target = service.find_similar_runs(session, caller, body)
         view = ForecastView(forecast=forecast.of_runs(session, runs, full_target) if runs else None)
         return JSONResponse(view.model_dump(mode="json", by_alias=True))
     return once(202, lambda: _view(session, service.preview(session, caller, body)), lambda run: f"/v1/runs/{run.id}")

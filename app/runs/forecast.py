@@ -13,7 +13,7 @@ from app.tables.runs import Run
 def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     """None when there is nothing to go by. The runs are of one method, teacher and options."""
     ids = [run.id for run in runs]
-    samples = [sample for sample in store.samples(session, ids) if sample.candidates]
+    samples = [sample for sample in store.load_samples(session, ids) if sample.candidates]
     if not samples:
         return None
     run = runs[0]

@@ -60,7 +60,7 @@ def _costs(step: SpendingView, accepted: int) -> dict:
 
 def _novelty(session: Session, run: Run) -> dict:
     """The accepted share of one stretch of candidates after another: about `POINTS` of them."""
-    batches = store.outcomes_over_time(session, run.id)
+    batches = store.list_batch_outcomes(session, run.id)
     offered = sum(accepted + rejected for accepted, rejected in batches)
     stretch = max(20, -(-offered // POINTS))
     points, accepted, offered_so_far, last = [], 0, 0, 0

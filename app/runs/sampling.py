@@ -56,7 +56,7 @@ class PostgresMaterial(Material):
         return {id: np.frombuffer(vector, dtype=np.float32) for id, vector in stored.items()}
 
     def task_types(self) -> Mapping[str, int]:
-        return store.task_types(self._session, self._run.id)
+        return store.count_task_types(self._session, self._run.id)
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
         return sampling_queries.task_sizes(self._session, self._dataset.id, tasks)

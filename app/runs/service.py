@@ -38,13 +38,13 @@ def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
     return run
 
 
-def runs_like(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
+def find_similar_runs(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
     """Runs of the kind that the body asks for, newest first, and the target of the whole."""
     dataset, options = validation.validate(session, caller, body)
     full_target = validation.resolve_target(session, dataset, body, options)
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
     settings = {"method": body.method, "teacher": teacher, "judge": body.judge, "mode": body.mode}
-    return store.runs_like(session, caller.project_id, settings, options), full_target
+    return store.find_similar_runs(session, caller.project_id, settings, options), full_target
 
 
 def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
@@ -148,7 +148,7 @@ def pause_for_teacher(session: Session, run_id: str, message: str, seconds: floa
 
 def resume_due(session: Session) -> None:
     """Let runs go on that have waited for their teacher long enough."""
-    for id in store.due_to_resume(session):
+    for id in store.list_due_to_resume(session):
         run = store.locked_run(session, id)
         if run.status == "paused" and run.paused_for is not None:
             _continue(session, run)
@@ -179,7 +179,7 @@ def finalize(session: Session, run: Run) -> bool:
 
     The caller holds the run locked.
     """
-    if run.ended or store.live_batches(session, run.id):
+    if run.ended or store.count_leased_batches(session, run.id):
         return False
     if (
         run.pending_stop_reason is not None
@@ -212,8 +212,8 @@ def end(session: Session, run: Run, status: str, reason: str, message: str | Non
 def waiting(session: Session) -> list[str]:
     """Ids of runs with work that no worker holds: the caller notifies a worker. Finalizes runs that can end."""
     ids = []
-    for run in store.active_runs(session):
-        if store.live_batches(session, run.id):
+    for run in store.list_active_runs(session):
+        if store.count_leased_batches(session, run.id):
             continue
         if run.status in ("pausing", "cancelling") or run.pending_stop_reason is not None:
             finalize(session, store.locked_run(session, run.id))

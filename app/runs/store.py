@@ -44,11 +44,11 @@ def set_row_counts(session: Session, id: str, counts: dict) -> None:
     session.execute(update(Run).where(Run.id == id).values(**counts))
 
 
-def active_runs(session: Session) -> Sequence[Run]:
+def list_active_runs(session: Session) -> Sequence[Run]:
     return session.scalars(select(Run).where(Run.status.in_(ACTIVE)).order_by(Run.id)).all()
 
 
-def due_to_resume(session: Session) -> Sequence[str]:
+def list_due_to_resume(session: Session) -> Sequence[str]:
     """Runs that wait for their teacher, and have waited long enough to ask again."""
     query = select(Run.id).where(
         Run.status == "paused", Run.paused_for.is_not(None), Run.resume_at < func.clock_timestamp()
@@ -67,7 +67,7 @@ def seconds_since(session: Session, moment: datetime) -> float:
     return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - moment))))
 
 
-def live_batches(session: Session, run_id: str) -> int:
+def count_leased_batches(session: Session, run_id: str) -> int:
     """Batches that a worker holds and whose lease has not run out."""
     query = (
         select(func.count()).select_from(Batch).where(Batch.run_id == run_id, Batch.status == "leased", ~free(Batch))
@@ -75,14 +75,14 @@ def live_batches(session: Session, run_id: str) -> int:
     return session.scalar(query)
 
 
-def open_proposals(session: Session, run_id: str) -> int:
+def count_open_proposals(session: Session, run_id: str) -> int:
     """Proposals that batches under way have asked for or will ask for."""
     size = Batch.plan["proposals"].as_integer()
     query = select(func.coalesce(func.sum(size), 0))
     return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(OPEN)))
 
 
-def outcome_in_order(session: Session, run_id: str) -> tuple[int, int]:
+def count_outcomes_before_open_batches(session: Session, run_id: str) -> tuple[int, int]:
     """(accepted, offered) of the batches that ended and were planned before any that is open."""
     first_open = select(func.min(Batch.number)).where(Batch.run_id == run_id, Batch.status.in_(OPEN)).scalar_subquery()
     query = select(
@@ -92,11 +92,13 @@ def outcome_in_order(session: Session, run_id: str) -> tuple[int, int]:
     return int(accepted), int(offered)
 
 
-def proposals_of(session: Session, batch_id: str) -> int:
+def load_proposal_count(session: Session, batch_id: str) -> int:
     return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
 
 
-def runs_like(session: Session, project_id: str, settings: dict, options: MethodOptions, most: int = 20) -> list[Run]:
+def find_similar_runs(
+    session: Session, project_id: str, settings: dict, options: MethodOptions, max_runs: int = 20
+) -> list[Run]:
     """The newest runs of these settings and options that have ended with something.
 
     A run that was started before an option existed has the option's default.
@@ -107,11 +109,11 @@ def runs_like(session: Session, project_id: str, settings: dict, options: Method
         Run.finished_at.is_not(None),
         Run.options.contained_by(options.model_dump(mode="json")),
     )
-    runs = session.scalars(query.filter_by(**settings).order_by(Run.id.desc()).limit(10 * most))
-    return [run for run in runs if type(options).model_validate(run.options) == options][:most]
+    runs = session.scalars(query.filter_by(**settings).order_by(Run.id.desc()).limit(10 * max_runs))
+    return [run for run in runs if type(options).model_validate(run.options) == options][:max_runs]
 
 
-def samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
+def load_samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     """Each batch that ended: its candidates, the good ones (over_target, too), and what its calls took."""
     over_target = run_rows.select_counts_by_batch(run_ids, "over_target").subquery()
     spent = (
@@ -158,12 +160,12 @@ def mean_latency(session: Session, run_ids: Sequence[str]) -> float:
     return float(session.scalar(query) or 0)
 
 
-def batches_by_status(session: Session, run_id: str) -> dict[str, int]:
+def count_batches_by_status(session: Session, run_id: str) -> dict[str, int]:
     query = select(Batch.status, func.count()).where(Batch.run_id == run_id).group_by(Batch.status)
     return {status: count for status, count in session.execute(query)}
 
 
-def claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Batch]:
+def lock_claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Batch]:
     """Pending batches whose time has come, and batches of workers that died; locked."""
     due = or_(Batch.not_before.is_(None), Batch.not_before < func.clock_timestamp())
     waiting = and_(Batch.status == "pending", due)
@@ -172,7 +174,7 @@ def claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Bat
     return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
-def newest_share(session: Session, run_id: str, window: int) -> float | None:
+def recent_acceptance_rate(session: Session, run_id: str, window: int) -> float | None:
     """The accepted share of at least the `window` newest candidates; None while there are fewer."""
     accepted = offered = 0
     query = _done(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
@@ -183,7 +185,7 @@ def newest_share(session: Session, run_id: str, window: int) -> float | None:
     return None
 
 
-def outcomes_over_time(session: Session, run_id: str) -> list[tuple[int, int]]:
+def list_batch_outcomes(session: Session, run_id: str) -> list[tuple[int, int]]:
     """(accepted, rejected) of each batch, in the order in which they ended."""
     query = _done(run_id).order_by(Batch.finished_at, Batch.number)
     return [(batch.accepted, batch.rejected) for batch in session.execute(query)]
@@ -193,7 +195,7 @@ def _done(run_id: str) -> Select:
     return select(Batch.accepted, Batch.rejected).where(Batch.run_id == run_id, Batch.status == "done")
 
 
-def give_back(session: Session, claims: Sequence[tuple[str, int]]) -> None:
+def release_batches(session: Session, claims: Sequence[tuple[str, int]]) -> None:
     """Batches that are leased under these tokens wait again, and the attempt does not count."""
     if not claims:
         return
@@ -213,13 +215,13 @@ def drop_open_batches(session: Session, run_id: str) -> None:
     )
 
 
-def moving_batches(session: Session, run_id: str) -> int:
+def count_pending_or_leased_batches(session: Session, run_id: str) -> int:
     """Batches that go on by themselves: held by somebody, or about to be."""
     query = select(func.count()).where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
     return session.scalar(query)
 
 
-def wake_batches(session: Session, run_id: str) -> None:
+def requeue_answered_batches(session: Session, run_id: str) -> None:
     """Batches all of whose calls have been answered, or given up, are tried again."""
     out = select(Completion.key).where(Completion.unit_id == Batch.id, Completion.status.in_(("waiting", "sent")))
     session.execute(
@@ -235,13 +237,13 @@ def open_remote_batches(session: Session, account_id: str) -> Sequence[str]:
     return session.scalars(query).all()
 
 
-def runs_with_remote_work(session: Session) -> list[str]:
+def list_runs_with_remote_work(session: Session) -> list[str]:
     out = select(RemoteBatch.account_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
     ready = select(Completion.account_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
     return list(session.scalars(select(Run.id).where(Run.account_id.in_(out.union(ready)))))
 
 
-def task_types(session: Session, run_id: str) -> dict[str, int]:
+def count_task_types(session: Session, run_id: str) -> dict[str, int]:
     """Rows of the run by task type: those accepted, and those that batches under way were told to make."""
     requested = Batch.plan["focus"]["task_type"].astext
     query = select(requested, func.sum(Batch.plan["proposals"].as_integer())).where(

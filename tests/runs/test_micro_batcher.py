@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from app.runs.worker.encoding import Encoding
+from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
 from tests.waiting import PROCESS_SECONDS, until_in_loop
 
@@ -73,7 +73,7 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_for():
     work = Rounds()
 
     async def ask():
-        encoding = Encoding(work)
+        encoding = AsyncEncoder(work)
         both = await encoding.encode_many(["a", "bb", "a"])
         return both, await encoding.encode("bb")
 
@@ -86,7 +86,7 @@ def test_a_text_whose_round_failed_has_another_try():
     work = Rounds(fails=[True])
 
     async def ask():
-        encoding = Encoding(work)
+        encoding = AsyncEncoder(work)
         with pytest.raises(ValueError):
             await encoding.encode("a")
         return await encoding.encode("a")
@@ -98,7 +98,7 @@ def test_who_is_cancelled_does_not_take_the_vector_from_the_others():
     work = Rounds()
 
     async def ask():
-        encoding = Encoding(work)
+        encoding = AsyncEncoder(work)
         work.go.clear()
         cancelled, other = (asyncio.create_task(encoding.encode("a")) for _ in range(2))
         await until_in_loop(lambda: work.at_once)
@@ -113,7 +113,7 @@ def test_what_was_asked_for_long_ago_is_forgotten_and_encoded_again():
     work = Rounds()
 
     async def ask():
-        encoding = Encoding(work, max_cached=2)
+        encoding = AsyncEncoder(work, max_cached=2)
         for text in ("a", "bb", "ccc", "bb", "a"):
             await encoding.encode(text)
         return encoding

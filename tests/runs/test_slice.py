@@ -31,7 +31,7 @@ from app.persistence.db import transaction
 from app.runs import service
 from app.runs.schemas import RunCreate
 from app.runs.worker import batch, planning, run_slice
-from app.runs.worker.encoding import Encoding
+from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.tables.accounts import Account, Completion
 from app.tables.datasets import Record
@@ -280,10 +280,10 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
         asked = teacher("t")
         who = {"teacher": asked, "judge": asked}
         limits = dict.fromkeys(who, RateLimiter(asked.endpoint))
-        screens = MicroBatcher(partial(dying.screen, dataset.id))
-        shared = (LedgerWriter(run.account_id), dying, Encoding(hash_encoder), screens, asyncio.Lock())
+        screens = MicroBatcher(partial(dying.prefilter, dataset.id))
+        shared = (LedgerWriter(run.account_id), dying, AsyncEncoder(hash_encoder), screens, asyncio.Lock())
         try:
-            await batch.work_off(claim, batch.SliceContext(run, dataset, who, limits, *shared))
+            await batch.process_batch(claim, batch.SliceContext(run, dataset, who, limits, *shared))
         finally:
             await limits["judge"].close()
             await asked.close()
@@ -487,47 +487,47 @@ def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
 def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(start):
     script = ScriptedSelfInstruct()
     id, tools = start(script, target=4)
-    first = run_slice._Slice(Run(id=id), None, tools, None)
+    first = run_slice._TimeSlice(Run(id=id), None, tools, None)
     tools.active_slices[id] = first
     run_slice.run_slice(id, tools)
     assert (run_of(id).status, script.served.total()) == ("queued", 0)
     # The first one takes on no new batches: the next ring finds the place free.
-    first.leave()
+    first.stop_claiming()
     run_slice.run_slice(id, tools)
     assert (run_of(id).status, tools.active_slices) == ("succeeded", {})
 
 
 def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_none():
     tools = run_slice.Tools(None, None, threading.Event())
-    one, another = (run_slice._Slice(None, None, tools, None) for _ in range(2))
+    one, another = (run_slice._TimeSlice(None, None, tools, None) for _ in range(2))
     tools.active_slices["run_1"] = one
     assert not one._time_is_up()
-    one.started -= config.settings().slice_seconds + 1
+    one.started_at -= config.settings().slice_seconds + 1
     assert not one._time_is_up()
     tools.active_slices["run_2"] = another
     assert one._time_is_up() and not another._time_is_up()
     del tools.active_slices["run_2"]
-    one.started -= config.settings().slice_seconds * run_slice.ALONE_FACTOR
+    one.started_at -= config.settings().slice_seconds * run_slice.SOLE_RUN_FACTOR
     assert one._time_is_up()
 
 
 def test_a_slice_of_runs_in_turn_gives_way_after_its_time():
-    one = run_slice._Slice(None, None, run_slice.Tools(None, None, threading.Event()), None, in_turn=True)
-    one.started -= config.settings().slice_seconds + 1
+    one = run_slice._TimeSlice(None, None, run_slice.Tools(None, None, threading.Event()), None, in_turn=True)
+    one.started_at -= config.settings().slice_seconds + 1
     assert one._time_is_up()
 
 
 def test_one_that_has_handed_on_takes_no_batches_again():
     tools = run_slice.Tools(None, None, threading.Event())
-    one = run_slice._Slice(None, None, tools, None)
-    one.handed_on = True
+    one = run_slice._TimeSlice(None, None, tools, None)
+    one.next_is_notified = True
     assert one._time_is_up()
 
 
 def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_once():
-    one = run_slice._Slice(Run(id="run_1"), None, run_slice.Tools(None, None, threading.Event()), None)
+    one = run_slice._TimeSlice(Run(id="run_1"), None, run_slice.Tools(None, None, threading.Event()), None)
     limit = SimpleNamespace(waiting=1)
-    one.batch = SimpleNamespace(limiters={"teacher": limit})
+    one.context = SimpleNamespace(limiters={"teacher": limit})
     one.limit_raised_at -= 2 * run_slice.STATE_SECONDS
     one._raise_batch_limit()
     assert one.tools.calls_per_permit == {}
@@ -542,7 +542,7 @@ def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_on
 
 
 def test_a_run_that_goes_on_after_a_pause_has_its_whole_time_to_end_later():
-    one = run_slice._Slice(None, None, None, None)
+    one = run_slice._TimeSlice(None, None, None, None)
     assert not one._grace_is_over(planning.RunState("running", "target_reached"))
     one.ending_since -= 2 * run_slice.GRACE_SECONDS["stopping"]
     assert one._grace_is_over(planning.RunState("running", "target_reached"))

@@ -1,45 +1,57 @@
-"""One batch from claim to commit: proposals outside any transaction, then admission inside one."""
+"""A batch from its claim to its commit: proposals outside any transaction, then admission inside one.
+
+A batch is the unit of work of a run: up to so many proposals of its method. It is not the remote batch of a teacher,
+and not the micro-batch of an encoder. While teachers are called no transaction is open: a call takes up to minutes, and
+would hold locks and a connection so long.
+"""
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app.calls import ledger
-from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
-from app.calls.circuit_breaker import TeacherAway
+from app.calls.caller import RetryPolicy, TeacherCaller
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
 from app.datasets import admission
-from app.datasets.pools import Draft, Pools
+from app.datasets.pools import Offer, Pools, PrefilterRequest
 from app.datasets.rows import DatasetRow
 from app.jobs import event_log
-from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
+from app.jobs.leases import Claim, LeaseLost, fenced, release
 from app.persistence.db import transaction
 from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
-from app.runs.worker.encoding import Encoding
+from app.runs.worker import batch_errors
+from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.synth.methods.registry import METHODS
 from app.synth.novelty.pool import comparison_text
-from app.synth.teacher_errors import TeacherRefused
-from app.synth.types import Batch, CallsEnded, Candidate, Rejection
+from app.synth.types import Batch, Candidate, Rejection
+from app.tables.runs import Batch as BatchRow
 from app.tables.runs import Run
-
-log = logging.getLogger(__name__)
-
-MAX_ATTEMPTS, MAX_FAILED_BATCHES = 5, 10
-WAIT_SECONDS_AFTER_FAILURE = 10
 
 
 @dataclass(frozen=True)
 class SliceContext:
-    """What all batches of a time slice share: the run as it was claimed, its dataset, teachers, ledger and pools."""
+    """What all batches of a time slice share.
+
+    Attributes:
+        run: the run as it was when the slice began. Its counters and its status are read again under the lock.
+        dataset: the dataset as it was then.
+        teachers: the open teachers by their roles, `teacher` and `judge`.
+        limiters: the rate limiter of each role's teacher.
+        ledger_writer: writes the entries of paid calls in groups.
+        encoder: computes the vectors that the prefilter and admission compare.
+        prefilter_batcher: collects prefilter requests of all batches.
+        admission_lock: lets one batch after another be admitted. More would wait for the pool's lock, and hold a
+            thread each.
+        refusals: the refusals for unknown reasons in this slice, which tell a prompt's fault from a teacher's.
+    """
 
     run: Run
     dataset: DatasetRow
@@ -47,55 +59,44 @@ class SliceContext:
     limiters: Mapping[str, RateLimiter]
     ledger_writer: LedgerWriter
     pools: Pools
-    encoding: Encoding
-    prefilters: MicroBatcher[Draft, Rejection | None]
-    # One admission after another: more would wait for the pool's lock, and hold a thread each.
+    encoder: AsyncEncoder
+    prefilter_batcher: MicroBatcher[PrefilterRequest, Rejection | None]
     admission_lock: asyncio.Lock
     retry: RetryPolicy = RetryPolicy()
     refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
 
 
-async def work_off(claim: Claim, context: SliceContext) -> None:
-    """Work off one claimed batch. Whatever happens, its row says afterwards how it stands."""
-    run_id = context.run.id
+async def process_batch(claim: Claim, context: SliceContext) -> None:
+    """Process one claimed batch. Whatever happens, the status of its row says afterwards what becomes of it.
+
+    Raises:
+        asyncio.CancelledError: The slice has cancelled the batch, which is released before.
+    """
     prefilter = PoolPrefilter(claim.id, context)
     try:
-        ask = _caller(claim, context)
-        candidates = await _propose(claim, context, prefilter, ask)
-        vectors = await _encode(candidates, context)
-        async with context.admission_lock:
-            await asyncio.to_thread(_admit, claim, context, candidates, vectors)
-        for ceiling in ask.ended:
-            # The rows that were complete by then are admitted first: they are paid for.
-            await asyncio.to_thread(_stop_at_ceiling, run_id, ceiling)
-    except LeaseLost:
-        log.warning("%s has another owner now; this worker lets go", claim.id)
-    except ledger.Stopped:
-        await asyncio.to_thread(_give_back, claim)
-    except CallsEnded as error:
-        await asyncio.to_thread(_stop_at_ceiling, run_id, error)
-        await asyncio.to_thread(_give_back, claim)
-    except TeacherRefused as error:
-        await asyncio.to_thread(_fail_run, run_id, error.stop_reason, str(error))
-    except ledger.Deferred:
-        await asyncio.to_thread(_defer, claim)
-    except TeacherAway as error:
-        await asyncio.to_thread(_pause_for_teacher, claim, run_id, str(error), error.seconds)
-    except TeacherUnavailable as error:
-        await asyncio.to_thread(
-            _pause_for_teacher, claim, run_id, str(error), WAIT_SECONDS_AFTER_FAILURE * claim.attempt
-        )
+        await _propose_and_admit(claim, context, prefilter)
     except asyncio.CancelledError:
-        await asyncio.shield(asyncio.to_thread(_give_back, claim))
+        # Shielded: a second cancel must not leave the batch leased until its lease expires.
+        await asyncio.shield(asyncio.to_thread(batch_errors.release_batch, claim))
         raise
     except Exception as error:
-        log.exception("%s of %s failed", claim.id, run_id)
-        await asyncio.to_thread(_record_fault, claim, run_id, error)
+        await asyncio.to_thread(batch_errors.handle_error, claim, context.run.id, error)
     finally:
-        await asyncio.to_thread(context.pools.release, context.dataset.id, prefilter.tickets)
+        await asyncio.to_thread(context.pools.release, context.dataset.id, prefilter.reservations)
 
 
-def _caller(claim: Claim, context: SliceContext) -> TeacherCaller:
+async def _propose_and_admit(claim: Claim, context: SliceContext, prefilter: "PoolPrefilter") -> None:
+    ask = _build_caller(claim, context)
+    candidates = await _propose(claim, context, prefilter, ask)
+    vectors = await _encode_candidates(candidates, context)
+    async with context.admission_lock:
+        await asyncio.to_thread(_admit, claim, context, candidates, vectors)
+    for ceiling in ask.ended:
+        # After the admission: the rows that were complete when the ceiling was reached are paid for.
+        await asyncio.to_thread(batch_errors.stop_at_ceiling, context.run.id, ceiling)
+
+
+def _build_caller(claim: Claim, context: SliceContext) -> TeacherCaller:
     run = context.run
     limiters, deferred = context.limiters, run.mode == "batch"
     return TeacherCaller(
@@ -112,28 +113,31 @@ def _caller(claim: Claim, context: SliceContext) -> TeacherCaller:
 
 
 class PoolPrefilter:
-    """The kernel's `prefilter`: compares a draft with the pool and with rows in flight, and reserves its text.
+    """The `prefilter` of a method: it compares an instruction with the pool before an answer to it is paid for.
 
-    The tickets name the reservations of this batch, which are released with it.
+    It also reserves the text, so that no two batches of this process pay for the same instruction. `reservations`
+    has the ids of the reservations of this batch, which end with the batch.
     """
 
     def __init__(self, batch_id: str, context: SliceContext):
         self._batch_id, self._context = batch_id, context
-        self.tickets: list[str] = []
+        self.reservations: list[str] = []
 
     async def __call__(self, draft: Candidate) -> Rejection | None:
         dataset = self._context.dataset
         if dataset.scope != "instruction" and not draft.output:
-            # This scope compares inputs and answers, too, which are not written yet.
+            # This scope also compares inputs and answers, which the teacher has not written yet.
             return None
         text = comparison_text(dataset.scope, draft)
-        vector = await self._context.encoding.encode(text)
-        ticket = self._ticket(draft.name or str(len(self.tickets)))
-        self.tickets.append(ticket)
-        excluding = (*draft.resembles, *map(self._ticket, draft.resembles))
-        return await self._context.prefilters.submit(Draft(ticket, text, vector, excluding))
+        vector = await self._context.encoder.encode(text)
+        reservation = self._reservation_id(draft.name or str(len(self.reservations)))
+        self.reservations.append(reservation)
+        # A row may resemble a record of the dataset, or another candidate of this batch, by its name.
+        excluding = (*draft.resembles, *map(self._reservation_id, draft.resembles))
+        request = PrefilterRequest(reservation, text, vector, excluding)
+        return await self._context.prefilter_batcher.submit(request)
 
-    def _ticket(self, name: str) -> str:
+    def _reservation_id(self, name: str) -> str:
         return f"{self._batch_id}/{name}"
 
 
@@ -151,127 +155,70 @@ def _load_batch(claim: Claim, context: SliceContext) -> Batch:
         return sampling.load(session, context.run, context.dataset, row.plan)
 
 
-async def _encode(candidates: list[Candidate], context: SliceContext) -> list:
-    """A vector for each candidate with a text. Rejected ones are encoded, too: their nearest neighbours are stored."""
+async def _encode_candidates(candidates: list[Candidate], context: SliceContext) -> list[np.ndarray | None]:
+    """A unit vector for each candidate, None for a candidate without a text.
+
+    Rejected candidates are encoded, too, because people ask for their neighbours.
+    """
     texts = [comparison_text(context.dataset.scope, candidate) for candidate in candidates]
-    vectors = iter(await context.encoding.encode_many([text for text in texts if text]))
+    vectors = iter(await context.encoder.encode_many([text for text in texts if text]))
     return [next(vectors) if text else None for text in texts]
 
 
-def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vectors: list) -> None:
-    """Admission, the batch's end and the run's counters in one commit. Locks: dataset, run, batch, account."""
-    run_id = context.run.id
+def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vectors: list[np.ndarray | None]) -> None:
+    """Admit the candidates, end the batch and count in the run: all in one commit.
+
+    The locks are taken in the order that all transactions keep, so that no two wait for each other: dataset, run,
+    batch, account.
+    """
     with context.pools.offering(context.dataset.id, candidates, vectors) as offer:
         session = offer.session
-        run = store.locked_run(session, run_id)
+        run = store.locked_run(session, context.run.id)
         batch = fenced(session, claim)
         if run.ended:
+            # A cancel has ended the run and dropped its batches while this one waited for the lock.
             raise LeaseLost(claim.id)
-        origin = admission.Origin("generated", run_id, claim.id, None, run.method, run.teacher)
-        remaining = _remaining_candidates(run, candidates)
-        outcome = admission.admit(
-            session,
-            offer.dataset,
-            candidates[:remaining],
-            vectors[:remaining],
-            origin,
-            offer.precheck,
-            run.target - run.accepted,
-        )
-        run.accepted += outcome.accepted
-        run.rejected += outcome.rejected.total()
-        run.rejected_by_reason = dict(Counter(run.rejected_by_reason) + outcome.rejected)
-        run.in_flight -= batch.plan["proposals"]
-        run.teacher_gone_since = None
-        batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
-        batch.finished_at = func.clock_timestamp()
+        outcome = _admit_candidates(offer, run, claim, candidates, vectors)
+        _count_outcome(run, batch, outcome)
         release(batch)
+        # The next step queries the batches, so this one's counts must be in the database.
         session.flush()
         if run.pending_stop_reason is None:
             service.set_pending_stop_reason(session, run, _completion_reason(session, run))
-        event_log.emit(
-            session,
-            run,
-            "progress",
-            accepted=run.accepted,
-            rejected=run.rejected,
-            target=run.target,
-            batch=batch.number,
-        )
+        counts = {"accepted": run.accepted, "rejected": run.rejected, "target": run.target}
+        event_log.emit(session, run, "progress", **counts, batch=batch.number)
+
+
+def _admit_candidates(
+    offer: Offer, run: Run, claim: Claim, candidates: list[Candidate], vectors: list[np.ndarray | None]
+) -> admission.Outcome:
+    origin = admission.Origin("generated", run.id, claim.id, None, run.method, run.teacher)
+    remaining = _remaining_candidates(run, candidates)
+    rows, row_vectors, room = candidates[:remaining], vectors[:remaining], run.target - run.accepted
+    return admission.admit(offer.session, offer.dataset, rows, row_vectors, origin, offer.precheck, room)
+
+
+def _count_outcome(run: Run, batch: BatchRow, outcome: admission.Outcome) -> None:
+    run.accepted += outcome.accepted
+    run.rejected += outcome.rejected.total()
+    run.rejected_by_reason = dict(Counter(run.rejected_by_reason) + outcome.rejected)
+    run.in_flight -= batch.plan["proposals"]
+    # The teacher has answered, so the time for which it was away starts again with its next fault.
+    run.teacher_gone_since = None
+    batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
+    batch.finished_at = func.clock_timestamp()
 
 
 def _completion_reason(session: Session, run: Run) -> str | None:
-    """The reason to stop when the target is reached or the dataset saturated, else None."""
+    """The reason to stop when the target is reached or the dataset is saturated, else None."""
     if run.accepted >= run.target:
         return "target_reached"
-    share = store.newest_share(session, run.id, run.saturation_window)
-    return "saturated" if share is not None and share < run.saturation_share else None
+    rate = store.recent_acceptance_rate(session, run.id, run.saturation_window)
+    return "saturated" if rate is not None and rate < run.saturation_share else None
 
 
 def _remaining_candidates(run: Run, candidates: list[Candidate]) -> int:
-    """How many of the candidates may still be offered under max_candidates."""
+    """How many of the candidates may still be offered under `max_candidates`, a ceiling that no run may exceed."""
     if run.max_candidates is None:
         return len(candidates)
     return max(0, run.max_candidates - run.accepted - run.rejected)
-
-
-def _give_back(claim: Claim, wait: float = 0, message: str | None = None, failed: bool = False) -> None:
-    try:
-        with transaction() as session:
-            batch = fenced(session, claim)
-            batch.status, batch.error = "failed" if failed else "pending", message
-            batch.not_before = in_seconds(wait) if wait else None
-            if message is None:
-                # A pause, a ceiling or the end of a worker is no failure of the batch: the attempt does not count.
-                batch.attempt -= 1
-            release(batch)
-    except LeaseLost:
-        log.warning("%s has another owner now; this worker lets go", claim.id)
-
-
-def give_back_all(claims: Sequence[Claim]) -> None:
-    """Give back what is still held of these. Nothing went wrong with them."""
-    with transaction() as session:
-        store.give_back(session, [(claim.id, claim.token) for claim in claims])
-
-
-def _stop_at_ceiling(run_id: str, ended: CallsEnded) -> None:
-    if isinstance(ended, ledger.CeilingReached):
-        with transaction() as session:
-            service.stop(session, run_id, ended.name)
-
-
-def _fail_run(run_id: str, reason: str, message: str) -> None:
-    with transaction() as session:
-        service.fail(session, run_id, reason, message)
-
-
-def _pause_for_teacher(claim: Claim, run_id: str, message: str, seconds: float) -> None:
-    """The teacher is in trouble: the run waits for it, and this batch with it. It is no fault of the batch."""
-    _give_back(claim)
-    with transaction() as session:
-        service.pause_for_teacher(session, run_id, message, seconds)
-
-
-def _defer(claim: Claim) -> None:
-    """Its calls are registered; it is tried again when their answers are here."""
-    try:
-        with transaction() as session:
-            batch = fenced(session, claim)
-            batch.status, batch.attempt = "waiting", batch.attempt - 1
-            release(batch)
-    except LeaseLost:
-        log.warning("%s has another owner now; this worker lets go", claim.id)
-
-
-def _record_fault(claim: Claim, run_id: str, error: Exception) -> None:
-    """A fault of ours or of the database. One batch is not worth a run; many are."""
-    message, is_last = f"{type(error).__name__}: {error}"[:1000], claim.attempt >= MAX_ATTEMPTS
-    _give_back(claim, wait=WAIT_SECONDS_AFTER_FAILURE, message=message, failed=is_last)
-    if not is_last:
-        return
-    with transaction() as session:
-        store.locked_run(session, run_id).in_flight -= store.proposals_of(session, claim.id)
-        failed = store.batches_by_status(session, run_id).get("failed", 0)
-    if failed >= MAX_FAILED_BATCHES:
-        _fail_run(run_id, "too_many_failures", f"{failed} batches failed; the last: {message}")

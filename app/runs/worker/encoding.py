@@ -1,4 +1,4 @@
-"""Embeddings for all batches of a time slice: texts that come together are encoded together, each once."""
+"""Embeddings for all batches of a time slice: texts that are requested together are encoded together, each once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,16 +8,22 @@ import numpy as np
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.synth.types import Encode
 
-# A wait this short is nothing beside a teacher's call, and lets all instructions of one reply share a batch.
-GATHER_SECONDS, MAX_TEXTS = 0.03, 64
+# A wait this short is nothing beside a teacher's call, and lets all instructions of one reply share a micro-batch.
+GATHER_SECONDS = 0.03
+# So that the first text of a micro-batch does not wait for hundreds of others.
+MAX_TEXTS = 64
 # About a minute of a fast run: the prefilter and, later, admission need the vector of the same text.
 MAX_CACHED = 4096
 
 
-class Encoding:
+class AsyncEncoder:
     """Encodes texts in micro-batches and caches the newest vectors. Use it in one event loop.
 
     One micro-batch follows another: parallel ones would hold a thread each, and wait for the same encoder.
+
+    Args:
+        encode: the encoder, which takes a list of texts and returns a unit vector (float32) for each.
+        max_cached: how many vectors are cached.
     """
 
     def __init__(self, encode: Encode, max_cached: int = MAX_CACHED):
@@ -26,6 +32,7 @@ class Encoding:
         self._cached: dict[str, asyncio.Task[np.ndarray]] = {}
 
     async def encode(self, text: str) -> np.ndarray:
+        """Return the unit vector of the text, float32 of shape (dimensions,). Raises what the encoder raises."""
         if text not in self._cached:
             self._evict_oldest()
             self._cached[text] = asyncio.create_task(self._encode(text))
@@ -33,6 +40,7 @@ class Encoding:
         return await asyncio.shield(self._cached[text])
 
     async def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the vectors of the texts in their order."""
         return await asyncio.gather(*(self.encode(text) for text in texts))
 
     async def _encode(self, text: str) -> np.ndarray:

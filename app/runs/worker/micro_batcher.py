@@ -1,4 +1,4 @@
-"""Requests that come at about the same time are worked on together by one thread, one batch after another."""
+"""Micro-batches: requests that come at about the same time are processed together, one micro-batch after another."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,26 +9,28 @@ Result = TypeVar("Result")
 
 
 class MicroBatcher(Generic[Request, Result]):
-    """`work` takes requests and returns their results in the same order. Use it in one event loop.
+    """Collects requests and processes them together in one thread. Use it in one event loop.
 
-    `seconds`: how long a batch waits for further requests before it begins. `max_size`: the requests of one batch, so
-    that the first request need not wait for all others.
+    Args:
+        process: takes requests and returns their results in the same order. It runs in a thread.
+        seconds: how long a micro-batch waits for further requests before it begins.
+        max_size: the maximum of requests in one micro-batch, so that the first need not wait for all others.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Request]], Sequence[Result]], seconds: float = 0.0, max_size: int = 2**31
+        self, process: Callable[[Sequence[Request]], Sequence[Result]], seconds: float = 0.0, max_size: int = 2**31
     ):
-        self._work, self._seconds, self._max_size = work, seconds, max_size
+        self._process, self._seconds, self._max_size = process, seconds, max_size
         self._waiting: list[tuple[Request, asyncio.Future[Result]]] = []
         self._task: asyncio.Task | None = None
 
     @property
     def waiting(self) -> int:
-        """The number of requests that wait for the next batch."""
+        """The number of requests that wait for the next micro-batch."""
         return len(self._waiting)
 
     async def submit(self, request: Request) -> Result:
-        """The result of the request. Raises what `work` raises for its batch."""
+        """Return the result of the request. Raises what `process` raises for the micro-batch of the request."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
         if self._task is None or self._task.done():
@@ -38,16 +40,19 @@ class MicroBatcher(Generic[Request, Result]):
     async def _run(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._seconds)
-            batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
-            try:
-                results = await asyncio.to_thread(self._work, [request for request, _ in batch])
-            except Exception as error:
-                for _, future in batch:
-                    # The caller may have been cancelled meanwhile, and its future with it.
-                    if not future.done():
-                        future.set_exception(error)
-                # A batch that fails must not fail the requests that came after it.
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
+            micro_batch, self._waiting = self._waiting[: self._max_size], self._waiting[self._max_size :]
+            await self._process_together(micro_batch)
+
+    async def _process_together(self, micro_batch: list[tuple[Request, asyncio.Future[Result]]]) -> None:
+        # The caller of a request may have been cancelled meanwhile, and its future with it: such a future is done.
+        try:
+            results = await asyncio.to_thread(self._process, [request for request, _ in micro_batch])
+        except Exception as error:
+            # The error is for these requests alone: those that came after them are still processed.
+            for _, future in micro_batch:
                 if not future.done():
-                    future.set_result(result)
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(micro_batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

@@ -1,4 +1,4 @@
-"""How many batches, and what each shows the teacher. Done under the run's row lock, in one transaction."""
+"""Plans the next batches of a run and claims them, in one transaction under the lock of the run's row."""
 
 import random
 from dataclasses import dataclass, field
@@ -14,12 +14,20 @@ from app.synth.batch_sizes import batch_sizes, expected_yield
 from app.synth.methods.registry import METHODS
 from app.tables.runs import Batch, Run
 
+# So many new batches are planned at once at most, however far the target is: their claims are one transaction.
 MAX_BATCHES = 64
+UNLIMITED = 2**31
 
 
 @dataclass(frozen=True)
 class RunState:
-    """The state of a run, as a time slice read it under the lock, and the batches that the slice has claimed."""
+    """The state of a run, as a time slice read it under the lock, and the batches that the slice has claimed.
+
+    Attributes:
+        status: the status of the run, or `gone` where the run was deleted.
+        pending_stop_reason: why the run is about to end; None while it goes on.
+        claims: the claims of the batches, by which the slice writes their results.
+    """
 
     status: str
     pending_stop_reason: str | None = None
@@ -27,14 +35,18 @@ class RunState:
 
     @property
     def takes_calls(self) -> bool:
+        """Whether the run may start new batches."""
         return self.status == "running" and self.pending_stop_reason is None
 
 
-def plan_and_claim(run_id: str, max_new: int, max_live: int = 2**31) -> RunState:
-    """Read the run's state and, while it takes calls, claim up to `max_new` batches. Missing ones are planned.
+def plan_and_claim(run_id: str, max_new: int, max_leased: int = UNLIMITED) -> RunState:
+    """Read the run's state and, while it takes calls, claim batches: pending ones first, then newly planned ones.
 
-    No more than `max_live` batches are held by all workers together: a slice that follows another one takes over as
-    the batches of its predecessor end, and not all at once.
+    Args:
+        run_id: the run, which may have been deleted.
+        max_new: how many batches to claim at most; with 0 the state is only read.
+        max_leased: how many batches all workers together may hold. So a slice that follows another one takes over as
+            the batches of its predecessor end, and not all at once.
     """
     with transaction() as session:
         run = store.locked_run(session, run_id)
@@ -44,17 +56,18 @@ def plan_and_claim(run_id: str, max_new: int, max_live: int = 2**31) -> RunState
             service.move(session, run, "running")
             session.refresh(run)
         if run.status == "running" and run.pending_stop_reason is None:
+            # Here and not only at admission: time passes while no batch ends, and a refilter changes the counts.
             service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
         state = RunState(run.status, run.pending_stop_reason)
-        if max_new > 0 and max_live < 2**31:
-            max_new = min(max_new, max_live - store.live_batches(session, run.id))
+        if max_new > 0 and max_leased < UNLIMITED:
+            max_new = min(max_new, max_leased - store.count_leased_batches(session, run.id))
         if max_new > 0 and state.takes_calls:
             state.claims.extend(_claim_batches(session, run, max_new))
         return state
 
 
 def _reached_ceiling(session: Session, run: Run) -> str | None:
-    """The reached ceiling that the ledger does not guard, or None: the ledger guards those of single calls."""
+    """The reached ceiling of rows or seconds, or None. The ledger checks those of calls, tokens and dollars."""
     if run.accepted >= run.target:
         return "target_reached"
     if run.max_candidates is not None and run.accepted + run.rejected >= run.max_candidates:
@@ -65,16 +78,25 @@ def _reached_ceiling(session: Session, run: Run) -> str | None:
 
 
 def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
-    batches = list(store.claimable_batches(session, run.id, max_new))
+    # Pending batches come first: their calls may be paid for already.
+    batches = list(store.lock_claimable_batches(session, run.id, max_new))
+    batches += _plan_batches(session, run, max_new - len(batches))
+    for batch in batches:
+        batch.status = "leased"
+    return [claim(session, batch) for batch in batches]
+
+
+def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:
+    batches: list[Batch] = []
     dataset = dataset_store.load_dataset(session, run.dataset_id)
-    for size in _new_batch_sizes(session, run)[: max_new - len(batches)]:
+    for size in _new_batch_sizes(session, run)[:max_new]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
-        rng = random.Random(f"{run.seed}/{run.batches_planned}")
         # The batch's number seeds its plan, so that a run of the same seed plans the same batches again.
+        rng = random.Random(f"{run.seed}/{run.batches_planned}")
         batch.plan = sampling.plan(session, run, dataset, size, rng)
         if batch.plan is None:
-            # Batches under way may still bring rows to draw from: the run is exhausted only when none is open.
-            if not store.open_proposals(session, run.id):
+            # Open batches may still bring rows to draw from: the run is exhausted only when none is open.
+            if not store.count_open_proposals(session, run.id):
                 service.set_pending_stop_reason(session, run, "exhausted")
             break
         run.batches_planned += 1
@@ -82,16 +104,16 @@ def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
         session.add(batch)
         session.flush()
         batches.append(batch)
-    for batch in batches:
-        batch.status = "leased"
-    return [claim(session, batch) for batch in batches]
+    return batches
 
 
 def _new_batch_sizes(session: Session, run: Run) -> list[int]:
-    """The number of proposals of each new batch, beside those under way: no more than the target likely needs."""
+    """The number of proposals of each new batch: with the open batches, as many as the target likely needs."""
     method, options = METHODS[run.method], sampling.options_of(run)
-    # A batch whose rows are all rejected early ends first, which would bias the yield downwards: only batches count
-    # that were planned before every open one.
-    per_proposal = expected_yield(*store.outcome_in_order(session, run.id)) * method.candidates(options)
-    missing = run.target - run.accepted - per_proposal * store.open_proposals(session, run.id)
+    # A batch whose rows are all rejected early ends before the others, which would bias the yield downwards. So only
+    # batches count that were planned before every open batch.
+    per_proposal = expected_yield(*store.count_outcomes_before_open_batches(session, run.id)) * method.candidates(
+        options
+    )
+    missing = run.target - run.accepted - per_proposal * store.count_open_proposals(session, run.id)
     return batch_sizes(missing, per_proposal, method.batch_size(options), MAX_BATCHES)

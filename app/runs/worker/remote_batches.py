@@ -57,7 +57,7 @@ def _create_batches(run_id: str) -> None:
             run is None
             or run.status != "running"
             or run.pending_stop_reason is not None
-            or store.moving_batches(session, run_id)
+            or store.count_pending_or_leased_batches(session, run_id)
         ):
             return
         for teacher, rows in _by_teacher(calls.unsent_calls(session, run.account_id, MAX_REQUESTS)):
@@ -199,7 +199,7 @@ def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str)
         row.status, row.answered, row.failed = "ended", answered, failed + len(unserved)
         row.error, row.finished_at = message or None, func.clock_timestamp()
         event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
-        store.wake_batches(session, run.id)
+        store.requeue_answered_batches(session, run.id)
         service.finalize(session, run)
         if not run.ended:
             queue.notify_after_commit(session, queue.RUN, run.id)
@@ -217,4 +217,4 @@ def _end_in(session: Session, claim: Claim, message: str) -> None:
 
 def waiting(session: Session) -> list[str]:
     """Runs with calls that wait to be sent, or with remote batches that are out."""
-    return store.runs_with_remote_work(session)
+    return store.list_runs_with_remote_work(session)

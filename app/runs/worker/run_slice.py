@@ -1,4 +1,8 @@
-"""A time slice of a run: the work of one wake-up, for half a minute, or for some minutes where no other run waits."""
+"""A time slice of a run: the work of one wake-up, for half a minute, or ten times as long while no other run waits.
+
+A slice claims batches, processes them at the same time, and notifies the next slice at its end. So runs share the
+workers, and a worker that is lost costs no more than the calls in flight (docs/adr/0015).
+"""
 
 import asyncio
 import logging
@@ -22,8 +26,8 @@ from app.jobs.leases import Claim, extend_all
 from app.persistence.db import transaction
 from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
-from app.runs.worker import batch, planning
-from app.runs.worker.encoding import Encoding
+from app.runs.worker import batch, batch_errors, planning
+from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.synth.methods.registry import METHODS
 from app.synth.types import Encoder
@@ -31,34 +35,44 @@ from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
 
-# STATE_SECONDS: how often the run's row is read. After a batch has ended, others that end within
-# SETTLING_SECONDS are replaced in the same transaction.
-STATE_SECONDS, SETTLING_SECONDS = 1.0, 0.2
+# How often the run's row is read: a pause, a cancel or a ceiling takes effect after this time at most.
+STATE_SECONDS = 1.0
+# Batches that end within this time of each other are replaced in one transaction: each one locks the run's row.
+REPLACE_WITHIN_SECONDS = 0.2
+# Calls in flight are paid for, so a run that ends by itself waits for them. The user who cancels waits for nothing.
 GRACE_SECONDS = {"stopping": 15.0, "cancelling": 1.0}
+# For the database and the encoder. Calls of teachers use no thread.
 THREADS = 16
+# Without calls a batch waits for nothing but the database, and more would only wait for the admission lock.
 BATCHES_WITHOUT_TEACHER = 4
 # Calls that batches could have under way, for each call that the teacher takes at once. Batches really have a third
 # of them, and fewer when many candidates are rejected early: while no call waits for a permit, the number grows.
 CALLS_PER_PERMIT, CALLS_STEP, MAX_CALLS_PER_PERMIT = 5, 0.5, 10
-# Batches begin in groups, so that they are at different steps: a hundred replies at once would wait for the encoder.
+# Batches start in groups, so that they are at different steps: a hundred replies at once would wait for the encoder.
 CLAIMS_AT_ONCE = 16
 # A new slice needs seconds until it has as many calls in flight as its predecessor. A slice whose process has no
 # other run therefore lasts this many times longer.
-ALONE_FACTOR = 10
+SOLE_RUN_FACTOR = 10
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker process brings: the pools with their encoder, teachers by name, and its own end.
+    """What the time slices of one worker process share.
 
-    `active_slices`: by run, the slice of this process that starts new batches. `calls_per_permit`: by run, the calls
-    that batches could have under way for each call that the teacher takes at once.
+    Attributes:
+        pools: the cached pools, which load the encoders.
+        teacher: opens the connection to a configured teacher, by its name.
+        shutdown: set when the process is about to end.
+        active_slices: by run id, the slice of this process that starts new batches.
+        calls_per_permit: by run id, the calls that batches could have under way for each call that the teacher allows
+            at once. It is kept between slices, so that the next slice starts with what the previous one measured.
+        retry: how failed calls are tried again.
     """
 
     pools: Pools
     teacher: Callable[[str], Teacher]
     shutdown: threading.Event
-    active_slices: dict[str, "_Slice"] = field(default_factory=dict)
+    active_slices: dict[str, "_TimeSlice"] = field(default_factory=dict)
     calls_per_permit: dict[str, float] = field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
 
@@ -66,11 +80,16 @@ class Tools:
 def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
     """Work on a run for a time slice, and notify the next slice. A wake-up without work returns at once.
 
-    `in_turn`: the caller works on one run after another, so that others may wait for this one unseen.
-
     A slice that finds nothing to claim sends no wake-up: other workers hold the batches, or the sweeper notifies when
-    they are due. A second slice of the run in this process would only compete with the first.
+    they are due.
+
+    Args:
+        run_id: the run. One that was deleted or has ended is no error.
+        tools: what the slices of this process share.
+        in_turn: the caller works on one run after another, so other runs may wait although this process has no slice
+            of them. The slice then has the normal length.
     """
+    # A second slice of the run in this process would compete with the first for the interpreter and the run's row.
     if run_id in tools.active_slices:
         return
     with transaction() as session:
@@ -81,19 +100,20 @@ def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
     if planning.plan_and_claim(run_id, 0).takes_calls:
         encoder = _prepare(run_id, dataset, tools.pools)
         if encoder is not None:
-            current = _Slice(run, dataset, tools, encoder, in_turn)
+            current = _TimeSlice(run, dataset, tools, encoder, in_turn)
+            # Preparing took a while, and another thread may have started a slice of the run meanwhile.
             if tools.active_slices.setdefault(run_id, current) is not current:
                 return
             try:
                 asyncio.run(current.work())
             finally:
-                current.leave()
+                current.stop_claiming()
     with transaction() as session:
         service.finalize(session, store.locked_run(session, run_id))
 
 
 def _prepare(run_id: str, dataset: DatasetRow, pools: Pools) -> Encoder | None:
-    """The dataset's encoder, its pool loaded; None when they don't fit together, which ends the run."""
+    """Load the pool and return the dataset's encoder. Where their vectors can't be compared, the run fails: None."""
     try:
         return pools.prepare(dataset)
     except EncoderMismatch as error:
@@ -102,38 +122,41 @@ def _prepare(run_id: str, dataset: DatasetRow, pools: Pools) -> Encoder | None:
     return None
 
 
-class _Slice:
+class _TimeSlice:
+    """One slice: the batches of one run that this process works on, from their claims to the end of the time."""
+
     def __init__(self, run: Run, dataset: DatasetRow, tools: Tools, encoder: Encoder, in_turn: bool = False):
         self.run, self.dataset, self.tools, self.encoder, self.in_turn = run, dataset, tools, encoder, in_turn
         self.tasks: dict[asyncio.Task, Claim] = {}
-        self.started = self.limit_raised_at = time.monotonic()
+        self.started_at = self.limit_raised_at = time.monotonic()
         self.ending_since: float | None = None
-        self.handed_on = False
+        self.next_is_notified = False
 
     async def work(self) -> None:
+        """Process batches until the time is up, the run takes no calls, or nothing is left to claim."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
         writer = LedgerWriter(self.run.account_id)
         open_limiters = {teacher: RateLimiter(teacher.endpoint) for teacher in set(teachers.values())}
         limiters = {role: open_limiters[teacher] for role, teacher in teachers.items()}
         heartbeat = asyncio.create_task(self._heartbeat())
-        encoding = Encoding(self.encoder.encode)
-        prefilters = MicroBatcher(partial(self.tools.pools.screen, self.dataset.id))
+        encoder = AsyncEncoder(self.encoder.encode)
+        prefilter_batcher = MicroBatcher(partial(self.tools.pools.prefilter, self.dataset.id))
         pools, admission_lock = self.tools.pools, asyncio.Lock()
-        self.batch = batch.SliceContext(
+        self.context = batch.SliceContext(
             self.run,
             self.dataset,
             teachers,
             limiters,
             writer,
             pools,
-            encoding,
-            prefilters,
+            encoder,
+            prefilter_batcher,
             admission_lock,
             self.tools.retry,
         )
         try:
-            while await self._turn():
+            while await self._advance():
                 pass
         finally:
             heartbeat.cancel()
@@ -144,48 +167,57 @@ class _Slice:
                 await teacher.close()
 
     def _teachers(self) -> dict[str, Teacher]:
-        """Who answers the prompts: the judge is the teacher, unless another one was named."""
+        """The open teachers by their roles. The teacher is its own judge, unless the run names another judge."""
         names = {"teacher": self.run.teacher, "judge": self.run.judge or self.run.teacher}
         teachers = {name: self.tools.teacher(name) for name in set(names.values()) if name is not None}
         return {role: teachers[name] for role, name in names.items() if name is not None}
 
-    async def _turn(self) -> bool:
-        """Read the state, start new batches, wait a little. False when there is nothing left to do."""
-        max_live = self._max_batches()
-        max_new = min(max_live - len(self.tasks), CLAIMS_AT_ONCE)
-        if self._time_is_up():
-            max_new = 0
-            await self._hand_on()
-        state = await asyncio.to_thread(planning.plan_and_claim, self.run.id, max(0, max_new), max_live)
-        for claim in state.claims:
-            self.tasks[asyncio.create_task(batch.work_off(claim, self.batch))] = claim
-        if len(self.tasks) >= max_live and not self._time_is_up():
-            self._raise_batch_limit()
+    async def _advance(self) -> bool:
+        """Read the run's state, start new batches, and wait a little. False when the slice has nothing left to do."""
+        state = await self._claim_batches()
         if not self.tasks:
             if self.run.mode == "batch":
+                # All batches wait for answers, so their calls can go out as a remote batch.
                 await asyncio.to_thread(queue.notify, queue.REMOTE, self.run.id)
             return False
         if self._grace_is_over(state):
             return False
+        await self._wait_for_batches()
+        return True
+
+    async def _claim_batches(self) -> planning.RunState:
+        max_leased = self._max_batches()
+        max_new = min(max_leased - len(self.tasks), CLAIMS_AT_ONCE)
+        if self._time_is_up():
+            max_new = 0
+            await self._notify_next_slice()
+        state = await asyncio.to_thread(planning.plan_and_claim, self.run.id, max(0, max_new), max_leased)
+        for claim in state.claims:
+            self.tasks[asyncio.create_task(batch.process_batch(claim, self.context))] = claim
+        if len(self.tasks) >= max_leased and not self._time_is_up():
+            self._raise_batch_limit()
+        return state
+
+    async def _wait_for_batches(self) -> None:
         # At the end of the slice no new batch is started, so the first that ends need not be handled at once.
         first = asyncio.ALL_COMPLETED if self._time_is_up() else asyncio.FIRST_COMPLETED
         await asyncio.wait(self.tasks, timeout=STATE_SECONDS, return_when=first)
-        done, _ = await asyncio.wait(self.tasks, timeout=SETTLING_SECONDS)
+        done, _ = await asyncio.wait(self.tasks, timeout=REPLACE_WITHIN_SECONDS)
         for task in done:
             del self.tasks[task]
             if not task.cancelled() and task.exception():
-                log.error("a batch of %s ended badly", self.run.id, exc_info=task.exception())
-        return True
+                # A batch handles its own errors, so this one is a defect. The other batches need not end with it.
+                log.error("a batch of %s raised an unexpected error", self.run.id, exc_info=task.exception())
 
     def _max_batches(self) -> int:
-        """How many batches may run at once, so that calls always wait for permits.
+        """How many batches of the run all workers may hold at once, so that always some call waits for a permit.
 
-        A batch has one call under way at its beginning, and at its end waits for its slowest chain.
+        A batch has one call under way at its beginning, and at its end waits for its slowest chain (docs/adr/0015).
         """
         if self.run.mode == "batch":
-            # Batches only register their calls: all that the run may need go on at once.
+            # Batches only register their calls, so all that the run needs are processed at once.
             return planning.MAX_BATCHES
-        teacher = self.batch.teachers.get("teacher") or self.batch.teachers.get("judge")
+        teacher = self.context.teachers.get("teacher") or self.context.teachers.get("judge")
         if teacher is None:
             return BATCHES_WITHOUT_TEACHER
         per_batch = METHODS[self.run.method].batch_size(sampling.options_of(self.run))
@@ -194,38 +226,44 @@ class _Slice:
 
     def _raise_batch_limit(self) -> None:
         """Allow more batches when all allowed ones run and still no call waits for a permit."""
-        if any(limiter.waiting for limiter in self.batch.limiters.values()):
+        if any(limiter.waiting for limiter in self.context.limiters.values()):
             return
-        # The batches that were added last need a while until their calls wait for permits.
+        # The newest batches need a while until their calls wait for permits, so the limit rises once in that time.
         if time.monotonic() - self.limit_raised_at > STATE_SECONDS:
             self.limit_raised_at = time.monotonic()
             current = self.tools.calls_per_permit.get(self.run.id, CALLS_PER_PERMIT)
             self.tools.calls_per_permit[self.run.id] = min(MAX_CALLS_PER_PERMIT, current + CALLS_STEP)
 
-    def leave(self) -> None:
-        """This slice takes on no new batches: another one may."""
+    def stop_claiming(self) -> None:
+        """Let another slice of this process start batches of the run. This one only ends those that it has."""
         if self.tools.active_slices.get(self.run.id) is self:
             del self.tools.active_slices[self.run.id]
 
-    async def _hand_on(self) -> None:
-        """Notify the next slice at the end of the time, without waiting for the last batches of this one."""
-        self.leave()
-        if not self.handed_on and not self.tools.shutdown.is_set():
-            self.handed_on = True
+    async def _notify_next_slice(self) -> None:
+        """Notify the next slice at the end of the time, without waiting for the last batches of this one.
+
+        The slowest call of the last batches may take minutes, and the teacher would be idle meanwhile.
+        """
+        self.stop_claiming()
+        if not self.next_is_notified and not self.tools.shutdown.is_set():
+            self.next_is_notified = True
             await asyncio.to_thread(queue.notify, queue.RUN, self.run.id)
 
     def _time_is_up(self) -> bool:
-        if self.tools.shutdown.is_set() or self.handed_on:
+        if self.tools.shutdown.is_set() or self.next_is_notified:
             return True
-        is_only_slice = not self.in_turn and len(self.tools.active_slices) <= 1
-        return time.monotonic() - self.started > config.settings().slice_seconds * (
-            ALONE_FACTOR if is_only_slice else 1
+        is_sole_run = not self.in_turn and len(self.tools.active_slices) <= 1
+        return time.monotonic() - self.started_at > config.settings().slice_seconds * (
+            SOLE_RUN_FACTOR if is_sole_run else 1
         )
 
     def _grace_is_over(self, state: planning.RunState) -> bool:
-        """Whether calls in flight have had their grace period, which depends on why the run ends; a pause has none."""
+        """Whether calls in flight have had their grace period, which depends on why the run ends.
+
+        A pause has no such period: it waits until all of them have ended.
+        """
         if state.takes_calls or state.status == "pausing":
-            # A run that was paused and goes on is no longer about to end.
+            # A run that is resumed is no longer about to end, and its next end has the whole period again.
             self.ending_since = None
             return False
         self.ending_since = self.ending_since or time.monotonic()
@@ -236,11 +274,13 @@ class _Slice:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        # A task that is cancelled before its first step never gave its batch back.
-        await asyncio.to_thread(batch.give_back_all, list(self.tasks.values()))
+        # A task that is cancelled before its first step has not released its batch.
+        await asyncio.to_thread(batch_errors.release_batches, list(self.tasks.values()))
 
     async def _heartbeat(self) -> None:
+        """Extend the leases of all batches together; cancel batches that have another owner by now."""
         while True:
+            # Three heartbeats may fail before another worker takes the batches.
             await asyncio.sleep(config.settings().lease_seconds / 4)
             claims = dict(self.tasks)
             try:
@@ -250,5 +290,6 @@ class _Slice:
                 continue
             for task, claim in claims.items():
                 if claim.id not in extended_ids:
-                    # Done, or another's. Cancelling what is done does nothing.
+                    # The batch has ended, and the cancel does nothing; or it has another owner, and nothing that this
+                    # worker writes of it would be accepted.
                     task.cancel()
