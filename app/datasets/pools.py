@@ -9,13 +9,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from app import config
 from app.datasets import store
+from app.datasets.reservations import PrefilterRequest, Reservations
 from app.persistence.db import transaction
 from app.synth.decide import Precheck, precheck
 from app.synth.novelty.pool import Pool, Thresholds, comparison_text
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 
 # So many vectors are written in one transaction, which a killed worker loses.
 ROWS_PER_ENCODING = 256
-# Reservations that have ended stay in their index as tombstones until there are more of them than of the others.
-MIN_TOMBSTONES = 64
 
 Encoders = Callable[[str, str | None], Encoder]
 """Loads the encoder with this name in this dtype; for None in the fastest dtype of the processor."""
@@ -35,23 +34,6 @@ Encoders = Callable[[str, str | None], Encoder]
 
 class EncoderMismatch(Exception):
     """The vectors of this encoder can't be compared with those of the dataset."""
-
-
-@dataclass(frozen=True)
-class PrefilterRequest:
-    """An instruction that is compared with the pool before an answer to it is paid for.
-
-    Attributes:
-        reservation: the id under which its text is reserved, unless it is rejected.
-        text: the text that the dataset's scope compares.
-        vector: the unit vector of the text.
-        excluding: the ids of records, and of reservations, that it may resemble.
-    """
-
-    reservation: str
-    text: str
-    vector: np.ndarray
-    excluding: Collection[str] = ()
 
 
 class CachedPool:
@@ -63,51 +45,11 @@ class CachedPool:
         self.last_pool_position = self.version = 0
         # Whether some rows had no vector when the pool was loaded. The next use then loads it again.
         self.partial = False
-        self.in_flight = InFlight()
+        self.reservations = Reservations()
 
     def clear(self) -> None:
         """Drop the pool: the next use loads it from Postgres."""
         self.pool, self.last_pool_position = None, 0
-
-
-class InFlight:
-    """In-flight reservations: texts that this process is paying for and on which admission has not decided yet."""
-
-    def __init__(self):
-        self._reserved: dict[str, tuple[str, np.ndarray]] = {}
-        # A pool has no removal, so reservations that have ended are excluded from each comparison instead.
-        self._ended: set[str] = set()
-        self._pool: Pool | None = None
-
-    def check_and_reserve(self, pool: Pool, request: PrefilterRequest) -> Rejection | None:
-        """Return the rejection by a reserved text that is a near-duplicate; else reserve the text and return None.
-
-        Args:
-            pool: the pool of the dataset, whose thresholds also hold between texts in flight.
-            request: the text, and what it may resemble.
-        """
-        if self._pool is None or len(self._ended) > max(MIN_TOMBSTONES, len(self._reserved)):
-            self._rebuild(pool)
-        rejection = self._pool.check(request.text, request.vector, self._ended | set(request.excluding))
-        if rejection is not None:
-            # The match has no row yet, and its row may be rejected later, so the rejection has the text only.
-            return replace(rejection, nearest_id=None)
-        # A batch that is tried again reserves the same texts under the same ids.
-        if request.reservation not in self._reserved:
-            self._reserved[request.reservation] = (request.text, request.vector)
-            self._pool.add(request.reservation, request.text, request.vector)
-        return None
-
-    def release(self, reservations: Collection[str]) -> None:
-        """End reservations. Ids that are not reserved are no error."""
-        for reservation in reservations:
-            if self._reserved.pop(reservation, None) is not None:
-                self._ended.add(reservation)
-
-    def _rebuild(self, pool: Pool) -> None:
-        self._pool, self._ended = Pool(pool.thresholds, pool.mode), set()
-        for reservation, (text, vector) in self._reserved.items():
-            self._pool.add(reservation, text, vector)
 
 
 @dataclass(frozen=True)
@@ -239,14 +181,14 @@ class Pools:
                 [request.excluding for request in requests],
             )
             return [
-                rejection or cached.in_flight.check_and_reserve(cached.pool, request)
+                rejection or cached.reservations.check_and_reserve(cached.pool, request)
                 for rejection, request in zip(rejections, requests, strict=True)
             ]
 
     def release(self, dataset_id: str, reservations: Collection[str]) -> None:
         """End the reservations of a batch, on whose candidates admission has decided or which was given up."""
         with self.locked(dataset_id) as cached:
-            cached.in_flight.release(reservations)
+            cached.reservations.release(reservations)
 
     def prepare(self, dataset: Dataset) -> Encoder:
         """Encode the rows without an embedding, load the pool, and return the dataset's encoder.

@@ -30,7 +30,8 @@ from app.jobs.leases import in_seconds
 from app.persistence.db import transaction
 from app.runs import service
 from app.runs.schemas import RunCreate
-from app.runs.worker import batch, planning, run_slice
+from app.runs.worker import batch, batch_limit, planning, run_slice
+from app.runs.worker.batch_limit import BatchLimit
 from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
 from app.tables.accounts import Account, Completion
@@ -491,61 +492,60 @@ def test_a_second_slice_of_a_run_in_one_process_lets_the_first_one_work(start):
     tools.active_slices[id] = first
     run_slice.run_slice(id, tools)
     assert (run_of(id).status, script.served.total()) == ("queued", 0)
-    # The first one takes on no new batches: the next ring finds the place free.
+    # The first slice claims no new batches, so a second one may work on the run.
     first.stop_claiming()
     run_slice.run_slice(id, tools)
     assert (run_of(id).status, tools.active_slices) == ("succeeded", {})
 
 
-def test_a_slice_gives_way_to_the_runs_beside_it_and_goes_on_while_there_are_none():
+def test_a_slice_ends_after_its_time_unless_its_process_works_on_no_other_run():
     tools = run_slice.Tools(None, None, threading.Event())
-    one, another = (run_slice._TimeSlice(None, None, tools, None) for _ in range(2))
-    tools.active_slices["run_1"] = one
-    assert not one._time_is_up()
-    one.started_at -= config.settings().slice_seconds + 1
-    assert not one._time_is_up()
-    tools.active_slices["run_2"] = another
-    assert one._time_is_up() and not another._time_is_up()
+    old_slice, new_slice = (run_slice._TimeSlice(None, None, tools, None) for _ in range(2))
+    tools.active_slices["run_1"] = old_slice
+    assert not old_slice._time_is_up()
+    old_slice.started_at -= config.settings().slice_seconds + 1
+    assert not old_slice._time_is_up()
+    tools.active_slices["run_2"] = new_slice
+    assert old_slice._time_is_up() and not new_slice._time_is_up()
     del tools.active_slices["run_2"]
-    one.started_at -= config.settings().slice_seconds * run_slice.SOLE_RUN_FACTOR
-    assert one._time_is_up()
+    old_slice.started_at -= config.settings().slice_seconds * run_slice.SOLE_RUN_FACTOR
+    assert old_slice._time_is_up()
 
 
-def test_a_slice_of_runs_in_turn_gives_way_after_its_time():
-    one = run_slice._TimeSlice(None, None, run_slice.Tools(None, None, threading.Event()), None, in_turn=True)
-    one.started_at -= config.settings().slice_seconds + 1
-    assert one._time_is_up()
-
-
-def test_one_that_has_handed_on_takes_no_batches_again():
+def test_a_slice_of_runs_in_turn_ends_after_its_time():
     tools = run_slice.Tools(None, None, threading.Event())
-    one = run_slice._TimeSlice(None, None, tools, None)
-    one.next_is_notified = True
-    assert one._time_is_up()
+    time_slice = run_slice._TimeSlice(None, None, tools, None, in_turn=True)
+    time_slice.started_at -= config.settings().slice_seconds + 1
+    assert time_slice._time_is_up()
 
 
-def test_more_batches_are_taken_on_when_nobody_waits_for_leave_and_not_all_at_once():
-    one = run_slice._TimeSlice(Run(id="run_1"), None, run_slice.Tools(None, None, threading.Event()), None)
-    limit = SimpleNamespace(waiting=1)
-    one.context = SimpleNamespace(limiters={"teacher": limit})
-    one.limit_raised_at -= 2 * run_slice.STATE_SECONDS
-    one._raise_batch_limit()
-    assert one.tools.calls_per_permit == {}
-    limit.waiting = 0
-    one._raise_batch_limit(), one._raise_batch_limit()
-    grown = run_slice.CALLS_PER_PERMIT + run_slice.CALLS_STEP
-    assert one.tools.calls_per_permit == {"run_1": grown}
+def test_a_slice_that_has_notified_the_next_one_claims_no_batches():
+    time_slice = run_slice._TimeSlice(None, None, run_slice.Tools(None, None, threading.Event()), None)
+    time_slice.next_is_notified = True
+    assert time_slice._time_is_up()
+
+
+def test_the_batch_limit_rises_step_by_step_while_no_call_waits_for_a_permit():
+    rate_limiter = SimpleNamespace(waiting=1)
+    calls_per_permit = {}
+    limit = BatchLimit(Run(id="run_1"), {}, {"teacher": rate_limiter}, calls_per_permit)
+    limit._raised_at -= 2 * batch_limit.RAISE_SECONDS
+    limit.raise_if_no_call_waits()
+    assert calls_per_permit == {}
+    rate_limiter.waiting = 0
+    limit.raise_if_no_call_waits(), limit.raise_if_no_call_waits()
+    assert calls_per_permit == {"run_1": batch_limit.CALLS_PER_PERMIT + batch_limit.CALLS_STEP}
     for _ in range(100):
-        one.limit_raised_at -= 2 * run_slice.STATE_SECONDS
-        one._raise_batch_limit()
-    assert one.tools.calls_per_permit == {"run_1": run_slice.MAX_CALLS_PER_PERMIT}
+        limit._raised_at -= 2 * batch_limit.RAISE_SECONDS
+        limit.raise_if_no_call_waits()
+    assert calls_per_permit == {"run_1": batch_limit.MAX_CALLS_PER_PERMIT}
 
 
-def test_a_run_that_goes_on_after_a_pause_has_its_whole_time_to_end_later():
-    one = run_slice._TimeSlice(None, None, None, None)
-    assert not one._grace_is_over(planning.RunState("running", "target_reached"))
-    one.ending_since -= 2 * run_slice.GRACE_SECONDS["stopping"]
-    assert one._grace_is_over(planning.RunState("running", "target_reached"))
-    for going_on in (planning.RunState("pausing"), planning.RunState("running")):
-        assert not one._grace_is_over(going_on)
-        assert not one._grace_is_over(planning.RunState("running", "target_reached"))
+def test_a_run_that_is_resumed_has_the_whole_grace_period_at_its_next_end():
+    time_slice = run_slice._TimeSlice(None, None, None, None)
+    assert not time_slice._grace_is_over(planning.RunState("running", "target_reached"))
+    time_slice.ending_since -= 2 * run_slice.GRACE_SECONDS["stopping"]
+    assert time_slice._grace_is_over(planning.RunState("running", "target_reached"))
+    for resumed in (planning.RunState("pausing"), planning.RunState("running")):
+        assert not time_slice._grace_is_over(resumed)
+        assert not time_slice._grace_is_over(planning.RunState("running", "target_reached"))

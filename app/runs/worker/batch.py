@@ -19,7 +19,8 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
 from app.datasets import admission
-from app.datasets.pools import Offer, Pools, PrefilterRequest
+from app.datasets.pools import Offer, Pools
+from app.datasets.reservations import PrefilterRequest
 from app.datasets.rows import DatasetRow
 from app.jobs import event_log
 from app.jobs.leases import Claim, LeaseLost, fenced, release

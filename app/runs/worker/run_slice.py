@@ -6,7 +6,6 @@ workers, and a worker that is lost costs no more than the calls in flight (docs/
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,11 +24,11 @@ from app.jobs import queue
 from app.jobs.leases import Claim, extend_all
 from app.persistence.db import transaction
 from app.providers.teacher import Teacher
-from app.runs import sampling, service, store
+from app.runs import service, store
 from app.runs.worker import batch, batch_errors, planning
+from app.runs.worker.batch_limit import BatchLimit
 from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
-from app.synth.methods.registry import METHODS
 from app.synth.types import Encoder
 from app.tables.runs import Run
 
@@ -43,11 +42,6 @@ REPLACE_WITHIN_SECONDS = 0.2
 GRACE_SECONDS = {"stopping": 15.0, "cancelling": 1.0}
 # For the database and the encoder. Calls of teachers use no thread.
 THREADS = 16
-# Without calls a batch waits for nothing but the database, and more would only wait for the admission lock.
-BATCHES_WITHOUT_TEACHER = 4
-# Calls that batches could have under way, for each call that the teacher takes at once. Batches really have a third
-# of them, and fewer when many candidates are rejected early: while no call waits for a permit, the number grows.
-CALLS_PER_PERMIT, CALLS_STEP, MAX_CALLS_PER_PERMIT = 5, 0.5, 10
 # Batches start in groups, so that they are at different steps: a hundred replies at once would wait for the encoder.
 CLAIMS_AT_ONCE = 16
 # A new slice needs seconds until it has as many calls in flight as its predecessor. A slice whose process has no
@@ -128,7 +122,7 @@ class _TimeSlice:
     def __init__(self, run: Run, dataset: DatasetRow, tools: Tools, encoder: Encoder, in_turn: bool = False):
         self.run, self.dataset, self.tools, self.encoder, self.in_turn = run, dataset, tools, encoder, in_turn
         self.tasks: dict[asyncio.Task, Claim] = {}
-        self.started_at = self.limit_raised_at = time.monotonic()
+        self.started_at = time.monotonic()
         self.ending_since: float | None = None
         self.next_is_notified = False
 
@@ -155,6 +149,7 @@ class _TimeSlice:
             admission_lock,
             self.tools.retry,
         )
+        self.batch_limit = BatchLimit(self.run, teachers, limiters, self.tools.calls_per_permit)
         try:
             while await self._advance():
                 pass
@@ -186,7 +181,7 @@ class _TimeSlice:
         return True
 
     async def _claim_batches(self) -> planning.RunState:
-        max_leased = self._max_batches()
+        max_leased = self.batch_limit.value()
         max_new = min(max_leased - len(self.tasks), CLAIMS_AT_ONCE)
         if self._time_is_up():
             max_new = 0
@@ -195,7 +190,7 @@ class _TimeSlice:
         for claim in state.claims:
             self.tasks[asyncio.create_task(batch.process_batch(claim, self.context))] = claim
         if len(self.tasks) >= max_leased and not self._time_is_up():
-            self._raise_batch_limit()
+            self.batch_limit.raise_if_no_call_waits()
         return state
 
     async def _wait_for_batches(self) -> None:
@@ -208,31 +203,6 @@ class _TimeSlice:
             if not task.cancelled() and task.exception():
                 # A batch handles its own errors, so this one is a defect. The other batches need not end with it.
                 log.error("a batch of %s raised an unexpected error", self.run.id, exc_info=task.exception())
-
-    def _max_batches(self) -> int:
-        """How many batches of the run all workers may hold at once, so that always some call waits for a permit.
-
-        A batch has one call under way at its beginning, and at its end waits for its slowest chain (docs/adr/0015).
-        """
-        if self.run.mode == "batch":
-            # Batches only register their calls, so all that the run needs are processed at once.
-            return planning.MAX_BATCHES
-        teacher = self.context.teachers.get("teacher") or self.context.teachers.get("judge")
-        if teacher is None:
-            return BATCHES_WITHOUT_TEACHER
-        per_batch = METHODS[self.run.method].batch_size(sampling.options_of(self.run))
-        calls_per_permit = self.tools.calls_per_permit.get(self.run.id, CALLS_PER_PERMIT)
-        return max(2, math.ceil(teacher.endpoint.in_flight * calls_per_permit / per_batch))
-
-    def _raise_batch_limit(self) -> None:
-        """Allow more batches when all allowed ones run and still no call waits for a permit."""
-        if any(limiter.waiting for limiter in self.context.limiters.values()):
-            return
-        # The newest batches need a while until their calls wait for permits, so the limit rises once in that time.
-        if time.monotonic() - self.limit_raised_at > STATE_SECONDS:
-            self.limit_raised_at = time.monotonic()
-            current = self.tools.calls_per_permit.get(self.run.id, CALLS_PER_PERMIT)
-            self.tools.calls_per_permit[self.run.id] = min(MAX_CALLS_PER_PERMIT, current + CALLS_STEP)
 
     def stop_claiming(self) -> None:
         """Let another slice of this process start batches of the run. This one only ends those that it has."""
