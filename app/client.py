@@ -27,12 +27,12 @@ COLLECTIONS = {
     "jdg": "judgements",
     "snap": "snapshots",
     "ft": "fine-tunes",
-    "sco": "scorings",
+    "sco": "likelihood-scores",
     "rev": "maintenance-jobs",
     "evs": "evaluation-sets",
 }
 # The ids keep their form, since lists are in the order of the ids.
-OLD_COLLECTIONS = {"reviews": "maintenance-jobs"}
+OLD_COLLECTIONS = {"reviews": "maintenance-jobs", "scorings": "likelihood-scores"}
 # A service restarts within this time. Waiting longer would hide that it has stopped.
 PATIENCE_SECONDS = 20.0
 
@@ -144,9 +144,14 @@ class Seedbed:
         """Start a fine-tune: `snapshot_id`, `base_model`, `hyperparameters`, `seed`."""
         return self._post("/fine-tunes", body)
 
-    def start_scoring(self, **body: object) -> dict:
+    def start_likelihood_scores(self, **body: object) -> dict:
         """Start a job that scores rows: `dataset_id`, `base_model`, `run_id`, `max_length`."""
-        return self._post("/scorings", body)
+        return self._post("/likelihood-scores", body)
+
+    def start_scoring(self, **body: object) -> dict:
+        """Start likelihood scores by the old name of the method."""
+        _warn("start_scoring()", "start_likelihood_scores()")
+        return self.start_likelihood_scores(**body)
 
     def start_judgement(self, **body: object) -> dict:
         """Start a judgement of existing records: `dataset_id`, `teacher`, `filter`, `options`, `reject`, ceilings."""
@@ -212,7 +217,8 @@ class Seedbed:
     def find(self, collection: str, **filters: object) -> Iterator[dict]:
         """Yield the matching resources, newest first.
 
-        `collection` is datasets, runs, accounts, judgements, maintenance-jobs, snapshots, fine-tunes or scorings.
+        `collection` is datasets, runs, accounts, judgements, maintenance-jobs, snapshots, fine-tunes or
+        likelihood-scores.
         """
         if collection in OLD_COLLECTIONS:
             _warn(f'find("{collection}")', f'find("{OLD_COLLECTIONS[collection]}")')

@@ -11,7 +11,7 @@ from app.calls import endpoints as accounts
 from app.datasets import endpoints as datasets
 from app.finetunes import endpoints as finetunes
 from app.judgements import endpoints as judgements
-from app.likelihood_scores import endpoints as scorings
+from app.likelihood_scores import endpoints as likelihood_scores
 from app.maintenance import endpoints as maintenance
 from app.masking import mask_logs
 from app.runs import endpoints as runs
@@ -32,8 +32,9 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
     app.add_middleware(problems.LimitBody, max_bytes=config.limits().request_body)
     problems.install(app)
-    for endpoints in (datasets, runs, accounts, judgements, maintenance, snapshots, finetunes, scorings):
+    for endpoints in (datasets, runs, accounts, judgements, maintenance, snapshots, finetunes, likelihood_scores):
         app.include_router(endpoints.router)
     app.include_router(old_paths(maintenance.router, "/v1/reviews", "/v1/maintenance-jobs"))
+    app.include_router(old_paths(likelihood_scores.router, "/v1/scorings", "/v1/likelihood-scores"))
     app.include_router(health.router)
     return app

@@ -123,7 +123,7 @@ def prepare_jobs(bench: Bench, folder: Path) -> dict[str, Callable[[], dict]]:
         "import": lambda: client.import_file(imported, upload),
         "snapshot": lambda: client.start_snapshot(dataset_id=large, include_seeds=True),
         "fine-tune": lambda: client.start_fine_tune(snapshot_id=small["id"], hyperparameters={"max_steps": 100_000}),
-        "scoring": lambda: client.start_scoring(dataset_id=reviewed),
+        "scoring": lambda: client.start_likelihood_scores(dataset_id=reviewed),
         "refilter": lambda: client.refilter(run, apply=True, lexical_threshold=0.6),
         "decontamination": lambda: client.decontaminate(reviewed, [evaluation], ngram=5, action="drop"),
         "reencoding": lambda: client.reencode(reviewed),

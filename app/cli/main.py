@@ -51,6 +51,11 @@ class Commands(LazyGroup):
         "reviews": LazyCommand(
             "app.cli.maintenance:app", "The old name of `seedbed maintenance`.", new_name="maintenance"
         ),
+        "scorings": LazyCommand(
+            "app.cli.likelihood_scores:app",
+            "The old name of `seedbed likelihood-scores`.",
+            new_name="likelihood-scores",
+        ),
         "evaluation-sets": LazyCommand(
             "app.cli.maintenance:evaluation_sets",
             "Evaluation sets: the test questions that `datasets decontaminate` looks for in a dataset.",
@@ -62,8 +67,8 @@ class Commands(LazyGroup):
             "app.cli.maintenance:neighbours",
             "List the accepted rows that are most similar to a record, with the lexical and the semantic score.",
         ),
-        "scorings": LazyCommand(
-            "app.cli.scorings:app", "Scores of rows by a causal language model: perplexity and IFD."
+        "likelihood-scores": LazyCommand(
+            "app.cli.likelihood_scores:app", "Scores of rows by a causal language model: perplexity and IFD."
         ),
         "snapshots": LazyCommand("app.cli.snapshots:app", "Snapshots: exports of a dataset that never change."),
         "finetunes": LazyCommand("app.cli.finetunes:app", "Fine-tunes of a base model on a snapshot."),

@@ -114,7 +114,7 @@ def measure_judgement(job: dict) -> Measurement:
     return job["done_rows"], job["rows"], f"{usage['requests']} calls, ${usage['cost_usd'] or 0}"
 
 
-def measure_scoring(job: dict) -> Measurement:
+def measure_likelihood_scores(job: dict) -> Measurement:
     """Return the scored rows, with the mean IFD as the note once it is known."""
     ifd = (job.get("summary") or {}).get("mean_ifd")
     return job["done_rows"], job["rows"], f"mean IFD {ifd:.3f}" if ifd is not None else "rows"

@@ -119,7 +119,8 @@ def delete(session: Session, caller: Caller, id: str) -> None:
     store.lock_dataset(session, id)
     if active_jobs.list_active_on_dataset(session, id):
         raise conflict(
-            "The dataset has runs, imports, maintenance jobs or scorings that have not ended. Cancel them first."
+            "The dataset has runs, imports, maintenance jobs or likelihood scores that have not ended. "
+            "Cancel them first."
         )
     if active_jobs.keeps_dataset(session, id):
         raise conflict("The dataset has snapshots, which never change; it stays with them.")

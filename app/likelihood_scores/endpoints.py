@@ -10,24 +10,26 @@ from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.jobs.queue_position import add_place, add_places
 from app.likelihood_scores import service, store
-from app.likelihood_scores.schemas import ScoringCreate, ScoringView, scoring_view
-from app.tables.scorings import Scoring
+from app.likelihood_scores.schemas import LikelihoodScoresCreate, LikelihoodScoresView, likelihood_scores_view
+from app.tables.likelihood_scores import LikelihoodScores
 
-router = APIRouter(prefix="/v1", tags=["scorings"])
+router = APIRouter(prefix="/v1", tags=["likelihood scores"])
 
 
-@router.post("/scorings", operation_id="createScoring", status_code=202, response_model=ScoringView)
-def create(body: ScoringCreate, caller: Authorized, session: Db, once: OncePerKey):
+@router.post(
+    "/likelihood-scores", operation_id="createLikelihoodScores", status_code=202, response_model=LikelihoodScoresView
+)
+def create(body: LikelihoodScoresCreate, caller: Authorized, session: Db, once: OncePerKey):
     """Score accepted rows with a causal language model: each gets `local.perplexity` and `local.ifd`."""
     # A repeated request with the same Idempotency-Key gets the same job instead of a second one.
     return once(
         202,
-        lambda: scoring_view(add_place(session, service.create(session, caller, body))),
-        lambda view: f"/v1/scorings/{view.id}",
+        lambda: likelihood_scores_view(add_place(session, service.create(session, caller, body))),
+        lambda view: f"/v1/likelihood-scores/{view.id}",
     )
 
 
-@router.get("/scorings", operation_id="listScorings", response_model=Page[ScoringView])
+@router.get("/likelihood-scores", operation_id="listLikelihoodScores", response_model=Page[LikelihoodScoresView])
 def list_all(
     caller: Authorized,
     session: Db,
@@ -37,24 +39,28 @@ def list_all(
 ):
     """List these jobs, newest first; `dataset_id` selects those of one dataset."""
     return page(
-        add_places(session, store.scorings(session, caller.project_id, dataset_id, limit, after)), limit, scoring_view
+        add_places(session, store.scorings(session, caller.project_id, dataset_id, limit, after)),
+        limit,
+        likelihood_scores_view,
     )
 
 
-@router.get("/scorings/{id}", operation_id="getScoring", response_model=ScoringView)
+@router.get("/likelihood-scores/{id}", operation_id="getLikelihoodScores", response_model=LikelihoodScoresView)
 def show(id: str, caller: Authorized, session: Db):
     """Return one job."""
-    return scoring_view(add_place(session, store.scoring(session, caller.project_id, id)))
+    return likelihood_scores_view(add_place(session, store.scoring(session, caller.project_id, id)))
 
 
-@router.post("/scorings/{id}/cancel", operation_id="cancelScoring", response_model=ScoringView)
+@router.post(
+    "/likelihood-scores/{id}/cancel", operation_id="cancelLikelihoodScores", response_model=LikelihoodScoresView
+)
 def cancel(id: str, caller: Authorized, session: Db):
     """Cancel the job within seconds. Rows that are scored already keep their scores."""
-    return scoring_view(add_place(session, service.cancel(session, caller, id)))
+    return likelihood_scores_view(add_place(session, service.cancel(session, caller, id)))
 
 
-@router.get("/scorings/{id}/events", operation_id="listScoringEvents")
-def scoring_events(
+@router.get("/likelihood-scores/{id}/events", operation_id="listLikelihoodScoresEvents")
+def likelihood_scores_events(
     id: str,
     request: Request,
     caller: Authorized,
@@ -64,4 +70,4 @@ def scoring_events(
 ):
     """Return a JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.scoring(session, caller.project_id, id)
-    return events_stream.respond(request, id, after, limit, lambda s: s.get(Scoring, id).ended)
+    return events_stream.respond(request, id, after, limit, lambda s: s.get(LikelihoodScores, id).ended)

@@ -3,11 +3,11 @@
 from pydantic import Field
 
 from app.api.schemas import Body, JobView
-from app.tables.scorings import Scoring
+from app.tables.likelihood_scores import LikelihoodScores
 from app.training_jobs.jobs import ScoredLength
 
 
-class ScoringCreate(Body):
+class LikelihoodScoresCreate(Body):
     """The rows to score, and the causal language model that scores them."""
 
     model_config = {"json_schema_extra": {"examples": [{"dataset_id": "ds_…", "base_model": "tiny"}]}}
@@ -18,7 +18,7 @@ class ScoringCreate(Body):
     max_length: ScoredLength = Field(default=1024, description="The most tokens of a row. Longer rows are truncated.")
 
 
-class ScoringView(JobView):
+class LikelihoodScoresView(JobView):
     """A job that scores rows: its settings, the number of scored rows, and at the end the means of the scores."""
 
     dataset_id: str
@@ -30,6 +30,6 @@ class ScoringView(JobView):
     summary: dict | None
 
 
-def scoring_view(row: Scoring) -> ScoringView:
+def likelihood_scores_view(row: LikelihoodScores) -> LikelihoodScoresView:
     """Return the view of a row."""
-    return ScoringView.model_validate(row)
+    return LikelihoodScoresView.model_validate(row)

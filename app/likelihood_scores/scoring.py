@@ -11,7 +11,7 @@ from app.jobs.runner import RunningJob
 from app.likelihood_scores import store
 from app.persistence.db import transaction
 from app.synth.export.formats import to_messages
-from app.tables.scorings import Scoring
+from app.tables.likelihood_scores import LikelihoodScores
 
 RECIPE = "workers.recipes.score"
 # The recipe also reports tokens and reasons, which are no scores.
@@ -36,7 +36,7 @@ def _prepare(job: RunningJob, work: Path) -> Path:
     """Write the rows as messages and the job file, and return the path of the job file."""
     work.mkdir(parents=True, exist_ok=True)
     with transaction() as session, (work / "rows.jsonl").open("w", encoding="utf-8") as out:
-        scoring = session.get(Scoring, job.id)
+        scoring = session.get(LikelihoodScores, job.id)
         for number, row in enumerate(store.rows(session, scoring)):
             # A cancel takes effect within seconds, also while a large dataset is read.
             if number % store.ROWS_AT_ONCE == 0:
@@ -81,14 +81,14 @@ def _succeed(job: RunningJob, summary: dict) -> None:
         job.succeed(session, row)
 
 
-def reset(session, row: Scoring) -> None:
+def reset(session, row: LikelihoodScores) -> None:
     """Set the progress back before a new attempt. The scores stay: the new attempt replaces them."""
     row.done_rows = 0
 
 
 KIND = JobKind(
     name="scoring",
-    table=Scoring,
+    table=LikelihoodScores,
     task=queue.SCORING,
     perform=score,
     explain=explain,

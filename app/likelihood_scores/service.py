@@ -7,20 +7,20 @@ from app.access.service import Caller
 from app.errors import invalid
 from app.jobs import event_log, queue, steering
 from app.likelihood_scores import store
-from app.likelihood_scores.schemas import ScoringCreate
+from app.likelihood_scores.schemas import LikelihoodScoresCreate
 from app.likelihood_scores.scoring import KIND
 from app.persistence.ids import new_id
-from app.tables.scorings import Scoring
+from app.tables.likelihood_scores import LikelihoodScores
 
 
-def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
+def create(session: Session, caller: Caller, body: LikelihoodScoresCreate) -> LikelihoodScores:
     """Store a queued job, and wake up a worker after the commit.
 
     Raises:
         AppError: 422 for an unknown base model, dataset or run, or if there is no row to score.
     """
     rows = _count_rows_of_valid_request(session, caller, body)
-    row = Scoring(
+    row = LikelihoodScores(
         id=new_id("sco"),
         project_id=caller.project_id,
         dataset_id=body.dataset_id,
@@ -40,7 +40,7 @@ def create(session: Session, caller: Caller, body: ScoringCreate) -> Scoring:
     return row
 
 
-def _count_rows_of_valid_request(session: Session, caller: Caller, body: ScoringCreate) -> int:
+def _count_rows_of_valid_request(session: Session, caller: Caller, body: LikelihoodScoresCreate) -> int:
     models = config.base_models()
     if body.base_model not in models:
         raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
@@ -58,7 +58,7 @@ def _count_rows_of_valid_request(session: Session, caller: Caller, body: Scoring
     return rows
 
 
-def cancel(session: Session, caller: Caller, id: str) -> Scoring:
+def cancel(session: Session, caller: Caller, id: str) -> LikelihoodScores:
     """Request the end of a job, and return its row. A job that has ended stays unchanged.
 
     Raises:

@@ -8,17 +8,19 @@ from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.tables.datasets import Dataset, Record
+from app.tables.likelihood_scores import LikelihoodScores
 from app.tables.runs import Run
-from app.tables.scorings import Scoring
 
 # Enough rows to make few round trips, and few enough to check for a cancel often.
 ROWS_AT_ONCE = 500
 ROW_COLUMNS = (Record.id, Record.instruction, Record.input, Record.output, Record.messages, Record.reasoning)
 
 
-def scoring(session: Session, project_id: str, id: str) -> Scoring:
+def scoring(session: Session, project_id: str, id: str) -> LikelihoodScores:
     """Return a job of the project. Raises AppError (404) if there is none."""
-    row = session.scalar(select(Scoring).where(Scoring.id == id, Scoring.project_id == project_id))
+    row = session.scalar(
+        select(LikelihoodScores).where(LikelihoodScores.id == id, LikelihoodScores.project_id == project_id)
+    )
     if row is None:
         raise not_found("scoring", id)
     return row
@@ -26,15 +28,20 @@ def scoring(session: Session, project_id: str, id: str) -> Scoring:
 
 def scorings(
     session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
-) -> Sequence[Scoring]:
+) -> Sequence[LikelihoodScores]:
     """Return jobs of the project, newest first: `limit` and one more if there is a next page.
 
     `after` is the id of the last job of the page before.
     """
-    query = select(Scoring).where(Scoring.project_id == project_id).order_by(Scoring.id.desc()).limit(limit + 1)
+    query = (
+        select(LikelihoodScores)
+        .where(LikelihoodScores.project_id == project_id)
+        .order_by(LikelihoodScores.id.desc())
+        .limit(limit + 1)
+    )
     if dataset_id:
-        query = query.where(Scoring.dataset_id == dataset_id)
-    return session.scalars(query.where(Scoring.id < after) if after else query).all()
+        query = query.where(LikelihoodScores.dataset_id == dataset_id)
+    return session.scalars(query.where(LikelihoodScores.id < after) if after else query).all()
 
 
 def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
@@ -60,7 +67,7 @@ def count_rows(session: Session, dataset_id: str, run_id: str | None) -> int:
     return session.scalar(_select_rows(dataset_id, run_id).with_only_columns(func.count()))
 
 
-def rows(session: Session, scoring: Scoring) -> Iterator[Row]:
+def rows(session: Session, scoring: LikelihoodScores) -> Iterator[Row]:
     """Yield the rows to score with the columns ROW_COLUMNS, in the order of the pool. They are streamed, not loaded."""
     query = _select_rows(scoring.dataset_id, scoring.run_id).with_only_columns(*ROW_COLUMNS)
     yield from session.execute(query.order_by(Record.pool_position).execution_options(yield_per=ROWS_AT_ONCE))

@@ -68,7 +68,7 @@ def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
 def _how_to_score(names: Sequence[str], dataset_id: str) -> str:
     """The step that gives rows these scores, for the message of a 422."""
     if any(name.startswith("local.") for name in names):
-        return f"score the rows first (POST /v1/scorings, or `seedbed scorings start {dataset_id}`)"
+        return f"score the rows first (POST /v1/likelihood-scores, or `seedbed likelihood-scores start {dataset_id}`)"
     return f"judge the rows first (POST /v1/judgements, or `seedbed judgements start {dataset_id}`)"
 
 

@@ -6,9 +6,9 @@ from app.tables import (
     datasets,
     finetunes,
     judgements,
+    likelihood_scores,
     maintenance,
     runs,
-    scorings,
     snapshots,
     teachers,
 )
@@ -21,9 +21,9 @@ __all__ = [
     "datasets",
     "finetunes",
     "judgements",
+    "likelihood_scores",
     "maintenance",
     "runs",
-    "scorings",
     "snapshots",
     "teachers",
 ]

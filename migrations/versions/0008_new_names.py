@@ -31,7 +31,7 @@ INDEXES = (
 OLD_REASON, NEW_REASON = "surplus", "over_target"
 
 # Tables: (old name, new name)
-TABLES = (("reviews", "maintenance_jobs"),)
+TABLES = (("reviews", "maintenance_jobs"), ("scorings", "likelihood_scores"))
 # Columns that refer to them: (table, old name, new name)
 REFERENCES = (
     ("matches", "review_id", "maintenance_job_id"),

@@ -23,7 +23,7 @@ from app.jobs import runner
 from app.jobs.kinds import JobKind
 from app.likelihood_scores import scoring
 from app.likelihood_scores import service as scorings
-from app.likelihood_scores.schemas import ScoringCreate
+from app.likelihood_scores.schemas import LikelihoodScoresCreate
 from app.maintenance import kinds as maintenance_kinds
 from app.maintenance import service as maintenance
 from app.maintenance.schemas import DecontaminationCreate, ReencodeCreate, RefilterCreate
@@ -88,7 +88,7 @@ def order_fine_tune(bench: Bench):
 
 def order_scoring(bench: Bench):
     with transaction() as session:
-        return scorings.create(session, bench.caller, ScoringCreate(dataset_id=bench.dataset.id))
+        return scorings.create(session, bench.caller, LikelihoodScoresCreate(dataset_id=bench.dataset.id))
 
 
 def order_refilter(bench: Bench):

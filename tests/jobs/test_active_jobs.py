@@ -49,8 +49,8 @@ def test_only_jobs_that_change_the_pool_stand_in_the_way_of_a_reencoding(bench):
     with transaction() as session:
         assert active_jobs.list_active_on_dataset(session, bench.dataset.id) == [
             imported.id,
-            maintenance_job.id,
             scoring.id,
+            maintenance_job.id,
         ]
         assert active_jobs.list_active_that_change_pool(session, bench.dataset.id) == [imported.id, maintenance_job.id]
         assert active_jobs.find_exclusive(session, bench.dataset.id) is None

@@ -70,7 +70,7 @@ def test_others_are_cancelled_wherever_they_are(api, dataset, path):
         "snapshots/snap_x",
         "maintenance-jobs/rev_x",
         "datasets/{dataset}/imports/imp_x",
-        "scorings/sco_x",
+        "likelihood-scores/sco_x",
         "fine-tunes/f",
     ],
 )
@@ -86,7 +86,7 @@ def test_a_short_scoring_does_not_wait_behind_a_long_training(api, small_dataset
     waiting = api.get(second).json()["queue"]
     assert (waiting["name"], waiting["position"], waiting["reason"]) == ("finetuning", 1, "others_first")
     assert waiting["running"] == 1 and waiting["workers"] == 1
-    _, scoring = post(api, "/v1/scorings", 202, dataset_id=small_dataset["id"], max_length=64)
+    _, scoring = post(api, "/v1/likelihood-scores", 202, dataset_id=small_dataset["id"], max_length=64)
     assert until_ended(api, scoring, 300)["status"] == "succeeded"
     assert api.get(training).json()["status"] == "running"
     cancelled(api, second)

@@ -143,7 +143,7 @@ def test_other_methods_from_the_command_line(seedbed, tmp_path):
     assert "share_good" not in report and "no_harm" in report
     snapshot = json.loads(seedbed("snapshots", "create", dataset, "--reasoning", "include", "--json"))
     assert snapshot["rows"] == 18
-    scoring = json.loads(seedbed("scorings", "start", dataset, "--run", run["id"], "--wait", "--json"))
+    scoring = json.loads(seedbed("likelihood-scores", "start", dataset, "--run", run["id"], "--wait", "--json"))
     assert scoring["summary"]["scored"] == 3
 
 

@@ -15,7 +15,7 @@ from tests.waiting import PROCESS_SECONDS, until_ended
 
 OPENAPI = create_app().openapi()
 SCHEMAS = OPENAPI["components"]["schemas"]
-OLD_PATHS = {"/v1/reviews": "/v1/maintenance-jobs"}
+OLD_PATHS = {"/v1/reviews": "/v1/maintenance-jobs", "/v1/scorings": "/v1/likelihood-scores"}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_old_names_of_the_client_warn_and_work(service, dataset):
             assert list(client.matches(review_id=job["id"])) == list(client.matches(job["id"])) == []
 
 
-@pytest.mark.parametrize(("old", "new"), [("reviews", "maintenance")])
+@pytest.mark.parametrize(("old", "new"), [("reviews", "maintenance"), ("scorings", "likelihood-scores")])
 def test_an_old_command_works_and_names_the_new_one_in_one_line(service, old, new):
     environment = {**os.environ, "SEEDBED_URL": service.url, "SEEDBED_API_KEY": service.api_key}
     command = [sys.executable, "-c", "from app.cli.main import main; main()"]
@@ -109,3 +109,18 @@ def test_an_old_command_works_and_names_the_new_one_in_one_line(service, old, ne
     assert outputs[0].stdout == outputs[1].stdout != "" and outputs[1].stderr == ""
     (line,) = outputs[0].stderr.splitlines()
     assert f"`seedbed {new}`" in line and "0.2.0" in line
+
+
+def test_likelihood_scores_start_by_their_old_names(api, service):
+    rows = {"name": "a", "instruction": "Name a colour.", "instances": [{"input": "", "output": "Red."}]}
+    dataset, _ = post(api, "/v1/datasets", 201, name="old scorings", seeds={"tasks": [rows]})
+    job, location = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=64)
+    assert location == f"/v1/likelihood-scores/{job['id']}"
+    assert api.get(f"/v1/scorings/{job['id']}").headers["link"] == f'<{location}>; rel="successor-version"'
+    with Seedbed(service.url, service.api_key) as client:
+        with pytest.warns(DeprecationWarning, match="start_likelihood_scores"):
+            other = client.start_scoring(dataset_id=dataset["id"], max_length=64)
+        with pytest.warns(DeprecationWarning, match="likelihood-scores"):
+            assert {job["id"], other["id"]} <= {row["id"] for row in client.find("scorings", dataset_id=dataset["id"])}
+        for id in (job["id"], other["id"]):
+            client.act(id, "cancel")

@@ -23,7 +23,7 @@ WORDS = ("harbours", "mills", "orchards", "violins", "glaciers", "bakeries", "co
 
 
 def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, dataset):
-    scoring, location = post(api, "/v1/scorings", 202, dataset_id=dataset["id"], max_length=256)
+    scoring, location = post(api, "/v1/likelihood-scores", 202, dataset_id=dataset["id"], max_length=256)
     done = until_ended(api, location, 120)
     assert (done["status"], done["stop_reason"]) == ("succeeded", "completed"), done
     rows = rows_of(api, dataset, status="accepted")
@@ -36,17 +36,17 @@ def test_every_row_gets_its_scores_and_a_snapshot_can_choose_by_them(api, datase
     lines = [json.loads(line) for line in api.get(f"{location}/files/train.alpaca.jsonl").text.splitlines()]
     best = sorted(rows, key=lambda row: -row["scores"]["local.ifd"])[:2]
     assert {line["instruction"] for line in lines} == {row["instruction"] for row in best}
-    kinds = {event["type"] for event in api.get(f"/v1/scorings/{done['id']}/events").json()["data"]}
+    kinds = {event["type"] for event in api.get(f"/v1/likelihood-scores/{done['id']}/events").json()["data"]}
     assert {"status", "stage", "progress"} <= kinds
 
 
 def test_a_scoring_can_be_cancelled_and_nothing_is_left_of_it(api, dataset):
-    created_scoring, location = post(api, "/v1/scorings", 202, dataset_id=dataset["id"])
+    created_scoring, location = post(api, "/v1/likelihood-scores", 202, dataset_id=dataset["id"])
     assert api.post(f"{location}/cancel").json()["status"] in ("cancelling", "cancelled")
     ended = until_ended(api, location, 60)
     assert ended["status"] == "cancelled"
     assert api.post(f"{location}/cancel").json() == ended
-    assert created_scoring["id"] in [scoring["id"] for scoring in api.get("/v1/scorings").json()["data"]]
+    assert created_scoring["id"] in [scoring["id"] for scoring in api.get("/v1/likelihood-scores").json()["data"]]
 
 
 @pytest.mark.parametrize(
@@ -59,5 +59,5 @@ def test_a_scoring_can_be_cancelled_and_nothing_is_left_of_it(api, dataset):
     ],
 )
 def test_what_cannot_be_scored_is_refused(api, dataset, change, pointer):
-    answer = api.post("/v1/scorings", json={"dataset_id": dataset["id"]} | change)
+    answer = api.post("/v1/likelihood-scores", json={"dataset_id": dataset["id"]} | change)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)

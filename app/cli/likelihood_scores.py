@@ -1,11 +1,11 @@
-"""seedbed scorings: perplexity and IFD of a dataset's rows by a causal language model."""
+"""seedbed likelihood-scores: perplexity and IFD of a dataset's rows by a causal language model."""
 
 from typing import Annotated
 
 import typer
 
 from app.cli.jobs import show_or_wait
-from app.cli.progress import measure_scoring
+from app.cli.progress import measure_likelihood_scores
 from app.cli.session import Session, connected
 
 app = typer.Typer(no_args_is_help=True)
@@ -30,15 +30,17 @@ def start(
 ) -> None:
     """Score the accepted rows of a dataset. Each row gets the scores local.perplexity and local.ifd."""
     body = {"dataset_id": dataset, "base_model": base_model, "run_id": run, "max_length": max_length}
-    show_or_wait(session, session.client.start_scoring(**body), wait, "scoring", measure_scoring, FIELDS)
+    show_or_wait(
+        session, session.client.start_likelihood_scores(**body), wait, "scoring", measure_likelihood_scores, FIELDS
+    )
 
 
 @app.command("list")
 @connected
 def list_all(session: Session) -> None:
-    """All scorings, newest first."""
+    """All jobs of likelihood scores, newest first."""
     fields = ("id", "status", "stop_reason", "dataset_id", "base_model", "done_rows", "rows")
-    session.table(session.client.find("scorings"), fields)
+    session.table(session.client.find("likelihood-scores"), fields)
 
 
 @app.command("show")

@@ -6,8 +6,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.tables.jobs import SCORINGS, LeasedJob, Table, status_check
 
 
-class Scoring(Table, LeasedJob):
-    __tablename__ = "scorings"
+class LikelihoodScores(Table, LeasedJob):
+    __tablename__ = "likelihood_scores"
     queue_name = SCORINGS
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
