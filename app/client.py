@@ -260,10 +260,13 @@ class Seedbed:
         return self._get(f"{_path(snapshot_id)}/manifest")
 
     def wait(self, job: dict, on_progress: Callable[[dict], object] = lambda job: None) -> dict:
-        """Poll a job until it has ended, and return its last state. `on_progress` is called with every state."""
+        """Poll a job until it has ended, and return its last state. `on_progress` is called with every state.
+
+        A run that paused because its teacher gives nothing usable is returned, too: it goes on when it is resumed.
+        """
         # Short jobs are noticed soon, and long jobs cost few requests.
         path, pause = _path(job["id"], job.get("dataset_id")), 0.1
-        while job["status"] not in ENDED:
+        while job["status"] not in ENDED and not _needs_a_person(job):
             on_progress(job)
             time.sleep(pause)
             pause = min(pause * 1.5, 1.0)
@@ -368,6 +371,10 @@ class Seedbed:
 def _warn(old: str, new: str) -> None:
     """Warn the caller of the method that has the old name."""
     warnings.warn(message(old, new), DeprecationWarning, stacklevel=3)
+
+
+def _needs_a_person(job: dict) -> bool:
+    return job["status"] == "paused" and job.get("paused_for") == "teacher_unusable"
 
 
 def _path(id: str, dataset_id: str | None = None) -> str:

@@ -87,6 +87,19 @@ def answered_by_step(session: Session, account_ids: Sequence[str]) -> list[Answe
     return [Answered(id, step, int(answers), int(tokens), cost) for id, step, answers, tokens, cost in rows]
 
 
+def newest_cut_reply(session: Session, account_id: str) -> tuple[str, int | None] | None:
+    """The step of the newest reply that was cut, and the most tokens that its request allowed; None without one."""
+    query = select(Completion.step, Completion.request).where(
+        Completion.account_id == account_id, Completion.finish_reason == "length"
+    )
+    row = session.execute(query.order_by(Completion.finished_at.desc()).limit(1)).first()
+    if row is None:
+        return None
+    # The name depends on the protocol and on the server.
+    limits = (row.request.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+    return row.step, next((limit for limit in limits if limit is not None), None)
+
+
 def count_repairs(session: Session, account_id: str) -> dict[str, int]:
     """How many replies of the account needed each repair."""
     names = func.jsonb_array_elements_text(Completion.repairs).table_valued("name")

@@ -19,7 +19,8 @@ def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fie
         fields: The fields to print.
 
     Raises:
-        typer.Exit: With status 1 if the job did not succeed, 130 at Ctrl-C.
+        typer.Exit: With status 1 if the job did not succeed, 3 if a run ended with fewer rows than its target, 4 if it
+            ended with none, 130 at Ctrl-C.
     """
     try:
         # With --json the output must be one JSON object, so there is no progress.
@@ -33,9 +34,32 @@ def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fie
         print(f"\n{job['id']} continues to run. Cancel it with the command `cancel`.")
         raise typer.Exit(130) from None
     session.show(job, fields)
-    # Scripts read the exit status: a job that ended at a ceiling has succeeded, a cancelled job has not.
+    if not session.json:
+        print_outcome(job)
+    # Scripts read the exit status: a run without all its rows is no success, whatever it cost.
+    if exit_status := _exit_status(job):
+        raise typer.Exit(exit_status)
+
+
+def print_outcome(job: dict) -> None:
+    """Print the last line of a run: what came, and why not more. Other jobs have no outcome and no such line."""
+    if job["status"] == "paused":
+        print(f"{job['id']} is paused: {job['health']['message']}")
+        for sample in job["health"]["samples"]:
+            print(f"  a reply: {sample!r}")
+        print(f"Resume it with: seedbed runs resume {job['id']}")
+    elif job.get("outcome") == "complete":
+        print(f"{job['id']} is complete: {job['counts']['accepted']} rows.")
+    elif job.get("outcome"):
+        rows = f"{job['counts']['accepted']} of {job['target']} rows"
+        print(f"{job['id']} is {job['outcome']}: {rows}; it ended because of {job['stop_reason']}.")
+
+
+def _exit_status(job: dict) -> int:
+    """Return 0 for success, 1 for a failure, 3 for a run with fewer rows than its target, 4 for one with none."""
     if job["status"] != "succeeded":
-        raise typer.Exit(1)
+        return 1
+    return {"partial": 3, "empty": 4}.get(job.get("outcome") or "", 0)
 
 
 def show_or_wait(session: Session, job: dict, wait: bool, title: str, measure: Callable, fields: Iterable[str]) -> None:

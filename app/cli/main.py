@@ -39,7 +39,10 @@ class Commands(LazyGroup):
             "app.cli.accounts:app",
             "Accounts: how much the teacher calls of a job may cost, and how much they have cost.",
         ),
-        "replies": LazyCommand("app.cli.datasets:replies", "Show the teacher's replies behind a record as they came."),
+        "replies": LazyCommand(
+            "app.cli.datasets:replies",
+            "Show the teacher's replies behind a record as they came, with the thought and the repairs of each.",
+        ),
         "judgements": LazyCommand("app.cli.judgements:app", "Judgements: a judge's scores for existing records."),
         "methods": LazyCommand(
             "app.cli.runs:methods",

@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 FIELDS = (
     "id",
     "status",
+    "outcome",
     "stop_reason",
     "error",
     "dataset_id",
@@ -216,7 +217,10 @@ def show(session: Session, id: str) -> None:
 @app.command("wait")
 @connected
 def wait_for(session: Session, id: str) -> None:
-    """Show the progress of a run until it ends. The exit status is 1 if it did not succeed."""
+    """Show the progress of a run until it ends.
+
+    The exit status is 0 with the whole target, 3 with fewer rows, 4 with none, and 1 if the run failed or is paused.
+    """
     wait_for_end(session, session.client.get(id), "run", measure_run, FIELDS)
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, computed_field
 from app.api.deprecation import old_field
 from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
 from app.calls.schemas import UsageView, money
+from app.runs.health import count_classes
 from app.synth.methods.registry import DEFAULT_METHOD
 from app.tables.accounts import Account
 from app.tables.runs import Run
@@ -149,14 +150,32 @@ class RunUsage(UsageView):
     tokens_per_accepted: float | None
 
 
+class HealthView(View):
+    """What the newest proposals became. `message` and `samples`: why the run waits for a person, and what came."""
+
+    counts: dict[str, int] = Field(description="usable, repeated, cut, empty, refused, unreadable.")
+    samples: list[str]
+    message: str | None
+
+
+Outcome = Literal["complete", "partial", "empty"]
+
+
 class RunView(JobView):
+    outcome: Outcome | None = Field(
+        description="Of a run that has ended: complete, with its target; partial, with fewer rows; empty, with none."
+    )
     dataset_id: str
     account_id: str = Field(description="What pays for its calls: GET /v1/accounts/{id}.")
     mode: str
     preview_target: int | None = Field(
         description="Of a preview: the target of the whole run, for which its forecast is."
     )
-    paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
+    paused_for: str | None = Field(
+        description="Why it paused by itself: teacher_unavailable, after which it goes on by itself; teacher_unusable, "
+        "until it is resumed: `health` says what came, and what is likely to help."
+    )
+    health: HealthView
     resume_at: Time | None
     method: str
     teacher: str | None
@@ -183,7 +202,16 @@ class RunView(JobView):
 
 
 _OF_ACCOUNT = ("max_requests", "max_tokens", "simulated")
-_DERIVED = {"counts", "usage", "max_usd", "note", *_OF_ACCOUNT}
+_DERIVED = {"counts", "usage", "max_usd", "note", "health", "outcome", *_OF_ACCOUNT}
+
+
+def outcome_of(row: Run) -> Outcome | None:
+    """Return what a run that has ended brought, whatever its status; None before its end."""
+    if not row.ended:
+        return None
+    if row.accepted >= row.target:
+        return "complete"
+    return "partial" if row.accepted else "empty"
 
 
 def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
@@ -203,6 +231,12 @@ def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
         **{name: getattr(row, name) for name in RunView.model_fields if name not in _DERIVED},
         **{name: getattr(account, name) for name in _OF_ACCOUNT},
         counts=counts,
+        outcome=outcome_of(row),
+        health=HealthView(
+            counts=count_classes(row.health),
+            samples=row.health.get("samples", []),
+            message=row.health.get("message"),
+        ),
         usage=RunUsage(**usage.model_dump(), **per_accepted),
         max_usd=money(account.max_usd),
         note=SIMULATED_NOTE if account.simulated else None,

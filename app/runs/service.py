@@ -17,7 +17,7 @@ from app.jobs import event_log, queue
 from app.jobs.leases import in_seconds
 from app.jobs.queue_position import add_places
 from app.persistence.ids import new_id
-from app.runs import prompt_preview, store, validation
+from app.runs import health, prompt_preview, store, validation
 from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
 from app.runs.teachers import reply_form
 from app.synth.methods.registry import METHODS
@@ -146,6 +146,32 @@ def pause_for_teacher(session: Session, run_id: str, message: str, seconds: floa
     finalize(session, run)
 
 
+def pause_if_unusable(session: Session, run: Run) -> None:
+    """Pause the run, until a person resumes it, when its newest proposals have all come to nothing.
+
+    The caller holds the run locked, and has updated its health.
+    """
+    if run.status != "running" or run.pending_stop_reason is not None or not health.is_unusable(run.health):
+        return
+    cure = health.cure_of(run.health, run.teacher or "", _advice_on_length(session, run))
+    counts = health.count_classes(run.health)
+    run.health = run.health | {"message": f"none of the newest replies could be used; {cure}"}
+    run.paused_for, run.resume_at = "teacher_unusable", None
+    move(session, run, "pausing")
+    samples = run.health["samples"]
+    event_log.emit(session, run, "teacher_unusable", counts=counts, message=run.health["message"], samples=samples)
+    finalize(session, run)
+
+
+def _advice_on_length(session: Session, run: Run) -> str:
+    """Say at how many tokens replies were cut, and which option of the run sets that limit."""
+    cut = accounts_store.newest_cut_reply(session, run.account_id)
+    if cut is None:
+        return "raise the option of this step that ends with _tokens"
+    step, max_tokens = cut
+    return f"the step {step!r} ends at {max_tokens} tokens; raise {health.token_option(run.options, step, max_tokens)}"
+
+
 def resume_due(session: Session) -> None:
     """Let runs go on that have waited for their teacher long enough."""
     for id in store.list_due_to_resume(session):
@@ -155,6 +181,8 @@ def resume_due(session: Session) -> None:
 
 
 def _continue(session: Session, run: Run) -> None:
+    if run.paused_for == "teacher_unusable":
+        run.health = {}
     run.paused_for = run.resume_at = None
     move(session, run, "running")
     queue.notify_after_commit(session, queue.RUN, run.id)

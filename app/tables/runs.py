@@ -47,6 +47,8 @@ class Run(Table, Job):
     accepted: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
     rejected_by_reason: Mapped[dict] = mapped_column(default=dict)
+    # What the newest proposals became (app.runs.health), and the message of a pause that waits for a person.
+    health: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     __table_args__ = (
         status_check(),
         CheckConstraint("mode IN ('direct', 'batch')", name="mode"),

@@ -29,7 +29,7 @@ from app.jobs import queue
 from app.jobs.leases import in_seconds
 from app.persistence.db import transaction
 from app.runs import service
-from app.runs.schemas import RunCreate
+from app.runs.schemas import RunCreate, outcome_of
 from app.runs.worker import batch, batch_limit, planning, run_slice
 from app.runs.worker.batch_limit import BatchLimit
 from app.runs.worker.encoding import AsyncEncoder
@@ -218,6 +218,33 @@ def test_prompts_that_the_content_filter_refuses_cost_their_proposals_alone(star
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 20)
     assert run.rejected_by_reason["moderated"] > 0
+    books_balance(run)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message", "sample"),
+    [
+        (chat('{"instructions": ["Say', finish="length"), "raise instruction_tokens", '{"instructions": ["Say'),
+        (chat("I would rather not."), 'set replies = "tagged"', "I would rather not."),
+        (chat("", refusal="No."), "declines these prompts", "No."),
+        (chat("<think>Hmm. " * 3, finish="length"), "raise thought_tokens", "Hmm."),
+    ],
+)
+def test_a_run_pauses_when_nothing_usable_comes_and_goes_on_when_it_is_resumed(start, reply, message, sample):
+    script = ScriptedSelfInstruct(lambda body, count: None if healed else (200, {}, reply))
+    healed = []
+    id, tools = start(script, target=12)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.status, run.paused_for, run.resume_at) == ("paused", "teacher_unusable", None)
+    assert message in run.health["message"] and sample in run.health["samples"][0]
+    assert script.served.total() <= 40
+    healed.append(True)
+    with transaction() as session:
+        service.resume(session, Caller(run.project_id, "k"), id)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.stop_reason, outcome_of(run)) == ("target_reached", "complete")
     books_balance(run)
 
 

@@ -27,6 +27,7 @@ from app.jobs.leases import Claim, LeaseLost, fenced, release
 from app.persistence.db import transaction
 from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
+from app.runs.health import update_health
 from app.runs.worker import batch_errors
 from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
@@ -181,11 +182,13 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
             raise LeaseLost(claim.id)
         outcome = _admit_candidates(offer, run, claim, candidates, vectors)
         _count_outcome(run, batch, outcome)
+        run.health = update_health(run.health, candidates)
         release(batch)
         # The next step queries the batches, so this one's counts must be in the database.
         session.flush()
         if run.pending_stop_reason is None:
             service.set_pending_stop_reason(session, run, _completion_reason(session, run))
+        service.pause_if_unusable(session, run)
         counts = {"accepted": run.accepted, "rejected": run.rejected, "target": run.target}
         event_log.emit(session, run, "progress", **counts, batch=batch.number)
 

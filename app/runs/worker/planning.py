@@ -10,6 +10,7 @@ from app.jobs.leases import Claim, claim
 from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.runs import sampling, service, store
+from app.runs.health import PROBATION_BATCHES
 from app.synth.batch_sizes import batch_sizes, expected_yield
 from app.synth.methods.registry import METHODS
 from app.tables.runs import Batch, Run
@@ -59,6 +60,9 @@ def plan_and_claim(run_id: str, max_new: int, max_leased: int = UNLIMITED) -> Ru
             # Here and not only at admission: time passes while no batch ends, and a refilter changes the counts.
             service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
         state = RunState(run.status, run.pending_stop_reason)
+        if run.mode == "direct" and not run.health.get("has_usable", False):
+            # A teacher that gives nothing usable must not cost more than the calls of a few batches.
+            max_leased = min(max_leased, PROBATION_BATCHES)
         if max_new > 0 and max_leased < UNLIMITED:
             max_new = min(max_new, max_leased - store.count_leased_batches(session, run.id))
         if max_new > 0 and state.takes_calls:
