@@ -53,9 +53,9 @@ OUTCOMES = {
 @pytest.fixture(scope="module")
 def real_api(tmp_path_factory) -> Iterator[httpx.Client]:
     """HTTP to a stack whose teacher is the model."""
-    home = tmp_path_factory.mktemp("real")
-    config = write_local_config(StateDir(home), None)
-    with Stack(home, port=free_port(), durable=False, config=config) as stack:
+    state_dir = tmp_path_factory.mktemp("real")
+    config = write_local_config(StateDir(state_dir), None)
+    with Stack(state_dir, port=free_port(), durable=False, config=config) as stack:
         headers = {"Authorization": f"Bearer {stack.api_key}"}
         with httpx.Client(base_url=stack.url, headers=headers, timeout=HTTP_SECONDS) as client:
             yield client
@@ -66,8 +66,8 @@ def test_a_run_ends_with_a_named_outcome(real_api, method):
     seeds = {"tasks": SEEDS}
     dataset, _ = post(real_api, "/v1/datasets", 201, name=f"real {method}", language="en", seeds=seeds)
     body = {"dataset_id": dataset["id"], "method": method, "options": RUNS[method], "teacher": LOCAL_NAME}
-    _, place = post(real_api, "/v1/runs", 202, **body, target=2, max_seconds=MAX_SECONDS)
-    run = until_ended(real_api, place, seconds=3 * MAX_SECONDS)
+    _, location = post(real_api, "/v1/runs", 202, **body, target=2, max_seconds=MAX_SECONDS)
+    run = until_ended(real_api, location, seconds=3 * MAX_SECONDS)
     counts, usage = run["counts"], run["usage"]
     print(f"\n{method}: {run['status']}, {run['stop_reason']}: {run['error'] or ''}")
     print(f"  accepted {counts['accepted']}, rejected {counts['rejected']} {counts['rejected_by_reason']}")

@@ -24,9 +24,9 @@ def test_a_run_of_unusable_proposals_alone_is_unusable():
     assert count_classes(health) == {"cut": MAX_UNUSABLE - 1, "unreadable": 1}
 
 
-@pytest.mark.parametrize("one", [USABLE, DUPLICATE, failed("low_no_refusal"), failed("repeated_in_reply")])
-def test_one_reply_that_could_be_read_among_the_newest_is_enough(one):
-    health = update_health({}, [failed("empty_reply")] * 30 + [one] + [failed("empty_reply")] * (MAX_UNUSABLE - 1))
+@pytest.mark.parametrize("readable", [USABLE, DUPLICATE, failed("low_no_refusal"), failed("repeated_in_reply")])
+def test_one_reply_that_could_be_read_among_the_newest_is_enough(readable):
+    health = update_health({}, [failed("empty_reply")] * 30 + [readable] + [failed("empty_reply")] * (MAX_UNUSABLE - 1))
     assert not is_unusable(health) and health["has_usable"]
 
 

@@ -20,15 +20,15 @@ IN_THEIR_OWN_PROCESS = ("demo", "keys")
 @pytest.fixture
 def seedbed(service, tmp_path, monkeypatch, capsys):
     """Runs a command on the service's state directory, in an empty folder, and returns what it printed."""
-    home = str(service.state_dir.path)
+    state_dir = str(service.state_dir.path)
     for name in ("SEEDBED_URL", "SEEDBED_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SEEDBED_HOME", home)
+    monkeypatch.setenv("SEEDBED_HOME", state_dir)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, status: int = 0) -> str:
         if arguments[0] in IN_THEIR_OWN_PROCESS:
-            env = {"PATH": "/usr/bin:/bin", "SEEDBED_HOME": home}
+            env = {"PATH": "/usr/bin:/bin", "SEEDBED_HOME": state_dir}
             done = subprocess.run(
                 [SEEDBED, *arguments], capture_output=True, text=True, env=env, timeout=PROCESS_SECONDS
             )
@@ -135,8 +135,8 @@ def test_other_methods_from_the_command_line(seedbed, tmp_path):
     seedbed("datasets", "import", dataset, "Owls.md", "--kind", "documents")
     options = {"dialogue": '{"max_turns": 2}', "responses": '{"parents": {"origin": "seed"}}'}
     for method in ("evol_instruct", "responses", "dialogue", "templates", "documents", "safety"):
-        given = ("--method", method, "--target", "3", "--options", options.get(method, "{}"))
-        run = json.loads(seedbed("runs", "start", dataset, *given, "--wait", "--json"))
+        arguments = ("--method", method, "--target", "3", "--options", options.get(method, "{}"))
+        run = json.loads(seedbed("runs", "start", dataset, *arguments, "--wait", "--json"))
         assert (run["stop_reason"], run["counts"]["accepted"]) == ("target_reached", 3), method
         report = seedbed("runs", "report", run["id"])
         assert f"{method}  3 accepted" in report and "quality of 3 rows" in report
