@@ -144,6 +144,7 @@ async def _select_by_comparison(
     batch: Batch, rows: list[Candidate], remaining: list[int], position: int, ask: Ask
 ) -> list[Candidate]:
     """Compare each answer with the best one so far; a tie keeps the earlier answer."""
+    # A knock-out takes n - 1 comparisons, where all pairs would take n (n - 1) / 2, each of two calls.
     best, pairs = remaining[0], ()
     for n in remaining[1:]:
         verdict, compared = await compare(batch, rows[n], rows[best], f"{position}-{n}", ask)

@@ -51,6 +51,7 @@ class CallAccount:
         self.calls = self.tokens = 0
         self.usd = Decimal(0)
         self._reserved_tokens, self._reserved_usd = 0, Decimal(0)
+        # One future for each call that waits for room; a lock would serve one of them at a time.
         self._waiting: list[asyncio.Future] = []
 
     def add(self, calls: int, tokens: int, usd: Decimal) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.synth.types import Prompt, Reply, Usage
 
+# Each line begins so: a last line with this beginning and no end was cut when its process was killed.
 ENTRY_START = b'{"key": "'
 
 

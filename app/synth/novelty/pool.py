@@ -83,6 +83,7 @@ class Pool:
         self._positions[id] = self._lexical.add(text)
         self._ids.append(id)
         self._texts.append(text)
+        # An estimate: the objects of id and text, and their entries in two lists and a dict.
         self._text_bytes += 350 + 2 * len(text)
 
     def build_indexes(self) -> None:

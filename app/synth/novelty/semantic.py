@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Up to this number of rows the exact search is used, which misses no neighbour.
 EXACT_UP_TO = 200_000
 _BLOCK = 8192
 # More than the rounding error of a float32 product of unit vectors: hits this close to the best are scored again

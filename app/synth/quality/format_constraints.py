@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import regex
 
+# Instructions state small numbers as words and large ones in digits.
 _NUMBERS = {
     **{
         word: n

@@ -8,6 +8,7 @@ from app.synth.quality.options import MethodOptions
 from app.synth.quality.rules import RowField, Rule, is_rule_reason
 from app.synth.types import Candidate, Rejection
 
+# Another threshold of novelty, or another pool, can lift these rejections.
 NOVELTY = ("duplicate_exact", "duplicate_lexical", "duplicate_semantic")
 # A row over the target or without an answer has no fault of its own, so other thresholds may accept it.
 _OTHER_REASONS = (*NOVELTY, "over_target", "unanswered")

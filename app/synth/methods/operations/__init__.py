@@ -38,6 +38,7 @@ WEIGHTS: dict[str, float] = {
 
 @cache
 def _wording(language: str) -> dict[str, dict[str, str]]:
+    # A language without a file of its own gets the English paragraphs, as it gets the English prompts.
     folder = resources.files(__name__)
     path = folder / f"{language.split('-')[0].lower()}.toml"
     return tomllib.loads((path if path.is_file() else folder / "en.toml").read_text("utf-8"))

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+# The same double braces as in prompts: labelled texts may hold single ones.
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 # Every family has phrasings in all of these, which a test checks.
 LANGUAGES = ("en", "ko")

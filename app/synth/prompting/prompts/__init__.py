@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+# Double braces, since single ones occur in JSON and in code.
 FIELD = re.compile(r"\{\{(\w+)\}\}")
 
 # A language without prompt files of its own uses the English ones, which name the language to write in.
