@@ -14,7 +14,6 @@ from app.calls.schemas import (
     AccountView,
     LostCallView,
     SpendingView,
-    UsageView,
     account_view,
     lost_call_view,
     money,
@@ -46,11 +45,9 @@ def open_account(
     return account
 
 
-def usages(session: Session, account_ids: Sequence[str]) -> dict[str, tuple[Account, UsageView]]:
+def views_by_id(session: Session, account_ids: Sequence[str]) -> dict[str, AccountView]:
     """Each account as it is now, with what it has spent."""
-    accounts = store.accounts_by_id(session, account_ids)
-    possible = _possible(session, accounts.values())
-    return {id: (account, usage_view(account, possible[id])) for id, account in accounts.items()}
+    return views(session, list(store.accounts_by_id(session, account_ids).values()))
 
 
 def views(session: Session, accounts: Sequence[Account]) -> dict[str, AccountView]:

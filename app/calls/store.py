@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, true, update
+from sqlalchemy import ColumnElement, Select, func, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.calls.costs import Answered
@@ -135,6 +135,34 @@ def calls_of_remote(session: Session, remote_batch_id: str) -> Sequence[Completi
     """Calls of a remote batch that have no answer yet; those of a job that has ended meanwhile, too."""
     query = select(Completion).where(Completion.remote_batch_id == remote_batch_id, Completion.status != "done")
     return session.scalars(query.order_by(Completion.key)).all()
+
+
+def select_spending_by_unit(account_ids: Select) -> Select:
+    """A query for (unit_id, requests, tokens, dollars): what the calls of each unit of these accounts took."""
+    return (
+        select(
+            Completion.unit_id,
+            func.sum(Completion.tries).label("requests"),
+            func.sum(TOKENS).label("tokens"),
+            func.sum(Completion.cost_usd).label("dollars"),
+        )
+        .where(Completion.account_id.in_(account_ids))
+        .group_by(Completion.unit_id)
+    )
+
+
+def select_unanswered(unit_id: ColumnElement[str]) -> Select:
+    """A query for the keys of the unit's requests that have no answer yet and are not given up."""
+    return select(Completion.key).where(Completion.unit_id == unit_id, Completion.status.in_(("waiting", "sent")))
+
+
+def mean_latency(session: Session, account_ids: Select) -> float:
+    """Seconds from sending to keeping, of calls that needed one try."""
+    took = func.extract("epoch", Completion.finished_at - Completion.created_at)
+    query = select(func.avg(took)).where(
+        Completion.account_id.in_(account_ids), Completion.status == "done", Completion.tries == 1
+    )
+    return float(session.scalar(query) or 0)
 
 
 def completions(session: Session, keys: Sequence[str]) -> Sequence[Completion]:

@@ -5,10 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from app.api.deprecation import Reason
-from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
-from app.calls.schemas import AccountReport, UsageView, money
+from app.api.schemas import Body, JobView, Time, View
+from app.calls.schemas import AccountReport, AccountView, UsageView
 from app.synth.quality.judge_records import JudgementOptions
-from app.tables.accounts import Account
 from app.tables.judgements import Judgement
 
 
@@ -98,17 +97,15 @@ class OptionsView(View):
     options: dict = Field(description="JSON schema of a judgement's options, with defaults and descriptions.")
 
 
-_OF_ACCOUNT = ("max_requests", "max_tokens", "simulated")
-_DERIVED = {"usage", "max_usd", "note", *_OF_ACCOUNT}
+_OF_ACCOUNT = ("max_requests", "max_tokens", "max_usd", "simulated", "note")
+_DERIVED = {"usage", *_OF_ACCOUNT}
 
 
-def judgement_view(row: Judgement, account: Account, usage: UsageView) -> JudgementView:
+def judgement_view(row: Judgement, account: AccountView) -> JudgementView:
     return JudgementView(
         **{name: getattr(row, name) for name in JudgementView.model_fields if name not in _DERIVED},
         **{name: getattr(account, name) for name in _OF_ACCOUNT},
-        usage=usage,
-        max_usd=money(account.max_usd),
-        note=SIMULATED_NOTE if account.simulated else None,
+        usage=account.usage,
     )
 
 

@@ -159,8 +159,8 @@ def pause_what_was_left(session: Session) -> None:
 def views(session: Session, rows: Iterable[Judgement]) -> dict[str, JudgementView]:
     """By id; what was spent is of the accounts as they are now."""
     rows = add_places(session, rows)
-    usages = accounts.usages(session, [row.account_id for row in rows])
-    return {row.id: judgement_view(row, *usages[row.account_id]) for row in rows}
+    account_views = accounts.views_by_id(session, [row.account_id for row in rows])
+    return {row.id: judgement_view(row, account_views[row.account_id]) for row in rows}
 
 
 def _locked(session: Session, caller: Caller, id: str) -> Judgement:

@@ -5,11 +5,10 @@ from typing import Literal
 from pydantic import Field, computed_field
 
 from app.api.deprecation import old_field
-from app.api.schemas import SIMULATED_NOTE, Body, JobView, Time, View
-from app.calls.schemas import UsageView, money
+from app.api.schemas import Body, JobView, Time, View
+from app.calls.schemas import AccountView, UsageView
 from app.runs.health import count_classes
 from app.synth.methods.registry import DEFAULT_METHOD
-from app.tables.accounts import Account
 from app.tables.runs import Run
 
 
@@ -201,8 +200,8 @@ class RunView(JobView):
         return self.preview_target
 
 
-_OF_ACCOUNT = ("max_requests", "max_tokens", "simulated")
-_DERIVED = {"counts", "usage", "max_usd", "note", "health", "outcome", *_OF_ACCOUNT}
+_OF_ACCOUNT = ("max_requests", "max_tokens", "max_usd", "simulated", "note")
+_DERIVED = {"counts", "usage", "health", "outcome", *_OF_ACCOUNT}
 
 
 def outcome_of(row: Run) -> Outcome | None:
@@ -214,7 +213,7 @@ def outcome_of(row: Run) -> Outcome | None:
     return "partial" if row.accepted else "empty"
 
 
-def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
+def run_view(row: Run, account: AccountView) -> RunView:
     counts = RunCounts(
         offered=row.accepted + row.rejected + row.in_flight,
         in_flight=row.in_flight,
@@ -222,6 +221,7 @@ def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
         rejected=row.rejected,
         rejected_by_reason=row.rejected_by_reason,
     )
+    usage = account.usage
     tokens = usage.prompt_tokens + usage.completion_tokens + usage.unknown_tokens
     per_accepted = {
         "requests_per_accepted": rate(usage.requests, row.accepted),
@@ -238,8 +238,6 @@ def run_view(row: Run, account: Account, usage: UsageView) -> RunView:
             message=row.health.get("message"),
         ),
         usage=RunUsage(**usage.model_dump(), **per_accepted),
-        max_usd=money(account.max_usd),
-        note=SIMULATED_NOTE if account.simulated else None,
     )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access.service import Caller
-from app.calls import ledger
+from app.calls import ledger, remote_batches
 from app.calls import service as accounts
 from app.calls import store as accounts_store
 from app.calls.schemas import money
@@ -209,11 +209,8 @@ def finalize(session: Session, run: Run) -> bool:
     """
     if run.ended or store.count_leased_batches(session, run.id):
         return False
-    if (
-        run.pending_stop_reason is not None
-        and run.status != "cancelling"
-        and store.open_remote_batches(session, run.account_id)
-    ):
+    waits_for_remote = run.pending_stop_reason is not None and run.status != "cancelling"
+    if waits_for_remote and remote_batches.list_open_ids(session, run.account_id):
         # The teacher bills remote batches that it has: their answers are waited for.
         return False
     if run.status == "cancelling":
@@ -307,5 +304,5 @@ def _set_account_state(session: Session, run: Run) -> None:
 
 def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:
     """By id; what was spent is of the accounts as they are now."""
-    usages = accounts.usages(session, [run.account_id for run in runs])
-    return {run.id: run_view(run, *usages[run.account_id]) for run in add_places(session, runs)}
+    account_views = accounts.views_by_id(session, [run.account_id for run in runs])
+    return {run.id: run_view(run, account_views[run.account_id]) for run in add_places(session, runs)}

@@ -1,4 +1,4 @@
-"""All SQL of runs, batches and completions."""
+"""All SQL of runs and batches."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from datetime import datetime
 from sqlalchemy import Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.calls import remote_batches
+from app.calls import store as accounts_store
 from app.datasets import run_rows
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.cost_estimate import Sample
 from app.synth.quality.options import MethodOptions
-from app.tables.accounts import Completion, RemoteBatch
 from app.tables.runs import Batch, Run
 
 OPEN = ("pending", "leased", "waiting")
@@ -116,17 +117,7 @@ def find_similar_runs(
 def load_samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     """Each batch that ended: its candidates, the good ones (over_target, too), and what its calls took."""
     over_target = run_rows.select_counts_by_batch(run_ids, "over_target").subquery()
-    spent = (
-        select(
-            Completion.unit_id,
-            func.sum(Completion.tries).label("requests"),
-            func.sum(Completion.prompt_tokens + Completion.completion_tokens).label("tokens"),
-            func.sum(Completion.cost_usd).label("dollars"),
-        )
-        .where(Completion.account_id.in_(_accounts_of(run_ids)))
-        .group_by(Completion.unit_id)
-        .subquery()
-    )
+    spent = accounts_store.select_spending_by_unit(_accounts_of(run_ids)).subquery()
     none = func.coalesce
     query = (
         select(
@@ -153,11 +144,7 @@ def _accounts_of(run_ids: Sequence[str]) -> Select:
 
 def mean_latency(session: Session, run_ids: Sequence[str]) -> float:
     """Seconds from sending to keeping, of calls that needed one try."""
-    took = func.extract("epoch", Completion.finished_at - Completion.created_at)
-    query = select(func.avg(took)).where(
-        Completion.account_id.in_(_accounts_of(run_ids)), Completion.status == "done", Completion.tries == 1
-    )
-    return float(session.scalar(query) or 0)
+    return accounts_store.mean_latency(session, _accounts_of(run_ids))
 
 
 def count_batches_by_status(session: Session, run_id: str) -> dict[str, int]:
@@ -223,7 +210,7 @@ def count_pending_or_leased_batches(session: Session, run_id: str) -> int:
 
 def requeue_answered_batches(session: Session, run_id: str) -> None:
     """Batches all of whose calls have been answered, or given up, are tried again."""
-    out = select(Completion.key).where(Completion.unit_id == Batch.id, Completion.status.in_(("waiting", "sent")))
+    out = accounts_store.select_unanswered(Batch.id)
     session.execute(
         update(Batch)
         .where(Batch.run_id == run_id, Batch.status == "waiting", ~out.exists())
@@ -231,16 +218,9 @@ def requeue_answered_batches(session: Session, run_id: str) -> None:
     )
 
 
-def open_remote_batches(session: Session, account_id: str) -> Sequence[str]:
-    """Ids of those that the teacher has, or may have."""
-    query = select(RemoteBatch.id).where(RemoteBatch.account_id == account_id, RemoteBatch.status != "ended")
-    return session.scalars(query).all()
-
-
 def list_runs_with_remote_work(session: Session) -> list[str]:
-    out = select(RemoteBatch.account_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
-    ready = select(Completion.account_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
-    return list(session.scalars(select(Run.id).where(Run.account_id.in_(out.union(ready)))))
+    """Runs with calls that wait to be sent, or with remote batches that are out."""
+    return list(session.scalars(select(Run.id).where(Run.account_id.in_(remote_batches.select_accounts_with_work()))))
 
 
 def count_task_types(session: Session, run_id: str) -> dict[str, int]:

@@ -7,25 +7,22 @@ batches are tried again, find what was paid for, and register what comes next.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app import config
-from app.calls import ledger
+from app.calls import ledger, remote_batches
 from app.calls import store as calls
 from app.jobs import event_log, queue
-from app.jobs.leases import Claim, claim, fenced, free, held, lock_free
+from app.jobs.leases import Claim, fenced, held
 from app.persistence.db import transaction
-from app.persistence.ids import new_id
 from app.providers.remote_batches import Line, RemoteBatches
 from app.runs import service, store
 from app.synth.prices import Prices
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import Reply
-from app.tables.accounts import Completion, RemoteBatch
 from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
@@ -60,53 +57,36 @@ def _create_batches(run_id: str) -> None:
             or store.count_pending_or_leased_batches(session, run_id)
         ):
             return
-        for teacher, rows in _by_teacher(calls.unsent_calls(session, run.account_id, MAX_REQUESTS)):
-            batch = RemoteBatch(id=new_id("rb"), account_id=run.account_id, teacher=teacher, status="preparing")
-            batch.requests, batch.lease_token = len(rows), 0
-            session.add(batch)
-            for row in rows:
-                row.remote_batch_id = batch.id
-            event_log.emit(session, run, "remote_batch", id=batch.id, requests=len(rows), status="preparing")
-
-
-def _by_teacher(rows: Sequence[Completion]) -> Iterator[tuple[str, list[Completion]]]:
-    for teacher in sorted({row.teacher for row in rows}):
-        yield teacher, [row for row in rows if row.teacher == teacher]
+        for batch in remote_batches.create_batches(session, run.account_id, MAX_REQUESTS):
+            event_log.emit(session, run, "remote_batch", id=batch.id, requests=batch.requests, status="preparing")
 
 
 def _open_batch_ids(run_id: str) -> list[str]:
     with transaction() as session:
         run = session.get(Run, run_id)
-        return [] if run is None else list(store.open_remote_batches(session, run.account_id))
+        return [] if run is None else list(remote_batches.list_open_ids(session, run.account_id))
 
 
 def _work_on(run_id: str, id: str, connect: Connect) -> None:
-    claim = _claim(id)
+    claim = remote_batches.claim_batch(id)
     if claim is None:
         return
     with held(claim):
         try:
             with transaction() as session:
-                row = session.get(RemoteBatch, id)
+                row = remote_batches.load_batch(session, id)
                 run = session.get(Run, run_id)
             with connect(row.teacher) as batches:
                 if row.status == "preparing":
                     _submit(claim, run, batches)
                 else:
-                    _fetch_answers(claim, row, run, batches)
+                    _fetch_answers(claim, row.remote_id, row.teacher, run, batches)
         except TryAgain as error:
             log.warning("%s: %s; it is looked at again", id, error)
         except TeacherRefused as error:
             with transaction() as session:
                 service.fail(session, run_id, error.stop_reason, str(error))
             _end(claim, str(error))
-
-
-def _claim(id: str) -> Claim | None:
-    query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
-    with transaction() as session:
-        row = lock_free(session, query)
-        return None if row is None else claim(session, row)
 
 
 def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
@@ -132,7 +112,7 @@ def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
 def _drop(claim: Claim, account_id: str, message: str) -> None:
     """The teacher never had it: its calls cost nothing."""
     with transaction() as session:
-        _end_in(session, claim, message)
+        remote_batches.end_batch(fenced(session, claim), message)
         ledger.book_in(session, account_id, _unserved(session, claim.id))
 
 
@@ -141,15 +121,15 @@ def _unserved(session: Session, id: str) -> list[ledger.Entry]:
     return [ledger.GiveUp(call.key, call.tries, unknown=False) for call in calls.calls_of_remote(session, id)]
 
 
-def _fetch_answers(claim: Claim, row: RemoteBatch, run: Run, batches: RemoteBatches) -> None:
-    remote = batches.look(row.remote_id)
+def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches: RemoteBatches) -> None:
+    remote = batches.look(remote_id)
     if not remote.over:
         if run.ended or run.status == "cancelling" or run.pending_stop_reason is not None:
-            batches.cancel(row.remote_id)
+            batches.cancel(remote_id)
         return
     with transaction() as session:
-        requests = {call.key: call.request for call in calls.calls_of_remote(session, row.id)}
-    share = config.teachers()[row.teacher].batch_price_share
+        requests = {call.key: call.request for call in calls.calls_of_remote(session, claim.id)}
+    share = config.teachers()[teacher].batch_price_share
     prices = batches.endpoint.prices.times(share)
     answered = failed = 0
     for file in remote.files:
@@ -196,8 +176,7 @@ def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str)
         row = fenced(session, claim)
         unserved = _unserved(session, row.id)
         ledger.book_in(session, run.account_id, unserved)
-        row.status, row.answered, row.failed = "ended", answered, failed + len(unserved)
-        row.error, row.finished_at = message or None, func.clock_timestamp()
+        remote_batches.end_batch(row, message, answered, failed + len(unserved))
         event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
         store.requeue_answered_batches(session, run.id)
         service.finalize(session, run)
@@ -207,12 +186,7 @@ def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str)
 
 def _end(claim: Claim, message: str) -> None:
     with transaction() as session:
-        _end_in(session, claim, message)
-
-
-def _end_in(session: Session, claim: Claim, message: str) -> None:
-    row = fenced(session, claim)
-    row.status, row.error, row.finished_at = "ended", message[:1000], func.clock_timestamp()
+        remote_batches.end_batch(fenced(session, claim), message)
 
 
 def waiting(session: Session) -> list[str]:
