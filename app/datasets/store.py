@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, case, delete, func, insert, select, t
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from app.datasets.records import record_conditions
 from app.errors import conflict, not_found
 from app.jobs import active_jobs
 from app.synth.novelty.pool import comparison_text
@@ -21,6 +22,13 @@ def dataset(session: Session, project_id: str, id: str) -> Dataset:
     if row is None:
         raise not_found("dataset", id)
     return row
+
+
+def protect_dataset(session: Session, project_id: str, id: str) -> Dataset | None:
+    """The dataset, or None. Nobody can delete it until this transaction ends."""
+    # A key share lock: it stops a deletion, but not the runs that admit rows to the dataset.
+    query = select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id)
+    return session.scalar(query.with_for_update(read=True, key_share=True))
 
 
 def find_dataset(session: Session, project_id: str, id: str) -> Dataset | None:
@@ -191,6 +199,18 @@ def set_encoding_once(session: Session, dataset_id: str, identity: dict) -> dict
     return row.encoding
 
 
+def replace_encoder(session: Session, dataset_id: str, name: str, identity: dict) -> dict | None:
+    """Set another encoder, and return the former encoding. All vectors were replaced; the caller has the lock.
+
+    Every process must load its cached pool again, which the increment of `pool_version` tells it.
+    """
+    dataset = load_dataset(session, dataset_id)
+    former = dataset.encoding
+    dataset.encoder, dataset.encoding = name, identity
+    dataset.pool_version += 1
+    return former
+
+
 def save_embeddings(session: Session, vectors: dict[str, bytes]) -> None:
     for id, vector in vectors.items():
         session.execute(update(Record).where(Record.id == id, Record.embedding.is_(None)).values(embedding=vector))
@@ -215,16 +235,6 @@ def records(
     query = select(Record).where(*record_conditions(dataset_id, filters, tags, contains))
     query = query.order_by(Record.id.desc()).limit(limit + 1)
     return session.scalars(query.where(Record.id < after) if after else query).all()
-
-
-def record_conditions(dataset_id: str, filters: dict, tags: dict, contains: str | None) -> list[ColumnElement[bool]]:
-    """That a record is of the dataset, and fits columns and tags with the value that each must have; None: any."""
-    conditions = [Record.dataset_id == dataset_id]
-    conditions += [getattr(Record, name) == value for name, value in filters.items() if value is not None]
-    conditions += [Record.tags[name].astext == value for name, value in tags.items() if value is not None]
-    if contains:
-        conditions.append(Record.instruction.icontains(contains, autoescape=True))
-    return conditions
 
 
 def records_by_id(session: Session, ids: Sequence[str]) -> Sequence[Record]:

@@ -19,6 +19,8 @@ from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
 from app.calls.circuit_breaker import TeacherAway
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
+from app.datasets import records
+from app.datasets.rows import RecordRow
 from app.jobs.kinds import JobFailed
 from app.jobs.leases import fenced
 from app.jobs.runner import JobCancelled, RunningJob, WorkerStopping
@@ -29,7 +31,6 @@ from app.providers.teacher import Teacher
 from app.synth.quality.judge_records import JudgementOptions, judge_record
 from app.synth.teacher_errors import TeacherRefused
 from app.synth.types import CallFailed, CallsEnded, Candidate, Rejection, Turn
-from app.tables.datasets import Record
 from app.tables.judgements import Judgement
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class _Judging:
     tools: Tools
     judgement: Judgement
     stop: Stop | None = None
-    waiting: deque[Record] = field(default_factory=deque)
+    waiting: deque[RecordRow] = field(default_factory=deque)
     tasks: set[asyncio.Task[Verdict]] = field(default_factory=set)
     verdicts: list[Verdict] = field(default_factory=list)
     # Ids of records that were read up to here, in this attempt.
@@ -151,18 +152,18 @@ class _Judging:
         self.all_read = len(rows) < ROWS_AT_ONCE
         self.cursor = rows[-1].id if rows else self.cursor
 
-    def _next_rows(self) -> Sequence[Record]:
+    def _next_rows(self) -> Sequence[RecordRow]:
         with transaction() as session:
             return store.records_to_judge(session, self.judgement, self.conditions, self.cursor, ROWS_AT_ONCE)
 
-    async def _judge_row(self, record: Record) -> Verdict:
+    async def _judge_row(self, record: RecordRow) -> Verdict:
         row = candidate_of(record)
         judged = await self._judge_when_database_is_back(record, row)
         scores = {name: value for name, value in judged.scores.items() if row.scores.get(name) != value}
         tags = {name: value for name, value in judged.tags.items() if row.tags.get(name) != value}
         return Verdict(record.id, scores, tags, judged.rejection)
 
-    async def _judge_when_database_is_back(self, record: Record, row: Candidate) -> Candidate:
+    async def _judge_when_database_is_back(self, record: RecordRow, row: Candidate) -> Candidate:
         """What was answered is found again: a row that begins anew pays for nothing twice."""
         while True:
             try:
@@ -199,7 +200,7 @@ class _Judging:
             # Not through the job: verdicts are kept while it is cancelled, too.
             row = fenced(session, self.job.claim)
             for verdict in sorted(verdicts, key=lambda verdict: verdict.record_id):
-                store.add_verdict(session, verdict.record_id, verdict.scores, verdict.tags)
+                records.add_scores(session, row.dataset_id, verdict.record_id, verdict.scores, verdict.tags)
             store.add_judged_rows(session, [verdict.judged_row(row.id) for verdict in verdicts])
             if verdicts:
                 row.outcomes = dict(Counter(row.outcomes) + Counter(verdict.outcome for verdict in verdicts))
@@ -223,7 +224,7 @@ class _Judging:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-def candidate_of(record: Record) -> Candidate:
+def candidate_of(record: RecordRow) -> Candidate:
     """The record as the kernel's judge sees it."""
     return Candidate(
         record.instruction,

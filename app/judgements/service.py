@@ -9,7 +9,9 @@ from app import config
 from app.access.service import Caller
 from app.calls import service as accounts
 from app.calls import store as accounts_store
+from app.datasets import records
 from app.datasets import store as dataset_store
+from app.datasets.rows import DatasetRow
 from app.errors import AppError, FieldError, conflict, invalid, pointer_in
 from app.jobs import event_log, queue, steering
 from app.jobs.leases import release
@@ -21,14 +23,13 @@ from app.judgements.kind import KIND
 from app.judgements.schemas import JudgementCreate, JudgementView, judgement_view
 from app.persistence.ids import new_id
 from app.synth.quality.judge_records import JudgementOptions
-from app.tables.datasets import Dataset
 from app.tables.judgements import Judgement
 
 
 def create(session: Session, caller: Caller, body: JudgementCreate) -> Judgement:
     dataset, options = _validate(session, caller, body)
     filter = body.filter.model_dump()
-    rows, newest = store.count_records(session, store.conditions_of(dataset.id, filter, options))
+    rows, newest = records.count_records(session, store.conditions_of(dataset.id, filter, options))
     if rows == 0:
         raise invalid("/filter", "no record of the dataset fits the filter and has what is to be judged", "empty")
     if body.reject:
@@ -59,7 +60,7 @@ def create(session: Session, caller: Caller, body: JudgementCreate) -> Judgement
     return row
 
 
-def _validate(session: Session, caller: Caller, body: JudgementCreate) -> tuple[Dataset, JudgementOptions]:
+def _validate(session: Session, caller: Caller, body: JudgementCreate) -> tuple[DatasetRow, JudgementOptions]:
     """Raises a 422 that names the field."""
     teacher = config.teachers().get(body.teacher)
     if teacher is None:
@@ -67,7 +68,7 @@ def _validate(session: Session, caller: Caller, body: JudgementCreate) -> tuple[
         raise invalid("/teacher", f"no teacher {body.teacher!r} is configured; there are: {names}", "unknown")
     if body.max_usd is not None and not (teacher.prompt_price or teacher.completion_price):
         raise invalid("/max_usd", f"the teacher {body.teacher!r} has no prices configured", "no_prices")
-    dataset = store.dataset_of(session, caller.project_id, body.dataset_id)
+    dataset = dataset_store.find_dataset(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     options = _options(body.options)

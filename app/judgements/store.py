@@ -1,17 +1,16 @@
-"""All SQL of judgements, and the scores that they leave on records."""
+"""All SQL of judgements and of the rows that they have judged."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, cast, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.datasets.store import record_conditions
+from app.datasets import records
+from app.datasets.rows import RecordRow
 from app.errors import not_found
 from app.jobs.leases import free
 from app.synth.quality.judge_records import JudgementOptions
-from app.tables.datasets import Dataset, Record
 from app.tables.judgements import JudgedRow, Judgement
 
 TAGS = ("topic", "task_type")
@@ -41,42 +40,22 @@ def locked_judgement(session: Session, id: str) -> Judgement:
     return session.scalar(query.execution_options(populate_existing=True))
 
 
-def dataset_of(session: Session, project_id: str, id: str) -> Dataset | None:
-    return session.scalar(select(Dataset).where(Dataset.id == id, Dataset.project_id == project_id))
-
-
 def conditions_of(dataset_id: str, filter: dict, options: JudgementOptions) -> list[ColumnElement[bool]]:
     """That a record fits the filter, and has what is to be judged."""
     tags = {name: filter[name] for name in TAGS}
     columns = {name: value for name, value in filter.items() if name not in (*TAGS, "text")}
-    conditions = record_conditions(dataset_id, columns, tags, filter["text"])
+    conditions = records.record_conditions(dataset_id, columns, tags, filter["text"])
     if not options.question:
-        conditions.append(or_(Record.output != "", Record.messages.is_not(None)))
+        conditions.append(records.has_answer())
     return conditions
-
-
-def count_records(session: Session, conditions: Sequence[ColumnElement[bool]]) -> tuple[int, str]:
-    """How many fit, and the id of the newest of them."""
-    count, newest = session.execute(select(func.count(), func.max(Record.id)).where(*conditions)).one()
-    return count, newest or ""
 
 
 def records_to_judge(
     session: Session, judgement: Judgement, conditions: Sequence[ColumnElement[bool]], after: str, limit: int
-) -> Sequence[Record]:
+) -> Sequence[RecordRow]:
     """Records that the judgement is not done with, in the order of their ids."""
-    done = exists().where(JudgedRow.judgement_id == judgement.id, JudgedRow.record_id == Record.id)
-    query = select(Record).where(*conditions, Record.id > after, Record.id <= judgement.newest_record_id, ~done)
-    return session.scalars(query.order_by(Record.id).limit(limit)).all()
-
-
-def add_verdict(session: Session, record_id: str, scores: dict, tags: dict) -> None:
-    """Put scores and tags beside those that the record has; the same names are replaced."""
-    session.execute(
-        update(Record)
-        .where(Record.id == record_id)
-        .values(scores=Record.scores.concat(cast(scores, JSONB)), tags=Record.tags.concat(cast(tags, JSONB)))
-    )
+    done = select(JudgedRow.record_id).where(JudgedRow.judgement_id == judgement.id)
+    return records.load_next(session, conditions, after, judgement.newest_record_id, done, limit)
 
 
 def add_judged_rows(session: Session, rows: list[dict]) -> None:
@@ -86,16 +65,16 @@ def add_judged_rows(session: Session, rows: list[dict]) -> None:
 
 def rows_under_thresholds(session: Session, judgement_id: str) -> Sequence[JudgedRow]:
     """Judged rows that are accepted still, and that a run would have rejected."""
-    query = select(JudgedRow).join(Record, Record.id == JudgedRow.record_id)
+    pool = records.select_pool_positions().subquery()
+    query = select(JudgedRow).join(pool, pool.c.id == JudgedRow.record_id)
     query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome.not_in(NO_FAULT))
-    return session.scalars(query.where(Record.pool_position.is_not(None)).order_by(Record.pool_position)).all()
+    return session.scalars(query.order_by(pool.c.pool_position)).all()
 
 
-def sample_judged_rows(session: Session, judgement_id: str, limit: int) -> Sequence[Record]:
+def sample_judged_rows(session: Session, judgement_id: str, limit: int) -> Sequence[RecordRow]:
     """Up to so many of the judged records, the same ones every time."""
-    query = select(Record).join(JudgedRow, JudgedRow.record_id == Record.id)
-    query = query.where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome != "unjudged")
-    return session.scalars(query.order_by(func.md5(Record.id)).limit(limit)).all()
+    judged = select(JudgedRow.record_id).where(JudgedRow.judgement_id == judgement_id, JudgedRow.outcome != "unjudged")
+    return records.sample_records(session, judged, limit)
 
 
 def due_to_resume(session: Session) -> Sequence[str]:

@@ -1,0 +1,105 @@
+"""Queries over the records of a dataset, for the slices above: selected by conditions, by ids, or by embedding."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Select, cast, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, undefer
+
+from app.tables.datasets import Record
+
+IDS_PER_QUERY = 10_000
+
+
+def record_conditions(dataset_id: str, filters: dict, tags: dict, contains: str | None) -> list[ColumnElement[bool]]:
+    """That a record is of the dataset, and fits columns and tags with the value that each must have; None: any."""
+    conditions = [Record.dataset_id == dataset_id]
+    conditions += [getattr(Record, name) == value for name, value in filters.items() if value is not None]
+    conditions += [Record.tags[name].astext == value for name, value in tags.items() if value is not None]
+    if contains:
+        conditions.append(Record.instruction.icontains(contains, autoescape=True))
+    return conditions
+
+
+def has_answer() -> ColumnElement[bool]:
+    """The condition that a record has an output, or is a dialogue."""
+    return or_(Record.output != "", Record.messages.is_not(None))
+
+
+def count_records(session: Session, conditions: Sequence[ColumnElement[bool]]) -> tuple[int, str]:
+    """How many fit, and the id of the newest of them."""
+    count, newest = session.execute(select(func.count(), func.max(Record.id)).where(*conditions)).one()
+    return count, newest or ""
+
+
+def load_next(
+    session: Session,
+    conditions: Sequence[ColumnElement[bool]],
+    after: str,
+    last_id: str,
+    except_ids: Select[tuple[str]],
+    limit: int,
+) -> Sequence[Record]:
+    """The next records that fit, in the order of their ids, up to `last_id`. `except_ids` selects ids to leave out."""
+    (excluded_id,) = except_ids.selected_columns
+    excluded = except_ids.where(excluded_id == Record.id).exists()
+    query = select(Record).where(*conditions, Record.id > after, Record.id <= last_id, ~excluded)
+    return session.scalars(query.order_by(Record.id).limit(limit)).all()
+
+
+def sample_records(session: Session, ids: Select[tuple[str]], limit: int) -> Sequence[Record]:
+    """Up to `limit` of the records whose ids the query selects, the same ones every time."""
+    query = select(Record).where(Record.id.in_(ids))
+    return session.scalars(query.order_by(func.md5(Record.id)).limit(limit)).all()
+
+
+def select_pool_positions() -> Select[tuple[str, int]]:
+    """A query for (id, pool_position) of the accepted records, to join with."""
+    return select(Record.id, Record.pool_position).where(Record.pool_position.is_not(None))
+
+
+def find_accepted(session: Session, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are accepted records."""
+    accepted: set[str] = set()
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        query = select(Record.id).where(Record.id.in_(ids[start : start + IDS_PER_QUERY]))
+        accepted.update(session.scalars(query.where(Record.pool_position.is_not(None))))
+    return accepted
+
+
+def add_scores(session: Session, dataset_id: str, record_id: str, scores: dict, tags: dict | None = None) -> None:
+    """Put scores and tags beside those that the record has; the same names are replaced."""
+    values = {"scores": Record.scores.concat(cast(scores, JSONB))} if scores else {}
+    values |= {"tags": Record.tags.concat(cast(tags, JSONB))} if tags else {}
+    if values:
+        of_dataset = (Record.id == record_id, Record.dataset_id == dataset_id)
+        session.execute(update(Record).where(*of_dataset).values(**values))
+
+
+def count_accepted(session: Session, dataset_id: str) -> int:
+    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.pool_position.is_not(None))
+    return session.scalar(query)
+
+
+def load_accepted(session: Session, dataset_id: str, after_position: int, limit: int) -> Sequence[Record]:
+    """The next rows of the pool, with their embeddings."""
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.pool_position > after_position)
+    return session.scalars(query.options(undefer(Record.embedding)).order_by(Record.pool_position).limit(limit)).all()
+
+
+def count_encoded(session: Session, dataset_id: str) -> int:
+    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None))
+    return session.scalar(query)
+
+
+def load_encoded(session: Session, dataset_id: str, after: str, limit: int) -> Sequence[Record]:
+    """The next rows, by id, that have an embedding. The embedding itself is not loaded."""
+    query = select(Record).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None), Record.id > after)
+    return session.scalars(query.order_by(Record.id).limit(limit)).all()
+
+
+def replace_embeddings(session: Session, new: Select[tuple[str, bytes]]) -> None:
+    """Replace the embeddings of records in one statement. `new` selects (id of the record, embedding)."""
+    ids_and_vectors = new.subquery()
+    record_id, embedding = ids_and_vectors.c
+    session.execute(update(Record).where(Record.id == record_id).values(embedding=embedding))
