@@ -69,11 +69,16 @@ def find_accepted(session: Session, ids: Sequence[str]) -> set[str]:
 
 def add_scores(session: Session, dataset_id: str, record_id: str, scores: dict, tags: dict | None = None) -> None:
     """Put scores and tags beside those that the record has; the same names are replaced."""
-    values = {"scores": Record.scores.concat(cast(scores, JSONB))} if scores else {}
-    values |= {"tags": Record.tags.concat(cast(tags, JSONB))} if tags else {}
-    if values:
-        of_dataset = (Record.id == record_id, Record.dataset_id == dataset_id)
-        session.execute(update(Record).where(*of_dataset).values(**values))
+    # Concatenated by the database: a judgement and a scoring may store scores at the same time.
+    values = {"scores": Record.scores.concat(cast(scores, JSONB))}
+    if tags:
+        values["tags"] = Record.tags.concat(cast(tags, JSONB))
+    session.execute(update(Record).where(Record.id == record_id, Record.dataset_id == dataset_id).values(**values))
+
+
+def add_tags(session: Session, record_id: str, tags: dict) -> None:
+    """Put tags beside those that the record has; the same names are replaced."""
+    session.execute(update(Record).where(Record.id == record_id).values(tags=Record.tags.concat(cast(tags, JSONB))))
 
 
 def count_accepted(session: Session, dataset_id: str) -> int:

@@ -10,8 +10,9 @@ from app.finetunes.schemas import BaseModelView, FineTuneCreate
 from app.finetunes.training import KIND
 from app.jobs import event_log, queue, steering
 from app.persistence.ids import new_id
+from app.snapshots import store as snapshots
+from app.snapshots.rows import SnapshotRow
 from app.tables.finetunes import FineTune
-from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
@@ -45,14 +46,14 @@ def create(session: Session, caller: Caller, body: FineTuneCreate) -> FineTune:
     return row
 
 
-def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) -> Snapshot:
+def _require_snapshot(session: Session, caller: Caller, body: FineTuneCreate) -> SnapshotRow:
     models = config.base_models()
     if body.base_model not in models:
         raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
     if not models[body.base_model].is_trainable:
         message = f"the base model {body.base_model!r} is a GGUF file, which only a teacher can use"
         raise invalid("/base_model", message, "not_trainable")
-    snapshot = store.snapshot_of(session, caller.project_id, body.snapshot_id)
+    snapshot = snapshots.find_snapshot(session, caller.project_id, body.snapshot_id)
     if snapshot is None:
         raise invalid("/snapshot_id", f"no snapshot {body.snapshot_id!r} in this project", "unknown")
     # Checked at the request: otherwise the caller would learn it only when a worker is free.

@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 
 from app.errors import not_found
 from app.tables.finetunes import FineTune, Metric
-from app.tables.snapshots import Snapshot
 
 
 def fine_tune(session: Session, project_id: str, id: str) -> FineTune:
@@ -30,11 +29,6 @@ def fine_tunes(
     if snapshot_id:
         query = query.where(FineTune.snapshot_id == snapshot_id)
     return session.scalars(query.where(FineTune.id < after) if after else query).all()
-
-
-def snapshot_of(session: Session, project_id: str, id: str) -> Snapshot | None:
-    """Return a snapshot of the project, or None."""
-    return session.scalar(select(Snapshot).where(Snapshot.id == id, Snapshot.project_id == project_id))
 
 
 def metrics(session: Session, id: str, limit: int, after: int) -> Sequence[Metric]:

@@ -10,8 +10,9 @@ from app.jobs.runner import RunningJob
 from app.persistence import files
 from app.persistence.db import transaction
 from app.snapshots import export
+from app.snapshots import store as snapshots
+from app.snapshots.rows import SnapshotRow
 from app.tables.finetunes import FineTune, Metric
-from app.tables.snapshots import Snapshot
 from app.training_jobs.jobs import FineTuneJob, JobError, JobModel, parse_job
 
 # The recipe is named, not imported: it loads torch, which must stay out of this process.
@@ -41,13 +42,13 @@ def train(job: RunningJob) -> None:
         job.retry_until_database_is_back(_succeed, job, summary, artifacts)
 
 
-def _read(id: str) -> tuple[FineTune, Snapshot]:
+def _read(id: str) -> tuple[FineTune, SnapshotRow]:
     with transaction() as session:
         row = session.get(FineTune, id)
-        return row, session.get(Snapshot, row.snapshot_id)
+        return row, snapshots.load_snapshot_of_job(session, row.snapshot_id)
 
 
-def _prepare(job: RunningJob, row: FineTune, snapshot: Snapshot, work: Path) -> Path:
+def _prepare(job: RunningJob, row: FineTune, snapshot: SnapshotRow, work: Path) -> Path:
     """Fetch the files of the snapshot, write the job file, and return its path."""
     # Service and worker may run on different machines with different configurations.
     base_model = config.base_models().get(row.base_model)
@@ -81,7 +82,7 @@ def write_job(content: dict, model: type[JobModel], path: Path) -> Path:
     return path
 
 
-def _fetch(snapshot: Snapshot, file: dict, work: Path) -> str:
+def _fetch(snapshot: SnapshotRow, file: dict, work: Path) -> str:
     """Copy a file from the storage into the working folder, check its digest, and return the local path."""
     local = str(work / file["name"])
     try:

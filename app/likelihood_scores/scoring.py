@@ -4,16 +4,19 @@ import json
 from pathlib import Path
 
 from app import config
+from app.datasets import records, training_rows
+from app.datasets.training_rows import RowFilter
 from app.finetunes.training import explain
 from app.jobs import event_log, queue, recipe
 from app.jobs.kinds import JobFailed, JobKind
 from app.jobs.runner import RunningJob
-from app.likelihood_scores import store
 from app.persistence.db import transaction
 from app.synth.export.formats import to_messages
 from app.tables.likelihood_scores import LikelihoodScores
 
 RECIPE = "workers.recipes.score"
+# How many rows are written between two looks at whether the job was cancelled.
+ROWS_AT_ONCE = 500
 # The recipe also reports tokens and reasons, which are no scores.
 SCORES = ("perplexity", "ifd")
 
@@ -37,9 +40,10 @@ def _prepare(job: RunningJob, work: Path) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     with transaction() as session, (work / "rows.jsonl").open("w", encoding="utf-8") as out:
         scoring = session.get(LikelihoodScores, job.id)
-        for number, row in enumerate(store.rows(session, scoring)):
+        rows = RowFilter(scoring.dataset_id, run_id=scoring.run_id)
+        for number, row in enumerate(training_rows.stream_rows(session, rows)):
             # A cancel takes effect within seconds, also while a large dataset is read.
-            if number % store.ROWS_AT_ONCE == 0:
+            if number % ROWS_AT_ONCE == 0:
                 job.check()
             out.write(json.dumps({"id": row.id, **to_messages(row)}) + "\n")
     base_model = config.base_models().get(scoring.base_model)
@@ -62,7 +66,8 @@ def _store_event(job: RunningJob, event: dict) -> None:
     with job.transaction() as (session, row):
         if event.get("event") == "scores":
             scores = event["scores"]
-            store.add_scores(session, row.dataset_id, {line["id"]: _name_scores(line) for line in scores})
+            for line in scores:
+                records.add_scores(session, row.dataset_id, line["id"], _name_scores(line))
             row.done_rows += len(scores)
             job.progress(session, row, done_rows=row.done_rows, rows=row.rows)
         elif event.get("event") in ("stage", "base_model"):

@@ -4,12 +4,16 @@ from sqlalchemy.orm import Session
 
 from app import config
 from app.access.service import Caller
+from app.datasets import store as dataset_store
+from app.datasets import training_rows
+from app.datasets.training_rows import RowFilter
 from app.errors import invalid
 from app.jobs import event_log, queue, steering
 from app.likelihood_scores import store
 from app.likelihood_scores.schemas import LikelihoodScoresCreate
 from app.likelihood_scores.scoring import KIND
 from app.persistence.ids import new_id
+from app.runs import store as run_store
 from app.tables.likelihood_scores import LikelihoodScores
 
 
@@ -47,11 +51,11 @@ def _count_rows_of_valid_request(session: Session, caller: Caller, body: Likelih
     if not models[body.base_model].is_trainable:
         message = f"the base model {body.base_model!r} is a GGUF file, which only a teacher can use"
         raise invalid("/base_model", message, "not_trainable")
-    if store.dataset_of(session, caller.project_id, body.dataset_id) is None:
+    if dataset_store.find_dataset(session, caller.project_id, body.dataset_id) is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    if body.run_id is not None and not store.has_run(session, body.dataset_id, body.run_id):
+    if body.run_id is not None and not run_store.has_run(session, body.dataset_id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
-    rows = store.count_rows(session, body.dataset_id, body.run_id)
+    rows = training_rows.count_rows(session, RowFilter(body.dataset_id, run_id=body.run_id))
     # A job without rows would succeed without any score, and the caller would look for the fault elsewhere.
     if rows == 0:
         raise invalid("/dataset_id", "there are no accepted rows with an output to score", "empty")

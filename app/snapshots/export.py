@@ -12,13 +12,14 @@ from typing import TypeVar
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from app.datasets import training_rows
+from app.datasets.rows import DatasetRow
 from app.datasets.schemas import SIMULATED_NOTE
 from app.persistence import files
 from app.snapshots import row_selection, store
 from app.synth.export.formats import PreferencePair, json_line, needs_pairs, to_lines
 from app.synth.export.splits import SPLITS, assign_splits
 from app.synth.text import normalise
-from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
 MANIFEST_VERSION = 1
@@ -61,7 +62,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
         progress: called with the number of rows written so far.
         check: called before each batch of rows. An exception that it raises ends the export.
     """
-    spec = snapshot.spec
+    spec, snapshot_rows = snapshot.spec, store.rows_of(snapshot)
     # A split with a share gets its file even if no row falls into it.
     export = Export(splits=Counter({split: 0 for split in SPLITS if spec["splits"].get(split, 0) > 0}))
     selected_ids = row_selection.select_row_ids(session, snapshot)
@@ -69,7 +70,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
     # The shares need the number of groups, so all instructions are read once before the first row is written.
     groups = [
         _hash_instruction(text)
-        for id, text in store.stream_instructions(session, snapshot)
+        for id, text in training_rows.stream_instructions(session, snapshot_rows)
         if selected_ids is None or id in selected_ids
     ]
     split_of = assign_splits(groups, spec["splits"], spec["seed"])
@@ -80,10 +81,10 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
             (split, form): opened.enter_context(files.writing(file_path(snapshot.id, f"{split}.{form}.jsonl")))
             for split, form in names
         }
-        for batch in iterate_batches(store.stream_rows(session, snapshot), BATCH_ROWS):
+        for batch in iterate_batches(training_rows.stream_rows(session, snapshot_rows), BATCH_ROWS):
             check()
             rows = [row for row in batch if selected_ids is None or row.id in selected_ids]
-            pairs = store.load_pairs(session, [row.id for row in rows]) if needs_pairs(spec["forms"]) else {}
+            pairs = training_rows.load_pairs(session, [row.id for row in rows]) if needs_pairs(spec["forms"]) else {}
             for row in rows:
                 split = split_of[_hash_instruction(row.instruction)]
                 for form in spec["forms"]:
@@ -113,7 +114,7 @@ def encode_line(row: Row, content: dict) -> bytes:
     return json_line(content | ({"simulated": True} if row.simulated else {}))
 
 
-def build_manifest(snapshot: Snapshot, dataset: Dataset, export: Export) -> dict:
+def build_manifest(snapshot: Snapshot, dataset: DatasetRow, export: Export) -> dict:
     """The facts that a reader of the files needs. It names no path or address of this installation."""
     content = {
         "version": MANIFEST_VERSION,

@@ -6,6 +6,8 @@ import numpy as np
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from app.datasets import store as dataset_store
+from app.datasets import training_rows
 from app.snapshots import store
 from app.synth.export.mixing import counts_of_mix
 from app.synth.export.selection import facility_location, quality_complexity, top_k
@@ -34,7 +36,7 @@ def select_row_ids(session: Session, snapshot: Snapshot) -> set[str] | None:
 
 def _apply_mix(session: Session, snapshot: Snapshot) -> set[str]:
     mix, ids_by_method = snapshot.spec["mix"], {}
-    for id, method in store.load_methods(session, snapshot):
+    for id, method in training_rows.load_methods(session, store.rows_of(snapshot)):
         ids_by_method.setdefault(method, []).append(id)
     sizes = {method: len(ids) for method, ids in ids_by_method.items()}
     counts = counts_of_mix(sizes, mix["weights"], mix["temperature"])
@@ -55,7 +57,7 @@ def _apply_selection(session: Session, snapshot: Snapshot, mixed_ids: set[str] |
     # A row without one of the scores can't be ranked, so the selection passes over it.
     rows = [
         row
-        for row in store.load_scores(session, snapshot, list_required_scores(selection))
+        for row in training_rows.load_scores(session, store.rows_of(snapshot), list_required_scores(selection))
         if (mixed_ids is None or row[0] in mixed_ids) and all(score is not None for score in row[2:])
     ]
     k = min(selection["k"], len(rows))
@@ -81,7 +83,7 @@ def _load_vectors(session: Session, rows: list[Row]) -> tuple[list[Row], np.ndar
     group_ids = sorted({row[1] for row in rows})
     embeddings: dict[str, bytes] = {}
     for start in range(0, len(group_ids), GROUPS_PER_QUERY):
-        embeddings |= store.load_embeddings(session, group_ids[start : start + GROUPS_PER_QUERY])
+        embeddings |= dataset_store.embeddings(session, group_ids[start : start + GROUPS_PER_QUERY])
     rows = [row for row in rows if row[1] in embeddings]
     vectors = [np.frombuffer(embeddings[row[1]], dtype=np.float32) for row in rows]
     return rows, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)

@@ -5,23 +5,26 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from app.access.service import Caller
+from app.datasets import store as dataset_store
+from app.datasets import training_rows
+from app.datasets.rows import DatasetRow
 from app.errors import conflict, invalid, not_found
 from app.jobs import event_log, queue, steering
 from app.persistence.ids import new_id
+from app.runs import store as run_store
 from app.snapshots import export, row_selection, store
 from app.snapshots.schemas import SnapshotCreate
 from app.snapshots.writing import KIND
 from app.synth.export.formats import needs_pairs
-from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     """Order a snapshot of the rows that are in the pool now. Raises a 422 for a body that no row can satisfy."""
-    dataset = store.lock_dataset(session, caller.project_id, body.dataset_id)
+    dataset = dataset_store.protect_dataset(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
-    if body.run_id is not None and not store.run_exists(session, dataset.id, body.run_id):
+    if body.run_id is not None and not run_store.has_run(session, dataset.id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
     spec = body.model_dump(mode="json", exclude={"dataset_id"})
     _require_rows(session, dataset, spec)
@@ -43,12 +46,13 @@ def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
     return row
 
 
-def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
+def _require_rows(session: Session, dataset: DatasetRow, spec: dict) -> None:
     """Raise a 422 that says which rows, pairs or scores the dataset lacks for this snapshot."""
-    rows = store.count_rows(session, dataset.id, spec, dataset.last_pool_position)
+    row_filter = store.rows_of_spec(dataset.id, spec, dataset.last_pool_position)
+    rows = training_rows.count_rows(session, row_filter)
     if rows == 0:
         raise invalid("/dataset_id", "the dataset has no accepted rows for this snapshot yet", "empty")
-    if needs_pairs(spec["forms"]) and store.count_pairs(session, dataset.id, spec, dataset.last_pool_position) == 0:
+    if needs_pairs(spec["forms"]) and training_rows.count_pairs(session, row_filter) == 0:
         message = "the rows have no preference pairs; runs of several answers, and evolutions, make them"
         raise invalid("/forms", message, "no_pairs")
     selection = spec["selection"]
@@ -59,7 +63,7 @@ def _require_rows(session: Session, dataset: Dataset, spec: dict) -> None:
         message = f"facility_location takes up to {max_rows} rows, not {rows}; narrow the rows first"
         raise invalid("/selection/method", message, "too_many")
     required = row_selection.list_required_scores(selection)
-    if required and store.count_scored_rows(session, dataset.id, spec, dataset.last_pool_position, required) == 0:
+    if required and training_rows.count_scored_rows(session, row_filter, required) == 0:
         step = _how_to_score(required, dataset.id)
         message = f"no row has the scores {' and '.join(required)}; {step}, or name others"
         raise invalid("/selection", message, "no_scores")

@@ -1,12 +1,12 @@
 """The job that writes the files of a snapshot. A second attempt writes the same bytes as the first."""
 
+from app.datasets import store as dataset_store
 from app.jobs import queue
 from app.jobs.kinds import Explanation, JobKind
 from app.jobs.runner import RunningJob
 from app.persistence import files
 from app.persistence.db import transaction
 from app.snapshots import export, store
-from app.tables.datasets import Dataset
 from app.tables.snapshots import Snapshot
 
 
@@ -19,7 +19,7 @@ def write(job: RunningJob) -> None:
         # The rows are read twice, for the splits and for the files. Both passes must see the same rows.
         store.freeze_pool(session)
         snapshot = session.get(Snapshot, job.id)
-        dataset = session.get(Dataset, snapshot.dataset_id)
+        dataset = dataset_store.load_dataset(session, snapshot.dataset_id)
         # The two rows are read after this transaction, when the session that loaded them is closed.
         session.expunge_all()
         result = export.write(session, snapshot, lambda rows: _report_progress(job, rows), job.check)
