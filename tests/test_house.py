@@ -61,6 +61,19 @@ def test_a_deny_list_names_every_room(rule):
     assert rooms() - set(rule["forbidden_modules"]) - {source} == ALLOWED[source]
 
 
+def test_every_file_of_tables_is_imported_by_one_slice_alone():
+    protected = [rule for rule in RULES if rule["type"] == "protected" and rule.get("as_packages", True)]
+    importers = {module: rule["allowed_importers"] for rule in protected for module in rule["protected_modules"]}
+    files = {f"app.tables.{path.stem}" for path in (ROOT / "app" / "tables").glob("*.py")} - {"app.tables.__init__"}
+    assert set(importers) == files
+    assert all(slice in rooms() and others == ["app.tables"] for slice, *others in importers.values())
+
+
+def test_nobody_imports_the_package_of_all_tables():
+    rules = [rule for rule in RULES if rule["type"] == "protected" and not rule.get("as_packages", True)]
+    assert [(rule["protected_modules"], rule["allowed_importers"]) for rule in rules] == [(["app.tables"], [])]
+
+
 def test_every_deny_list_is_looked_at():
     assert {rule["source_modules"][0] for rule in DENY_LISTS} == set(ALLOWED)
 
