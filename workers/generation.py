@@ -18,6 +18,7 @@ from app.datasets.pools import Pools
 from app.jobs import queue, runner
 from app.judgements import judging
 from app.judgements.kind import KIND as JUDGEMENT
+from app.maintenance import store as maintenance_store
 from app.maintenance.kinds import KINDS as MAINTENANCE_KINDS
 from app.persistence.db import transaction
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
@@ -27,7 +28,6 @@ from app.runs import service as runs
 from app.runs.teachers import reply_form
 from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
-from app.tables.maintenance import MaintenanceJob
 from workers.process import SHUTDOWN, serve, waiting
 
 # Matrix products with a pool are short and frequent. More threads would mostly wait actively for the next product.
@@ -60,10 +60,10 @@ def import_rows(id: str) -> None:
 def maintenance(id: str) -> None:
     """Work on one maintenance job: a refilter, a decontamination or a re-encoding."""
     with transaction() as session:
-        row = session.get(MaintenanceJob, id)
+        kind = maintenance_store.load_kind(session, id)
     # The dataset may have been deleted since the wake-up was sent.
-    if row is not None:
-        runner.work(MAINTENANCE_KINDS[row.kind], id, tools().pools, shutdown=SHUTDOWN)
+    if kind is not None:
+        runner.work(MAINTENANCE_KINDS[kind], id, tools().pools, shutdown=SHUTDOWN)
 
 
 @queue.app.task(name=queue.JUDGEMENT)

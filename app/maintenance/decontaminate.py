@@ -6,16 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
+from app.datasets import records
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import Pools
+from app.datasets.rows import DatasetRow, RecordRow
 from app.jobs.runner import RunningJob
 from app.maintenance import store
 from app.persistence.db import transaction
 from app.runs import decisions
 from app.synth.novelty.decontaminate import NgramIndex
 from app.synth.types import Encoder, Rejection
-from app.tables.datasets import Dataset, Record
 from app.tables.maintenance import EvaluationItem, MaintenanceJob, Match
 
 BATCH_ROWS = 256
@@ -37,7 +38,7 @@ class EvaluationIndex:
         if threshold is not None:
             self.vectors = encoder.encode([item.text for item in items])
 
-    def match_ngrams(self, row: Record) -> list[dict]:
+    def match_ngrams(self, row: RecordRow) -> list[dict]:
         matches = []
         for field, text in _list_fields(row):
             for span in self.grams.find(text) if self.grams is not None else ():
@@ -45,7 +46,7 @@ class EvaluationIndex:
                 matches.append(self._match(row, span.item, "ngram", span.score) | location)
         return matches
 
-    def match_embeddings(self, row: Record, cosines: np.ndarray) -> list[dict]:
+    def match_embeddings(self, row: RecordRow, cosines: np.ndarray) -> list[dict]:
         nearest = np.argsort(-cosines, kind="stable")[:MAX_EMBEDDING_MATCHES]
         matching = [int(position) for position in nearest if cosines[position] >= self.threshold]
         no_location = dict.fromkeys(("field", "start", "end", "span"))
@@ -53,7 +54,7 @@ class EvaluationIndex:
             self._match(row, position, "embedding", float(cosines[position])) | no_location for position in matching
         ]
 
-    def _match(self, row: Record, position: int, kind: str, score: float) -> dict:
+    def _match(self, row: RecordRow, position: int, kind: str, score: float) -> dict:
         item = self.items[position]
         return {
             "record_id": row.id,
@@ -67,8 +68,8 @@ class EvaluationIndex:
 
 def decontaminate(job: RunningJob, pools: Pools) -> None:
     with job.transaction() as (session, maintenance_job):
-        settings, dataset = maintenance_job.settings, session.get(Dataset, maintenance_job.dataset_id)
-        maintenance_job.done_rows, maintenance_job.rows = 0, store.count_accepted(session, dataset.id)
+        settings, dataset = maintenance_job.settings, dataset_store.load_dataset(session, maintenance_job.dataset_id)
+        maintenance_job.done_rows, maintenance_job.rows = 0, records.count_accepted(session, dataset.id)
         items = list(store.items(session, settings["evaluation_sets"]))
     encoder = pools.prepare(dataset)
     index = EvaluationIndex(items, settings["ngram"], settings["semantic_threshold"], encoder)
@@ -87,10 +88,10 @@ def decontaminate(job: RunningJob, pools: Pools) -> None:
 
 
 def _match_batch(
-    job: RunningJob, dataset: Dataset, index: EvaluationIndex, encoder: Encoder, position: int
+    job: RunningJob, dataset: DatasetRow, index: EvaluationIndex, encoder: Encoder, position: int
 ) -> tuple[int, int]:
     with transaction() as session:
-        rows = store.accepted(session, dataset.id, position, BATCH_ROWS)
+        rows = records.load_accepted(session, dataset.id, position, BATCH_ROWS)
     if not rows:
         return position, 0
     matches = [match for row in rows for match in index.match_ngrams(row)]
@@ -106,7 +107,7 @@ def _match_batch(
     return rows[-1].pool_position, len(rows)
 
 
-def _load_vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
+def _load_vectors(rows: Sequence[RecordRow], encoder: Encoder) -> np.ndarray:
     """One vector of instruction and input for each row."""
     # The stored embedding covers the instruction alone, so it serves only a row without an input.
     texts = [f"{row.instruction}\n{row.input}" if row.input else row.instruction for row in rows]
@@ -121,14 +122,14 @@ def _load_vectors(rows: Sequence[Record], encoder: Encoder) -> np.ndarray:
     )
 
 
-def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: EvaluationIndex) -> dict:
+def _apply_action(job: RunningJob, session: Session, dataset: DatasetRow, index: EvaluationIndex) -> dict:
     """Report, flag or drop the rows that have matches, and return the result. The dataset is locked."""
     maintenance_job = session.get(MaintenanceJob, job.id)
     strongest = list(store.strongest_matches(session, maintenance_job.id))
     action = maintenance_job.settings["action"]
     if action == "flag":
         for match in strongest:
-            store.tag(session, match.record_id, {TAG: match.set_id})
+            records.add_tags(session, match.record_id, {TAG: match.set_id})
     if action == "drop":
         moves = [Move(match.record_id, _build_rejection(match, maintenance_job)) for match in strongest]
         decisions.apply(session, dataset, _filter_accepted(session, moves), maintenance_job.id, job.check)
@@ -144,7 +145,8 @@ def _apply_action(job: RunningJob, session: Session, dataset: Dataset, index: Ev
 
 def _filter_accepted(session: Session, moves: Sequence[Move]) -> list[Move]:
     """The moves whose row is still in the pool: another maintenance job may have removed some since the search."""
-    return [move for move in moves if session.get(Record, move.record_id).pool_position is not None]
+    accepted_ids = records.find_accepted(session, [move.record_id for move in moves])
+    return [move for move in moves if move.record_id in accepted_ids]
 
 
 def _build_rejection(match: Match, maintenance_job: MaintenanceJob) -> Rejection:
@@ -155,7 +157,7 @@ def _build_rejection(match: Match, maintenance_job: MaintenanceJob) -> Rejection
     return Rejection(REASON, match.score, threshold, None, match.item_text)
 
 
-def _list_fields(row: Record) -> list[tuple[str, str]]:
+def _list_fields(row: RecordRow) -> list[tuple[str, str]]:
     if row.messages:
         return [(f"messages/{n}", turn["content"]) for n, turn in enumerate(row.messages)]
     named = ("instruction", "input", "output", "reasoning")

@@ -2,13 +2,14 @@
 
 from sqlalchemy.orm import Session
 
+from app.datasets import records
 from app.datasets import store as dataset_store
 from app.datasets.pools import ROWS_PER_ENCODING, Pools
+from app.datasets.rows import DatasetRow
 from app.jobs.runner import RunningJob
 from app.maintenance import store
 from app.persistence.db import transaction
 from app.synth.types import Encoder
-from app.tables.datasets import Dataset
 from app.tables.maintenance import MaintenanceJob
 
 
@@ -16,7 +17,7 @@ def reencode(job: RunningJob, pools: Pools) -> None:
     """Encode the rows that no earlier attempt of this maintenance job has encoded, then replace all vectors."""
     with transaction() as session:
         maintenance_job = session.get(MaintenanceJob, job.id)
-        dataset = session.get(Dataset, maintenance_job.dataset_id)
+        dataset = dataset_store.load_dataset(session, maintenance_job.dataset_id)
         done = store.last_new_embedding(session, maintenance_job.id)
     encoder = pools.load_encoder_by_name(maintenance_job.settings["encoder"])
     while True:
@@ -30,23 +31,23 @@ def reencode(job: RunningJob, pools: Pools) -> None:
         # The fence locks the job's row. It comes last, so that a cancel need not wait for the update above.
         maintenance_job = job.fence(session)
         store.delete_new_embeddings(session, job.id)
-        old_encoding = dataset.encoding
-        dataset.encoder, dataset.encoding = maintenance_job.settings["encoder"], encoder.identity
-        dataset.pool_version += 1
-        maintenance_job.result = {"before": old_encoding, "after": encoder.identity}
+        before = dataset_store.replace_encoder(
+            session, dataset.id, maintenance_job.settings["encoder"], encoder.identity
+        )
+        maintenance_job.result = {"before": before, "after": encoder.identity}
         job.succeed(session, maintenance_job)
 
 
-def _encode_batch(job: RunningJob, dataset: Dataset, encoder: Encoder, after: str) -> tuple[str, int]:
+def _encode_batch(job: RunningJob, dataset: DatasetRow, encoder: Encoder, after: str) -> tuple[str, int]:
     with transaction() as session:
-        rows = store.encoded_rows(session, dataset.id, after, ROWS_PER_ENCODING)
+        rows = records.load_encoded(session, dataset.id, after, ROWS_PER_ENCODING)
         texts = [dataset_store.compared_text(dataset, row) for row in rows]
     if not rows:
         return after, 0
     vectors = encoder.encode(texts)
     with job.transaction() as (session, maintenance_job):
         _store_vectors(session, maintenance_job, [row.id for row in rows], vectors)
-        maintenance_job.rows = store.count_encoded(session, dataset.id)
+        maintenance_job.rows = records.count_encoded(session, dataset.id)
         maintenance_job.done_rows += len(rows)
         job.progress(session, maintenance_job, done_rows=maintenance_job.done_rows, rows=maintenance_job.rows)
     return rows[-1].id, len(rows)

@@ -8,22 +8,23 @@ import numpy as np
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
+from app.datasets import run_rows
 from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.datasets.pools import Pools
+from app.datasets.rows import DatasetRow, RecordRow
 from app.jobs.runner import RunningJob
-from app.maintenance import store
 from app.persistence.db import transaction
 from app.runs import decisions
+from app.runs import store as run_store
+from app.runs.rows import RunRow
 from app.synth.decide import AdmissionDecider, precheck
 from app.synth.methods.registry import METHODS
 from app.synth.novelty.pool import Pool, Thresholds
 from app.synth.quality.filters import RuleSet, rules_of
 from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate, Encoder, Rejection, Turn
-from app.tables.datasets import Dataset, Record
 from app.tables.maintenance import MaintenanceJob
-from app.tables.runs import Run
 
 BATCH_ROWS, MAX_EXAMPLES = 200, 20
 _RULES = TypeAdapter(RuleSet)
@@ -34,10 +35,10 @@ class NewDecisions:
     """The rows whose decision changes, and the version and last position of the pool that they were compared with."""
 
     pool_state: tuple[int, int]
-    moves: list[tuple[Record, Rejection | None]] = field(default_factory=list)
+    moves: list[tuple[RecordRow, Rejection | None]] = field(default_factory=list)
     accepted: int = 0
 
-    def result(self, run: Run, applied: bool) -> dict:
+    def result(self, run: RunRow, applied: bool) -> dict:
         moved_out = [(row, rejection) for row, rejection in self.moves if row.status == "accepted"]
         moved_in = [row for row, rejection in self.moves if rejection is None]
         other = [
@@ -61,11 +62,12 @@ def refilter(job: RunningJob, pools: Pools) -> None:
     """Decide again and report which rows would move. With `apply`, also write the decisions, in one transaction."""
     with transaction() as session:
         maintenance_job = session.get(MaintenanceJob, job.id)
-        run, dataset = session.get(Run, maintenance_job.run_id), session.get(Dataset, maintenance_job.dataset_id)
+        run = run_store.load_run(session, maintenance_job.run_id)
+        dataset = dataset_store.load_dataset(session, maintenance_job.dataset_id)
     encoder = pools.prepare(dataset)
     with transaction() as session:
         decisions_now = _RunReEvaluation(
-            session, session.get(Dataset, dataset.id), run, maintenance_job, encoder, job
+            session, dataset_store.load_dataset(session, dataset.id), run, maintenance_job, encoder, job
         ).decide(_report_progress)
     with transaction() as session:
         if maintenance_job.settings["apply"]:
@@ -79,7 +81,7 @@ def refilter(job: RunningJob, pools: Pools) -> None:
 def _apply(
     session: Session,
     maintenance_job: MaintenanceJob,
-    run: Run,
+    run: RunRow,
     encoder: Encoder,
     job: RunningJob,
     prepared: NewDecisions,
@@ -98,8 +100,8 @@ class _RunReEvaluation:
     def __init__(
         self,
         session: Session,
-        dataset: Dataset,
-        run: Run,
+        dataset: DatasetRow,
+        run: RunRow,
         maintenance_job: MaintenanceJob,
         encoder: Encoder,
         job: RunningJob,
@@ -116,7 +118,7 @@ class _RunReEvaluation:
         self.decisions = NewDecisions((dataset.pool_version, dataset.last_pool_position))
 
     def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> NewDecisions:
-        rows = store.run_rows(self.session, self.run.id)
+        rows = run_rows.load_with_embeddings(self.session, self.run.id)
         own_ids = {row.id for row in rows}
         self.pool = self._build_pool_without(own_ids)
         self.decider = self._build_decider(rows, own_ids)
@@ -135,7 +137,7 @@ class _RunReEvaluation:
         pool.build_indexes()
         return pool
 
-    def _build_decider(self, rows: list[Record], own_ids: set[str]) -> AdmissionDecider:
+    def _build_decider(self, rows: list[RecordRow], own_ids: set[str]) -> AdmissionDecider:
         """One decider for the whole run: its rows are judged as the candidates of one batch are."""
         copies: dict[bytes, tuple[str, str]] = {}
         representatives: dict[str, str] = {}
@@ -156,7 +158,7 @@ class _RunReEvaluation:
             require_output=True,
         )
 
-    def _decide_batch(self, rows: list[Record]) -> None:
+    def _decide_batch(self, rows: list[RecordRow]) -> None:
         candidates = [self._build_candidate(row) for row in rows]
         texts = [dataset_store.compared_text(self.dataset, row) for row in rows]
         vectors = self._load_vectors(rows, texts)
@@ -169,7 +171,7 @@ class _RunReEvaluation:
             rejection = self.decider.decide(candidate, vectors[position], prechecks, position).rejection
             self._record_decision(row, rejection)
 
-    def _build_candidate(self, row: Record) -> Candidate:
+    def _build_candidate(self, row: RecordRow) -> Candidate:
         """The row as it was offered, rejected already where its form or scores no longer do."""
         candidate = Candidate(
             row.instruction,
@@ -183,12 +185,12 @@ class _RunReEvaluation:
         rejection = re_evaluate(candidate, self.dataset.language, self.options, self.rules, self.min_scores)
         return replace(candidate, rejection=rejection)
 
-    def _record_decision(self, row: Record, rejection: Rejection | None) -> None:
+    def _record_decision(self, row: RecordRow, rejection: Rejection | None) -> None:
         self.decisions.accepted += rejection is None
         if (row.reason is None) != (rejection is None) or (rejection is not None and row.reason != rejection.reason):
             self.decisions.moves.append((row, rejection))
 
-    def _load_vectors(self, rows: list[Record], texts: list[str]) -> list[np.ndarray | None]:
+    def _load_vectors(self, rows: list[RecordRow], texts: list[str]) -> list[np.ndarray | None]:
         missing = {text for row, text in zip(rows, texts, strict=True) if row.embedding is None and text}
         encoded = dict(zip(missing, self.encoder.encode(list(missing)) if missing else (), strict=True))
         return [
@@ -197,7 +199,7 @@ class _RunReEvaluation:
         ]
 
 
-def _build_example(row: Record, rejection: Rejection | None) -> dict:
+def _build_example(row: RecordRow, rejection: Rejection | None) -> dict:
     return {
         "record_id": row.id,
         "instruction": row.instruction[:300],

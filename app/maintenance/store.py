@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Session
 
+from app.datasets import records
 from app.errors import not_found
-from app.tables.datasets import Dataset, Record
 from app.tables.maintenance import EvaluationItem, EvaluationSet, MaintenanceJob, Match, NewEmbedding
 
 ITEMS_PER_INSERT = 1000
@@ -33,34 +33,6 @@ def maintenance_jobs(session: Session, project_id: str, dataset_id: str | None, 
     return session.scalars(query.where(MaintenanceJob.id < after) if after else query).all()
 
 
-def run_rows(session: Session, run_id: str) -> list[Record]:
-    """The run's rows with their embeddings: those in the pool by their places there, then the others as they came."""
-    query = select(Record).where(Record.run_id == run_id).options(undefer(Record.embedding))
-    return list(session.scalars(query.order_by(Record.pool_position.asc().nulls_last(), Record.id)))
-
-
-def accepted(session: Session, dataset_id: str, after_position: int, limit: int) -> Sequence[Record]:
-    """The next rows of the pool, with their embeddings."""
-    query = select(Record).where(Record.dataset_id == dataset_id, Record.pool_position > after_position)
-    return session.scalars(query.options(undefer(Record.embedding)).order_by(Record.pool_position).limit(limit)).all()
-
-
-def count_accepted(session: Session, dataset_id: str) -> int:
-    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.pool_position.is_not(None))
-    return session.scalar(query)
-
-
-def encoded_rows(session: Session, dataset_id: str, after: str, limit: int) -> Sequence[Record]:
-    """The next rows, by id, that have an embedding."""
-    query = select(Record).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None), Record.id > after)
-    return session.scalars(query.order_by(Record.id).limit(limit)).all()
-
-
-def count_encoded(session: Session, dataset_id: str) -> int:
-    query = select(func.count()).where(Record.dataset_id == dataset_id, Record.embedding.is_not(None))
-    return session.scalar(query)
-
-
 def insert_new_embeddings(session: Session, rows: list[dict]) -> None:
     session.execute(upsert(NewEmbedding).on_conflict_do_nothing(), rows)
 
@@ -72,10 +44,10 @@ def last_new_embedding(session: Session, maintenance_job_id: str) -> str:
 
 def apply_new_embeddings(session: Session, maintenance_job_id: str) -> None:
     """Replace the embeddings of all records that have a new one."""
-    mine = NewEmbedding.maintenance_job_id == maintenance_job_id
-    session.execute(
-        update(Record).where(Record.id == NewEmbedding.record_id, mine).values(embedding=NewEmbedding.embedding)
+    new = select(NewEmbedding.record_id, NewEmbedding.embedding).where(
+        NewEmbedding.maintenance_job_id == maintenance_job_id
     )
+    records.replace_embeddings(session, new)
 
 
 def delete_new_embeddings(session: Session, maintenance_job_id: str) -> None:
@@ -140,9 +112,6 @@ def strongest_matches(session: Session, maintenance_job_id: str) -> Iterator[Mat
     yield from session.scalars(ordered.ext(distinct_on(Match.record_id)))
 
 
-def tag(session: Session, record_id: str, tags: dict) -> None:
-    session.execute(update(Record).where(Record.id == record_id).values(tags=Record.tags.op("||")(tags)))
-
-
-def dataset_of(session: Session, id: str) -> Dataset:
-    return session.get(Dataset, id)
+def load_kind(session: Session, id: str) -> str | None:
+    """The kind of the maintenance job; None where it was deleted."""
+    return session.scalar(select(MaintenanceJob.kind).where(MaintenanceJob.id == id))

@@ -34,6 +34,10 @@ def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, 
     return session.scalars(query.where(Run.id < after) if after else query).all()
 
 
+def load_run(session: Session, id: str) -> Run | None:
+    return session.get(Run, id)
+
+
 def locked_run(session: Session, id: str) -> Run | None:
     """The run as it is now, held until this transaction ends. Take it before its batches and its account."""
     query = select(Run).where(Run.id == id).with_for_update(key_share=True)
