@@ -9,6 +9,7 @@ from decimal import Decimal
 from app import config
 from app.calls import ledger
 from app.calls.ledger_writer import LedgerWriter
+from app.calls.open_calls import OpenCalls
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
 from app.config import LOCAL_PROTOCOL, TeacherConfig
@@ -62,10 +63,12 @@ class TeacherCaller:
     retry: RetryPolicy = RetryPolicy()
     ended: list[CallsEnded] = field(default_factory=list)
     refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
+    open_calls: OpenCalls = field(default_factory=OpenCalls)
 
     async def __call__(self, prompt: Prompt) -> Reply:
         try:
-            return await self._answer(prompt)
+            with self.open_calls.track():
+                return await self._answer(prompt)
         except CallsEnded as error:
             self.ended.append(error)
             raise

@@ -298,8 +298,12 @@ def set_pending_stop_reason(session: Session, run: Run, reason: str | None) -> N
 
 def _set_account_state(session: Session, run: Run) -> None:
     session.flush()
-    running = "ending" if run.pending_stop_reason is not None else "open"
-    accounts_store.set_state(session, run.account_id, running if run.status == "running" else "stopped")
+    states = {
+        "running": "open" if run.pending_stop_reason is None else "ending",
+        # No further call, and the chains that have ended are offered: a cancel loses no paid row.
+        "cancelling": "ending",
+    }
+    accounts_store.set_state(session, run.account_id, states.get(run.status, "stopped"))
 
 
 def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:

@@ -383,6 +383,30 @@ def test_cancel_waits_for_no_call_in_flight_and_keeps_what_was_accepted(start):
     assert found.value.status == 409
 
 
+def test_rows_that_are_finished_when_the_run_is_cancelled_are_admitted_with_their_batch_still_open(start):
+    answered, release = [], threading.Event()
+
+    def hang_half_of_the_instances(body: dict, count: int):
+        if body["response_format"]["json_schema"]["name"] != "instances":
+            return
+        if zlib.crc32(json.dumps(body, sort_keys=True).encode()) % 2:
+            release.wait(PROCESS_SECONDS)
+        answered.append(body)
+
+    id, tools = start(ScriptedSelfInstruct(hang_half_of_the_instances), target=500)
+    working = threading.Thread(target=run_slice.run_slice, args=(id, tools))
+    working.start()
+    until(lambda: len(answered) >= 8)
+    assert run_of(id).accepted == 0
+    with transaction() as session:
+        service.cancel(session, Caller(run_of(id).project_id, "k"), id)
+    until(lambda: not working.is_alive())
+    release.set()
+    run = run_of(id)
+    assert (run.status, outcome_of(run)) == ("cancelled", "partial") and run.accepted > 0
+    books_balance(run)
+
+
 def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
     away = threading.Event()
     away.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.synth.methods import evol_instruct
-from app.synth.methods.evol_instruct import Options, answer_rejection
+from app.synth.methods.evol_instruct import Options, answer_rejection, draw_operations
 from app.synth.methods.operations import OPERATIONS, WEIGHTS, leaks, wording
 from app.synth.types import Batch, Parent, Rejection, Reply
 from tests.fakes import FakeTeacher, nothing_known
@@ -220,3 +221,19 @@ def test_the_same_batch_asks_the_same():
     first, second = evolving(), evolving()
     grow(first, rounds=3), grow(second, rounds=3)
     assert first.prompts == second.prompts
+
+
+def test_siblings_are_made_by_different_operations_as_long_as_there_are_any():
+    weights = {"constraints": 1.0, "deepening": 3.0, "unused": 0.0}
+    for seed in range(50):
+        drawn = draw_operations(weights, 5, random.Random(seed))
+        assert set(drawn[:2]) == set(drawn[2:4]) == {"constraints", "deepening"}
+    firsts = [draw_operations(weights, 1, random.Random(seed))[0] for seed in range(400)]
+    assert 0.68 < firsts.count("deepening") / 400 < 0.82
+
+
+def test_every_request_of_a_batch_differs_in_its_seed_or_its_text():
+    teacher = evolving(judge_question='{"clarity": 4, "difficulty": 3, "answerable": true, "harmless": true}')
+    grow(teacher, survival="selection", children=4, operations={"constraints": 1.0})
+    requests = [(prompt.seed, prompt.system, prompt.user) for prompt in teacher.prompts]
+    assert len(set(requests)) == len(requests) > 4

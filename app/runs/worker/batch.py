@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.calls.caller import RetryPolicy, TeacherCaller
 from app.calls.ledger_writer import LedgerWriter
+from app.calls.open_calls import OpenCalls
 from app.calls.rate_limiter import RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
 from app.datasets import admission
@@ -66,6 +67,7 @@ class SliceContext:
     admission_lock: asyncio.Lock
     retry: RetryPolicy = RetryPolicy()
     refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
+    open_calls: OpenCalls = field(default_factory=OpenCalls)
 
 
 async def process_batch(claim: Claim, context: SliceContext) -> None:
@@ -111,6 +113,7 @@ def _build_caller(claim: Claim, context: SliceContext) -> TeacherCaller:
         deferred,
         context.retry,
         refusals=context.refusals,
+        open_calls=context.open_calls,
     )
 
 

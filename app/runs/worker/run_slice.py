@@ -40,6 +40,8 @@ STATE_SECONDS = 1.0
 REPLACE_WITHIN_SECONDS = 0.2
 # Calls in flight are paid for, so a run that ends by itself waits for them. The user who cancels waits for nothing.
 GRACE_SECONDS = {"stopping": 15.0, "cancelling": 1.0}
+# Beyond it: how long batches may take to admit the rows that they have finished.
+ADMIT_SECONDS = 10.0
 # For the database and the encoder. Calls of teachers use no thread.
 THREADS = 16
 # Batches start in groups, so that they are at different steps: a hundred replies at once would wait for the encoder.
@@ -176,6 +178,7 @@ class _TimeSlice:
                 await asyncio.to_thread(queue.notify, queue.REMOTE, self.run.id)
             return False
         if self._grace_is_over(state):
+            await self._end_calls()
             return False
         await self._wait_for_batches()
         return True
@@ -239,6 +242,11 @@ class _TimeSlice:
         self.ending_since = self.ending_since or time.monotonic()
         cause = "cancelling" if state.status == "cancelling" else "stopping"
         return time.monotonic() - self.ending_since > GRACE_SECONDS[cause]
+
+    async def _end_calls(self) -> None:
+        """End the calls in flight, and let each batch admit the rows that it has finished: they are paid for."""
+        self.context.open_calls.end_all()
+        await asyncio.wait(self.tasks, timeout=ADMIT_SECONDS)
 
     async def _cancel_all(self) -> None:
         for task in self.tasks:

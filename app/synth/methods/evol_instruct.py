@@ -5,7 +5,7 @@ its parent goes on (the paper's elimination); with `survival = "selection"` the 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -205,8 +205,7 @@ async def _round(
     """Return the children of one round; at most one of them has no rejection."""
     options: Options = batch.options
     child_count = options.children if options.survival == "selection" else 1
-    # Drawn by weight for each child, so that siblings of one round may differ in kind.
-    operations = rng.choices(list(options.weights), list(options.weights.values()), k=child_count)
+    operations = draw_operations(options.weights, child_count, rng)
     children = await gather_all(
         reject_on_failure(
             _draft(options, node, f"{position}-{n}", operation),
@@ -217,6 +216,22 @@ async def _round(
     if options.survival == "selection":
         children = _select(children)
     return await gather_all(reject_on_failure(row, _answer_child(batch, node, row, ask)) for row in children)
+
+
+def draw_operations(weights: Mapping[str, float], count: int, rng: random.Random) -> list[str]:
+    """Draw the operations of siblings by weight, each once before any comes a second time.
+
+    Siblings by the same operation would often be the same text, and selection would choose among copies.
+    """
+    drawn: list[str] = []
+    remaining = dict(weights)
+    while len(drawn) < count:
+        (operation,) = rng.choices(list(remaining), list(remaining.values()))
+        drawn.append(operation)
+        del remaining[operation]
+        if not any(remaining.values()):
+            remaining = dict(weights)
+    return drawn
 
 
 def _draft(options: Options, node: _Node, position: str, operation: str) -> Candidate:

@@ -1,5 +1,7 @@
 """Builds a request from a prompt file and its fields, with the schema of the reply."""
 
+import zlib
+
 from app.synth.prompting.prompts import template, with_texts
 from app.synth.types import Batch, Prompt
 
@@ -30,7 +32,8 @@ def prompt_for(
     Args:
         batch: gives the language, the seed and the caller's own prompts.
         name: the prompt; the caller's prompt of this name replaces the built-in one.
-        position: names the call inside the batch.
+        position: names the call inside the batch. The seed of the request depends on it, so that two requests with the
+            same text differ, and a teacher that keeps to seeds answers them differently.
         fields: the values of the prompt's fields.
         schema: the JSON schema of the reply, None for a plain text.
         step: the type of call under which its cost is counted; the prompt's name by default.
@@ -62,7 +65,7 @@ def prompt_for(
         max_tokens=max_tokens,
         template=f"{prompt_template.digest}+{texts_digest}" if texts_digest else prompt_template.digest,
         # Servers take a seed of 32 bits with a sign.
-        seed=(batch.seed + seed) % 2**31,
+        seed=(batch.seed + seed + zlib.crc32(position.encode())) % 2**31,
         top_p=top_p,
         turns=turns,
         by=by,
