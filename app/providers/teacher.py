@@ -11,6 +11,7 @@ from app.synth.reply_forms import ReplyForm
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.thoughts import separate_thought
 from app.synth.types import Prompt, Reply
+from app.synth.usage_check import with_believable_usage
 
 MAX_REPLY_CHARACTERS = 8 * 2**20
 # With these the text of a reply is, or may be, a message of the server.
@@ -96,7 +97,9 @@ def with_thought_allowance(prompt: Prompt, endpoint: Endpoint) -> Prompt:
 
 
 async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
-    """Make one call, take the thought out of its text, and repair its JSON: the only way from a teacher to a parser.
+    """Make one call, and prepare its reply: the only way from a teacher to a parser.
+
+    The thought is taken out of the text, the JSON is repaired, and usage that can't be true is replaced.
 
     Raises:
         TryAgain: The call failed and may succeed later.
@@ -113,7 +116,8 @@ async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
     if reply.finish_reason in MESSAGES_OF_SERVERS:
         return replace(served, reply=replace(reply, text=endpoint.mask(reply.text)))
     reply = separate_thought(reply, prompt.schema_keys, endpoint.opens_thought)
-    return replace(served, reply=repair_reply(reply, prompt.schema))
+    reply, is_replaced = with_believable_usage(repair_reply(reply, prompt.schema), prompt.messages(endpoint.replies))
+    return replace(served, reply=reply, usage_estimated=served.usage_estimated or is_replaced)
 
 
 class Teacher(Protocol):
