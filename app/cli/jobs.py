@@ -7,6 +7,9 @@ import typer
 from app.cli.progress import show_progress
 from app.cli.session import Session
 
+# More rows over the target than this share of all whole rows are worth a second look.
+MAX_SPARE_SHARE = 0.05
+
 
 def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fields: Iterable[str]) -> None:
     """Wait for the end of a job with a progress bar, then print the job.
@@ -36,6 +39,7 @@ def wait_for_end(session: Session, job: dict, title: str, measure: Callable, fie
     session.show(job, fields)
     if not session.json:
         print_outcome(job)
+        print_spare_rows(job)
     # Scripts read the exit status: a run without all its rows is no success, whatever it cost.
     if exit_status := _exit_status(job):
         raise typer.Exit(exit_status)
@@ -53,6 +57,14 @@ def print_outcome(job: dict) -> None:
     elif job.get("outcome"):
         rows = f"{job['counts']['accepted']} of {job['target']} rows"
         print(f"{job['id']} is {job['outcome']}: {rows}; it ended because of {job['stop_reason']}.")
+
+
+def print_spare_rows(job: dict) -> None:
+    """Print how rows over the target can be had: they are whole, and paid for."""
+    spare = job.get("counts", {}).get("rejected_by_reason", {}).get("over_target", 0)
+    if spare and spare > MAX_SPARE_SHARE * (job["counts"]["accepted"] + spare):
+        command = f"seedbed runs refilter {job['id']} --target {job['counts']['accepted'] + spare} --apply"
+        print(f"{spare} more rows are whole and paid for. Take them in with: {command}")
 
 
 def _exit_status(job: dict) -> int:

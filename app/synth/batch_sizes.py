@@ -4,6 +4,9 @@ import math
 
 # The yield of fewer than 24 rows is mostly chance. The minimum bounds the proposals that a missing row can cause.
 EXPERIENCE, MIN_YIELD = 24, 0.05
+# Rows that are assumed to be accepted beside those that were: a streak of rejected rows must not plan many proposals
+# whose rows would then be over the target.
+CAUTION = 8
 
 
 def expected_yield(accepted: int, decided: int) -> float:
@@ -15,7 +18,9 @@ def expected_yield(accepted: int, decided: int) -> float:
         accepted: rows that the run accepted.
         decided: rows that the run accepted or rejected.
     """
-    return max(MIN_YIELD, accepted / decided) if decided >= EXPERIENCE else 1.0
+    if decided < EXPERIENCE:
+        return 1.0
+    return max(MIN_YIELD, (accepted + CAUTION) / (decided + CAUTION))
 
 
 def batch_sizes(missing: float, rows_per_proposal: float, batch_size: int, max_batches: int) -> list[int]:
