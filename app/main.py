@@ -30,8 +30,8 @@ def create_app() -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     mask_logs(config.secrets())
     app = FastAPI(title="Seedbed", version="0.1.0", description=DESCRIPTION)
-    app.add_middleware(problems.LimitBody, max_bytes=config.limits().request_body)
-    problems.install(app)
+    app.add_middleware(problems.BodySizeLimit, max_bytes=config.limits().request_body)
+    problems.register_error_handlers(app)
     for endpoints in (datasets, runs, accounts, judgements, maintenance, snapshots, finetunes, likelihood_scores):
         app.include_router(endpoints.router)
     app.include_router(old_paths(maintenance.router, "/v1/reviews", "/v1/maintenance-jobs"))

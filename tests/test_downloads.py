@@ -25,11 +25,11 @@ def client(request, tmp_path: Path, monkeypatch) -> Iterator[TestClient]:
         monkeypatch.setenv(name, "redis://unused")
     monkeypatch.setenv("SEEDBED_STORAGE_URL", url)
     config.settings.cache_clear()
-    with files.writing("folder/rows.jsonl") as out:
+    with files.write_atomically("folder/rows.jsonl") as out:
         out.write(CONTENT)
     assert (files.local_path("folder/rows.jsonl") is None) == (request.param == "memory")
     app = FastAPI()
-    problems.install(app)
+    problems.register_error_handlers(app)
 
     @app.api_route("/file", methods=["GET", "HEAD"])
     def serve(http_request: Request):

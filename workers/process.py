@@ -10,7 +10,7 @@ from celery.signals import worker_init, worker_shutting_down
 from app import config
 from app.jobs import runner
 from app.jobs.kinds import JobKind
-from app.jobs.poller import Poller, Waiting
+from app.jobs.poller import ListWaiting, Poller
 from app.jobs.presence import Presence
 from app.masking import mask_logs
 
@@ -21,7 +21,7 @@ logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name
 mask_logs(config.secrets())
 
 
-def serve(queue: str, kinds: dict[Waiting, Callable[[str], None]]) -> None:
+def serve(queue: str, kinds: dict[ListWaiting, Callable[[str], None]]) -> None:
     """Make this process a worker of a queue.
 
     Args:
@@ -38,7 +38,7 @@ def serve(queue: str, kinds: dict[Waiting, Callable[[str], None]]) -> None:
     worker_init.connect(begin, weak=False)
 
 
-def waiting(kinds: Iterable[JobKind], work: Callable[[str], None]) -> dict[Waiting, Callable[[str], None]]:
+def waiting(kinds: Iterable[JobKind], work: Callable[[str], None]) -> dict[ListWaiting, Callable[[str], None]]:
     """Return the argument of `serve` for types of jobs that the same function works on."""
     return {partial(runner.waiting, kind=kind): work for kind in kinds}
 

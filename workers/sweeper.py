@@ -89,7 +89,7 @@ class Sweeper:
             judgements.resume_due(session)
             judgements.pause_what_was_left(session)
             access.delete_expired_keys(session)
-            presence.forget_silent(session)
+            presence.delete_silent_workers(session)
         for task, waiting in WAITING:
             with transaction() as session:
                 ids = waiting(session)

@@ -20,34 +20,50 @@ from app.tables.access import ApiKey, Project
 
 @dataclass(frozen=True)
 class Caller:
-    """The authenticated client. Every query of a request is limited to this project."""
+    """The authenticated client. Every query of a request is limited to its project."""
 
     project_id: str
     key_id: str
 
 
 def ensure_project(session: Session, name: str) -> Project:
+    """Return the project with this name, and create it if it does not exist."""
     # Two processes may start at once: the unique name decides, and both then read the same row.
     session.execute(insert(Project).values(id=new_id("proj"), name=name).on_conflict_do_nothing())
     return store.load_project_by_name(session, name)
 
 
 def create_key(session: Session, project: Project, name: str) -> str:
-    """A new key of the project. The text returned is the only copy."""
-    short, secret = secrets.token_hex(6), secrets.token_hex(24)
-    session.add(ApiKey(id=f"key_{short}", project_id=project.id, name=name, secret_hash=_hash(secret)))
-    return f"sb_{short}_{secret}"
+    """Add a key to the project and return its text, which is the only copy.
+
+    Args:
+        session: The transaction.
+        project: The project.
+        name: The name by which the operator recognises the key.
+    """
+    short_id, secret = secrets.token_hex(6), secrets.token_hex(24)
+    session.add(ApiKey(id=f"key_{short_id}", project_id=project.id, name=name, secret_hash=_hash(secret)))
+    return f"sb_{short_id}_{secret}"
 
 
-def caller(session: Session, authorization: str | None) -> Caller:
-    """The caller behind an `Authorization` header. Raises a 401 that does not say which part was wrong."""
+def authenticate(session: Session, authorization: str | None) -> Caller:
+    """Return the caller of a request.
+
+    Args:
+        session: The transaction of the request.
+        authorization: The `Authorization` header.
+
+    Raises:
+        AppError: A 401. It does not tell an unknown id from a wrong secret.
+    """
     if not authorization:
         raise _unauthorized("Send your API key as `Authorization: Bearer sb_…`.")
     scheme, _, token = authorization.partition(" ")
     parts = token.strip().split("_")
     if scheme.lower() != "bearer" or len(parts) != 3 or parts[0] != "sb":
         raise _unauthorized("The Authorization header does not hold a Seedbed key (`Bearer sb_…`).")
-    row = store.key(session, f"key_{parts[1]}")
+    row = store.load_key(session, f"key_{parts[1]}")
+    # In constant time: the time of a plain comparison would reveal how many leading bytes match.
     if row is None or not hmac.compare_digest(row.secret_hash, _hash(parts[2])):
         raise _unauthorized("This API key is not known here. It may have been revoked.")
     return Caller(row.project_id, row.id)

@@ -101,7 +101,7 @@ def _bounded(digits: str, size: int) -> int:
 
 
 def _read(path: str, start: int, end: int) -> Iterator[bytes]:
-    with files.opened(path) as source:
+    with files.open_stored(path) as source:
         source.seek(start)
         while start < end and (chunk := source.read(min(files.CHUNK, end - start))):
             start += len(chunk)

@@ -23,7 +23,7 @@ def answer(error: AppError, request_path: str) -> JSONResponse:
     return JSONResponse(body, error.status, error.headers, media_type="application/problem+json")
 
 
-def install(app: FastAPI) -> None:
+def register_error_handlers(app: FastAPI) -> None:
     """Register the one rendering for all kinds of failure."""
 
     @app.exception_handler(AppError)
@@ -36,7 +36,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def framework_error(request: Request, error: HTTPException):
-        # FastAPI wraps every exception that is raised while it reads a body, also that of LimitBody.
+        # FastAPI wraps every exception that is raised while it reads a body, also that of BodySizeLimit.
         if isinstance(error.__cause__, AppError):
             return answer(error.__cause__, request.url.path)
         problem_type = _TITLES.get(error.status_code, "refused")
@@ -108,7 +108,7 @@ def _message(fault: dict) -> str:
     return fault["msg"].removeprefix("Value error, ")
 
 
-class LimitBody:
+class BodySizeLimit:
     """Counts request bodies while they stream in. Uploads have their own, larger limit where they are read."""
 
     def __init__(self, app: ASGIApp, max_bytes: int):

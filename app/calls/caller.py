@@ -1,4 +1,4 @@
-"""The kernel's `ask`, backed by the ledger and a teacher: look up, reserve, call, keep; or try again."""
+"""The kernel's `ask`, backed by the ledger and a teacher: look up, reserve, call, post the answer; or try again."""
 
 import asyncio
 import random
@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from app import config
-from app.calls import ledger
+from app.calls.ledger_entries import (
+    BudgetContention,
+    Call,
+    CallDeferred,
+    PaidReply,
+    PostAnswer,
+    PostFailure,
+    Reserve,
+    completion_key,
+)
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.open_calls import OpenCalls
 from app.calls.rate_limiter import Permit, RateLimiter
@@ -22,12 +31,22 @@ from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
 
 class TeacherUnavailable(Exception):
-    """The teacher failed too often in a row; the unit of work waits for a better time."""
+    """The teacher failed too often in a row; the unit of work is tried again later."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a call is tried, and when again. `random` gives numbers from [0, 1); `sleep` waits so many seconds."""
+    """How often a call is tried, and how long the caller waits between two tries.
+
+    Attributes:
+        max_failures: Failures after which the call is given up, without the throttled ones.
+        max_throttled: Throttled tries (the teacher requests fewer calls) after which the call is given up. There are
+            more of them, since a throttled try costs nothing and says nothing bad of the teacher.
+        first_delay_seconds: The upper bound of the first delay; it doubles with each failure.
+        longest_delay_seconds: The greatest upper bound of a delay.
+        random: Returns a number from [0, 1).
+        sleep: Waits for a number of seconds.
+    """
 
     max_failures: int = 6
     max_throttled: int = 60
@@ -36,21 +55,42 @@ class RetryPolicy:
     random: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
-    def gives_up(self, failures: int, throttled: int) -> bool:
+    def is_exhausted(self, failures: int, throttled: int) -> bool:
+        """Whether the call is given up after so many failures and throttled tries."""
         return failures >= self.max_failures or throttled >= self.max_throttled
 
     def delay_seconds(self, failures: int, requested: float | None) -> float:
-        """Until the next try: what the server asked for and a little, or full jitter under a doubling bound."""
+        """Return the seconds until the next try.
+
+        Args:
+            failures: The number of tries that have failed, throttled ones included.
+            requested: The seconds that the server requested, if it did.
+
+        Returns:
+            The requested seconds and a little more; else full jitter under a bound that doubles with each failure
+            (Brooker 2015, "Exponential Backoff And Jitter", AWS Architecture Blog).
+        """
         if requested is not None:
+            # A little more than requested: calls that were refused together must not all come back together.
             return requested + self.random() * (0.25 + 0.1 * requested)
         return self.random() * min(self.longest_delay_seconds, self.first_delay_seconds * 2**failures)
 
 
 @dataclass(frozen=True)
 class TeacherCaller:
-    """Calls teachers for one unit of work. `teachers`: who answers, under the names that prompts use for them.
+    """Calls teachers for one unit of work.
 
-    `owner_id`: the job; its id is part of each completion's key. `ended`: why calls have ended for good, if they have.
+    Attributes:
+        account_id: The account that pays.
+        owner_id: The job. Its id is part of each completion's key.
+        claim: The claim on the unit of work; only its holder may make calls.
+        teachers: The teachers, by the names that prompts use for them (`Prompt.by`).
+        limiters: The rate limiters of the teachers, by the same names.
+        writer: Posts to the ledger.
+        deferred: Whether calls go out with a remote batch and not by themselves.
+        retry: When a call that failed is tried again.
+        ended: The errors by which calls have ended for good; empty while calls may be made.
+        refusals: The refusals without a known reason, which all callers of a time slice count together.
     """
 
     account_id: str
@@ -66,6 +106,18 @@ class TeacherCaller:
     open_calls: OpenCalls = field(default_factory=OpenCalls)
 
     async def __call__(self, prompt: Prompt) -> Reply:
+        """Return the reply to the prompt: the stored one, or that of a new call, which is tried again if it fails.
+
+        Raises:
+            CallsEnded: No further call is made: a ceiling was reached, or the job is about to end.
+            AccountStopped: The job was paused or cancelled, or has ended.
+            CallDeferred: The call waits for a remote batch.
+            CircuitOpen: The teacher's circuit breaker is open.
+            TeacherUnavailable: The call failed too often.
+            TeacherRefused: The teacher refuses all calls, for example because of its key.
+            CallFailed: The teacher refuses this prompt, for a reason that is not known.
+            LeaseLost: Another worker holds the unit of work.
+        """
         try:
             with self.open_calls.track():
                 return await self._answer(prompt)
@@ -74,7 +126,7 @@ class TeacherCaller:
             raise
 
     async def _answer(self, prompt: Prompt) -> Reply:
-        # Before the request is keyed and its worst case reserved: the thought is paid for, too.
+        # Before the key and the worst case are computed: the tokens of a thought are billed like those of the answer.
         prompt = with_thought_allowance(prompt, self.teachers[prompt.by].endpoint)
         call = self._call(prompt)
         if self.deferred:
@@ -82,81 +134,97 @@ class TeacherCaller:
         failures = throttled = 0
         while True:
             try:
+                # The permit first, then the reservation: a call that waits for a permit would hold budget of others.
                 async with self.limiters[prompt.by].permit(call.worst_tokens) as permit:
-                    begun = await self.writer.book(ledger.Begin(call, self.claim))
-                    if isinstance(begun, Reply):
-                        return begun
-                    return await self._try(call, begun, prompt, permit)
-            except ledger.BudgetContention:
+                    result = await self.writer.post(Reserve(call, self.claim))
+                    if isinstance(result, Reply):
+                        return result
+                    return await self._try(call, result, prompt, permit)
+            except BudgetContention:
                 await self.writer.wait_for_budget()
             except TeacherRefused as error:
+                # One prompt may be at fault: the whole run stops only when the reason is certain, or others fail, too.
                 if error.is_certain or self.refusals.add(call.teacher, call.key):
                     raise
                 raise CallFailed(error.stop_reason, str(error)) from error
             except TryAgain as error:
                 failures, throttled = failures + (not error.throttled), throttled + error.throttled
-                if self.retry.gives_up(failures, throttled):
+                if self.retry.is_exhausted(failures, throttled):
                     raise TeacherUnavailable(str(error)) from error
                 await self.retry.sleep(self.retry.delay_seconds(failures + throttled, error.after))
 
-    async def _register(self, call: ledger.Call) -> Reply:
-        """The answer, if it is here; otherwise the call goes out with the next remote batch."""
+    async def _register(self, call: Call) -> Reply:
+        """Return the stored answer; otherwise register the call for the next remote batch and raise CallDeferred."""
         try:
-            return await self.writer.book(ledger.Begin(call, self.claim))
-        except ledger.BudgetContention as error:
-            # What is with the teacher must be answered first.
-            raise ledger.Deferred(call.key) from error
+            return await self.writer.post(Reserve(call, self.claim))
+        except BudgetContention as error:
+            # Waiting here would not help: reservations are released when the remote batch is answered, in hours.
+            raise CallDeferred(call.key) from error
 
     def price_share(self, by: str) -> Decimal:
-        """What a call costs of its price: less in a remote batch."""
+        """Return the share of the normal price that a call costs: less than 1 in a remote batch.
+
+        Args:
+            by: The name of the teacher in `teachers`.
+        """
         return config.teachers()[self.teachers[by].endpoint.name].batch_price_share if self.deferred else Decimal(1)
 
-    def _call(self, prompt: Prompt) -> ledger.Call:
+    def _call(self, prompt: Prompt) -> Call:
         teacher = self.teachers[prompt.by]
         endpoint, request = teacher.endpoint, teacher.request(prompt)
         tokens, dollars = endpoint.prices.times(self.price_share(prompt.by)).worst_case(prompt)
-        return ledger.Call(
+        return Call(
             account_id=self.account_id,
             unit_id=self.claim.id,
             step=prompt.step,
             operation=prompt.operation,
             teacher=endpoint.name,
             model=endpoint.model,
-            key=ledger.key_of(self.owner_id, self.claim.id, prompt.position, endpoint.address, request),
+            key=completion_key(self.owner_id, self.claim.id, prompt.position, endpoint.address, request),
             request=request,
             worst_tokens=tokens,
             worst_usd=dollars,
             deferred=self.deferred,
         )
 
-    async def _try(self, call: ledger.Call, tries: int, prompt: Prompt, permit: Permit) -> Reply:
+    async def _try(self, call: Call, tries: int, prompt: Prompt, permit: Permit) -> Reply:
         try:
             served = await complete(self.teachers[prompt.by], prompt)
         except TryAgain as error:
             permit.outcome = "slow" if error.throttled else "timeout" if error.timeout else "failed"
             permit.after = error.after or 0.0
-            await self.writer.book(ledger.GiveUp(call.key, tries, error.paid is None))
+            await self.writer.post(PostFailure(call.key, tries, error.paid is None))
             raise
         except BaseException as error:
-            # Cancelled in flight: the answer may be under way and billed. Refused: nothing was served.
+            # Cancelled in flight: the answer may be on its way and billed. Refused: the teacher served nothing.
             unknown = isinstance(error, asyncio.CancelledError)
-            await asyncio.shield(self.writer.book(ledger.GiveUp(call.key, tries, unknown)))
+            # Shielded: a second cancel must not keep the end of the try out of the ledger.
+            await asyncio.shield(self.writer.post(PostFailure(call.key, tries, unknown)))
             raise
         self.refusals.clear(call.teacher)
         usage = served.reply.usage
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion
-        # Another call may go while this one is booked.
-        self.limiters[prompt.by].give_back(permit)
+        # Before the posting: another call may use the permit while this answer is written.
+        self.limiters[prompt.by].release(permit)
         prices = self.teachers[prompt.by].endpoint.prices
-        paid = ledger.Paid(
+        paid = PaidReply(
             served.reply, served.model, served.usage_estimated, prices.cost(usage), prices.thought_cost(usage)
         )
-        await asyncio.shield(self.writer.book(ledger.Settle(call.key, tries, paid)))
+        await asyncio.shield(self.writer.post(PostAnswer(call.key, tries, paid)))
         return replace(served.reply, id=call.key)
 
 
 def endpoint(configured: TeacherConfig, replies: ReplyForm) -> Endpoint:
-    """A configured teacher, with its key and prices, as it is to be called."""
+    """Return the endpoint of a configured teacher, with its API key and prices.
+
+    Args:
+        configured: The teacher of the configuration file.
+        replies: The form of replies that the teacher supports.
+
+    Raises:
+        ConfigurationError: The environment variable with the API key is not set.
+    """
+    # Without a price of its own a cached token costs as much as any other: an estimate must not be too low.
     cached = configured.prompt_price if configured.cached_price is None else configured.cached_price
     return Endpoint(
         name=configured.name,

@@ -1,5 +1,5 @@
--- The circuit breaker of one teacher: closed; open, while nobody asks the teacher; half open, while one call goes ahead.
--- It stands before rate_limiter.lua in the same script, which gives it the teacher's state.
+-- The circuit breaker of one teacher: closed; open, while no call is made; half open, while one call (the probe) is made.
+-- It comes before rate_limiter.lua in the same script, which gives it the teacher's state.
 -- state: get(name) and set(name, value). outcomes: key of the list of the newest outcomes. settings: newest (calls of
 -- which half must have failed), within (the ms in which they were), first and longest (ms that it is open), lost_after
 -- (ms until a probe counts as lost).
@@ -20,7 +20,7 @@ local function circuit_breaker(get, set, now, outcomes, settings)
 
   local function open()
     local open_for = get('open_for')
-    -- Of calls that were under way when it opened, each fails for itself: only one after its time says anything new.
+    -- Calls that were in flight when it opened fail one after another. Only a failure after the open interval is new.
     if open_for > 0 and now >= get('open_until') then
       open_for = math.min(settings.longest, open_for * 2)
     elseif open_for == 0 and most_have_failed() then
@@ -35,12 +35,12 @@ local function circuit_breaker(get, set, now, outcomes, settings)
   -- A call is over. outcome: ok, slow, failed, timeout; none: it was not made.
   function breaker.record(outcome)
     if outcome == 'none' then
-      -- Another one may be the probe.
+      -- The probe was not made, so that another call may be the probe.
       if get('open_for') > 0 then breaker.forget_probe() end
       return
     end
     if (outcome == 'ok' or outcome == 'slow') and get('open_for') > 0 then
-      -- It answers again, if only to say that it has much to do.
+      -- The teacher answers again, even if it only requests fewer calls.
       for _, name in ipairs({'open_for', 'open_until', 'open_since', 'probe_until'}) do set(name, 0) end
       redis.call('DEL', outcomes)
     end
@@ -51,15 +51,16 @@ local function circuit_breaker(get, set, now, outcomes, settings)
     if outcome == 'failed' or outcome == 'timeout' then open() end
   end
 
-  -- Why no call may go: the verdict, in how many ms to ask again, and for how long the teacher has been away. Or nil.
+  -- Why no call may be made: the verdict, the ms until it may be tried again, the ms for which the breaker has been
+  -- open. nil: calls may be made.
   function breaker.refusal()
     if get('open_for') == 0 then return nil end
-    if now < get('open_until') then return {'away', get('open_until') - now, now - get('open_since')} end
+    if now < get('open_until') then return {'open', get('open_until') - now, now - get('open_since')} end
     if now < get('probe_until') then return {'wait', 200, 0} end
     return nil
   end
 
-  -- A call goes. True if it is the probe, whose outcome all others wait for.
+  -- A call is made. True if it is the probe, for whose outcome all other calls wait.
   function breaker.begin_call()
     if get('open_for') == 0 then return false end
     set('probe_until', now + settings.lost_after)

@@ -1,7 +1,8 @@
-"""The circuit breaker: a teacher that fails most calls is left alone for a while, then one call finds out more.
+"""The circuit breaker: while a teacher fails most calls no call is made; after the open interval one probe is made.
 
-Its state lies in Redis with the rest of what all workers know of a teacher. circuit_breaker.lua decides, inside the
-script of the rate limiter: who may call is one decision under the breaker and all limits at once.
+Its state is in Redis, where all workers share it. circuit_breaker.lua decides, as part of the script of the rate
+limiter: whether a call may be made is one decision under the breaker and all limits at once. (Nygard 2007, "Release
+It!", chapter 5.)
 """
 
 from dataclasses import dataclass
@@ -10,19 +11,28 @@ from pathlib import Path
 SCRIPT = (Path(__file__).parent / "circuit_breaker.lua").read_text("utf-8")
 
 
-class TeacherAway(Exception):
-    """The circuit breaker is open: the teacher fails most calls. `seconds`: until it may be called again."""
+class CircuitOpen(Exception):
+    """The circuit breaker is open: the teacher fails most calls.
+
+    Args:
+        seconds: The seconds until it may be called again.
+        away_for: The seconds for which the breaker has been open.
+    """
 
     def __init__(self, seconds: float, away_for: float):
-        super().__init__(f"the teacher fails most calls; it is called again in {seconds:.0f} s")
+        super().__init__(f"The teacher fails most calls, so none is made now; the next one is made in {seconds:.0f} s.")
         self.seconds, self.away_for = seconds, away_for
 
 
 @dataclass(frozen=True)
 class BreakerSettings:
-    """Opens when half of the `newest` calls have failed within `within_ms`, and at least so many were made.
+    """When the circuit breaker opens, and for how long.
 
-    It stays open for `first_open_ms`, then twice as long after each probe that failed, up to `longest_open_ms`.
+    Attributes:
+        newest: The number of newest calls of which half must have failed.
+        within_ms: The time within which all of them must have ended, in milliseconds.
+        first_open_ms: The first open interval. Each probe that fails doubles it.
+        longest_open_ms: The longest open interval.
     """
 
     newest: int = 20

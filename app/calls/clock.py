@@ -1,4 +1,4 @@
-"""Time, as the rate limiter sees it: tests bring a clock of their own, and wait for nothing."""
+"""The clock of the rate limiter. Tests inject a clock of their own, so that no test waits."""
 
 import asyncio
 import random
@@ -10,17 +10,18 @@ class SystemClock:
     """The time of this machine for waits, and the time of Redis for all that workers share."""
 
     def seconds(self) -> float:
+        """Return seconds of a clock that never goes back."""
         return time.monotonic()
 
     def shared_ms(self) -> int | None:
-        """The time that workers share, in ms; None: Redis looks at its own clock."""
+        """Return the time that workers share, in ms; None: the script uses the clock of Redis."""
         return None
 
     def jitter(self) -> float:
-        """A factor by which a wait is lengthened or shortened, so that workers don't all come at once."""
+        """Return a random factor for a wait, so that workers that wait for the same event don't all come at once."""
         return random.uniform(0.5, 1.5)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Until the event is set, or for so long."""
+        """Wait until the event is set, at most `seconds`."""
         with suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)

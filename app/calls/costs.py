@@ -6,11 +6,12 @@ from decimal import ROUND_UP, Decimal
 
 from app.tables.accounts import LostCall
 
+# The scale of the money columns: a billionth of a dollar.
 PLACES = Decimal("0.000000001")
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredCalls:
     """The answered calls of one step of an account, added up."""
 
     account_id: str
@@ -22,7 +23,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one lost call, or of several together."""
+    """The estimated tokens and dollars of one lost call, or of several together."""
 
     tokens: int = 0
     usd: Decimal = Decimal(0)
@@ -32,9 +33,13 @@ class Estimate:
 
 
 class Estimator:
-    """`answered`: of one account, one item for each of its steps."""
+    """Estimates what lost calls of one account cost.
 
-    def __init__(self, answered: Sequence[Answered]):
+    Args:
+        answered: The answered calls of the account, one item for each of its steps.
+    """
+
+    def __init__(self, answered: Sequence[AnsweredCalls]):
         self._by_step = {item.step: _mean([item]) for item in answered}
         self._overall = _mean(answered)
 
@@ -43,18 +48,24 @@ class Estimator:
         """Whether any call was answered."""
         return self._overall is not None
 
-    def of(self, lost: LostCall) -> Estimate:
-        """What it holds, once that was settled in some way; else the mean, and never more than its worst case."""
+    def estimate(self, lost: LostCall) -> Estimate:
+        """Return the estimate of one lost call, never more than it holds.
+
+        Returns:
+            The hold itself when the call was priced or released; else the mean of the answered calls of its step, of
+            all answered calls where the step has none, or the hold where no call was answered.
+        """
         mean = self._by_step.get(lost.step, self._overall)
         if lost.state != "unsettled" or mean is None:
             return Estimate(lost.held_tokens, lost.held_usd)
         return Estimate(min(lost.held_tokens, mean.tokens), min(lost.held_usd, mean.usd))
 
     def total(self, lost_calls: Iterable[LostCall]) -> Estimate:
-        return sum(map(self.of, lost_calls), Estimate())
+        """Return the sum of the estimates of these calls."""
+        return sum(map(self.estimate, lost_calls), Estimate())
 
 
-def _mean(answered: Sequence[Answered]) -> Estimate | None:
+def _mean(answered: Sequence[AnsweredCalls]) -> Estimate | None:
     answers = sum(item.answers for item in answered)
     if not answers:
         return None

@@ -1,4 +1,4 @@
-"""REST of accounts."""
+"""The REST endpoints of accounts."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ def list_all(
     owner_id: Filter = None,
     dataset_id: Filter = None,
 ):
-    """What jobs may spend on teacher calls, and have spent: one account for each run and judgement."""
+    """List the accounts, newest first: what each run and judgement may spend on teacher calls, and has spent."""
     filters = {"owner_type": owner_type, "owner_id": owner_id, "dataset_id": dataset_id}
     set_filters = {name: value for name, value in filters.items() if value is not None}
     rows = store.accounts(session, caller.project_id, set_filters, limit, after)
@@ -34,19 +34,20 @@ def list_all(
 
 @router.get("/accounts/{id}", operation_id="getAccount", response_model=AccountView)
 def show(id: str, caller: Authorized, session: Db):
+    """Return one account: the ceilings of its job's teacher calls, and what they have cost."""
     return service.show(session, caller, id)
 
 
 @router.get("/accounts/{id}/report", operation_id="getAccountReport", response_model=AccountReport)
 def report(id: str, caller: Authorized, session: Db):
-    """Calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
+    """Return the calls, tokens and dollars by step, teacher and operation, and the calls whose answer never came."""
     return service.report(session, store.account(session, caller.project_id, id))
 
 
 @router.post("/accounts/{id}/release", operation_id="releaseAccount", response_model=AccountView)
 def release(id: str, caller: Authorized, session: Db):
-    """Let go of what lost calls hold of the ceilings at their worst: each holds its estimate from now on.
+    """Release the worst-case holds of lost calls: from now on each holds its estimate of the ceilings.
 
-    The calls stay visible as lost. Do it when the teacher's bill shows that they were cheaper, or not billed.
+    The calls stay visible as lost. Release them when the teacher's bill shows that they were cheaper, or not billed.
     """
     return service.release(session, caller, id)

@@ -1,4 +1,4 @@
-"""Entries of many calls, booked together by one thread."""
+"""Posting the entries of many calls together, by one thread."""
 
 import asyncio
 import logging
@@ -9,73 +9,86 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.calls import ledger
-from app.persistence.db import StoodStill
+from app.calls.ledger_entries import AccountStopped, Entry, Reserve
+from app.persistence.db import TransactionTimedOut
 from app.synth.types import CallsEnded, Reply
 
+# A worker is not notified when another worker releases a reservation, so it looks again after this time.
 CONTENTION_SECONDS = 1.0
-# Entries wait so long for each other, which is nothing beside a teacher's call; and so long for the database.
-GATHER_SECONDS, MAX_ENTRIES, RETRY_SECONDS = 0.03, 200, 1.0
+# How long the first entry waits for others. A teacher's call takes seconds, so the delay does not count beside it.
+GATHER_SECONDS = 0.03
+# Entries of one transaction: while it runs, all other workers of the job wait for the account's row.
+MAX_ENTRIES = 200
+RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
-Waiting = tuple[ledger.Entry, asyncio.Future]
+PendingEntry = tuple[Entry, asyncio.Future]
 
 
 class LedgerWriter:
-    """The ledger of one account for one event loop: entries that come at about the same time are booked together.
+    """Posts the entries of one account for one event loop; entries that come at about the same time go together.
 
-    What was paid is booked whatever happens: while the database is away it is tried again.
+    An answer that was paid for is always posted: while the database can't be reached, the posting is repeated.
     """
 
     def __init__(self, account_id: str):
         self.account_id = account_id
-        self._entries: list[Waiting] = []
+        self._entries: list[PendingEntry] = []
         self._task: asyncio.Task | None = None
         self._contenders: deque[asyncio.Future] = deque()
-        # Its own: what waits for the pool's lock must not hold up what is paid for.
+        # A thread of its own: in the default executor a posting would wait behind tasks that wait for a pool's lock.
         self._thread = ThreadPoolExecutor(1, "ledger")
 
     async def wait_for_budget(self) -> None:
-        """Wait until a reservation may have been given back: in the order of coming, and never long."""
+        """Wait, first come first served, until a reservation may have been released, at most CONTENTION_SECONDS."""
         future = asyncio.get_running_loop().create_future()
         self._contenders.append(future)
-        # Another worker may give one back: then nobody here is told.
         await asyncio.wait([future], timeout=CONTENTION_SECONDS)
         future.cancel()
 
-    async def book(self, entry: ledger.Entry) -> Reply | int | None:
-        """What `ledger.book` answers for the entry. Raises what it says."""
+    async def post(self, entry: Entry) -> Reply | int | None:
+        """Post the entry.
+
+        Returns:
+            The result of `ledger.post` for the entry. An exception in its place is raised.
+
+        Raises:
+            SQLAlchemyError: The database can't be reached, and the entry is a Reserve. Other entries wait for it.
+        """
         future = asyncio.get_running_loop().create_future()
         self._entries.append((entry, future))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._book_all())
-        # Shielded: who is cancelled no longer waits, and the entry is booked all the same.
+            self._task = asyncio.create_task(self._post_all())
+        # Shielded: a caller that is cancelled stops waiting, and the entry is posted all the same.
         return await asyncio.shield(future)
 
     async def close(self) -> None:
-        """Until all is booked."""
+        """Wait until all entries are posted, and end the thread."""
         while self._task is not None and not self._task.done():
             await self._task
         self._thread.shutdown(wait=False)
 
-    async def _book_all(self) -> None:
+    async def _post_all(self) -> None:
         while self._entries:
             await asyncio.sleep(GATHER_SECONDS)
-            batch, self._entries = self._entries[:MAX_ENTRIES], self._entries[MAX_ENTRIES:]
+            pending, self._entries = self._entries[:MAX_ENTRIES], self._entries[MAX_ENTRIES:]
             try:
-                results = await self._book_together([entry for entry, _ in batch])
+                results = await self._post_together([entry for entry, _ in pending])
             except SQLAlchemyError as error:
-                await self._retry(batch, error)
+                await self._postpone(pending, error)
                 continue
-            for (_, future), result in zip(batch, results, strict=True):
-                _answer(future, result)
-            given_back = sum(not isinstance(entry, ledger.Begin) for entry, _ in batch)
-            over = any(isinstance(result, ledger.Stopped | CallsEnded) for result in results)
-            self._wake_contenders(len(self._contenders) if over else 2 * given_back)
+            for (_, future), result in zip(pending, results, strict=True):
+                _resolve(future, result)
+            released = sum(not isinstance(entry, Reserve) for entry, _ in pending)
+            has_ended = any(isinstance(result, AccountStopped | CallsEnded) for result in results)
+            # An answer costs less than its reservation, so that more than one call may fit into the difference. When
+            # calls have ended, all who wait for budget must learn it.
+            self._wake_contenders(len(self._contenders) if has_ended else 2 * released)
 
-    async def _book_together(self, entries: Sequence[ledger.Entry]) -> list[Reply | int | Exception | None]:
+    async def _post_together(self, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, ledger.book, self.account_id, entries)
+        return await loop.run_in_executor(self._thread, ledger.post, self.account_id, entries)
 
     def _wake_contenders(self, count: int) -> None:
         while self._contenders and count > 0:
@@ -84,28 +97,32 @@ class LedgerWriter:
                 future.set_result(None)
                 count -= 1
 
-    async def _retry(self, batch: Sequence[Waiting], error: Exception) -> None:
-        """The database is away: nothing new is begun, and answers wait until it is back."""
-        if isinstance(error, StoodStill):
-            # The database is there: this process was slow, and nothing was booked.
-            self._entries = [*batch, *self._entries]
+    async def _postpone(self, pending: Sequence[PendingEntry], error: Exception) -> None:
+        """Keep the entries for a later posting, but fail reservations: no call begins without the database."""
+        if isinstance(error, TransactionTimedOut):
+            # The database can be reached: this process was too slow, and nothing was posted. Post all of them again.
+            self._entries = [*pending, *self._entries]
             return
-        answers = [(entry, future) for entry, future in batch if not isinstance(entry, ledger.Begin)]
-        for entry, future in batch:
-            if isinstance(entry, ledger.Begin):
-                _answer(future, error)
+        answers = [(entry, future) for entry, future in pending if not isinstance(entry, Reserve)]
+        for entry, future in pending:
+            if isinstance(entry, Reserve):
+                _resolve(future, error)
         self._entries = answers + self._entries
         if answers:
-            log.warning("%d answers wait to be booked: %s", len(answers), error)
+            log.warning(
+                "The database can't be reached; %d answers wait to be posted, and are tried again: %s",
+                len(answers),
+                error,
+            )
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _answer(future: asyncio.Future, result: Reply | int | Exception | None) -> None:
+def _resolve(future: asyncio.Future, result: Reply | int | Exception | None) -> None:
     if future.done():
         return
     if isinstance(result, Exception):
         future.set_exception(result)
-        # Nobody may be waiting for it any more.
+        # Read once, so that asyncio does not log an exception that a cancelled caller no longer reads.
         future.exception()
     else:
         future.set_result(result)

@@ -24,6 +24,7 @@ class OpenCalls:
 
         Raises:
             CallsEnded: The calls were ended, before this call or during it.
+            CancelledError: The batch that makes the call was cancelled.
         """
         if self.have_ended:
             raise CallsEnded("the slice ends its calls")

@@ -1,15 +1,16 @@
--- How fast one teacher may be asked, by all workers together. All times in ms, by the clock of Redis.
--- One call gives back the permits of calls that are over, and takes permits for as many of those that wait as there is
--- room for. circuit_breaker.lua stands before this in the same script.
+-- The rate limiter of one teacher, for all workers together. All times in ms, by the clock of Redis.
+-- One run of the script releases the permits of calls that have finished, and grants permits to as many of the waiting
+-- calls as the limits allow. circuit_breaker.lua comes before this text in the same script.
 -- KEYS: 1 state (hash), 2 calls in flight (hash: worker -> how many), 3 newest outcomes (list),
 --       4 workers with calls in flight (sorted set: worker -> when it counts as gone).
 -- ARGV: 1 calls at once, at most  2 requests a minute  3 tokens a minute (0: no limit)  4 ms until a probe is lost
 --       5 newest calls of which half must have failed, and 6 the ms in which they were  7 first, 8 longest ms that the
---       breaker is open  9 the worker that speaks, 10 ms until it counts as gone if it is silent from now on, 11 its
+--       breaker is open  9 the worker that runs the script, 10 ms after which it counts as dead without another run, 11 its
 --       calls in flight  12 the time, where it is not to be that of Redis ('' otherwise)
---       13 number of calls that are over, for each of them: outcome (ok, slow, failed, timeout, none), ms until the
---       teacher wants to be asked again, tokens not used; then for each that waits: its tokens.
--- Answer: how many of those that wait may go, and for the next one: go, wait or away; in how many ms; away since.
+--       13 number of finished calls, for each of them: outcome (ok, slow, failed, timeout, none), ms until the
+--       teacher accepts another call, tokens not used; then for each waiting call: its tokens.
+-- Answer: the number of permits granted, and for the next call: granted, wait or open; the ms until it may be tried
+-- again; the ms for which the breaker has been open.
 
 local time = redis.call('TIME')
 local now = tonumber(ARGV[12]) or time[1] * 1000 + math.floor(time[2] / 1000)
@@ -49,7 +50,7 @@ local function adapt_limit(outcome)
   end
 end
 
-local function give_back(outcome, after, unused)
+local function release(outcome, after, unused)
   if tpm > 0 and unused ~= 0 and state['tokens'] then set('tokens', math.min(tpm, get('tokens') + unused)) end
   if after > 0 then set('blocked_until', math.max(get('blocked_until'), now + after)) end
   if outcome ~= 'none' then adapt_limit(outcome) end
@@ -86,13 +87,13 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
 end
 local position = 14
 for _ = 1, tonumber(ARGV[13]) do
-  give_back(ARGV[position], tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2]))
+  release(ARGV[position], tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2]))
   position = position + 3
 end
 redis.call('HSET', KEYS[2], worker, own)
 in_flight = 0
 for _, count in ipairs(redis.call('HVALS', KEYS[2])) do in_flight = in_flight + count end
-local granted, verdict = 0, {'go', 0, 0}
+local granted, verdict = 0, {'granted', 0, 0}
 while position <= #ARGV do
   local refused = permit(tonumber(ARGV[position]))
   if refused then verdict = refused break end

@@ -1,9 +1,9 @@
-"""How fast each teacher may be called, by all workers together.
+"""The rate limiter: how fast each teacher may be called, by all workers together.
 
 The state lies in Redis, and one script decides (rate_limiter.lua): calls in flight under a limit that grows while the
 teacher is healthy and halves when it asks to slow down (additive increase, multiplicative decrease: Chiu and Jain
-1989), requests and tokens per minute in buckets, and the circuit breaker. With Redis away each worker keeps to a share
-of its own that several of them can have at once.
+1989), requests and tokens per minute in token buckets, and the circuit breaker. While Redis can't be reached each
+worker uses a local fallback: a quarter of the limits, so that up to four workers stay within them together.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from app import config
 from app.calls import circuit_breaker
-from app.calls.circuit_breaker import BreakerSettings, TeacherAway
+from app.calls.circuit_breaker import BreakerSettings, CircuitOpen
 from app.calls.clock import SystemClock
 from app.providers.teacher import Endpoint
 
@@ -30,17 +30,26 @@ log = logging.getLogger(__name__)
 
 SCRIPT = circuit_breaker.SCRIPT + (Path(__file__).parent / "rate_limiter.lua").read_text("utf-8")
 PREFIX = "seedbed:limits:"
+# Added to the teacher's timeout: a probe that has not ended by then was made by a worker that died.
 PROBE_LOST_AFTER_SECONDS = 15
-# Without Redis nobody knows how many workers there are: a quarter of the limits for each.
+# Without Redis no worker knows how many others there are. Each takes a quarter of the limits.
 FALLBACK_SHARE = 4
+# While Redis hangs each attempt takes its whole socket timeout, and no call begins in that time.
 REDIS_RETRY_SECONDS = 5.0
+# Permits are also released by other workers, of which this one is not notified: it asks again after a short wait.
 MAX_WAIT_SECONDS, FALLBACK_WAIT_SECONDS = 1.0, 0.05
+# Redis runs one script at a time for all workers, so that a script must stay short.
 MAX_PERMITS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class PresenceSettings:
-    """A worker reports so often while it has calls in flight; one that is silent for `gone_ms` is gone, with them."""
+    """When the calls in flight of a worker that died stop to count.
+
+    Attributes:
+        report_seconds: The interval in which a worker with calls in flight calls the script.
+        gone_ms: A worker that has not called it for so many milliseconds counts as dead, and its calls as ended.
+    """
 
     report_seconds: float = 3.0
     gone_ms: int = 10_000
@@ -48,10 +57,16 @@ class PresenceSettings:
 
 @dataclass
 class Permit:
-    """Permission for one call. Say before the end how it went.
+    """Permission for one call. The holder sets the outcome before it releases the permit.
 
-    ok; slow: it asked to slow down; failed: an error or a broken connection; timeout; none: the call was not made.
-    `after`: seconds until the teacher wants to be called again. `used`: tokens.
+    Attributes:
+        tokens: The most tokens that the call can use.
+        outcome: ok; slow: the teacher requested fewer calls; failed: an error or a broken connection; timeout; none:
+            the call was not made.
+        after: The seconds for which the teacher requested no further call; 0: it did not.
+        used: The tokens that the call used; None: not known.
+        from_fallback: Whether the local fallback granted it, and not Redis.
+        is_released: Whether the permit was released.
     """
 
     tokens: int
@@ -59,11 +74,11 @@ class Permit:
     after: float = 0.0
     used: int | None = None
     from_fallback: bool = False
-    given_back: bool = False
+    is_released: bool = False
 
     @property
     def unused(self) -> int:
-        """Tokens to give back: all of a call that was not made, none of one whose usage is not known."""
+        """The tokens to return to the bucket: all of a call that was not made, none where the usage is not known."""
         if self.outcome == "none":
             return self.tokens
         return 0 if self.used is None else self.tokens - self.used
@@ -71,7 +86,10 @@ class Permit:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """How many of those that wait may go; what the next one is told: go, wait or away; when to ask again."""
+    """The script's answer: the number of permits granted, and for the next one granted, wait or open.
+
+    `wait_seconds`: when to ask again. `away_seconds`: how long the circuit breaker has been open.
+    """
 
     granted: int
     next: str
@@ -80,9 +98,17 @@ class _Verdict:
 
 
 class RateLimiter:
-    """The limits of one teacher, for one event loop. One task asks Redis for all who wait here.
+    """Grants permits for calls of one teacher, for one event loop. One task asks Redis on behalf of all that wait.
 
-    `keys`: those of the script. `redis_url`: the configured one, unless given.
+    Args:
+        endpoint: The teacher, with its limits.
+        breaker: The settings of the circuit breaker.
+        presence: When the calls of a worker that died stop to count.
+        clock: The time.
+        redis_url: The address of Redis; the configured one unless it is given.
+
+    Attributes:
+        keys: The keys of the script in Redis.
     """
 
     def __init__(
@@ -95,7 +121,7 @@ class RateLimiter:
     ):
         self._endpoint, self._clock = endpoint, clock or SystemClock()
         self._breaker, self._presence = breaker or BreakerSettings(), presence or PresenceSettings()
-        # Another address or model under the same name is another teacher.
+        # Another address or model under the same name is another teacher, with a rate of its own.
         identity = "\n".join((endpoint.address, endpoint.model))
         name = f"{endpoint.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         self.keys = [f"{PREFIX}{{{name}}}:{part}" for part in ("state", "calls", "outcomes", "workers")]
@@ -107,13 +133,13 @@ class RateLimiter:
         self._fallback = _LocalFallback(endpoint, self._clock.seconds)
         self._without_redis_until = 0.0
         self._waiting: deque[tuple[Permit, asyncio.Future]] = deque()
-        self._ended: list[Permit] = []
+        self._finished: list[Permit] = []
         self._changed = asyncio.Event()
         self._task: asyncio.Task | None = None
 
     async def close(self) -> None:
-        """Give back the permits of calls that are over, and let go."""
-        if self._ended:
+        """Report the calls that have finished, and close the connection to Redis."""
+        if self._finished:
             await self._exchange([])
         if self._task is not None:
             self._task.cancel()
@@ -122,12 +148,19 @@ class RateLimiter:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait here for a permit."""
+        """The number of calls that wait for a permit."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def permit(self, tokens: int) -> AsyncIterator[Permit]:
-        """Wait until one more call of up to `tokens` may be made. Raises TeacherAway."""
+        """Wait until one more call may be made; the permit is released when the block ends.
+
+        Args:
+            tokens: The most tokens that the call can use.
+
+        Raises:
+            CircuitOpen: The circuit breaker of the teacher is open.
+        """
         permit = Permit(tokens)
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((permit, future))
@@ -137,7 +170,7 @@ class RateLimiter:
             yield permit
         finally:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.give_back(permit)
+                self.release(permit)
             else:
                 future.cancel()
 
@@ -146,29 +179,30 @@ class RateLimiter:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
-    def give_back(self, permit: Permit) -> None:
-        """The call is over, and it is said how it went. The end of `permit` does the same for who has not."""
-        if permit.given_back:
+    def release(self, permit: Permit) -> None:
+        """Release the permit of a call that has finished; its outcome is set. A second release changes nothing."""
+        if permit.is_released:
             return
-        permit.given_back = True
+        permit.is_released = True
         if permit.from_fallback:
             self._fallback.release()
         else:
             self._in_flight -= 1
-            self._ended.append(permit)
+            self._finished.append(permit)
         self._wake()
 
     async def _run(self) -> None:
-        while self._waiting or self._ended or self._in_flight:
+        while self._waiting or self._finished or self._in_flight:
             self._changed.clear()
             batch = self._first_waiting()
             verdict = await self._exchange([permit for permit, _ in batch])
             self._grant(batch[: verdict.granted])
-            if verdict.next == "away":
-                self._refuse_all(TeacherAway(verdict.wait_seconds, verdict.away_seconds))
+            if verdict.next == "open":
+                self._refuse_all(CircuitOpen(verdict.wait_seconds, verdict.away_seconds))
             elif self._waiting and verdict.granted < len(batch):
                 wait = min(MAX_WAIT_SECONDS, verdict.wait_seconds)
                 await self._clock.wait(self._changed, wait * self._clock.jitter())
+            # The script must be called while calls are in flight, or this worker would count as dead.
             if self._in_flight and not self._waiting:
                 await self._clock.wait(self._changed, self._presence.report_seconds)
 
@@ -176,8 +210,8 @@ class RateLimiter:
         for permit, future in batch:
             self._waiting.popleft()
             if future.done():
-                # Who waited has gone.
-                self.give_back(permit)
+                # The caller was cancelled while the script ran, and will not release the permit itself.
+                self.release(permit)
             else:
                 future.set_result(None)
 
@@ -186,16 +220,16 @@ class RateLimiter:
             self._waiting.popleft()
         return list(islice(self._waiting, MAX_PERMITS_AT_ONCE))
 
-    def _refuse_all(self, error: TeacherAway) -> None:
+    def _refuse_all(self, error: CircuitOpen) -> None:
         while self._waiting:
             _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
 
     async def _exchange(self, waiting: Sequence[Permit]) -> _Verdict:
-        """Give back permits, and take new ones for `waiting`, first come first served."""
-        ended, self._ended = self._ended, []
-        answer = await self._call_script(ended, waiting)
+        """Report the finished calls to the script, and request permits for `waiting`, first come first served."""
+        finished, self._finished = self._finished, []
+        answer = await self._call_script(finished, waiting)
         if answer is None:
             return self._take_from_fallback(waiting)
         granted, verdict, wait_ms, away_ms = answer
@@ -209,31 +243,37 @@ class RateLimiter:
             granted += 1
         return _Verdict(granted, "wait", FALLBACK_WAIT_SECONDS)
 
-    async def _call_script(self, ended: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
-        """The script's answer; None while Redis is away."""
+    async def _call_script(self, finished: Sequence[Permit], waiting: Sequence[Permit]) -> list | None:
+        """Return the script's answer; None while Redis can't be reached."""
         if self._clock.seconds() < self._without_redis_until:
             return None
         try:
-            return await self._script(keys=self.keys, args=self._arguments(ended, waiting))
+            return await self._script(keys=self.keys, args=self._arguments(finished, waiting))
         except (RedisError, OSError) as error:
-            log.warning("no limits from Redis (%s): this worker keeps to a share of its own", error)
+            log.warning(
+                "Redis can't be reached (%s): this worker calls the teacher at a quarter of its limits meanwhile",
+                error,
+            )
             self._without_redis_until = self._clock.seconds() + REDIS_RETRY_SECONDS
             return None
 
-    def _arguments(self, ended: Sequence[Permit], waiting: Sequence[Permit]) -> list:
+    def _arguments(self, finished: Sequence[Permit], waiting: Sequence[Permit]) -> list:
         endpoint, breaker, now = self._endpoint, self._breaker, self._clock.shared_ms()
         probe_lost_after_ms = int(1000 * (endpoint.timeout_seconds + PROBE_LOST_AFTER_SECONDS))
         return [
             *(endpoint.in_flight, endpoint.requests_per_minute, endpoint.tokens_per_minute, probe_lost_after_ms),
             *(breaker.newest, breaker.within_ms, breaker.first_open_ms, breaker.longest_open_ms),
-            *(self._worker, self._presence.gone_ms, self._in_flight, "" if now is None else now, len(ended)),
-            *(part for permit in ended for part in (permit.outcome, int(1000 * permit.after), permit.unused)),
+            *(self._worker, self._presence.gone_ms, self._in_flight, "" if now is None else now, len(finished)),
+            *(part for permit in finished for part in (permit.outcome, int(1000 * permit.after), permit.unused)),
             *(permit.tokens for permit in waiting),
         ]
 
 
 class _LocalFallback:
-    """A worker's own share while Redis is away. `clock` gives seconds."""
+    """Grants permits while Redis can't be reached: a sliding window of a minute over this worker's own calls.
+
+    `clock` returns seconds.
+    """
 
     def __init__(self, endpoint: Endpoint, clock: Callable[[], float]):
         self._clock = clock
@@ -247,10 +287,11 @@ class _LocalFallback:
         now = self._clock()
         while self._calls and self._calls[0][0] < now - 60:
             self._calls.popleft()
-        spent = sum(tokens for _, tokens in self._calls)
+        spent_tokens = sum(tokens for _, tokens in self._calls)
         if self._in_flight >= self._max_in_flight or (self._requests and len(self._calls) >= self._requests):
             return False
-        if self._tokens and self._calls and spent + tokens > self._tokens:
+        # Without calls in the window any call is granted: one that is larger than the share would wait for ever.
+        if self._tokens and self._calls and spent_tokens + tokens > self._tokens:
             return False
         self._in_flight += 1
         self._calls.append((now, tokens))

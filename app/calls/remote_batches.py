@@ -6,7 +6,7 @@ from sqlalchemy import CompoundSelect, func, select
 from sqlalchemy.orm import Session
 
 from app.calls import store
-from app.jobs.leases import Claim, claim, free, lock_free
+from app.jobs.leases import Claim, claim_row, is_unclaimed, lock_first_unlocked
 from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.tables.accounts import Completion, RemoteBatch
@@ -16,7 +16,7 @@ MAX_ERROR_LENGTH = 1000
 
 def create_batches(session: Session, account_id: str, max_requests: int) -> list[RemoteBatch]:
     """Put the account's calls that wait to be sent into new remote batches, one for each teacher."""
-    calls = store.unsent_calls(session, account_id, max_requests)
+    calls = store.lock_unsent_calls(session, account_id, max_requests)
     teachers = sorted({call.teacher for call in calls})
     return [
         _create_batch(session, account_id, teacher, [call for call in calls if call.teacher == teacher])
@@ -34,19 +34,20 @@ def _create_batch(session: Session, account_id: str, teacher: str, calls: Sequen
 
 
 def load_batch(session: Session, id: str) -> RemoteBatch:
+    """Return the remote batch with this id."""
     return session.get(RemoteBatch, id)
 
 
 def claim_batch(id: str) -> Claim | None:
     """A claim of the batch, or None when it has ended or another worker has it."""
-    query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", free(RemoteBatch))
+    query = select(RemoteBatch).where(RemoteBatch.id == id, RemoteBatch.status != "ended", is_unclaimed(RemoteBatch))
     with transaction() as session:
-        row = lock_free(session, query)
-        return None if row is None else claim(session, row)
+        row = lock_first_unlocked(session, query)
+        return None if row is None else claim_row(session, row)
 
 
 def end_batch(row: RemoteBatch, message: str | None, answered: int = 0, failed: int = 0) -> None:
-    """End the fenced row."""
+    """End a batch whose row the caller has locked; `message` says what was wrong."""
     row.status, row.answered, row.failed = "ended", answered, failed
     row.error, row.finished_at = message[:MAX_ERROR_LENGTH] if message else None, func.clock_timestamp()
 
@@ -59,6 +60,6 @@ def list_open_ids(session: Session, account_id: str) -> Sequence[str]:
 
 def select_accounts_with_work() -> CompoundSelect:
     """A query for the ids of accounts with calls that wait to be sent, or with batches that nobody looks after now."""
-    out = select(RemoteBatch.account_id).where(RemoteBatch.status != "ended", free(RemoteBatch))
+    out = select(RemoteBatch.account_id).where(RemoteBatch.status != "ended", is_unclaimed(RemoteBatch))
     ready = select(Completion.account_id).where(Completion.status == "waiting", Completion.remote_batch_id.is_(None))
     return out.union(ready)

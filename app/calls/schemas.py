@@ -1,4 +1,4 @@
-"""Answers of accounts."""
+"""Response bodies of accounts."""
 
 from decimal import Decimal
 
@@ -10,14 +10,15 @@ from app.tables.accounts import Account, LostCall
 
 
 def money(value: Decimal | None) -> str | None:
-    """Dollars as a plain decimal text, since a JSON number would round it."""
+    """Return dollars as decimal text without trailing zeros, since a JSON number would be rounded."""
     return None if value is None else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 class UsageView(View):
-    """What was spent. `unknown_requests` were sent and their answer never came: the teacher may have billed them.
+    """What an account has spent.
 
-    `requests` counts them, too; `unknown_tokens` and `possible_usd` are an estimate of what they took.
+    The answers to `unknown_requests` never came: the teacher may have billed them. `requests` counts them, too.
+    `unknown_tokens` and `possible_usd` estimate their tokens and cost.
     """
 
     requests: int
@@ -40,7 +41,7 @@ class UsageView(View):
 
 
 class AccountView(View):
-    """What the teacher calls of one job may cost, and have cost."""
+    """An account: the ceilings of the teacher calls of one job, and what they have cost."""
 
     id: str
     owner_type: str = Field(description="The type of the job: run or judgement.")
@@ -57,7 +58,7 @@ class AccountView(View):
 
 
 class SpendingView(View):
-    """`calls` are requests, each counted once; `tries` count repetitions, too."""
+    """The calls of one step, teacher or operation. `calls` counts each request once, `tries` its repetitions, too."""
 
     name: str | None
     calls: int
@@ -103,6 +104,7 @@ class AccountReport(View):
 
 
 def usage_view(account: Account, possible: Estimate) -> UsageView:
+    """Return what the account has spent. `possible`: the estimate of its lost calls."""
     return UsageView(
         requests=account.requests + account.lost_requests,
         unknown_requests=account.lost_requests,
@@ -120,10 +122,12 @@ def usage_view(account: Account, possible: Estimate) -> UsageView:
     )
 
 
+# Fields of the view that are not columns of the account, or not in the column's form.
 _DERIVED = {"usage", "max_usd", "note"}
 
 
 def account_view(account: Account, possible: Estimate) -> AccountView:
+    """Return the response body of an account. `possible`: the estimate of its lost calls."""
     return AccountView(
         **{name: getattr(account, name) for name in AccountView.model_fields if name not in _DERIVED},
         usage=usage_view(account, possible),
@@ -133,6 +137,7 @@ def account_view(account: Account, possible: Estimate) -> AccountView:
 
 
 def lost_call_view(lost: LostCall, estimate: Estimate) -> LostCallView:
+    """Return the response body of a lost call with the estimate of its tokens and cost."""
     derived = {"worst_usd", "held_usd", "estimated_tokens", "estimated_usd"}
     return LostCallView(
         **{name: getattr(lost, name) for name in LostCallView.model_fields if name not in derived},

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app import config
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.deprecation import Reason
 from app.api.paging import After, Limit, Page, page
@@ -32,7 +32,7 @@ from app.datasets.schemas import (
     source_view,
 )
 from app.errors import AppError
-from app.jobs.queue_position import add_place, add_places
+from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.tables.datasets import Import
 
 router = APIRouter(prefix="/v1")
@@ -40,7 +40,7 @@ Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 
 
 @router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
-def create(body: DatasetCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: DatasetCreate, caller: Authorized, session: Db, once: Idempotent):
     """Make a dataset, with seeds if given: a bundled set by name, or tasks written out."""
     return once(
         201, lambda: dataset_view(service.create(session, caller, body)), lambda created: f"/v1/datasets/{created.id}"
@@ -117,7 +117,7 @@ def start_import(
     id: str,
     caller: Authorized,
     session: Db,
-    once: OncePerKey,
+    once: Idempotent,
     uploaded: Annotated[tuple, Depends(_uploaded)],
     kind: Annotated[Kind, Query(description="What the lines are.")] = "records",
     task: Annotated[str | None, Query(max_length=100, description="Of labelled rows; see GET /v1/tasks.")] = None,
@@ -140,7 +140,7 @@ def start_import(
 
     def create() -> ImportView:
         checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task, encoded)
-        return import_view(add_place(session, imports.start(session, caller, id, kind, checked, task)))
+        return import_view(add_queue_position(session, imports.start(session, caller, id, kind, checked, task)))
 
     location_prefix = f"/v1/datasets/{id}/imports/"
     return once.with_content(digest)(202, create, lambda created: location_prefix + created.id)
@@ -153,12 +153,12 @@ def _lines(raw) -> Iterator[bytes]:
 @router.get("/datasets/{id}/imports", operation_id="listImports", response_model=Page[ImportView], tags=["imports"])
 def list_imports(id: str, caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
     store.dataset(session, caller.project_id, id)
-    return page(add_places(session, store.imports(session, id, limit, after)), limit, import_view)
+    return page(add_queue_positions(session, store.imports(session, id, limit, after)), limit, import_view)
 
 
 @router.get("/datasets/{id}/imports/{import_id}", operation_id="getImport", response_model=ImportView, tags=["imports"])
 def show_import(id: str, import_id: str, caller: Authorized, session: Db):
-    return import_view(add_place(session, store.load_import(session, caller.project_id, id, import_id)))
+    return import_view(add_queue_position(session, store.load_import(session, caller.project_id, id, import_id)))
 
 
 @router.post(

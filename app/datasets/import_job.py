@@ -37,7 +37,7 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
         row = session.get(Import, job.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
     encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
-    with files.opened(row.file) as source:
+    with files.open_stored(row.file) as source:
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_AT_ONCE)):
             job.check()

@@ -146,7 +146,7 @@ def start(
     )
     # The file is written before the row is committed: a worker that claims the import must find the file.
     upload.file.seek(0)
-    with files.writing(row.file) as out:
+    with files.write_atomically(row.file) as out:
         while chunk := upload.file.read(files.CHUNK):
             out.write(chunk)
     session.add(row)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import downloads, events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
@@ -18,7 +18,7 @@ from app.finetunes.schemas import (
     fine_tune_view,
     metric_page,
 )
-from app.jobs.queue_position import add_place, add_places
+from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.tables.finetunes import FineTune
 
 router = APIRouter(prefix="/v1")
@@ -27,12 +27,12 @@ router = APIRouter(prefix="/v1")
 @router.post(
     "/fine-tunes", operation_id="createFineTune", status_code=202, response_model=FineTuneView, tags=["fine-tunes"]
 )
-def create(body: FineTuneCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: FineTuneCreate, caller: Authorized, session: Db, once: Idempotent):
     """Start a LoRA fine-tune of a base model on a snapshot."""
     # A repeated request with the same Idempotency-Key gets the same fine-tune instead of a second one.
     return once(
         202,
-        lambda: fine_tune_view(add_place(session, service.create(session, caller, body))),
+        lambda: fine_tune_view(add_queue_position(session, service.create(session, caller, body))),
         lambda view: f"/v1/fine-tunes/{view.id}",
     )
 
@@ -47,7 +47,7 @@ def list_all(
 ):
     """List fine-tunes, newest first; `snapshot_id` selects those of one snapshot."""
     return page(
-        add_places(session, store.fine_tunes(session, caller.project_id, snapshot_id, limit, after)),
+        add_queue_positions(session, store.fine_tunes(session, caller.project_id, snapshot_id, limit, after)),
         limit,
         fine_tune_view,
     )
@@ -56,13 +56,13 @@ def list_all(
 @router.get("/fine-tunes/{id}", operation_id="getFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def show(id: str, caller: Authorized, session: Db):
     """Return one fine-tune."""
-    return fine_tune_view(add_place(session, store.fine_tune(session, caller.project_id, id)))
+    return fine_tune_view(add_queue_position(session, store.fine_tune(session, caller.project_id, id)))
 
 
 @router.post("/fine-tunes/{id}/cancel", operation_id="cancelFineTune", response_model=FineTuneView, tags=["fine-tunes"])
 def cancel(id: str, caller: Authorized, session: Db):
     """Cancel the training within seconds; no artifact is kept. A fine-tune that has ended is returned unchanged."""
-    return fine_tune_view(add_place(session, service.cancel(session, caller, id)))
+    return fine_tune_view(add_queue_position(session, service.cancel(session, caller, id)))
 
 
 @router.get("/fine-tunes/{id}/events", operation_id="listFineTuneEvents", tags=["fine-tunes"])

@@ -86,7 +86,7 @@ def _fetch(snapshot: SnapshotRow, file: dict, work: Path) -> str:
     """Copy a file from the storage into the working folder, check its digest, and return the local path."""
     local = str(work / file["name"])
     try:
-        digest = files.copy_out(export.file_path(snapshot.id, file["name"]), local)
+        digest = files.fetch_file(export.file_path(snapshot.id, file["name"]), local)
     except FileNotFoundError:
         message = (
             f"{file['name']} is not in the storage of the worker. Check that worker and service use the same storage."
@@ -144,7 +144,7 @@ def _store_artifact(job: RunningJob, path: Path, artifacts: Path) -> dict:
     job.check()
     name = path.relative_to(artifacts).as_posix()
     path_in_storage = f"{_attempt_folder(job)}/{name}"
-    stored = files.copy_in(str(path), path_in_storage)
+    stored = files.store_file(str(path), path_in_storage)
     return {"name": name, "bytes": stored.bytes, "sha256": stored.sha256, "path": path_in_storage}
 
 

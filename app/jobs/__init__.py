@@ -1,0 +1,1 @@
+"""Long jobs: the queue, leases, the one runner, the log, and the child process of a recipe."""

@@ -1,4 +1,4 @@
-"""The training child: a process group of its own, that sees no secret, and is never left behind."""
+"""The child process of a recipe: it has its own process group, sees no secret, and ends with its worker."""
 
 import contextlib
 import json
@@ -11,31 +11,36 @@ import threading
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-# A job that is cancelled has ended in 5 seconds: its child must have, too.
+# A cancelled job must end within 5 seconds (docs/promises.md), and its child before it.
 TERM_SECONDS = 2
 STDERR_BYTES = 4096
 
-# What a training needs of our environment. Everything else stays here: addresses, keys, passwords.
+# The variables that a training needs. No other one is passed on: they may hold addresses, keys and passwords.
 _ALLOWED = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HF_HOME"}
 _ALLOWED_STARTS = ("CUDA_", "NVIDIA_", "NCCL_", "HF_HUB_", "OMP_", "MKL_", "TORCH")
 
 
 def environment(inherited: dict[str, str]) -> dict[str, str]:
-    """The part of the environment that the child may see."""
-    allowed_variables = {
+    """Return the variables of `inherited` that the child may see, and the import path of the project."""
+    allowed = {
         name: value
         for name, value in inherited.items()
         if name in _ALLOWED or (name.startswith(_ALLOWED_STARTS) and "TOKEN" not in name)
     }
     path = os.pathsep.join(part for part in (str(PROJECT), inherited.get("PYTHONPATH", "")) if part)
-    return allowed_variables | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return allowed | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 class Child:
-    """`python -m workers.recipes.sft job.json`, or another recipe, and the events it prints."""
+    """A recipe that runs as a process, and the events that it prints.
+
+    Args:
+        job: The file with the description of the job; its folder is the working directory.
+        recipe: The module that the process runs.
+    """
 
     def __init__(self, job: Path, recipe: str = "workers.recipes.sft"):
-        # Started from the calling thread: the child dies with the thread that made it.
+        # Started from the calling thread: Linux sends the child its death signal when the thread that made it ends.
         self._process = subprocess.Popen(
             [sys.executable, "-m", recipe, str(job)],
             cwd=job.parent,
@@ -61,9 +66,13 @@ class Child:
             self._tail = (self._tail + chunk)[-STDERR_BYTES:]
 
     def next_event(self, seconds: float) -> dict | None:
-        """The next event; {} when none came in time; None when the child has closed its output, or has ended."""
-        # Looked at before the wait: what the child printed before its end has been read by the end of the wait.
-        # The output itself may stay open, held by a process that the child left behind.
+        """Wait for the next event.
+
+        Returns:
+            The event; {} when no event came within `seconds`; None when the child has closed its output, or has ended.
+        """
+        # Polled before the wait: what the child printed before its end has been read by the end of the wait. The end
+        # of the output proves nothing, because a process that the child started may hold it open.
         ended = self._process.poll() is not None
         try:
             line = self._lines.get(timeout=seconds)
@@ -74,22 +83,24 @@ class Child:
         try:
             event = json.loads(line)
         except ValueError:
+            # A library of the recipe printed a line that is no event.
             return {}
         return event if isinstance(event, dict) else {}
 
     def wait(self) -> int:
+        """Wait until the child has ended and return its exit status; -N: signal N killed it."""
         status = self._process.wait()
-        # Its last words may still be on their way; whoever else holds stderr open is not waited for.
+        # A moment for the rest of stderr; without a limit, a process of the child that holds it open would block.
         self._errors.join(timeout=1)
         return status
 
     @property
-    def last_words(self) -> str:
-        """The end of what the child wrote on stderr, without the NUL that no store can hold."""
+    def stderr_tail(self) -> str:
+        """The end of the child's stderr, without NUL characters, which Postgres can't store."""
         return self._tail.decode("utf-8", "replace").replace("\0", "").strip()
 
     def end(self) -> None:
-        """End the whole group, gently first. Safe to call at any time."""
+        """End the child and all processes of its group: SIGTERM first, then SIGKILL. May be called at any time."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(TERM_SECONDS)

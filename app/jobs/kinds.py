@@ -1,4 +1,4 @@
-"""What a kind of job is: one value that the runner, the sweeper and the queues work by."""
+"""A kind of job: one value that tells the runner, the sweeper and the queues how such a job is performed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,12 @@ from sqlalchemy.orm import Session
 
 
 class JobFailed(Exception):
-    """The job can't succeed, and another attempt would change nothing. `reason` is its stop_reason."""
+    """The job can't succeed, and another attempt would change nothing.
+
+    Args:
+        reason: The stop_reason of the job.
+        message: What was wrong and what to do, for the people who read the job's `error`.
+    """
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -18,7 +23,7 @@ class JobFailed(Exception):
 
 @dataclass(frozen=True)
 class Explanation:
-    """An exception as a job tells it. `final`: another attempt would meet it again."""
+    """The stop reason and the message of a job for an exception. `final`: every attempt would meet the exception."""
 
     stop_reason: str
     message: str
@@ -33,12 +38,18 @@ def _nothing(*_: object) -> None:
 class JobKind:
     """One kind of long job.
 
-    perform(job, *tools): does the work, and ends the row by `job.succeed`. What it raises ends the attempt.
-    explain(error): what the job says of an exception that is no JobFailed.
-    reset(session, row): takes back what an earlier attempt wrote, before a new one. The row is locked.
-    discard(session, row): takes back what was half stored, after a cancel or a failure. The row is locked.
-    discard_files(id): the same for files. Both may be called twice.
-    only: which rows of the table are of this kind, if others share it.
+    Attributes:
+        name: The name of the kind.
+        table: The table of its rows.
+        task: The name of the task in the queue.
+        perform: `perform(job, *tools)` does the work, and ends the row by `job.succeed`. An exception ends the attempt.
+        explain: `explain(error)` explains an exception that is no JobFailed.
+        max_attempts: The attempts after which a job that failed is not tried again.
+        reset: `reset(session, row)` removes what an earlier attempt wrote, before a new one. The row is locked.
+        discard: `discard(session, row)` removes partial results after a cancel or a failure. The row is locked. It may
+            be called twice for one row.
+        discard_files: `discard_files(id)` removes partial files. It may be called twice for one job.
+        only: The condition of the rows of this kind, if other kinds share the table.
     """
 
     name: str
@@ -54,10 +65,11 @@ class JobKind:
 
     @property
     def rows(self) -> tuple[ColumnElement[bool], ...]:
-        """The conditions that rows of this kind meet."""
+        """The conditions that rows of this kind meet, besides their table."""
         return () if self.only is None else (self.only,)
 
-    def explained(self, error: Exception) -> Explanation:
+    def explain_error(self, error: Exception) -> Explanation:
+        """Return the explanation of any exception that ended an attempt; a JobFailed explains itself."""
         if isinstance(error, JobFailed):
             return Explanation(error.reason, error.message, final=True)
         return self.explain(error)

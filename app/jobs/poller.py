@@ -1,4 +1,4 @@
-"""Looking into Postgres for jobs that no wake-up came for: with Redis away nothing else would begin them."""
+"""Polls Postgres for waiting jobs while Redis can't be reached, since no wake-up begins them then."""
 
 import logging
 import threading
@@ -14,10 +14,11 @@ from app.persistence.db import transaction
 
 log = logging.getLogger(__name__)
 
-Waiting = Callable[[Session], list[str]]
+ListWaiting = Callable[[Session], list[str]]
 
 
 def redis_answers() -> bool:
+    """Whether Redis answers a ping within two seconds."""
     try:
         with Redis.from_url(config.redis_url(), socket_connect_timeout=2, socket_timeout=2) as redis:
             return bool(redis.ping())
@@ -26,42 +27,49 @@ def redis_answers() -> bool:
 
 
 class Poller:
-    """A thread that works while Redis is away. `kinds`: the ids of the jobs that wait, and what works on one.
+    """A thread that works on waiting jobs while Redis can't be reached.
 
-    `wait(seconds)` returns True when the worker is to end; `broker_answers` says whether wake-ups arrive.
+    Args:
+        work_by_query: For each kind of job the function that lists the ids of waiting jobs, and the one that works on
+            a job with an id.
+        stop: Set when the worker is to end.
+        broker_answers: Whether wake-ups arrive.
+        wait: `wait(seconds)` waits and returns True when the worker is to end; `stop.wait` unless it is given.
     """
 
     def __init__(
         self,
-        kinds: dict[Waiting, Callable[[str], None]],
+        work_by_query: dict[ListWaiting, Callable[[str], None]],
         stop: threading.Event,
         broker_answers: Callable[[], bool] = redis_answers,
         wait: Callable[[float], bool] | None = None,
     ):
-        self._kinds, self._stop = kinds, stop
+        self._work_by_query, self._stop = work_by_query, stop
         self._broker_answers, self._wait = broker_answers, wait or stop.wait
 
     def start(self) -> None:
+        """Start the thread; it ends with the process."""
         threading.Thread(target=self.run, name="polling", daemon=True).start()
 
     def run(self) -> None:
-        """Look again and again, until the worker is to end."""
+        """Poll at the configured interval until the worker is to end. Errors are logged, and the next poll comes."""
         while not self._wait(config.settings().poll_seconds):
             try:
                 if not self._broker_answers():
-                    self.look()
+                    self.poll()
             except SQLAlchemyError as error:
-                log.warning("the database is away: %s", error)
+                log.warning("the database can't be reached; polling goes on: %s", error)
+            # Any error: a thread that ended would leave all jobs waiting until Redis is back.
             except Exception:
                 log.exception("polling failed")
 
-    def look(self) -> None:
-        """Work on all that waits, one after another; claims keep workers apart."""
-        for waiting, work in self._kinds.items():
+    def poll(self) -> None:
+        """Work on all waiting jobs, one after another. A job that another worker has claimed is passed over."""
+        for list_waiting, work in self._work_by_query.items():
             with transaction() as session:
-                ids = waiting(session)
+                ids = list_waiting(session)
             for id in ids:
                 if self._stop.is_set():
                     return
-                log.info("working on %s without a wake-up: Redis is away", id)
+                log.info("working on %s without a wake-up, because Redis can't be reached", id)
                 work(id)

@@ -1,7 +1,7 @@
-"""All Celery knowledge: the app, the queues, the task names, and notifying workers after a commit.
+"""All that depends on Celery: the app, the queues, the task names, and the wake-ups of workers after a commit.
 
-Postgres is the truth and a Celery message is a wake-up. It carries an id only; losing one costs
-the time until the sweeper sends it again, and a second one finds nothing left to claim.
+Jobs are stored in Postgres, and a Celery message is only a wake-up with the id of a job. A lost wake-up costs the time
+until the sweeper sends it again, and a second one finds nothing to claim.
 """
 
 import logging
@@ -43,7 +43,10 @@ def _make_app() -> Celery:
     app.conf.update(
         broker_url=config.settings().redis_url,
         task_ignore_result=True,
+        # Acknowledged before the work: a message that waits for its acknowledgement longer than the visibility timeout
+        # would be delivered again. The lease of the job brings lost work back, not the message.
         task_acks_late=False,
+        # A worker that took several messages would keep jobs from other workers that have nothing to do.
         worker_prefetch_multiplier=1,
         accept_content=["json"],
         task_serializer="json",
@@ -57,7 +60,7 @@ def _make_app() -> Celery:
             "socket_connect_timeout": 2,
             "socket_timeout": 60,
             "global_keyprefix": "seedbed:",
-            # A wake-up must not hold up the request that sends it: the sweeper sends it again.
+            # A wake-up must not delay the request that sends it: the sweeper sends it again.
             "max_retries": 1,
             "interval_start": 0,
             "interval_step": 0.1,
@@ -72,7 +75,8 @@ def _make_app() -> Celery:
 
 app = _make_app()
 
-# A worker waits long for a message. Who sends one does not wait for a Redis that hangs, and then leaves it alone.
+# Shorter than the timeout of workers, which wait for messages: a request must not wait for a Redis that hangs. After a
+# failure the requests of the next seconds do not try at all.
 SEND_TIMEOUT_SECONDS, BACK_OFF_SECONDS = 2, 5
 
 
@@ -87,21 +91,30 @@ def _send(task: str, id: str) -> None:
 
 
 class Notifier:
-    """Sends wake-ups. After one that failed it sends none for a while."""
+    """Sends wake-ups. After one that failed it sends none for BACK_OFF_SECONDS.
+
+    Args:
+        send: `send(task, id)` sends one message.
+        clock: Returns seconds of a clock that never goes back.
+    """
 
     def __init__(self, send: Callable[[str, str], None] = _send, clock: Callable[[], float] = time.monotonic):
         self._send, self._clock = send, clock
-        self._quiet_until = float("-inf")
+        self._back_off_until = float("-inf")
 
     def notify(self, task: str, id: str) -> bool:
-        """Whether the wake-up was sent. A Redis that is down or hangs is logged: the sweeper reads the row."""
-        if self._clock() < self._quiet_until:
+        """Send a wake-up for the job with this id.
+
+        Returns:
+            Whether it was sent. An error is only logged, since the sweeper finds the job in Postgres.
+        """
+        if self._clock() < self._back_off_until:
             return False
         try:
             self._send(task, id)
         except (OperationalError, OSError) as error:
-            self._quiet_until = self._clock() + BACK_OFF_SECONDS
-            log.warning("the wake-up %s for %s was not sent (%s); the sweeper will send it", task, id, error)
+            self._back_off_until = self._clock() + BACK_OFF_SECONDS
+            log.warning("the wake-up %s for %s could not be sent (%s); the sweeper sends it later", task, id, error)
             return False
         return True
 
@@ -111,4 +124,5 @@ notify = _notifier.notify
 
 
 def notify_after_commit(session: Session, task: str, id: str) -> None:
+    """Send a wake-up once the session's transaction is committed: a worker that came earlier would find no job."""
     after_commit(session, lambda: notify(task, id))

@@ -1,4 +1,4 @@
-"""Why a queued job waits: its place among the jobs of its queue, the workers that take them, and its next attempt."""
+"""Why a queued job waits: its position in its queue, the workers of the queue, and its next attempt."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +16,18 @@ JobRow = TypeVar("JobRow", bound=Job)
 
 
 @dataclass(frozen=True)
-class QueuePlace:
-    """`position` counts the waiting jobs of the queue from 1, oldest first; `running`: those being worked on."""
+class QueuePosition:
+    """The position of a queued job.
+
+    Attributes:
+        name: The name of the queue.
+        position: The position among the waiting jobs, from 1, oldest first.
+        running: The number of jobs of the queue that are being worked on.
+        workers: The number of workers of the queue that are alive.
+        reason: Why the job waits.
+        message: The reason as a sentence for people.
+        retry_at: When the next attempt begins, if one has failed.
+    """
 
     name: str
     position: int
@@ -30,9 +40,10 @@ class QueuePlace:
 
 @dataclass(frozen=True)
 class _Queue:
-    """A queue as it stands: the ids that wait, oldest first; the jobs that are worked on; the workers that live.
+    """The state of a queue.
 
-    `slots`: how many jobs these workers work on at once.
+    `waiting`: the ids of the waiting jobs, oldest first; `running`: the number of running jobs; `workers`: the number
+    of workers that are alive; `slots`: how many jobs these workers work on at once.
     """
 
     waiting: list[str]
@@ -41,21 +52,23 @@ class _Queue:
     slots: int
 
 
-def add_places(session: Session, rows: Iterable[JobRow]) -> list[JobRow]:
-    """The rows, each queued one with its `queue` filled in. Rows in other states are left as they are."""
+def add_queue_positions(session: Session, rows: Iterable[JobRow]) -> list[JobRow]:
+    """Set the attribute `queue` of each queued row and return all rows. Rows in other states are not changed."""
     rows = list(rows)
+    # A page of jobs has at most a few queues: each is read once.
     queues: dict[str, _Queue] = {}
     for row in rows:
         if row.status == "queued":
             name = row.queue_name
             if name not in queues:
                 queues[name] = _read(session, name)
-            row.queue = _place(session, name, queues[name], row)
+            row.queue = _find_position(session, name, queues[name], row)
     return rows
 
 
-def add_place(session: Session, row: JobRow) -> JobRow:
-    return add_places(session, [row])[0]
+def add_queue_position(session: Session, row: JobRow) -> JobRow:
+    """Set the attribute `queue` of the row if it is queued, and return the row."""
+    return add_queue_positions(session, [row])[0]
 
 
 def _read(session: Session, name: str) -> _Queue:
@@ -67,7 +80,10 @@ def _read(session: Session, name: str) -> _Queue:
 
 
 def _jobs(name: str, *states: str, due: bool = False) -> CompoundSelect:
-    """Jobs of the queue in these states. `due`: without those that wait for another attempt, which stand in no way."""
+    """Select the jobs of the queue in these states.
+
+    `due`: without jobs that wait for another attempt, since these do not delay the others.
+    """
     queries = []
     for table in (table for table in job_tables() if table.queue_name == name):
         query = select(table.id, table.created_at).where(table.status.in_(states))
@@ -77,12 +93,12 @@ def _jobs(name: str, *states: str, due: bool = False) -> CompoundSelect:
     return union_all(*queries)
 
 
-def _place(session: Session, name: str, state: _Queue, row: Job) -> QueuePlace:
+def _find_position(session: Session, name: str, state: _Queue, row: Job) -> QueuePosition:
     position = state.waiting.index(row.id) + 1 if row.id in state.waiting else len(state.waiting) + 1
     retry_at = _future_retry(session, row)
     reason = _reason(position, state, retry_at)
     message = _message(reason, position, state, name, retry_at)
-    return QueuePlace(name, position, state.running, state.workers, reason, message, retry_at)
+    return QueuePosition(name, position, state.running, state.workers, reason, message, retry_at)
 
 
 def _future_retry(session: Session, row: Job) -> datetime | None:
@@ -100,9 +116,11 @@ def _reason(position: int, state: _Queue, retry_at: datetime | None) -> Reason:
 
 def _message(reason: Reason, position: int, state: _Queue, name: str, retry_at: datetime | None) -> str:
     if reason == "no_worker":
-        return f"No worker of the queue {name} is alive; start one, and the job begins."
+        return f"No worker of the queue {name} is running. Start one, and the job begins."
     if reason == "waits_for_retry":
         return f"An attempt failed; the next one begins after {retry_at:%H:%M:%S} UTC."
     if reason == "others_first":
-        return f"Jobs before it: {position - 1} waiting, {state.running} being worked on by {state.workers} workers."
+        return (
+            f"Jobs before it: {position - 1} waiting, {state.running} running. Workers of the queue: {state.workers}."
+        )
     return "It is the next one that a worker takes."

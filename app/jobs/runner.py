@@ -1,4 +1,4 @@
-"""The one way in which a long job is worked on: claim, heartbeat, cancel, retry, end."""
+"""The runner: performs every kind of long job in the same way: claim, heartbeat, cancel, retry, end."""
 
 import logging
 import threading
@@ -12,8 +12,19 @@ from sqlalchemy.orm import Session
 
 from app.jobs import event_log
 from app.jobs.kinds import Explanation, JobKind
-from app.jobs.leases import Claim, Heartbeat, LeaseLost, claim, extend, fenced, free, heartbeat, lock_free, release
-from app.jobs.outcomes import CANCELLED, discard_files, move, record, worker_lost
+from app.jobs.leases import (
+    Claim,
+    Heartbeat,
+    LeaseLost,
+    claim_row,
+    extend,
+    heartbeat,
+    is_unclaimed,
+    lock_claimed_row,
+    lock_first_unlocked,
+    release_lease,
+)
+from app.jobs.outcomes import CANCELLED, change_status, discard_files, explain_lost_worker, record_outcome
 from app.jobs.retry import Outcome
 from app.persistence.db import transaction
 
@@ -26,22 +37,34 @@ Result = TypeVar("Result")
 
 
 class JobCancelled(Exception):
-    """The job's cancel was requested. Let it through."""
+    """The job's cancel was requested. Do not catch it: the runner ends the attempt."""
 
 
 class WorkerStopping(Exception):
-    """This worker was told to end. Let it through: the job is queued again, and the attempt does not count."""
+    """This worker must end. Do not catch it: the runner queues the job again, and the attempt does not count."""
 
 
 class RunningJob:
-    """An attempt at a job, for the code that performs it."""
+    """An attempt at a job, for the code that performs it.
+
+    Attributes:
+        kind: The kind of the job.
+        claim: The claim of this attempt.
+        id: The id of the job.
+    """
 
     def __init__(self, kind: JobKind, claim: Claim, beat: Heartbeat, shutdown: threading.Event):
         self.kind, self.claim, self.id = kind, claim, claim.id
         self._beat, self._shutdown = beat, shutdown
 
     def check(self) -> None:
-        """Call it at each step. Raises what ends the attempt: LeaseLost, JobCancelled or WorkerStopping."""
+        """Check whether the attempt must end. Call it at each step, at least once a second.
+
+        Raises:
+            LeaseLost: Another worker owns the job.
+            JobCancelled: The job's cancel was requested.
+            WorkerStopping: This worker must end.
+        """
         if self._beat.lost.is_set():
             raise LeaseLost(self.id)
         if self._beat.cancelling.is_set():
@@ -50,48 +73,75 @@ class RunningJob:
             raise WorkerStopping(self.id)
 
     def fence(self, session: Session) -> Any:
-        """The job's row, locked for this transaction: nothing is written without it.
+        """Lock the job's row for this transaction and return it. Call it in every transaction that writes.
 
-        Raises LeaseLost or JobCancelled.
+        Raises:
+            LeaseLost: Another worker owns the job.
+            JobCancelled: The job's cancel was requested.
         """
-        row = fenced(session, self.claim)
+        row = lock_claimed_row(session, self.claim)
         if row.status == "cancelling":
             raise JobCancelled(self.id)
         return row
 
     @contextmanager
     def transaction(self) -> Iterator[tuple[Session, Any]]:
-        """A transaction with the job's row fenced."""
+        """Run the block in a transaction in which the job's row is locked."""
         with transaction() as session:
             yield session, self.fence(session)
 
     def progress(self, session: Session, row, **counts: object) -> None:
+        """Write an event `progress` with these counts to the job's log. The row is locked."""
         event_log.emit(session, row, "progress", **counts)
 
     def succeed(self, session: Session, row) -> None:
-        """End the fenced row."""
-        release(row)
-        move(session, row, "succeeded", "completed")
+        """End the lease of the locked row, and the job as `succeeded`."""
+        release_lease(row)
+        change_status(session, row, "succeeded", "completed")
 
     def extend(self) -> None:
-        """Extend the lease now, before a long step without a look. Raises LeaseLost."""
+        """Extend the lease now, before a long step without a check.
+
+        Raises:
+            LeaseLost: Another worker owns the job.
+        """
         extend(self.claim)
 
     def retry_until_database_is_back(self, action: Callable[..., Result], *args: object) -> Result:
-        """Run a short transaction, when the database is there: a training of hours outlives a restart of it."""
+        """Call `action(*args)`, a short transaction, and repeat it while the database can't be reached.
+
+        A training of hours must survive a restart of the database.
+
+        Returns:
+            What the action returns.
+
+        Raises:
+            OperationalError: The database can't be reached, and this worker must end.
+        """
         while True:
             try:
                 return action(*args)
             except OperationalError as error:
-                log.warning("%s: the database is away, the work goes on: %s", self.id, error)
+                log.warning(
+                    "%s: the database can't be reached; the work goes on, and the write is tried again: %s",
+                    self.id,
+                    error,
+                )
                 if self._shutdown.wait(WAIT_SECONDS):
                     raise
 
 
 def work(kind: JobKind, id: str, *tools: object, shutdown: threading.Event | None = None) -> None:
-    """Make an attempt at a job, unless another worker does. Call it from a thread that lives until it is done.
+    """Make an attempt at a job, unless another worker has claimed it.
 
-    A second call for the same job finds nothing to claim. `shutdown` is set when this worker is to end.
+    Args:
+        kind: The kind of the job.
+        id: The id of the job.
+        *tools: Further arguments of the kind's `perform`.
+        shutdown: Set when this worker must end.
+
+    The calling thread must live until the end of the attempt, since a child process dies with its thread. A second call
+    for the same job finds nothing to claim.
     """
     shutdown = shutdown or threading.Event()
     lease = None if shutdown.is_set() else _claim(kind, id)
@@ -102,7 +152,7 @@ def work(kind: JobKind, id: str, *tools: object, shutdown: threading.Event | Non
         try:
             _attempt(job, tools)
         except LeaseLost:
-            log.warning("%s has another owner now; this worker lets go", id)
+            log.warning("%s has another owner now; this worker stops its work on it", id)
             _clean_up_late(kind, id)
 
 
@@ -110,26 +160,27 @@ def _claim(kind: JobKind, id: str) -> Claim | None:
     table = kind.table
     query = select(table).where(table.id == id, *kind.rows, _claimable(table))
     with transaction() as session:
-        row = lock_free(session, query)
+        row = lock_first_unlocked(session, query)
         if row is None:
             return None
+        # Its lease has run out: the attempt of the worker that held it ends first, so that it counts.
         if row.status == "running":
-            record(session, kind, row, Outcome.WORKER_LOST, worker_lost(row.attempt))
+            record_outcome(session, kind, row, Outcome.WORKER_LOST, explain_lost_worker(row.attempt))
             if row.ended:
                 return None
         kind.reset(session, row)
         row.retry_at = None
-        move(session, row, "running")
-        return claim(session, row)
+        change_status(session, row, "running")
+        return claim_row(session, row)
 
 
 def _claimable(table: type):
     due = or_(table.retry_at.is_(None), table.retry_at <= func.clock_timestamp())
-    return or_(table.status == "queued", table.status == "running") & free(table) & due
+    return or_(table.status == "queued", table.status == "running") & is_unclaimed(table) & due
 
 
 def waiting(session: Session, kind: JobKind) -> list[str]:
-    """Ids of jobs that a worker could claim now, oldest first."""
+    """Return the ids of the jobs of the kind that a worker could claim now, oldest first."""
     table = kind.table
     return list(session.scalars(select(table.id).where(*kind.rows, _claimable(table)).order_by(table.id)))
 
@@ -146,21 +197,22 @@ def _attempt(job: RunningJob, tools: tuple) -> None:
         _end(job, Outcome.WORKER_STOPPING, STOPPING)
     except Exception as error:
         log.exception("%s failed", job.id)
-        why = job.kind.explained(error)
+        why = job.kind.explain_error(error)
         _end(job, Outcome.FINAL_FAULT if why.final else Outcome.FAULT, why)
 
 
+# The outcome is recorded by a loop of its own: an attempt whose outcome was not written would be made again in full.
 def _end(job: RunningJob, outcome: Outcome, why: Explanation) -> None:
     job.retry_until_database_is_back(_record, job, outcome, why)
 
 
 def _record(job: RunningJob, outcome: Outcome, why: Explanation) -> None:
     with transaction() as session:
-        record(session, job.kind, fenced(session, job.claim), outcome, why)
+        record_outcome(session, job.kind, lock_claimed_row(session, job.claim), outcome, why)
 
 
 def _clean_up_late(kind: JobKind, id: str) -> None:
-    """The job was ended while this worker still wrote files: they go now. Those of a new owner stay."""
+    """Remove files that this worker wrote after the job had ended. The files of a new owner stay."""
     with transaction() as session:
         row = session.get(kind.table, id)
         if row is None or row.status in ("cancelled", "failed"):

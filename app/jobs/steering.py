@@ -1,4 +1,4 @@
-"""What is done to jobs from outside: cancel, and what the sweeper does for jobs whose worker does not answer."""
+"""Steers jobs from outside their worker: cancels them, and ends or recovers those whose worker does not react."""
 
 import logging
 from collections.abc import Callable
@@ -10,21 +10,27 @@ from sqlalchemy.orm import Session
 
 from app.jobs import event_log
 from app.jobs.kinds import JobKind
-from app.jobs.leases import free, in_seconds, lock_free
-from app.jobs.outcomes import CANCELLED, move, record, worker_lost
+from app.jobs.leases import is_unclaimed, lock_first_unlocked, seconds_from_now
+from app.jobs.outcomes import CANCELLED, change_status, explain_lost_worker, record_outcome
 from app.jobs.retry import Outcome
 from app.persistence.db import transaction
 
 log = logging.getLogger(__name__)
 
-# A worker looks at its row every second. One that has not answered by then loses the row.
+# A worker reads its row every second, so that it had two occasions. With the sweeper's interval of two seconds the job
+# still ends within the promised five.
 CANCEL_GRACE_SECONDS = 2.5
 
 
 def cancel(session: Session, kind: JobKind, id: str):
-    """Request the end of a job; the row. What nobody works on ends at once, what has ended stays as it is.
+    """Request the cancel of a job and return its row.
 
-    The caller has checked that the row is there.
+    A queued job ends at once, and one that has ended is not changed. The caller has checked that the row exists.
+
+    Args:
+        session: The transaction of the request.
+        kind: The kind of the job.
+        id: The id of the job.
     """
     table = kind.table
     query = select(table).where(table.id == id).with_for_update(key_share=True)
@@ -32,51 +38,53 @@ def cancel(session: Session, kind: JobKind, id: str):
     if row.ended or row.status == "cancelling":
         return row
     if row.status == "queued":
-        record(session, kind, row, Outcome.CANCELLED, CANCELLED)
+        record_outcome(session, kind, row, Outcome.CANCELLED, CANCELLED)
     else:
         row.cancel_requested_at = func.clock_timestamp()
-        move(session, row, "cancelling")
+        change_status(session, row, "cancelling")
     session.refresh(row)
     return row
 
 
 def finish_cancelled(kind: JobKind) -> None:
-    """End jobs that are cancelling and whose worker is gone, or has not answered in time.
+    """End the jobs that are `cancelling` and whose worker died, or has not reacted within CANCEL_GRACE_SECONDS.
 
-    The lease token is taken away first: whatever a late worker still does, it can write nothing.
+    The lease token is incremented first, so that a worker that is only late can write nothing any more.
     """
     table = kind.table
-    overdue = table.cancel_requested_at < in_seconds(-CANCEL_GRACE_SECONDS)
+    overdue = table.cancel_requested_at < seconds_from_now(-CANCEL_GRACE_SECONDS)
 
-    def take_away(session: Session, row) -> None:
+    def revoke_lease(session: Session, row) -> None:
         row.lease_token += 1
         event_log.emit(session, row, "lease_taken_away", owner=row.lease_owner)
-        record(session, kind, row, Outcome.CANCELLED, CANCELLED)
+        record_outcome(session, kind, row, Outcome.CANCELLED, CANCELLED)
 
-    _each(kind, (table.status == "cancelling", or_(free(table), overdue)), take_away)
+    _apply_to_each(kind, (table.status == "cancelling", or_(is_unclaimed(table), overdue)), revoke_lease)
 
 
 def recover_lost(kind: JobKind) -> None:
-    """Queue again what a lost worker held, or end it after its last attempt."""
+    """Queue the running jobs again whose lease has run out, or fail those whose last attempt it was."""
 
     def recover(session: Session, row) -> None:
-        record(session, kind, row, Outcome.WORKER_LOST, worker_lost(row.attempt))
+        record_outcome(session, kind, row, Outcome.WORKER_LOST, explain_lost_worker(row.attempt))
 
-    _each(kind, (kind.table.status == "running", free(kind.table)), recover)
+    _apply_to_each(kind, (kind.table.status == "running", is_unclaimed(kind.table)), recover)
 
 
-def _each(kind: JobKind, conditions: tuple, action: Callable[[Session, Any], None]) -> None:
-    """Act on each row that meets the conditions, in a transaction of its own: one that fails holds up no other."""
+def _apply_to_each(kind: JobKind, conditions: tuple, action: Callable[[Session, Any], None]) -> None:
+    """Call the action on each row that meets the conditions, in a transaction of its own: a fault affects one row."""
     query = select(kind.table).where(*kind.rows, *conditions)
     with transaction() as session:
         ids = list(session.scalars(query.with_only_columns(kind.table.id)))
     for id in ids:
         try:
             with transaction() as session:
-                row = lock_free(session, query.where(kind.table.id == id))
+                # The conditions are checked again under the lock: a worker may have ended the job since.
+                row = lock_first_unlocked(session, query.where(kind.table.id == id))
                 if row is not None:
                     action(session, row)
         except OperationalError:
+            # The database can't be reached: the rows after this one would fail in the same way.
             raise
         except Exception:
-            log.exception("%s could not be brought on", id)
+            log.exception("the sweeper could not change %s; it tries again at its next pass", id)

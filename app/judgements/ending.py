@@ -12,8 +12,8 @@ from app.datasets import store as dataset_store
 from app.datasets.decisions import Move
 from app.jobs import event_log
 from app.jobs.kinds import JobFailed
-from app.jobs.leases import in_seconds, release
-from app.jobs.outcomes import move
+from app.jobs.leases import release_lease, seconds_from_now
+from app.jobs.outcomes import change_status
 from app.jobs.runner import RunningJob, WorkerStopping
 from app.judgements import store
 from app.persistence.db import transaction
@@ -67,8 +67,8 @@ def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
             if store.seconds_since(session, row.teacher_gone_since) > config.settings().teacher_gone_seconds:
                 message = f"the teacher was away for too long; last: {stop.message}"
                 raise JobFailed(TEACHER_UNAVAILABLE, message)
-            row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, in_seconds(max(1.0, stop.wait_seconds))
-            move(session, row, "pausing")
+            row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, seconds_from_now(max(1.0, stop.wait_seconds))
+            change_status(session, row, "pausing")
             waits = {"reason": TEACHER_UNAVAILABLE, "message": stop.message, "seconds": round(stop.wait_seconds, 1)}
             event_log.emit(session, row, "waiting", **waits)
         _move_to_paused(session, row)
@@ -76,10 +76,10 @@ def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
 
 def _move_to_paused(session: Session, row: Judgement) -> None:
     """Nothing went wrong: what was tried so far does not count as an attempt."""
-    release(row)
+    release_lease(row)
     row.attempt = 0
     accounts_store.set_state(session, row.account_id, "stopped")
-    move(session, row, "paused")
+    change_status(session, row, "paused")
 
 
 def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
@@ -92,9 +92,9 @@ def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
             moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
             decisions.apply(session, dataset, moves, row.id, job.check)
             row.rejected += len(moves)
-        ledger.close(session, row.account_id)
-        release(row)
-        move(session, row, "succeeded", reason)
+        ledger.close_account(session, row.account_id)
+        release_lease(row)
+        change_status(session, row, "succeeded", reason)
 
 
 def _rejection_of(judged: JudgedRow) -> Rejection:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
@@ -21,7 +21,7 @@ def _view(session: Session, row: Judgement) -> JudgementView:
 
 
 @router.post("/judgements", operation_id="createJudgement", status_code=202, response_model=JudgementView)
-def create(body: JudgementCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: JudgementCreate, caller: Authorized, session: Db, once: Idempotent):
     """Judge records that are there already: seeds, imports, the rows of a run, or any others.
 
     A teacher gives each the verdicts of a run's judge, under ceilings of its own: `judge.overall`, a score for each

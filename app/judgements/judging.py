@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import OperationalError
 
-from app.calls import ledger
 from app.calls.caller import RetryPolicy, TeacherCaller, TeacherUnavailable
-from app.calls.circuit_breaker import TeacherAway
+from app.calls.circuit_breaker import CircuitOpen
+from app.calls.ledger_entries import AccountStopped, CeilingReached
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
 from app.datasets import records
 from app.datasets.rows import RecordRow
 from app.jobs.kinds import JobFailed
-from app.jobs.leases import fenced
+from app.jobs.leases import lock_claimed_row
 from app.jobs.runner import JobCancelled, RunningJob, WorkerStopping
 from app.judgements import store
 from app.judgements.ending import COMPLETED, PAUSED, TEACHER_UNAVAILABLE, Stop, end
@@ -180,7 +180,7 @@ class _Judging:
         for task in done:
             try:
                 self.verdicts.append(task.result())
-            except (CallsEnded, ledger.Stopped, TeacherAway, TeacherUnavailable) as error:
+            except (CallsEnded, AccountStopped, CircuitOpen, TeacherUnavailable) as error:
                 self.stop = self.stop or _stop_for(error)
             except TeacherRefused as error:
                 # No further row is begun. Those that are paid for are stored before the judgement fails.
@@ -198,7 +198,7 @@ class _Judging:
         """Scores, tags, the judged rows and the counters in one commit; the judgement's status."""
         with brief_transaction() as session:
             # Not through the job: verdicts are kept while it is cancelled, too.
-            row = fenced(session, self.job.claim)
+            row = lock_claimed_row(session, self.job.claim)
             for verdict in sorted(verdicts, key=lambda verdict: verdict.record_id):
                 records.add_scores(session, row.dataset_id, verdict.record_id, verdict.scores, verdict.tags)
             store.add_judged_rows(session, [verdict.judged_row(row.id) for verdict in verdicts])
@@ -239,9 +239,9 @@ def candidate_of(record: RecordRow) -> Candidate:
 
 
 def _stop_for(error: Exception) -> Stop:
-    if isinstance(error, ledger.CeilingReached):
+    if isinstance(error, CeilingReached):
         return Stop(error.name)
-    if isinstance(error, TeacherAway):
+    if isinstance(error, CircuitOpen):
         return Stop(TEACHER_UNAVAILABLE, str(error), error.seconds)
     if isinstance(error, TeacherUnavailable):
         return Stop(TEACHER_UNAVAILABLE, str(error), TEACHER_WAIT_SECONDS)

@@ -23,7 +23,7 @@ def _explain(error: Exception) -> Explanation:
 
 
 def _close_account(session: Session, row: Judgement) -> None:
-    ledger.close(session, row.account_id)
+    ledger.close_account(session, row.account_id)
 
 
 KIND = JobKind(

@@ -14,9 +14,9 @@ from app.datasets import store as dataset_store
 from app.datasets.rows import DatasetRow
 from app.errors import AppError, FieldError, conflict, invalid, pointer_in
 from app.jobs import event_log, queue, steering
-from app.jobs.leases import release
-from app.jobs.outcomes import CANCELLED, move, record
-from app.jobs.queue_position import add_places
+from app.jobs.leases import release_lease
+from app.jobs.outcomes import CANCELLED, change_status, record_outcome
+from app.jobs.queue_position import add_queue_positions
 from app.jobs.retry import Outcome
 from app.judgements import store
 from app.judgements.kind import KIND
@@ -94,7 +94,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Judgement:
     """End the judgement soon; verdicts that are there stay. Cancelling what has ended changes nothing."""
     row = _locked(session, caller, id)
     if row.status == "paused":
-        record(session, KIND, row, Outcome.CANCELLED, CANCELLED)
+        record_outcome(session, KIND, row, Outcome.CANCELLED, CANCELLED)
         session.refresh(row)
         return row
     row = steering.cancel(session, KIND, id)
@@ -110,7 +110,7 @@ def pause(session: Session, caller: Caller, id: str) -> Judgement:
         # Whoever asks for it also says when it goes on.
         row.paused_for = row.resume_at = None
     elif row.status in ("queued", "running"):
-        move(session, row, "paused" if row.status == "queued" else "pausing")
+        change_status(session, row, "paused" if row.status == "queued" else "pausing")
         accounts_store.set_state(session, row.account_id, "stopped")
     else:
         raise conflict(f"The judgement is {row.status}; it can't be paused.")
@@ -124,7 +124,7 @@ def resume(session: Session, caller: Caller, id: str) -> Judgement:
     if row.status == "pausing":
         # Its worker goes on as soon as the calls in flight have ended.
         row.paused_for = row.resume_at = None
-        move(session, row, "running")
+        change_status(session, row, "running")
         accounts_store.set_state(session, row.account_id, "open")
         return row
     if row.status != "paused":
@@ -143,7 +143,7 @@ def resume_due(session: Session) -> None:
 
 def _resume(session: Session, row: Judgement) -> None:
     row.paused_for = row.resume_at = None
-    move(session, row, "queued")
+    change_status(session, row, "queued")
     accounts_store.set_state(session, row.account_id, "open")
     queue.notify_after_commit(session, queue.JUDGEMENT, row.id)
 
@@ -153,13 +153,13 @@ def pause_what_was_left(session: Session) -> None:
     for id in store.left_while_pausing(session):
         row = store.locked_judgement(session, id)
         if row.status == "pausing":
-            release(row)
-            move(session, row, "paused")
+            release_lease(row)
+            change_status(session, row, "paused")
 
 
 def views(session: Session, rows: Iterable[Judgement]) -> dict[str, JudgementView]:
     """By id; what was spent is of the accounts as they are now."""
-    rows = add_places(session, rows)
+    rows = add_queue_positions(session, rows)
     account_views = accounts.views_by_id(session, [row.account_id for row in rows])
     return {row.id: judgement_view(row, account_views[row.account_id]) for row in rows}
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.datasets import records
 from app.datasets.rows import RecordRow
 from app.errors import not_found
-from app.jobs.leases import free
+from app.jobs.leases import is_unclaimed
 from app.synth.quality.judge_records import JudgementOptions
 from app.tables.judgements import JudgedRow, Judgement
 
@@ -85,7 +85,7 @@ def due_to_resume(session: Session) -> Sequence[str]:
 
 def left_while_pausing(session: Session) -> Sequence[str]:
     """Judgements whose worker was lost before it could pause them."""
-    return session.scalars(select(Judgement.id).where(Judgement.status == "pausing", free(Judgement))).all()
+    return session.scalars(select(Judgement.id).where(Judgement.status == "pausing", is_unclaimed(Judgement))).all()
 
 
 def seconds_since(session: Session, moment) -> float:

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
-from app.jobs.queue_position import add_place, add_places
+from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.likelihood_scores import service, store
 from app.likelihood_scores.schemas import LikelihoodScoresCreate, LikelihoodScoresView, likelihood_scores_view
 from app.tables.likelihood_scores import LikelihoodScores
@@ -19,12 +19,12 @@ router = APIRouter(prefix="/v1", tags=["likelihood scores"])
 @router.post(
     "/likelihood-scores", operation_id="createLikelihoodScores", status_code=202, response_model=LikelihoodScoresView
 )
-def create(body: LikelihoodScoresCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: LikelihoodScoresCreate, caller: Authorized, session: Db, once: Idempotent):
     """Score accepted rows with a causal language model: each gets `local.perplexity` and `local.ifd`."""
     # A repeated request with the same Idempotency-Key gets the same job instead of a second one.
     return once(
         202,
-        lambda: likelihood_scores_view(add_place(session, service.create(session, caller, body))),
+        lambda: likelihood_scores_view(add_queue_position(session, service.create(session, caller, body))),
         lambda view: f"/v1/likelihood-scores/{view.id}",
     )
 
@@ -39,7 +39,7 @@ def list_all(
 ):
     """List these jobs, newest first; `dataset_id` selects those of one dataset."""
     return page(
-        add_places(session, store.scorings(session, caller.project_id, dataset_id, limit, after)),
+        add_queue_positions(session, store.scorings(session, caller.project_id, dataset_id, limit, after)),
         limit,
         likelihood_scores_view,
     )
@@ -48,7 +48,7 @@ def list_all(
 @router.get("/likelihood-scores/{id}", operation_id="getLikelihoodScores", response_model=LikelihoodScoresView)
 def show(id: str, caller: Authorized, session: Db):
     """Return one job."""
-    return likelihood_scores_view(add_place(session, store.scoring(session, caller.project_id, id)))
+    return likelihood_scores_view(add_queue_position(session, store.scoring(session, caller.project_id, id)))
 
 
 @router.post(
@@ -56,7 +56,7 @@ def show(id: str, caller: Authorized, session: Db):
 )
 def cancel(id: str, caller: Authorized, session: Db):
     """Cancel the job within seconds. Rows that are scored already keep their scores."""
-    return likelihood_scores_view(add_place(session, service.cancel(session, caller, id)))
+    return likelihood_scores_view(add_queue_position(session, service.cancel(session, caller, id)))
 
 
 @router.get("/likelihood-scores/{id}/events", operation_id="listLikelihoodScoresEvents")

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
-from app.jobs.queue_position import add_place, add_places
+from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.maintenance import service, store
 from app.maintenance.evaluation import uploaded
 from app.maintenance.schemas import (
@@ -33,7 +33,7 @@ def _build_location(view: MaintenanceJobView) -> str:
 
 
 @router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=MaintenanceJobView)
-def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, once: OncePerKey):
+def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, once: Idempotent):
     """Decide again on a run's candidates by other thresholds or rules, at no teacher call.
 
     Without `apply` the maintenance job says how many rows would move. With it they move: each new decision is another
@@ -41,7 +41,7 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
     """
     return once(
         202,
-        lambda: maintenance_job_view(add_place(session, service.refilter(session, caller, id, body))),
+        lambda: maintenance_job_view(add_queue_position(session, service.refilter(session, caller, id, body))),
         _build_location,
     )
 
@@ -49,11 +49,11 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
 @router.post(
     "/datasets/{id}/decontaminations", operation_id="decontaminate", status_code=202, response_model=MaintenanceJobView
 )
-def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: OncePerKey):
+def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: Idempotent):
     """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
     return once(
         202,
-        lambda: maintenance_job_view(add_place(session, service.decontaminate(session, caller, id, body))),
+        lambda: maintenance_job_view(add_queue_position(session, service.decontaminate(session, caller, id, body))),
         _build_location,
     )
 
@@ -61,11 +61,11 @@ def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, sess
 @router.post(
     "/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=MaintenanceJobView
 )
-def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: OncePerKey):
+def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: Idempotent):
     """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
     return once(
         202,
-        lambda: maintenance_job_view(add_place(session, service.reencode(session, caller, id, body))),
+        lambda: maintenance_job_view(add_queue_position(session, service.reencode(session, caller, id, body))),
         _build_location,
     )
 
@@ -79,7 +79,7 @@ def list_all(
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
     return page(
-        add_places(session, store.maintenance_jobs(session, caller.project_id, dataset_id, limit, after)),
+        add_queue_positions(session, store.maintenance_jobs(session, caller.project_id, dataset_id, limit, after)),
         limit,
         maintenance_job_view,
     )
@@ -87,7 +87,7 @@ def list_all(
 
 @router.get("/maintenance-jobs/{id}", operation_id="getMaintenanceJob", response_model=MaintenanceJobView)
 def show(id: str, caller: Authorized, session: Db):
-    return maintenance_job_view(add_place(session, store.maintenance_job(session, caller.project_id, id)))
+    return maintenance_job_view(add_queue_position(session, store.maintenance_job(session, caller.project_id, id)))
 
 
 @router.post("/maintenance-jobs/{id}/cancel", operation_id="cancelMaintenanceJob", response_model=MaintenanceJobView)

@@ -1,4 +1,4 @@
-"""The engine and transactions."""
+"""Connections to Postgres, and transactions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +11,21 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app import config
 
-# A process that hangs in the middle of a brief transaction loses its connection after this time, and its locks with it.
+# When a process hangs inside a brief transaction, the server ends its connection after this time, and so its locks.
 BRIEF_MILLISECONDS = 1000
 
 
-class StoodStill(OperationalError):
-    """The server has ended a brief transaction in which this process stood still. Nothing was committed: try again."""
+class TransactionTimedOut(OperationalError):
+    """The server has ended a brief transaction in which this process was idle for too long. Nothing was committed."""
 
 
 @cache
 def engine(brief: bool = False) -> Engine:
-    """The connections of this process. `brief`: those on which the server ends a transaction that stands still."""
+    """Return the engine of this process, which owns its connections.
+
+    Args:
+        brief: Whether the server ends a transaction that is idle for BRIEF_MILLISECONDS.
+    """
     engine = create_engine(
         config.database_url(),
         pool_size=config.settings().pool_size,
@@ -31,11 +35,11 @@ def engine(brief: bool = False) -> Engine:
         connect_args={"connect_timeout": 5, "application_name": "seedbed"},
     )
     if brief:
-        event.listen(engine, "connect", _end_what_stands_still)
+        event.listen(engine, "connect", _set_idle_timeout)
     return engine
 
 
-def _end_what_stands_still(connection, _) -> None:
+def _set_idle_timeout(connection, _) -> None:
     connection.execute(f"SET idle_in_transaction_session_timeout = {BRIEF_MILLISECONDS}")
     connection.commit()
 
@@ -48,26 +52,28 @@ def _sessions(brief: bool = False) -> sessionmaker[Session]:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """One transaction: committed when the block ends, rolled back when it raises."""
+    """Run the block in one transaction, which is committed when the block ends and rolled back when it raises."""
     with _sessions()() as session, session.begin():
         yield session
 
 
 @contextmanager
 def brief_transaction() -> Iterator[Session]:
-    """The same for a row that others wait for. Do nothing in it but SQL.
+    """Run the block in one transaction that locks a row for which others wait. The block does nothing but SQL.
 
-    Raises StoodStill when this process stood still for too long, as a live one may on a machine with too much to do.
+    Raises:
+        TransactionTimedOut: This process was idle inside the transaction for too long, as may happen on a busy machine.
+            Nothing was committed; the caller may try again.
     """
     try:
         with _sessions(brief=True)() as session, session.begin():
             yield session
     except DBAPIError as error:
         if isinstance(error.orig, IdleInTransactionSessionTimeout):
-            raise StoodStill(error.statement, error.params, error.orig) from error
+            raise TransactionTimedOut(error.statement, error.params, error.orig) from error
         raise
 
 
 def after_commit(session: Session, action) -> None:
-    """Run `action()` once this session's transaction is committed; never if it rolls back."""
+    """Call `action()` once this session's transaction is committed; never if it is rolled back."""
     event.listen(session, "after_commit", lambda _: action(), once=True)

@@ -14,6 +14,7 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
 def alembic_config() -> Config:
+    """Return Alembic's configuration for the configured database. Raises ConfigurationError when there is none."""
     settings = Config()
     settings.set_main_option("script_location", str(MIGRATIONS))
     settings.set_main_option("path_separator", "os")
@@ -23,11 +24,12 @@ def alembic_config() -> Config:
 
 
 def upgrade() -> None:
-    """Bring the database to the newest revision. Several at once wait for each other."""
+    """Migrate the database to the newest revision. Processes that migrate at the same time wait for each other."""
     command.upgrade(alembic_config(), "head")
 
 
 def is_current() -> bool:
+    """Whether the database has the newest revision of this version of the service."""
     heads = set(ScriptDirectory.from_config(alembic_config()).get_heads())
     with engine().connect() as connection:
         return set(MigrationContext.configure(connection).get_current_heads()) == heads

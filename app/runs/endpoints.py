@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1")
 
 
 @router.post("/runs", operation_id="createRun", status_code=202, response_model=RunView, tags=["runs"])
-def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: RunCreate, caller: Authorized, session: Db, once: Idempotent):
     """Start a generation run. Poll the Location, or follow its events."""
     return once(202, lambda: _view(session, service.start(session, caller, body)), lambda run: f"/v1/runs/{run.id}")
 
@@ -45,7 +45,7 @@ def create(body: RunCreate, caller: Authorized, session: Db, once: OncePerKey):
     },
     tags=["runs"],
 )
-def preview(body: PreviewCreate, caller: Authorized, session: Db, once: OncePerKey):
+def preview(body: PreviewCreate, caller: Authorized, session: Db, once: Idempotent):
     """Make a handful of rows of a run, and forecast the whole: `GET /v1/runs/{id}/forecast`, when it has ended.
 
     The pilot is a run of its own, and its rows are kept. With `dry_run` nothing is made: the answer is a 200 with

@@ -14,8 +14,8 @@ from app.calls.schemas import money
 from app.datasets import store as dataset_store
 from app.errors import conflict
 from app.jobs import event_log, queue
-from app.jobs.leases import in_seconds
-from app.jobs.queue_position import add_places
+from app.jobs.leases import seconds_from_now
+from app.jobs.queue_position import add_queue_positions
 from app.persistence.ids import new_id
 from app.runs import health, prompt_preview, store, validation
 from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
@@ -140,7 +140,7 @@ def pause_for_teacher(session: Session, run_id: str, message: str, seconds: floa
     if store.seconds_since(session, run.teacher_gone_since) > config.settings().teacher_gone_seconds:
         end(session, run, "failed", "teacher_unavailable", f"the teacher was away for too long; last: {message}")
         return
-    run.paused_for, run.resume_at = "teacher_unavailable", in_seconds(max(1.0, seconds))
+    run.paused_for, run.resume_at = "teacher_unavailable", seconds_from_now(max(1.0, seconds))
     move(session, run, "pausing")
     event_log.emit(session, run, "waiting", reason="teacher_unavailable", words=message, seconds=round(seconds, 1))
     finalize(session, run)
@@ -226,7 +226,7 @@ def finalize(session: Session, run: Run) -> bool:
 
 def end(session: Session, run: Run, status: str, reason: str, message: str | None = None) -> None:
     """Close the run's account: calls whose answer never came are lost; open batches are dropped."""
-    ledger.close(session, run.account_id)
+    ledger.close_account(session, run.account_id)
     store.drop_open_batches(session, run.id)
     run.in_flight, run.paused_for, run.resume_at = 0, None, None
     run.move(status, reason, message)
@@ -309,4 +309,4 @@ def _set_account_state(session: Session, run: Run) -> None:
 def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:
     """By id; what was spent is of the accounts as they are now."""
     account_views = accounts.views_by_id(session, [run.account_id for run in runs])
-    return {run.id: run_view(run, account_views[run.account_id]) for run in add_places(session, runs)}
+    return {run.id: run_view(run, account_views[run.account_id]) for run in add_queue_positions(session, runs)}

@@ -11,7 +11,7 @@ from app.calls import remote_batches
 from app.calls import store as accounts_store
 from app.datasets import run_rows
 from app.errors import not_found
-from app.jobs.leases import free
+from app.jobs.leases import is_unclaimed
 from app.synth.cost_estimate import Sample
 from app.synth.quality.options import MethodOptions
 from app.tables.runs import Batch, Run
@@ -75,7 +75,9 @@ def seconds_since(session: Session, moment: datetime) -> float:
 def count_leased_batches(session: Session, run_id: str) -> int:
     """Batches that a worker holds and whose lease has not run out."""
     query = (
-        select(func.count()).select_from(Batch).where(Batch.run_id == run_id, Batch.status == "leased", ~free(Batch))
+        select(func.count())
+        .select_from(Batch)
+        .where(Batch.run_id == run_id, Batch.status == "leased", ~is_unclaimed(Batch))
     )
     return session.scalar(query)
 
@@ -160,7 +162,7 @@ def lock_claimable_batches(session: Session, run_id: str, limit: int) -> Sequenc
     """Pending batches whose time has come, and batches of workers that died; locked."""
     due = or_(Batch.not_before.is_(None), Batch.not_before < func.clock_timestamp())
     waiting = and_(Batch.status == "pending", due)
-    orphaned = and_(Batch.status == "leased", free(Batch))
+    orphaned = and_(Batch.status == "leased", is_unclaimed(Batch))
     query = select(Batch).where(Batch.run_id == run_id, or_(waiting, orphaned)).order_by(Batch.number).limit(limit)
     return session.scalars(query.with_for_update(skip_locked=True)).all()
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from app.access.dependencies import Authorized, OncePerKey
+from app.access.dependencies import Authorized, Idempotent
 from app.api import downloads, events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
-from app.jobs.queue_position import add_place, add_places
+from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.snapshots import export, service, store
 from app.snapshots.schemas import SnapshotCreate, SnapshotView, snapshot_view
 from app.tables.snapshots import Snapshot
@@ -17,11 +17,11 @@ router = APIRouter(prefix="/v1", tags=["snapshots"])
 
 
 @router.post("/snapshots", operation_id="createSnapshot", status_code=202, response_model=SnapshotView)
-def create(body: SnapshotCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: SnapshotCreate, caller: Authorized, session: Db, once: Idempotent):
     """Freeze the rows that are accepted now into files with digests."""
     return once(
         202,
-        lambda: snapshot_view(add_place(session, service.create(session, caller, body))),
+        lambda: snapshot_view(add_queue_position(session, service.create(session, caller, body))),
         lambda view: f"/v1/snapshots/{view.id}",
     )
 
@@ -35,7 +35,7 @@ def list_all(
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
     return page(
-        add_places(session, store.list_snapshots(session, caller.project_id, dataset_id, limit, after)),
+        add_queue_positions(session, store.list_snapshots(session, caller.project_id, dataset_id, limit, after)),
         limit,
         snapshot_view,
     )
@@ -43,7 +43,7 @@ def list_all(
 
 @router.get("/snapshots/{id}", operation_id="getSnapshot", response_model=SnapshotView)
 def show(id: str, caller: Authorized, session: Db):
-    return snapshot_view(add_place(session, store.load_snapshot(session, caller.project_id, id)))
+    return snapshot_view(add_queue_position(session, store.load_snapshot(session, caller.project_id, id)))
 
 
 @router.post("/snapshots/{id}/cancel", operation_id="cancelSnapshot", response_model=SnapshotView)

@@ -78,7 +78,7 @@ def write(session: Session, snapshot: Snapshot, progress: Callable[[int], None],
     lines: Counter[tuple[str, str]] = Counter()
     with ExitStack() as opened:
         outs = {
-            (split, form): opened.enter_context(files.writing(file_path(snapshot.id, f"{split}.{form}.jsonl")))
+            (split, form): opened.enter_context(files.write_atomically(file_path(snapshot.id, f"{split}.{form}.jsonl")))
             for split, form in names
         }
         for batch in iterate_batches(training_rows.stream_rows(session, snapshot_rows), BATCH_ROWS):
@@ -142,12 +142,12 @@ def build_manifest(snapshot: Snapshot, dataset: DatasetRow, export: Export) -> d
 
 
 def write_manifest(snapshot_id: str, content: dict) -> None:
-    with files.writing(file_path(snapshot_id, "manifest.json")) as out:
+    with files.write_atomically(file_path(snapshot_id, "manifest.json")) as out:
         out.write(json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True).encode("utf-8") + b"\n")
 
 
 def read_manifest(snapshot_id: str) -> dict:
-    with files.opened(file_path(snapshot_id, "manifest.json")) as source:
+    with files.open_stored(file_path(snapshot_id, "manifest.json")) as source:
         return json.loads(source.read())
 
 

@@ -20,7 +20,7 @@ def ensure_key(file: Path) -> None:
     with db.transaction() as session:
         key = file.read_text().strip() if file.exists() else ""
         try:
-            service.caller(session, f"Bearer {key}")
+            service.authenticate(session, f"Bearer {key}")
             return
         except AppError:
             # The database may be another one than at the last start.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import text
 
-from app.calls import ledger
+from app.calls.ledger_entries import Entry, PostFailure, Reserve
 from app.calls.ledger_writer import LedgerWriter
-from app.persistence.db import StoodStill, brief_transaction, transaction
+from app.persistence.db import TransactionTimedOut, brief_transaction, transaction
 from tests.waiting import until
 
 
@@ -18,7 +18,7 @@ def backend_is_gone(pid: int) -> bool:
 
 
 def test_a_brief_transaction_that_stood_still_says_so_and_the_next_one_works(database):
-    with pytest.raises(StoodStill), brief_transaction() as session:
+    with pytest.raises(TransactionTimedOut), brief_transaction() as session:
         session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 20"))
         pid = session.scalar(text("SELECT pg_backend_pid()"))
         until(lambda: backend_is_gone(pid))
@@ -34,19 +34,19 @@ class SlowWriter(LedgerWriter):
         super().__init__("acc_1")
         self.attempts: list[int] = []
 
-    async def _book_together(self, entries: Sequence[ledger.Entry]) -> list:
+    async def _post_together(self, entries: Sequence[Entry]) -> list:
         self.attempts.append(len(entries))
         if len(self.attempts) == 1:
-            raise StoodStill("SELECT 1", None, Exception("too slow"))
+            raise TransactionTimedOut("SELECT 1", None, Exception("too slow"))
         return list(range(len(entries)))
 
 
 def test_calls_and_answers_of_a_booking_that_stood_still_are_booked_again():
-    async def book() -> tuple[list, list[int]]:
+    async def post_all() -> tuple[list, list[int]]:
         writer = SlowWriter()
-        entries = [ledger.Begin(None, None), ledger.GiveUp("k", 1, unknown=False)]
-        results = await asyncio.gather(*(writer.book(entry) for entry in entries))
+        entries = [Reserve(None, None), PostFailure("k", 1, unknown=False)]
+        results = await asyncio.gather(*(writer.post(entry) for entry in entries))
         await writer.close()
         return results, writer.attempts
 
-    assert asyncio.run(book()) == ([0, 1], [2, 2])
+    assert asyncio.run(post_all()) == ([0, 1], [2, 2])

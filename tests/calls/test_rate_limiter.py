@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from app import config
-from app.calls.circuit_breaker import BreakerSettings, TeacherAway
+from app.calls.circuit_breaker import BreakerSettings, CircuitOpen
 from app.calls.clock import SystemClock
 from app.calls.rate_limiter import PresenceSettings, RateLimiter
 from app.providers.teacher import Endpoint
@@ -202,7 +202,7 @@ def test_the_breaker_opens_waits_lets_one_try_and_closes():
         for _ in range(settings.newest):
             await scene.call(worker, "failed")
         await scene.state_is("open_for", 400)
-        with pytest.raises(TeacherAway) as away:
+        with pytest.raises(CircuitOpen) as away:
             await scene.call(other)
         assert (away.value.seconds, away.value.away_for) == (0.4, 0)
         scene.clock.advance(0.4)
@@ -218,7 +218,7 @@ def test_the_breaker_opens_waits_lets_one_try_and_closes():
         await probe
         # It failed: open for twice as long.
         await scene.state_is("open_for", 800)
-        with pytest.raises(TeacherAway):
+        with pytest.raises(CircuitOpen):
             await scene.seconds_until(waiting)
         scene.clock.advance(0.8)
         await scene.call(other)
@@ -276,7 +276,7 @@ async def kill(limiter: RateLimiter, call: asyncio.Task) -> None:
     call.cancel()
     # Held back: a dead worker gives nothing back.
     limiter._wake = lambda: None
-    limiter._ended = []
+    limiter._finished = []
 
 
 def test_the_calls_of_a_dead_worker_hold_nobody_up_for_long_and_those_of_a_slow_one_count():

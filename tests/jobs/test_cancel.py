@@ -101,7 +101,7 @@ def test_a_worker_that_does_not_answer_loses_the_job_and_cleans_up_when_it_wakes
         cancel(bench, order, job.id)
         steering.finish_cancelled(order.kind)
         assert read(order.kind.table, job.id).status == "cancelling"
-        table, grace = order.kind.table, steering.in_seconds(-steering.CANCEL_GRACE_SECONDS - 1)
+        table, grace = order.kind.table, steering.seconds_from_now(-steering.CANCEL_GRACE_SECONDS - 1)
         with transaction() as session:
             session.execute(update(table).where(table.id == job.id).values(cancel_requested_at=grace))
         steering.finish_cancelled(order.kind)

@@ -83,8 +83,8 @@ def test_the_last_words_are_whole_bounded_and_storable(start):
     """)
     assert events(child) == []
     assert child.wait() == 1
-    assert child.last_words.endswith(" the end")
-    assert "\0" not in child.last_words and len(child.last_words) <= STDERR_BYTES
+    assert child.stderr_tail.endswith(" the end")
+    assert "\0" not in child.stderr_tail and len(child.stderr_tail) <= STDERR_BYTES
 
 
 def test_a_killed_child_tells_its_signal(start):

@@ -8,7 +8,7 @@ from sqlalchemy import text, update
 
 from app.jobs import event_log, queue_position, runner, steering
 from app.jobs.kinds import JobFailed
-from app.jobs.leases import claim, in_seconds
+from app.jobs.leases import claim_row, seconds_from_now
 from app.jobs.presence import Presence
 from app.persistence.db import transaction
 from app.snapshots.writing import KIND
@@ -33,8 +33,8 @@ def lose_the_worker(kind, row, attempt: int) -> None:
     with transaction() as session:
         held = session.get(kind.table, row.id)
         held.status, held.attempt = "running", attempt - 1
-        claim(session, held)
-        held.lease_expires_at = in_seconds(-1)
+        claim_row(session, held)
+        held.lease_expires_at = seconds_from_now(-1)
 
 
 def test_a_lost_worker_is_the_same_for_every_kind(bench, order):
@@ -65,7 +65,9 @@ def test_a_fault_is_tried_again_later_and_ends_after_the_last_attempt(snapshot):
             assert row.status == "queued" and row.retry_at is not None
             with transaction() as session:
                 assert snapshot.id not in runner.waiting(session, KIND)
-                session.execute(update(Snapshot).where(Snapshot.id == snapshot.id).values(retry_at=in_seconds(-1)))
+                session.execute(
+                    update(Snapshot).where(Snapshot.id == snapshot.id).values(retry_at=seconds_from_now(-1))
+                )
     assert (row.status, row.stop_reason) == ("failed", "export_failed")
     with transaction() as session:
         told = [event["data"] for event in event_log.read(session, snapshot.id, 0) if event["type"] == "attempt_ended"]
@@ -112,7 +114,7 @@ def empty_queue(database):
 
 def places(*rows) -> list[tuple]:
     with transaction() as session:
-        found = queue_position.add_places(session, [session.get(Snapshot, row.id) for row in rows])
+        found = queue_position.add_queue_positions(session, [session.get(Snapshot, row.id) for row in rows])
         return [(row.queue.position, row.queue.reason, row.queue.workers) for row in found]
 
 
@@ -120,8 +122,8 @@ def test_a_queued_job_says_why_it_waits_and_its_place(empty_queue, bench):
     first, second = order_snapshot(bench), order_snapshot(bench)
     assert places(first, second) == [(1, "no_worker", 0), (2, "no_worker", 0)]
     worker = Presence(["exports"], slots=1)
-    worker.say()
-    worker.say()
+    worker.beat()
+    worker.beat()
     assert places(first, second) == [(1, "next", 1), (2, "others_first", 1)]
     runner.work(raising(RuntimeError("broken")), first.id)
     assert places(first)[0][1:] == ("waits_for_retry", 1)
@@ -130,11 +132,11 @@ def test_a_queued_job_says_why_it_waits_and_its_place(empty_queue, bench):
     with transaction() as session:
         session.execute(text("UPDATE workers SET seen_at = seen_at - interval '1 minute'"))
     assert places(second) == [(1, "no_worker", 0)]
-    worker.leave()
+    worker.remove()
 
 
 def test_a_job_that_is_worked_on_has_no_place(empty_queue, bench):
     row = order_snapshot(bench)
     bench.work(KIND, row)
     with transaction() as session:
-        assert queue_position.add_place(session, session.get(Snapshot, row.id)).queue is None
+        assert queue_position.add_queue_position(session, session.get(Snapshot, row.id)).queue is None

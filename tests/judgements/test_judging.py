@@ -21,7 +21,7 @@ from app.datasets.schemas import DatasetCreate
 from app.errors import AppError
 from app.jobs import outcomes, runner, steering
 from app.jobs.kinds import Explanation
-from app.jobs.leases import in_seconds
+from app.jobs.leases import seconds_from_now
 from app.jobs.retry import Outcome
 from app.judgements import service, store
 from app.judgements.judging import Tools, judge
@@ -253,7 +253,7 @@ def test_a_worker_that_dies_is_followed_by_one_that_pays_for_nothing_again(order
         runner.work(KIND, judgement.id, attempt)
     assert judgement.view().status == "running"
     with transaction() as session:
-        session.get(Judgement, judgement.id).lease_expires_at = in_seconds(-1)
+        session.get(Judgement, judgement.id).lease_expires_at = seconds_from_now(-1)
     steering.recover_lost(KIND)
     judgement.work()
     view = judgement.view()
@@ -335,7 +335,7 @@ def test_it_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(order):
     # The breaker is open there.
     Redis.from_url(config.redis_url()).flushall()
     with transaction() as session:
-        session.get(Judgement, judgement.id).resume_at = in_seconds(-1)
+        session.get(Judgement, judgement.id).resume_at = seconds_from_now(-1)
         service.resume_due(session)
     assert judgement.view().status == "queued"
     judgement.work()
@@ -348,8 +348,8 @@ def test_a_teacher_that_is_away_too_long_fails_it(order):
     judgement.work()
     with transaction() as session:
         row = session.get(Judgement, judgement.id)
-        row.teacher_gone_since = in_seconds(-config.settings().teacher_gone_seconds - 1)
-        row.resume_at = in_seconds(-1)
+        row.teacher_gone_since = seconds_from_now(-config.settings().teacher_gone_seconds - 1)
+        row.resume_at = seconds_from_now(-1)
         session.flush()
         service.resume_due(session)
     judgement.work()
@@ -415,7 +415,7 @@ def test_an_attempt_that_ends_while_it_is_pausing_leaves_it_paused(order, outcom
         row.move("running")
         row.move("pausing")
         row.attempt = 1
-        outcomes.record(session, KIND, row, outcome, Explanation("judgement_failed", "A fault."))
+        outcomes.record_outcome(session, KIND, row, outcome, Explanation("judgement_failed", "A fault."))
     assert judgement.view().status == "paused"
     judgement.act(service.resume)
     judgement.work()

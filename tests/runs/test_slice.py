@@ -26,7 +26,7 @@ from app.datasets.pools import Pools
 from app.datasets.schemas import DatasetCreate
 from app.errors import AppError
 from app.jobs import queue
-from app.jobs.leases import in_seconds
+from app.jobs.leases import seconds_from_now
 from app.persistence.db import transaction
 from app.runs import service
 from app.runs.schemas import RunCreate, outcome_of
@@ -320,7 +320,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
         asyncio.run(work(seen.claims[0]))
     paid = script.served.total()
     with transaction() as session:
-        session.get(Batch, seen.claims[0].id).lease_expires_at = in_seconds(-1)
+        session.get(Batch, seen.claims[0].id).lease_expires_at = seconds_from_now(-1)
     run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 8)
@@ -422,7 +422,7 @@ def test_a_run_waits_for_a_teacher_that_is_away_and_goes_on_by_itself(start):
     assert run_of(id).status == "paused"
     away.clear()
     with transaction() as session:
-        session.get(Run, id).resume_at = in_seconds(-1)
+        session.get(Run, id).resume_at = seconds_from_now(-1)
         service.resume_due(session)
     assert run_of(id).status == "running"
     run_slice.run_slice(id, tools)
@@ -437,8 +437,8 @@ def test_a_teacher_that_is_away_too_long_fails_the_run(start):
     run_slice.run_slice(id, tools)
     with transaction() as session:
         run = session.get(Run, id)
-        run.teacher_gone_since = in_seconds(-config.settings().teacher_gone_seconds - 1)
-        run.resume_at = in_seconds(-1)
+        run.teacher_gone_since = seconds_from_now(-config.settings().teacher_gone_seconds - 1)
+        run.resume_at = seconds_from_now(-1)
         session.flush()
         service.resume_due(session)
     run_slice.run_slice(id, tools)

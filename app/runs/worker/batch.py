@@ -24,7 +24,7 @@ from app.datasets.pools import Offer, Pools
 from app.datasets.reservations import PrefilterRequest
 from app.datasets.rows import DatasetRow
 from app.jobs import event_log
-from app.jobs.leases import Claim, LeaseLost, fenced, release
+from app.jobs.leases import Claim, LeaseLost, lock_claimed_row, release_lease
 from app.persistence.db import transaction
 from app.providers.teacher import Teacher
 from app.runs import sampling, service, store
@@ -156,7 +156,7 @@ async def _propose(
 
 def _load_batch(claim: Claim, context: SliceContext) -> Batch:
     with transaction() as session:
-        row = fenced(session, claim)
+        row = lock_claimed_row(session, claim)
         return sampling.load(session, context.run, context.dataset, row.plan)
 
 
@@ -179,14 +179,14 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
     with context.pools.offering(context.dataset.id, candidates, vectors) as offer:
         session = offer.session
         run = store.locked_run(session, context.run.id)
-        batch = fenced(session, claim)
+        batch = lock_claimed_row(session, claim)
         if run.ended:
             # A cancel has ended the run and dropped its batches while this one waited for the lock.
             raise LeaseLost(claim.id)
         outcome = _admit_candidates(offer, run, claim, candidates, vectors)
         _count_outcome(run, batch, outcome)
         run.health = update_health(run.health, candidates)
-        release(batch)
+        release_lease(batch)
         # The next step queries the batches, so this one's counts must be in the database.
         session.flush()
         if run.pending_stop_reason is None:

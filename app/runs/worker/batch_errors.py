@@ -6,10 +6,10 @@ Every function writes its result in a transaction of its own, after the one that
 import logging
 from collections.abc import Sequence
 
-from app.calls import ledger
 from app.calls.caller import TeacherUnavailable
-from app.calls.circuit_breaker import TeacherAway
-from app.jobs.leases import Claim, LeaseLost, fenced, in_seconds, release
+from app.calls.circuit_breaker import CircuitOpen
+from app.calls.ledger_entries import AccountStopped, CallDeferred, CeilingReached
+from app.jobs.leases import Claim, LeaseLost, lock_claimed_row, release_lease, seconds_from_now
 from app.persistence.db import transaction
 from app.runs import service, store
 from app.synth.teacher_errors import TeacherRefused
@@ -28,7 +28,7 @@ def handle_error(claim: Claim, run_id: str, error: Exception) -> None:
     match error:
         case LeaseLost():
             log.warning(LOST_MESSAGE, claim.id)
-        case ledger.Stopped():
+        case AccountStopped():
             release_batch(claim)
         case CallsEnded():
             stop_at_ceiling(run_id, error)
@@ -36,9 +36,9 @@ def handle_error(claim: Claim, run_id: str, error: Exception) -> None:
         case TeacherRefused():
             # The end of the run drops its open batches, this one included.
             _fail_run(run_id, error.stop_reason, str(error))
-        case ledger.Deferred():
+        case CallDeferred():
             _wait_for_answers(claim)
-        case TeacherAway():
+        case CircuitOpen():
             _pause_for_teacher(claim, run_id, str(error), error.seconds)
         case TeacherUnavailable():
             _pause_for_teacher(claim, run_id, str(error), WAIT_SECONDS_AFTER_FAILURE * claim.attempt)
@@ -58,13 +58,13 @@ def release_batch(claim: Claim, wait: float = 0, message: str | None = None, fai
     """
     try:
         with transaction() as session:
-            batch = fenced(session, claim)
+            batch = lock_claimed_row(session, claim)
             batch.status, batch.error = "failed" if failed else "pending", message
-            batch.not_before = in_seconds(wait) if wait else None
+            batch.not_before = seconds_from_now(wait) if wait else None
             if message is None:
                 # A pause, a ceiling or the end of a worker is no failure of the batch.
                 batch.attempt -= 1
-            release(batch)
+            release_lease(batch)
     except LeaseLost:
         log.warning(LOST_MESSAGE, claim.id)
 
@@ -78,7 +78,7 @@ def release_batches(claims: Sequence[Claim]) -> None:
 def stop_at_ceiling(run_id: str, ended: CallsEnded) -> None:
     """Let the run end because of the ceiling that its next call could exceed."""
     # Calls also end because the run is about to end, and then the reason is set already.
-    if isinstance(ended, ledger.CeilingReached):
+    if isinstance(ended, CeilingReached):
         with transaction() as session:
             service.stop(session, run_id, ended.name)
 
@@ -99,9 +99,9 @@ def _wait_for_answers(claim: Claim) -> None:
     """Let the batch wait for a remote batch, in which its registered calls go out, and for their answers."""
     try:
         with transaction() as session:
-            batch = fenced(session, claim)
+            batch = lock_claimed_row(session, claim)
             batch.status, batch.attempt = "waiting", batch.attempt - 1
-            release(batch)
+            release_lease(batch)
     except LeaseLost:
         log.warning(LOST_MESSAGE, claim.id)
 

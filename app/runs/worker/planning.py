@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from app.datasets import store as dataset_store
-from app.jobs.leases import Claim, claim
+from app.jobs.leases import Claim, claim_row
 from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.runs import sampling, service, store
@@ -87,7 +87,7 @@ def _claim_batches(session: Session, run: Run, max_new: int) -> list[Claim]:
     batches += _plan_batches(session, run, max_new - len(batches))
     for batch in batches:
         batch.status = "leased"
-    return [claim(session, batch) for batch in batches]
+    return [claim_row(session, batch) for batch in batches]
 
 
 def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from app import config
 from app.calls import ledger, remote_batches
 from app.calls import store as calls
+from app.calls.ledger_entries import Entry, PaidReply, PostAnswer, PostFailure
 from app.jobs import event_log, queue
-from app.jobs.leases import Claim, fenced, held
+from app.jobs.leases import Claim, hold_lease, lock_claimed_row
 from app.persistence.db import transaction
 from app.providers.remote_batches import Line, RemoteBatches
 from app.runs import service, store
@@ -71,7 +72,7 @@ def _work_on(run_id: str, id: str, connect: Connect) -> None:
     claim = remote_batches.claim_batch(id)
     if claim is None:
         return
-    with held(claim):
+    with hold_lease(claim):
         try:
             with transaction() as session:
                 row = remote_batches.load_batch(session, id)
@@ -98,12 +99,12 @@ def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
             return
     else:
         with transaction() as session:
-            requests = [(call.key, call.request) for call in calls.calls_of_remote(session, claim.id)]
+            requests = [(call.key, call.request) for call in calls.unanswered_calls_of_remote(session, claim.id)]
         remote_id = batches.submit(claim.id, requests)
     with transaction() as session:
-        row = fenced(session, claim)
+        row = lock_claimed_row(session, claim)
         row.status, row.remote_id = "submitted", remote_id
-        for call in calls.calls_of_remote(session, claim.id):
+        for call in calls.unanswered_calls_of_remote(session, claim.id):
             if call.status == "waiting":
                 call.status = "sent"
         event_log.emit(session, run, "remote_batch", id=row.id, requests=row.requests, status="submitted")
@@ -112,13 +113,13 @@ def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
 def _drop(claim: Claim, account_id: str, message: str) -> None:
     """The teacher never had it: its calls cost nothing."""
     with transaction() as session:
-        remote_batches.end_batch(fenced(session, claim), message)
-        ledger.book_in(session, account_id, _unserved(session, claim.id))
+        remote_batches.end_batch(lock_claimed_row(session, claim), message)
+        ledger.post_in(session, account_id, _unserved(session, claim.id))
 
 
-def _unserved(session: Session, id: str) -> list[ledger.Entry]:
+def _unserved(session: Session, id: str) -> list[Entry]:
     """What has no answer when all answers are here was not served."""
-    return [ledger.GiveUp(call.key, call.tries, unknown=False) for call in calls.calls_of_remote(session, id)]
+    return [PostFailure(call.key, call.tries, unknown=False) for call in calls.unanswered_calls_of_remote(session, id)]
 
 
 def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches: RemoteBatches) -> None:
@@ -128,7 +129,7 @@ def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches
             batches.cancel(remote_id)
         return
     with transaction() as session:
-        requests = {call.key: call.request for call in calls.calls_of_remote(session, claim.id)}
+        requests = {call.key: call.request for call in calls.unanswered_calls_of_remote(session, claim.id)}
     share = config.teachers()[teacher].batch_price_share
     prices = batches.endpoint.prices.times(share)
     answered = failed = 0
@@ -148,34 +149,34 @@ def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches
 
 def _book(claim: Claim, account_id: str, lines: Sequence[Line], prices: Prices) -> None:
     with transaction() as session:
-        fenced(session, claim)
-        tries = calls.tries_of(session, [line.key for line in lines])
+        lock_claimed_row(session, claim)
+        tries = calls.load_tries(session, [line.key for line in lines])
         entries = [_entry(line, tries[line.key], prices) for line in lines if line.key in tries]
-        ledger.book_in(session, account_id, entries)
+        ledger.post_in(session, account_id, entries)
 
 
-def _entry(line: Line, tries: int, prices: Prices) -> ledger.Entry:
+def _entry(line: Line, tries: int, prices: Prices) -> Entry:
     if line.served is not None:
         served = line.served
         usage = served.reply.usage
-        paid = ledger.Paid(
+        paid = PaidReply(
             served.reply, served.model, served.usage_estimated, prices.cost(usage), prices.thought_cost(usage)
         )
-        return ledger.Settle(line.key, tries, paid)
+        return PostAnswer(line.key, tries, paid)
     if line.refused or tries >= MAX_TRIES:
         # One that is never answered costs its row, and no other.
         reply = Reply(line.words, finish_reason="unreadable")
-        return ledger.Settle(line.key, tries, ledger.Paid(reply, "", False, Decimal(0)))
-    return ledger.GiveUp(line.key, tries, unknown=False)
+        return PostAnswer(line.key, tries, PaidReply(reply, "", False, Decimal(0)))
+    return PostFailure(line.key, tries, unknown=False)
 
 
 def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str) -> None:
     """What has no line was not served: it goes out again. The batches that waited for the answers go on."""
     with transaction() as session:
         run = store.locked_run(session, run_id)
-        row = fenced(session, claim)
+        row = lock_claimed_row(session, claim)
         unserved = _unserved(session, row.id)
-        ledger.book_in(session, run.account_id, unserved)
+        ledger.post_in(session, run.account_id, unserved)
         remote_batches.end_batch(row, message, answered, failed + len(unserved))
         event_log.emit(session, run, "remote_batch", id=row.id, answered=answered, failed=row.failed, status="ended")
         store.requeue_answered_batches(session, run.id)
@@ -186,7 +187,7 @@ def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str)
 
 def _end(claim: Claim, message: str) -> None:
     with transaction() as session:
-        remote_batches.end_batch(fenced(session, claim), message)
+        remote_batches.end_batch(lock_claimed_row(session, claim), message)
 
 
 def waiting(session: Session) -> list[str]:
