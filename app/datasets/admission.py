@@ -1,6 +1,7 @@
-"""Admission: decide on candidates and store them with their decisions, under the dataset's lock.
+"""Admission: decides on candidates and stores them with their decisions, under the dataset's lock.
 
-The caller opens the transaction, so that its own counters and state move in the same commit.
+The caller opens the transaction, so that its own counters and status change in the same commit: after a crash the rows
+and the counts still agree.
 """
 
 from collections import Counter
@@ -15,9 +16,10 @@ from app.persistence.ids import new_id
 from app.synth.decide import AdmissionDecider, Decision, OriginKind, Precheck
 from app.synth.novelty.pool import identity
 from app.synth.text import storable
-from app.synth.types import Candidate
+from app.synth.types import Candidate, Rejection
 from app.tables.datasets import Dataset
 
+# A nearest text may have 100,000 characters, and each of its duplicates stores a copy for people to compare with.
 NEAREST_TEXT_LENGTH = 2000
 
 
@@ -35,13 +37,14 @@ class Origin:
 
 @dataclass
 class Outcome:
-    """How many candidates were accepted, and how many were rejected for each reason."""
+    """How many candidates were accepted, how many groups they began, and how many were rejected for each reason."""
 
     accepted: int = 0
     groups: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def count(self, decision: Decision) -> None:
+    def add(self, decision: Decision) -> None:
+        """Count one decision."""
         if decision.rejection is not None:
             self.rejected[decision.rejection.reason] += 1
         else:
@@ -50,6 +53,7 @@ class Outcome:
 
     @property
     def offered(self) -> int:
+        """How many candidates were decided on."""
         return self.accepted + self.rejected.total()
 
 
@@ -64,24 +68,34 @@ def admit(
 ) -> Outcome:
     """Decide on every candidate in order, and store each with its decision.
 
-    `dataset` is locked by the caller (Pools.offering, which gives `precheck`, too). `vectors` has one unit vector a
-    candidate, None for one that has no text or is not encoded yet. `precheck` is None where no pool is loaded. Seeds
-    were chosen by a person, so only exact copies of seeds are rejected. At most `room` candidates are accepted; the
-    rest are rejected as `over_target`.
+    A person has chosen the seeds, so only exact copies of seeds are rejected.
+
+    Args:
+        session: the caller's transaction.
+        dataset: the dataset, locked by the caller (`Pools.offering`). Its counters and last position change.
+        candidates: the rows; those that are rejected already are stored with their rejection.
+        vectors: a unit vector for each candidate, None for a candidate that has no text or is not encoded yet.
+        origin: where the candidates come from.
+        precheck: their comparison with the pool from before the lock; None where no pool is loaded.
+        room: the maximum of candidates to accept. The others are rejected as `over_target`.
+
+    Returns:
+        The counts, by which the caller counts, too.
     """
     decider = _load_decider(session, dataset, candidates, origin, room)
     outcome, rows, pairs = Outcome(), [], []
     for position, (candidate, vector) in enumerate(zip(candidates, vectors, strict=True)):
         decision = decider.decide(candidate, vector, precheck, position)
-        outcome.count(decision)
-        row = _row(dataset, origin, candidate, decision)
-        # A rejected row keeps its vector, because people ask for its neighbours, too.
-        keeps_vector = decision.enters_index or decision.rejection is not None
-        row["embedding"] = vector.tobytes() if keeps_vector and vector is not None else None
+        outcome.add(decision)
+        row = _build_record(dataset, origin, candidate, decision)
+        # A row that is not compared with later rows needs no vector, except a rejected one: people ask for its
+        # neighbours, too.
+        needs_vector = decision.enters_index or decision.rejection is not None
+        row["embedding"] = vector.tobytes() if needs_vector and vector is not None else None
         if decision.rejection is None:
             dataset.last_pool_position += 1
             row["pool_position"] = dataset.last_pool_position
-            pairs += [_pair(dataset, decision.id, asdict(pair)) for pair in candidate.pairs]
+            pairs += [_build_pair(dataset, decision.id, asdict(pair)) for pair in candidate.pairs]
         rows.append(row)
     store.insert_records(session, rows)
     store.insert_preferences(session, pairs)
@@ -97,62 +111,89 @@ def admit(
 def _load_decider(
     session: Session, dataset: Dataset, candidates: Sequence[Candidate], origin: Origin, room: int | None
 ) -> AdmissionDecider:
-    """The decider, with those rows of the pool that the decisions on these candidates need."""
+    """Load those rows of the pool that the decisions on these candidates need: the pool as a whole may be large."""
     admissible = [c for c in candidates if c.rejection is None]
     copies = store.pool_hashes(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
-    joining = origin.kind == "imported" or dataset.scope != "instruction"
-    instructions = {c.instruction for c in admissible if joining or c.scope == "row" or c.resembles}
+    joins_groups = origin.kind == "imported" or dataset.scope != "instruction"
+    instructions = {c.instruction for c in admissible if joins_groups or c.scope == "row" or c.resembles}
+    # A prefilter has rejected these by a text that was in flight, and that may be a row with an id by now.
     rejections = [c.rejection for c in candidates if c.rejection is not None]
     instructions |= {r.nearest_text for r in rejections if r.nearest_text and r.nearest_id is None}
     representatives = store.representative_ids(session, dataset.id, instructions)
     return AdmissionDecider(dataset.scope, origin.kind, copies, representatives, lambda accepted: new_id("rec"), room)
 
 
-def _pair(dataset: Dataset, record_id: str, pair: dict) -> dict:
+def _build_pair(dataset: Dataset, record_id: str, pair: dict) -> dict:
     return {"id": new_id("pref"), "dataset_id": dataset.id, "record_id": record_id} | pair
 
 
-def _row(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decision) -> dict:
-    rejection = decision.rejection
+def _build_record(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decision) -> dict:
+    """The columns of the record. All rows have the same keys, since one statement inserts them."""
     return {
         "id": decision.id,
         "dataset_id": dataset.id,
-        "origin": origin.kind,
-        "status": "rejected" if rejection else "accepted",
-        "pool_position": None,
         "group_id": decision.group_id,
-        "instruction": candidate.instruction,
-        "input": candidate.input,
-        "output": candidate.output,
-        "is_classification": candidate.is_classification,
-        "language": dataset.language,
-        "messages": [asdict(turn) for turn in candidate.messages] or None,
-        "reasoning": candidate.reasoning,
-        "thought": candidate.thought,
         "content_hash": decision.identity,
+        "pool_position": None,
         "embedding": None,
-        "simulated": candidate.simulated,
-        "reason": rejection.reason if rejection else None,
-        "detail": storable({"value": rejection.value, "threshold": rejection.threshold}) if rejection else None,
-        "nearest_id": rejection.nearest_id if rejection else None,
-        "nearest_text": (rejection.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if rejection else None,
+        **_origin_columns(origin),
+        **_content_columns(candidate),
+        "language": dataset.language,
+        **decision_columns(decision.rejection),
+        "lineage": _build_lineage(candidate, decision),
+    }
+
+
+def _origin_columns(origin: Origin) -> dict:
+    return {
+        "origin": origin.kind,
         "run_id": origin.run_id,
         "batch_id": origin.batch_id,
         "import_id": origin.import_id,
         "method": origin.method,
+        "teacher": origin.teacher,
+    }
+
+
+def _content_columns(candidate: Candidate) -> dict:
+    return {
+        "instruction": candidate.instruction,
+        "input": candidate.input,
+        "output": candidate.output,
+        "is_classification": candidate.is_classification,
+        "messages": [asdict(turn) for turn in candidate.messages] or None,
+        "reasoning": candidate.reasoning,
+        "thought": candidate.thought,
+        "simulated": candidate.simulated,
         "operation": candidate.operation,
         "round": candidate.round,
-        "teacher": origin.teacher,
         "scores": candidate.scores,
         # Tags and source hold text of a teacher that no filter has cleaned, so it may have characters that
         # Postgres refuses.
         "tags": storable(candidate.tags),
         "source": storable(candidate.source),
-        "lineage": {
-            "parents": list(decision.parents),
-            "scope": candidate.scope,
-            "resembles": list(decision.resembles),
-            "completions": list(candidate.completions),
-            "templates": list(candidate.templates),
-        },
+    }
+
+
+def decision_columns(rejection: Rejection | None) -> dict:
+    """Return the columns of a record that say how it was decided: `rejection` is None for an accepted record."""
+    if rejection is None:
+        return {"status": "accepted", "reason": None, "detail": None, "nearest_id": None, "nearest_text": None}
+    return {
+        "status": "rejected",
+        "reason": rejection.reason,
+        "detail": storable({"value": rejection.value, "threshold": rejection.threshold}),
+        "nearest_id": rejection.nearest_id,
+        "nearest_text": (rejection.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None,
+    }
+
+
+def _build_lineage(candidate: Candidate, decision: Decision) -> dict:
+    """What the row comes from. A later decision on the row needs its scope and what it may resemble."""
+    return {
+        "parents": list(decision.parents),
+        "scope": candidate.scope,
+        "resembles": list(decision.resembles),
+        "completions": list(candidate.completions),
+        "templates": list(candidate.templates),
     }

@@ -1,4 +1,4 @@
-"""New decisions on rows that were decided before. The table `decisions` keeps the old decisions."""
+"""New decisions on rows that were decided before. The table `decisions` has the old decisions."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,8 +8,7 @@ from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.datasets import store
-from app.datasets.admission import NEAREST_TEXT_LENGTH
-from app.synth.text import storable
+from app.datasets.admission import decision_columns
 from app.synth.types import Rejection
 from app.tables.datasets import Dataset, Decision, Import, Record
 
@@ -34,11 +33,14 @@ class RowCounts:
 def apply(
     session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]
 ) -> dict[str, RowCounts]:
-    """Write the new decisions, keep the old ones, and count again. `dataset` is locked by the caller.
+    """Write the new decisions, store the old ones, and count all rows again.
 
-    `by` is the id of the maintenance job that decided. `check` is called before each row, and may raise. A row that is
-    accepted again gets a new position at the end of the pool. When a row leaves the pool, every process must load
-    its cached pool again, which the increment of `pool_version` tells it.
+    Args:
+        session: the caller's transaction.
+        dataset: the dataset, locked by the caller.
+        moves: the new decisions. A row that is accepted again gets a new position at the end of the pool.
+        by: the id of the maintenance job or the judgement that decided.
+        check: called before each row. What it raises ends the transaction, with all new decisions.
 
     Returns:
         The new counts of the dataset's runs, by id. `app.runs.decisions.apply` writes them to the runs.
@@ -47,6 +49,7 @@ def apply(
         check()
         row = session.get(Record, move.record_id, with_for_update=True)
         _store_old_decision(session, row, by)
+        # Caches of other processes only add rows. A new version makes them load the pool again, without this row.
         if row.pool_position is not None and move.rejection is not None:
             dataset.pool_version += 1
         _decide(dataset, row, move.rejection)
@@ -67,11 +70,8 @@ def _store_old_decision(session: Session, row: Record, by: str) -> None:
 
 def _decide(dataset: Dataset, row: Record, rejection: Rejection | None) -> None:
     row.decision += 1
-    row.status = "accepted" if rejection is None else "rejected"
-    row.reason = rejection.reason if rejection else None
-    row.detail = storable({"value": rejection.value, "threshold": rejection.threshold}) if rejection else None
-    row.nearest_id = rejection.nearest_id if rejection else None
-    row.nearest_text = (rejection.nearest_text or "")[:NEAREST_TEXT_LENGTH] or None if rejection else None
+    for name, value in decision_columns(rejection).items():
+        setattr(row, name, value)
     if rejection is not None:
         row.pool_position = None
     elif row.pool_position is None:
@@ -101,7 +101,7 @@ def _update_group(session: Session, dataset: Dataset, row: Record) -> None:
 
 
 def _recount_dataset(session: Session, dataset: Dataset) -> None:
-    """Set the counters of the dataset to what the rows say."""
+    """Set the counters of the dataset from the rows themselves."""
     accepted, seed = Record.status == "accepted", Record.origin == "seed"
     totals = select(
         func.count().filter(accepted, ~seed),

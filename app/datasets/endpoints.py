@@ -83,7 +83,7 @@ async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records"
     if content_type not in ("application/jsonl", "application/x-ndjson", "text/plain"):
         message = "Send the rows as application/jsonl, one JSON object a line; a document also as text/plain."
         raise AppError(415, "unsupported-media-type", message)
-    raw, digest = imports.temporary_file(), hashlib.sha256()
+    raw, digest = imports.open_temporary_file(), hashlib.sha256()
     size, max_bytes = 0, config.limits().import_body
     async for chunk in request.stream():
         size += len(chunk)
@@ -136,11 +136,11 @@ def start_import(
     raw, digest = uploaded
     dataset = store.dataset(session, caller.project_id, id)
     imports.check_task(kind, task)
-    encoded = imports.check_encoded(dataset, encoder, revision)
+    encoding = imports.check_upload_encoding(dataset, encoder, revision)
 
     def create() -> ImportView:
-        checked = imports.check_lines(kind, _lines(raw), imports.temporary_file(), task, encoded)
-        return import_view(add_queue_position(session, imports.start(session, caller, id, kind, checked, task)))
+        checked = imports.check_lines(kind, _lines(raw), imports.open_temporary_file(), task, encoding)
+        return import_view(add_queue_position(session, imports.start_import(session, caller, id, kind, checked, task)))
 
     location_prefix = f"/v1/datasets/{id}/imports/"
     return once.with_content(digest)(202, create, lambda created: location_prefix + created.id)
@@ -254,7 +254,7 @@ def list_encoders(caller: Authorized):
 @router.get("/records/{id}/neighbours", operation_id="listNeighbours", response_model=NeighbourList, tags=["records"])
 def list_neighbours(id: str, caller: Authorized, session: Db, limit: Annotated[int, Query(ge=1, le=100)] = 10):
     """The rows of the pool nearest to a record, accepted or rejected, by either score, with both."""
-    return NeighbourList(data=neighbours.of_record(session, store.record(session, caller.project_id, id), limit))
+    return NeighbourList(data=neighbours.find_neighbours(session, store.record(session, caller.project_id, id), limit))
 
 
 @router.get("/records/{id}/replies", operation_id="listReplies", response_model=ReplyList, tags=["records"])

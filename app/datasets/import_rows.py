@@ -1,4 +1,4 @@
-"""What a line of an import may be, by its kind."""
+"""The models of an import's lines, by the kind of the import."""
 
 import math
 from typing import Annotated
@@ -10,15 +10,17 @@ from app.synth.seeds import SeedTask
 from app.synth.text import clean
 
 
-def _direction(values: list[float]) -> list[float]:
+def _normalise_length(values: list[float]) -> list[float]:
     norm = math.sqrt(sum(value * value for value in values))
     if not math.isfinite(norm) or norm == 0:
-        raise ValueError("a vector of finite numbers that are not all 0 is needed")
+        raise ValueError("the embedding must be finite numbers that are not all 0")
     return [value / norm for value in values]
 
 
-# Strict would refuse the whole numbers among them.
-Vector = Annotated[list[Annotated[float, Field(strict=False)]], Field(max_length=16384), AfterValidator(_direction)]
+# Not strict: JSON has no difference between 1 and 1.0, and a strict float would refuse the whole number.
+Vector = Annotated[
+    list[Annotated[float, Field(strict=False)]], Field(max_length=16384), AfterValidator(_normalise_length)
+]
 
 
 class ImportedRow(BaseModel):
@@ -34,6 +36,7 @@ class ImportedRow(BaseModel):
     @field_validator("instruction", "input", "output")
     @classmethod
     def storable(cls, value: str | None) -> str:
+        """Normalise the text, and remove characters that Postgres refuses. A null is an empty text."""
         return clean(value or "")
 
 
@@ -49,6 +52,7 @@ class InstructionRow(BaseModel):
     @field_validator("instruction", "input")
     @classmethod
     def storable(cls, value: str | None) -> str:
+        """Normalise the text, and remove characters that Postgres refuses. A null is an empty text."""
         return clean(value or "")
 
 
@@ -59,5 +63,5 @@ ROW_MODELS: dict[str, type[BaseModel]] = {
     "labelled": LabelledRow,
     "documents": Document,
 }
-# Kept as material that runs draw from: not compared, not encoded.
+# Stored as material that runs draw from, while lines of the other kinds become rows of the dataset.
 MATERIAL = ("labelled", "documents")

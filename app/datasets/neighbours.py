@@ -1,4 +1,4 @@
-"""The nearest neighbours of a record in the pool. The API process caches pools and refreshes one at each request."""
+"""The nearest neighbours of a record in the pool. The API process caches pools, and refreshes one at each request."""
 
 from functools import cache
 
@@ -12,13 +12,14 @@ from app.datasets.schemas import NeighbourView
 from app.tables.datasets import Dataset, Record
 
 
+# One object for the process, created at the first request: a pool that is loaded stays for the next request.
 @cache
 def _pools() -> Pools:
     return Pools(None, config.settings().api_pool_memory_mb * 2**20)
 
 
-def of_record(session: Session, row: Record, max_neighbours: int) -> list[NeighbourView]:
-    """The neighbours of the record, nearest first, without the rows of the record's own group."""
+def find_neighbours(session: Session, row: Record, max_neighbours: int) -> list[NeighbourView]:
+    """Return up to `max_neighbours` rows of the pool, nearest first, without the rows of the record's own group."""
     dataset = session.get(Dataset, row.dataset_id)
     # In the scope `instruction` only the representative of the group has an embedding.
     stored = store.embeddings(session, [row.id, row.group_id])

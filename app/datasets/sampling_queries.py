@@ -1,6 +1,7 @@
-"""SQL of what runs draw from: records as parents, labelled rows, passages; each in an order of the run's own.
+"""SQL of the material that runs draw from: records as parents, labelled rows, and passages.
 
-The order is that of md5(id, salt): random, the same for every reader, and continued from any place.
+Each run draws in an order of its own, that of md5(id/salt): it is random, it is the same for every worker, and it
+continues from any position without a list of the ids that were drawn before.
 """
 
 import random
@@ -13,18 +14,18 @@ from app.synth.methods.material import Positions
 from app.synth.methods.parents import ParentFilter
 from app.tables.datasets import Dataset, Record, Source
 
-LIST_WHOLE_BELOW = 500
+# Up to so many rows all ids are listed and sampled. In larger pools some random positions are read instead, since a
+# list of all ids for each batch would take longer with every row.
+MAX_LISTED_ROWS, MAX_PROBES = 500, 64
 
 
-def by_id(session: Session, ids: Sequence[str]) -> Sequence[Source]:
+def load_sources(session: Session, ids: Sequence[str]) -> Sequence[Source]:
+    """Return the labelled rows and passages with these ids. Ids that do not exist any more are left out."""
     return session.scalars(select(Source).where(Source.id.in_(ids))).all()
 
 
 def sample_generated(session: Session, dataset: Dataset, count: int, rng: random.Random) -> list[str]:
-    """Ids of up to `count` generated representatives, uniformly.
-
-    A large pool is probed by `pool_position`, which has no gaps.
-    """
+    """Return the ids of up to `count` representatives of generated groups, drawn uniformly."""
     representatives = select(Record.id).where(
         Record.dataset_id == dataset.id,
         Record.pool_position.is_not(None),
@@ -33,11 +34,13 @@ def sample_generated(session: Session, dataset: Dataset, count: int, rng: random
     )
     if count == 0 or dataset.accepted_count == 0:
         return []
-    if dataset.accepted_count > LIST_WHOLE_BELOW:
-        probes = rng.sample(range(1, dataset.last_pool_position + 1), min(64, dataset.last_pool_position))
+    if dataset.accepted_count > MAX_LISTED_ROWS:
+        # A probe that meets a seed, another row of a group or a gap finds nothing, hence more probes than `count`.
+        probes = rng.sample(range(1, dataset.last_pool_position + 1), min(MAX_PROBES, dataset.last_pool_position))
         matches = session.scalars(
             representatives.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)
         ).all()
+        # Too few representatives among the probes: all ids are listed after all.
         if len(matches) >= count:
             return rng.sample(list(matches), count)
     ids = session.scalars(representatives.order_by(Record.pool_position)).all()
@@ -45,90 +48,101 @@ def sample_generated(session: Session, dataset: Dataset, count: int, rng: random
 
 
 def has_seeds(session: Session, dataset_id: str) -> bool:
+    """Whether the dataset has an accepted seed."""
     query = select(Record.id).where(
         Record.dataset_id == dataset_id, Record.origin == "seed", Record.pool_position.is_not(None)
     )
     return session.scalar(query.limit(1)) is not None
 
 
-def seed_embeddings(session: Session, dataset_id: str, max_rows: int) -> Sequence[bytes]:
-    """The float32 vectors of the first seeds."""
+def load_seed_embeddings(session: Session, dataset_id: str, max_rows: int) -> Sequence[bytes]:
+    """Return the unit vectors (float32) of the first seeds that have one, up to `max_rows`."""
     query = select(Record.embedding).where(
         Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
     )
     return session.scalars(query.order_by(Record.pool_position).limit(max_rows)).all()
 
 
-def count_accepted_by(session: Session, dataset_id: str, method: str) -> int:
-    """Accepted rows of the dataset that a method has made."""
+def count_accepted_by_method(session: Session, dataset_id: str, method: str) -> int:
+    """Count the accepted rows of the dataset that this method has generated."""
     query = select(func.count()).where(
         Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.method == method
     )
     return session.scalar(query)
 
 
-def parents(
+def list_next_parents(
     session: Session,
     dataset_id: str,
-    chosen: ParentFilter,
+    parent_filter: ParentFilter,
     except_run_id: str,
     except_answered_by: str | None,
     salt: str,
     after: str,
     count: int,
 ) -> Positions:
-    """Accepted records that the filter lets through, except dialogues and rows of one run.
+    """Return the next accepted records that may be parents, as (id, position).
 
-    `except_answered_by`: a method; records that have an accepted answer by it are left out, too.
+    Args:
+        session: the transaction.
+        dataset_id: the dataset.
+        parent_filter: which records. Dialogues are never parents.
+        except_run_id: a run whose own rows are left out.
+        except_answered_by: a method; records that have an accepted answer by it are left out, too.
+        salt: names the order.
+        after: the position behind which to continue; empty for the first records.
+        count: how many to return at most.
     """
     query = select(Record.id).where(
         Record.dataset_id == dataset_id,
         Record.pool_position.is_not(None),
         Record.messages.is_(None),
         Record.run_id.is_distinct_from(except_run_id),
-        *_conditions(chosen),
+        *_conditions(parent_filter),
     )
     if except_answered_by is not None:
         answer = aliased(Record)
-        of_this_record = answer.lineage.contains(func.jsonb_build_object("parents", func.jsonb_build_array(Record.id)))
-        query = query.where(
-            ~exists().where(answer.method == except_answered_by, answer.pool_position.is_not(None), of_this_record)
-        )
+        parents = func.jsonb_build_object("parents", func.jsonb_build_array(Record.id))
+        conditions = (answer.method == except_answered_by, answer.pool_position.is_not(None))
+        # So a second run of the method answers the records that the first one has not answered.
+        query = query.where(~exists().where(*conditions, answer.lineage.contains(parents)))
     return _in_order(session, query, Record.id, salt, after, count)
 
 
-def count_parents(session: Session, dataset_id: str, chosen: ParentFilter) -> int:
+def count_parents(session: Session, dataset_id: str, parent_filter: ParentFilter) -> int:
+    """Count the accepted records that may be parents, with those that have an answer."""
     query = select(func.count()).where(
         Record.dataset_id == dataset_id,
         Record.pool_position.is_not(None),
         Record.messages.is_(None),
-        *_conditions(chosen),
+        *_conditions(parent_filter),
     )
     return session.scalar(query)
 
 
-def _conditions(chosen: ParentFilter) -> list[ColumnElement[bool]]:
+def _conditions(parent_filter: ParentFilter) -> list[ColumnElement[bool]]:
     """The same as `app.synth.methods.parents.passes_filter`."""
     named = {
-        Record.origin: chosen.origin,
-        Record.run_id: chosen.run_id,
-        Record.method: chosen.method,
-        Record.operation: chosen.operation,
-        Record.tags["topic"].astext: chosen.topic,
+        Record.origin: parent_filter.origin,
+        Record.run_id: parent_filter.run_id,
+        Record.method: parent_filter.method,
+        Record.operation: parent_filter.operation,
+        Record.tags["topic"].astext: parent_filter.topic,
     }
     conditions = [column == value for column, value in named.items() if value is not None]
-    if chosen.text is not None:
-        conditions.append(Record.instruction.icontains(chosen.text, autoescape=True))
-    if chosen.answered is not None:
-        conditions.append((Record.output != "") == chosen.answered)
-    for name, minimum in chosen.minimum_scores.items():
+    if parent_filter.text is not None:
+        conditions.append(Record.instruction.icontains(parent_filter.text, autoescape=True))
+    if parent_filter.answered is not None:
+        conditions.append((Record.output != "") == parent_filter.answered)
+    for name, minimum in parent_filter.minimum_scores.items():
         conditions.append(Record.scores[name].as_float() >= minimum)
     return conditions
 
 
-def passages(
+def list_next_passages(
     session: Session, dataset_id: str, document_ids: Sequence[str], salt: str, after: str, count: int
 ) -> Positions:
+    """Return the next passages of these documents, or of all documents, as (id, position)."""
     query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "passage")
     if document_ids:
         query = query.where(Source.fields["document"].astext.in_(document_ids))
@@ -136,18 +150,21 @@ def passages(
 
 
 def count_passages(session: Session, dataset_id: str, document_ids: Sequence[str]) -> int:
+    """Count the passages of these documents, or of all documents where none is named."""
     query = select(func.count()).where(Source.dataset_id == dataset_id, Source.kind == "passage")
     if document_ids:
         query = query.where(Source.fields["document"].astext.in_(document_ids))
     return session.scalar(query)
 
 
-def labelled(session: Session, dataset_id: str, task: str, salt: str, after: str, count: int) -> Positions:
+def list_next_labelled(session: Session, dataset_id: str, task: str, salt: str, after: str, count: int) -> Positions:
+    """Return the next labelled rows of the task, as (id, position)."""
     query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "labelled", Source.task == task)
     return _in_order(session, query, Source.id, salt, after, count)
 
 
-def task_sizes(session: Session, dataset_id: str, tasks: Sequence[str]) -> dict[str, int]:
+def count_labelled_by_task(session: Session, dataset_id: str, tasks: Sequence[str]) -> dict[str, int]:
+    """Count the labelled rows of these tasks, or of all tasks where none is named, by task."""
     query = select(Source.task, func.count()).where(Source.dataset_id == dataset_id, Source.kind == "labelled")
     if tasks:
         query = query.where(Source.task.in_(tasks))

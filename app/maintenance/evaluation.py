@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fastapi import Request
 
 from app import config
-from app.datasets.imports import temporary_file
+from app.datasets.imports import open_temporary_file
 from app.errors import AppError, FieldError
 from app.synth.text import clean
 
@@ -20,7 +20,7 @@ async def uploaded(request: Request) -> list[str]:
     kind = request.headers.get("content-type", "").split(";")[0].strip()
     if kind not in ("application/jsonl", "application/x-ndjson"):
         raise AppError(415, "unsupported-media-type", "Send the items as application/jsonl, one JSON object a line.")
-    raw, size, max_size = temporary_file(), 0, config.limits().import_body
+    raw, size, max_size = open_temporary_file(), 0, config.limits().import_body
     async for chunk in request.stream():
         size += len(chunk)
         if size > max_size:

@@ -17,7 +17,7 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
     if not samples:
         return None
     run = runs[0]
-    options = sampling.options_of(run)
+    options = sampling.parse_options(run)
     steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)

@@ -40,10 +40,10 @@ def _first_batch(session: Session, dataset: DatasetRow, body: RunCreate, options
         batches_planned=0,
     )
     size = METHODS[body.method].batch_size(options)
-    plan = sampling.plan(session, run, dataset, size, random.Random(f"{body.seed}/0"))
+    plan = sampling.plan_batch(session, run, dataset, size, random.Random(f"{body.seed}/0"))
     if plan is None:
         raise invalid("/dataset_id", "the dataset has nothing left for a batch of this method", "no_material")
-    return sampling.load(session, run, dataset, plan)
+    return sampling.load_batch(session, run, dataset, plan)
 
 
 def _names(body: RunCreate) -> dict[str, str | None]:

@@ -25,7 +25,7 @@ def of_run(session: Session, run: Run) -> ReportView:
     stored_embeddings = dataset_store.embeddings(session, [row.group_id for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
-    seeds = sampling_queries.seed_embeddings(session, run.dataset_id, SEEDS)
+    seeds = sampling_queries.load_seed_embeddings(session, run.dataset_id, SEEDS)
     return ReportView(
         run_id=run.id,
         method=run.method,

@@ -1,4 +1,7 @@
-"""What a run's batches start from, in Postgres: the kernel's `Material` over one dataset."""
+"""Draws the material of a run's batches from its dataset: `Material` of the library, over Postgres.
+
+A worker plans batches with it, and so does the preview of a request, which runs no worker.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -18,29 +21,35 @@ from app.synth.types import Batch, Demonstration, Instance, Parent, Source
 from app.tables.runs import Run
 
 
-def options_of(run: Run) -> MethodOptions:
+def parse_options(run: Run) -> MethodOptions:
+    """Return the options of the run's method. An option that is newer than the run has its default."""
     return METHODS[run.method].options.model_validate(run.options)
 
 
-def plan(session: Session, run: Run, dataset: DatasetRow, size: int, rng: random.Random) -> dict | None:
-    """The plan of a batch of up to `size` proposals; None when there is nothing left to draw from.
+def plan_batch(session: Session, run: Run, dataset: DatasetRow, size: int, rng: random.Random) -> dict | None:
+    """Return the plan of the run's next batch, or None when there is nothing left to draw from.
 
-    `run` is locked: its cursor moves on.
+    Args:
+        session: the transaction that reads the material.
+        run: the run, locked by the caller: its cursor moves behind what the plan has drawn.
+        dataset: the dataset of the run.
+        size: the maximum of proposals.
+        rng: draws the material. The same state of it gives the same plan.
     """
     material = PostgresMaterial(session, run, dataset)
-    drawn, run.cursor = draw_plan(
-        material, run.cursor, run.method, options_of(run), run.seed, run.batches_planned, size, rng
+    plan, run.cursor = draw_plan(
+        material, run.cursor, run.method, parse_options(run), run.seed, run.batches_planned, size, rng
     )
-    return drawn
+    return plan
 
 
-def load(session: Session, run: Run, dataset: DatasetRow, plan: dict) -> Batch:
-    """The kernel's batch of a plan."""
-    return load_plan(PostgresMaterial(session, run, dataset), plan, options_of(run), dataset.language)
+def load_batch(session: Session, run: Run, dataset: DatasetRow, plan: dict) -> Batch:
+    """Return what the method needs for a plan: the rows that the plan names by id, and the options."""
+    return load_plan(PostgresMaterial(session, run, dataset), plan, parse_options(run), dataset.language)
 
 
 class PostgresMaterial(Material):
-    """The rows of the run's dataset, inside one transaction."""
+    """The rows of the run's dataset, inside one transaction. The methods are described at `Material`."""
 
     def __init__(self, session: Session, run: Run, dataset: DatasetRow) -> None:
         self._session, self._run, self._dataset = session, run, dataset
@@ -59,32 +68,33 @@ class PostgresMaterial(Material):
         return store.count_task_types(self._session, self._run.id)
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
-        return sampling_queries.task_sizes(self._session, self._dataset.id, tasks)
+        return sampling_queries.count_labelled_by_task(self._session, self._dataset.id, tasks)
 
     def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
         answered_by = self._run.method if unanswered else None
-        return sampling_queries.parents(
+        return sampling_queries.list_next_parents(
             self._session, self._dataset.id, chosen, self._run.id, answered_by, salt, after, count
         )
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
-        return sampling_queries.passages(self._session, self._dataset.id, document_ids, salt, after, count)
+        return sampling_queries.list_next_passages(self._session, self._dataset.id, document_ids, salt, after, count)
 
     def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
-        return sampling_queries.labelled(self._session, self._dataset.id, task, salt, after, count)
+        return sampling_queries.list_next_labelled(self._session, self._dataset.id, task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        return demonstrations(dataset_store.group_rows(self._session, ids))
+        return build_demonstrations(dataset_store.group_rows(self._session, ids))
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
-        return {row.id: parent(row) for row in dataset_store.records_by_id(self._session, ids)}
+        return {row.id: to_parent(row) for row in dataset_store.records_by_id(self._session, ids)}
 
     def sources(self, ids: Sequence[str]) -> Mapping[str, Source]:
-        rows = sampling_queries.by_id(self._session, ids)
+        rows = sampling_queries.load_sources(self._session, ids)
         return {row.id: Source(row.id, row.task, row.fields) for row in rows}
 
 
-def parent(row: RecordRow) -> Parent:
+def to_parent(row: RecordRow) -> Parent:
+    """Return the record as a method sees the parent of a new row."""
     return Parent(
         id=row.id,
         instruction=row.instruction,
@@ -92,7 +102,8 @@ def parent(row: RecordRow) -> Parent:
         output=row.output,
         group_id=row.group_id,
         round=row.round or 0,
-        # The pool knows an instruction by the representative of its group, which may be another row.
+        # A child may resemble its parent. The pool has the text of the representative of the parent's group, which may
+        # be another row, so the child may resemble that, too.
         ancestors=tuple(dict.fromkeys([*row.lineage.get("resembles", ()), row.group_id])),
         origin=row.origin,
         run_id=row.run_id,
@@ -103,8 +114,12 @@ def parent(row: RecordRow) -> Parent:
     )
 
 
-def demonstrations(rows: Sequence[RecordRow]) -> dict[str, Demonstration]:
-    """Groups as demonstrations, by the id of their representative. Rows without an output give no instance."""
+def build_demonstrations(rows: Sequence[RecordRow]) -> dict[str, Demonstration]:
+    """Return the groups of the rows as demonstrations, by the ids of their representatives.
+
+    Args:
+        rows: the rows of complete groups, the representative first in each. Rows without an output give no instance.
+    """
     groups: dict[str, list[RecordRow]] = {}
     for row in rows:
         groups.setdefault(row.group_id, []).append(row)

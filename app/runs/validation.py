@@ -44,7 +44,7 @@ def resolve_target(session: Session, dataset: DatasetRow, body: RunCreate, optio
     target = body.target
     if share is not None:
         # r rows of the method among n others are the share r / (n + r).
-        others = dataset.accepted_count - sampling_queries.count_accepted_by(session, dataset.id, body.method)
+        others = dataset.accepted_count - sampling_queries.count_accepted_by_method(session, dataset.id, body.method)
         missing = math.ceil(share * others / (1 - share)) - (dataset.accepted_count - others)
         if missing < 1:
             message = f"the dataset's {dataset.accepted_count} accepted rows have that share of {body.method} already"
@@ -98,7 +98,7 @@ def _validate_material(session: Session, dataset: DatasetRow, method: Method, op
         if sampling_queries.count_parents(session, dataset.id, chosen) == 0:
             other = f"; or give {method.other_material}" if method.other_material else ""
             raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
-    if draws == "labelled" and not sampling_queries.task_sizes(session, dataset.id, options.tasks):
+    if draws == "labelled" and not sampling_queries.count_labelled_by_task(session, dataset.id, options.tasks):
         message = "the dataset has no labelled rows for these tasks; import some with kind=labelled and task=…"
         raise invalid("/options/tasks", message, "no_labelled_rows")
     if draws == "passages" and sampling_queries.count_passages(session, dataset.id, options.document_ids) == 0:

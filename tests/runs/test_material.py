@@ -148,14 +148,14 @@ def all_parents(session, dataset: Dataset) -> list:
         .where(Record.dataset_id == dataset.id, Record.pool_position.is_not(None))
         .order_by(Record.pool_position)
     )
-    return [sampling.parent(row) for row in session.scalars(query)]
+    return [sampling.to_parent(row) for row in session.scalars(query)]
 
 
 @pytest.mark.parametrize("chosen", [ParentFilter(**fields) for fields in FILTERS], ids=[str(f) for f in FILTERS])
 def test_the_predicate_and_the_sql_let_the_same_records_through(dataset, chosen):
     with transaction() as session:
         parents = all_parents(session, dataset)
-        rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
+        rows = sampling_queries.list_next_parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
         by_sql = {id for id, _ in rows}
         assert sampling_queries.count_parents(session, dataset.id, chosen) == len(by_sql)
     assert {parent.id for parent in parents if passes_filter(parent, chosen)} == by_sql
@@ -167,7 +167,7 @@ def test_rows_of_a_run_by_its_id(dataset):
         parents = all_parents(session, dataset)
         (run_id,) = {parent.run_id for parent in parents} - {None}
         chosen = ParentFilter(run_id=run_id)
-        rows = sampling_queries.parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
+        rows = sampling_queries.list_next_parents(session, dataset.id, chosen, "run_other", None, "salt", "", 10_000)
         by_sql = {id for id, _ in rows}
     assert {parent.id for parent in parents if passes_filter(parent, chosen)} == by_sql != set()
 
@@ -232,7 +232,7 @@ def test_the_plan_of_a_batch_that_was_stored_before_is_read(dataset):
             "examples": [head[0]],
             "focus": {"topic": "x"},
         }
-        batch = sampling.load(session, run, dataset, stored)
+        batch = sampling.load_batch(session, run, dataset, stored)
     assert (batch.size, batch.seed, batch.conditioning) == (3, 9, {"topic": "x"})
     assert [demonstration.id for demonstration in batch.demonstrations] == [head[0]] and len(
         batch.examples[0].instances

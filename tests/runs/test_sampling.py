@@ -36,7 +36,7 @@ def drawn(dataset: Dataset, run: Run, times: int, size: int = 5) -> list[list[st
     results = []
     with transaction() as session:
         for n in range(times):
-            plan = sampling.plan(session, run, dataset, size, random.Random(n))
+            plan = sampling.plan_batch(session, run, dataset, size, random.Random(n))
             results.append(plan["parents"] if plan else None)
     return results
 
@@ -59,8 +59,8 @@ def test_evolution_begins_again_in_another_order(dataset):
 def test_a_plan_is_read_back_as_the_same_batch(dataset):
     run = run_on(dataset, "evol_instruct")
     with transaction() as session:
-        plan = sampling.plan(session, run, dataset, 3, random.Random(1))
-        batch = sampling.load(session, run, dataset, plan)
+        plan = sampling.plan_batch(session, run, dataset, 3, random.Random(1))
+        batch = sampling.load_batch(session, run, dataset, plan)
     assert [parent.id for parent in batch.parents] == plan["parents"] and batch.size == 3
     assert batch.seed == plan["seed"]
 
@@ -69,7 +69,7 @@ def test_a_child_may_be_near_to_the_family_of_its_parent_whichever_row_it_grew_f
     with transaction() as session:
         rows = session.query(Record).filter(Record.dataset_id == dataset.id).all()
     for row in rows:
-        assert row.group_id in sampling.parent(row).ancestors
+        assert row.group_id in sampling.to_parent(row).ancestors
     assert any(row.group_id != row.id for row in rows)
 
 

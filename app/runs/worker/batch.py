@@ -157,7 +157,7 @@ async def _propose(
 def _load_batch(claim: Claim, context: SliceContext) -> Batch:
     with transaction() as session:
         row = lock_claimed_row(session, claim)
-        return sampling.load(session, context.run, context.dataset, row.plan)
+        return sampling.load_batch(session, context.run, context.dataset, row.plan)
 
 
 async def _encode_candidates(candidates: list[Candidate], context: SliceContext) -> list[np.ndarray | None]:

@@ -53,7 +53,7 @@ class BatchLimit:
         teacher = self._teachers.get("teacher") or self._teachers.get("judge")
         if teacher is None:
             return BATCHES_WITHOUT_TEACHER
-        per_batch = METHODS[self._run.method].batch_size(sampling.options_of(self._run))
+        per_batch = METHODS[self._run.method].batch_size(sampling.parse_options(self._run))
         calls_per_permit = self._calls_per_permit.get(self._run.id, CALLS_PER_PERMIT)
         return max(2, math.ceil(teacher.endpoint.in_flight * calls_per_permit / per_batch))
 

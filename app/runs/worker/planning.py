@@ -97,7 +97,7 @@ def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:
         batch = Batch(id=new_id("bat"), run_id=run.id, number=run.batches_planned, lease_token=0, attempt=0)
         # The batch's number seeds its plan, so that a run of the same seed plans the same batches again.
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
-        batch.plan = sampling.plan(session, run, dataset, size, rng)
+        batch.plan = sampling.plan_batch(session, run, dataset, size, rng)
         if batch.plan is None:
             # Open batches may still bring rows to draw from: the run is exhausted only when none is open.
             if not store.count_open_proposals(session, run.id):
@@ -113,7 +113,7 @@ def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:
 
 def _new_batch_sizes(session: Session, run: Run) -> list[int]:
     """The number of proposals of each new batch: with the open batches, as many as the target likely needs."""
-    method, options = METHODS[run.method], sampling.options_of(run)
+    method, options = METHODS[run.method], sampling.parse_options(run)
     # A batch whose rows are all rejected early ends before the others, which would bias the yield downwards. So only
     # batches count that were planned before every open batch.
     per_proposal = expected_yield(*store.count_outcomes_before_open_batches(session, run.id)) * method.candidates(
