@@ -113,7 +113,7 @@ def _load_decider(
 ) -> AdmissionDecider:
     """Load those rows of the pool that the decisions on these candidates need: the pool as a whole may be large."""
     admissible = [c for c in candidates if c.rejection is None]
-    copies = store.pool_hashes(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
+    copies = store.find_copies(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
     joins_groups = origin.kind == "imported" or dataset.scope != "instruction"
     instructions = {c.instruction for c in admissible if joins_groups or c.scope == "row" or c.resembles}
     # A prefilter has rejected these by a text that was in flight, and that may be a row with an id by now.

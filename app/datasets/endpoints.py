@@ -40,8 +40,8 @@ Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 
 
 @router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
-def create(body: DatasetCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Make a dataset, with seeds if given: a bundled set by name, or tasks written out."""
+def create(body: DatasetCreate, caller: Authorized, session: Db, once: OncePerKey):
+    """Create a dataset, without seeds or with them: a bundled set by its name, or tasks in the body."""
     return once(
         201, lambda: dataset_view(service.create(session, caller, body)), lambda created: f"/v1/datasets/{created.id}"
     )
@@ -49,34 +49,37 @@ def create(body: DatasetCreate, caller: Authorized, session: Db, once: Idempoten
 
 @router.get("/datasets", operation_id="listDatasets", response_model=Page[DatasetView], tags=["datasets"])
 def list_all(caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
-    return page(store.datasets(session, caller.project_id, limit, after), limit, dataset_view)
+    """The datasets of the project, newest first."""
+    return page(store.list_datasets(session, caller.project_id, limit, after), limit, dataset_view)
 
 
 @router.get("/datasets/{id}", operation_id="getDataset", response_model=DatasetView, tags=["datasets"])
 def show(id: str, caller: Authorized, session: Db):
+    """One dataset with its rules and counts."""
     return dataset_view(store.dataset(session, caller.project_id, id))
 
 
 @router.patch("/datasets/{id}", operation_id="updateDataset", response_model=DatasetView, tags=["datasets"])
 def change(id: str, body: DatasetPatch, caller: Authorized, session: Db):
-    """Change the name. The rules stay: every decision rests on them."""
+    """Change the name. The rules can't be changed, since every stored decision was made by them."""
     return dataset_view(service.rename(session, caller, id, body))
 
 
 @router.delete("/datasets/{id}", operation_id="deleteDataset", status_code=204, tags=["datasets"])
 def delete(id: str, caller: Authorized, session: Db):
-    """Delete a dataset with its records and runs. One with snapshots, or work under way, is a 409."""
+    """Delete a dataset with its records and runs. A dataset with snapshots, or with active jobs, is a 409."""
     service.delete(session, caller, id)
     return Response(status_code=204)
 
 
 @router.get("/datasets/{id}/stats", operation_id="getDatasetStats", response_model=StatsView, tags=["datasets"])
 def stats(id: str, caller: Authorized, session: Db):
-    return service.stats(session, caller, id)
+    """The dataset's rows, counted by origin, status, reason, method and language."""
+    return service.compute_stats(session, caller, id)
 
 
 async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records") -> tuple[imports.Upload, str]:
-    """The body, checked line by line while it streams in; and its digest."""
+    """The body in a temporary file, and its digest, by which a repeated request is recognised."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip()
     if content_type == "text/plain" and kind != "documents":
         raise AppError(415, "unsupported-media-type", "Only a document may be plain text; send JSONL for other kinds.")
@@ -129,9 +132,9 @@ def start_import(
 ):
     """Import JSONL: seed tasks, rows {instruction, input, output}, instructions without an answer, labelled rows.
 
-    Documents are lines {title, text}, or one plain text. Labelled rows and documents are kept as material that runs
-    of the methods `templates` and `documents` draw from. Rows and instructions may bring their `embedding` by the
-    dataset's encoder, of the text that its scope compares.
+    Documents are lines {title, text}, or one plain text. Labelled rows and documents are stored as material from which
+    runs of the methods `templates` and `documents` draw. Rows and instructions may have an `embedding`: the vector of
+    the text that the dataset's scope compares, by the dataset's encoder.
     """
     raw, digest = uploaded
     dataset = store.dataset(session, caller.project_id, id)
@@ -152,12 +155,14 @@ def _lines(raw) -> Iterator[bytes]:
 
 @router.get("/datasets/{id}/imports", operation_id="listImports", response_model=Page[ImportView], tags=["imports"])
 def list_imports(id: str, caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
+    """The imports of the dataset, newest first."""
     store.dataset(session, caller.project_id, id)
-    return page(add_queue_positions(session, store.imports(session, id, limit, after)), limit, import_view)
+    return page(add_queue_positions(session, store.list_imports(session, id, limit, after)), limit, import_view)
 
 
 @router.get("/datasets/{id}/imports/{import_id}", operation_id="getImport", response_model=ImportView, tags=["imports"])
 def show_import(id: str, import_id: str, caller: Authorized, session: Db):
+    """One import with its counts."""
     return import_view(add_queue_position(session, store.load_import(session, caller.project_id, id, import_id)))
 
 
@@ -168,9 +173,9 @@ def show_import(id: str, import_id: str, caller: Authorized, session: Db):
     tags=["imports"],
 )
 def cancel_import(id: str, import_id: str, caller: Authorized, session: Db):
-    """End the import within seconds. Rows that were admitted by then stay, as the counts say; the upload goes.
+    """End the import within seconds. Rows that were admitted by then stay and are counted; the upload is deleted.
 
-    One that has ended is returned unchanged.
+    An import that has ended is returned unchanged.
     """
     return import_view(imports.cancel(session, caller, id, import_id))
 
@@ -185,6 +190,7 @@ def import_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
+    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
     store.load_import(session, caller.project_id, id, import_id)
     return events_stream.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
 
@@ -201,13 +207,13 @@ def list_sources(
 ):
     """Uploaded material: documents, their passages, or labelled rows."""
     store.dataset(session, caller.project_id, id)
-    return page(store.sources(session, id, kind, task, limit, after), limit, source_view)
+    return page(store.list_sources(session, id, kind, task, limit, after), limit, source_view)
 
 
 @router.get("/tasks", operation_id="listTasks", response_model=TaskList, tags=["imports"])
 def list_tasks(caller: Authorized):
-    """The tasks that labelled rows may be of, with their fields."""
-    return TaskList(data=service.tasks())
+    """The tasks of the template library, with the fields that a labelled row of each has."""
+    return TaskList(data=service.list_tasks())
 
 
 @router.get("/datasets/{id}/records", operation_id="listRecords", response_model=Page[RecordView], tags=["records"])
@@ -229,7 +235,7 @@ def list_records(
     task_type: Annotated[str | None, Query(max_length=100)] = None,
     text: Annotated[str | None, Query(max_length=200, description="Part of the instruction.")] = None,
 ):
-    """Seeds, accepted and rejected rows, newest first. Every rejected row says why."""
+    """Seeds, accepted and rejected rows, newest first. Every rejected row has its reason."""
     store.dataset(session, caller.project_id, id)
     filters = {
         "status": status,
@@ -242,18 +248,21 @@ def list_records(
         "language": language,
     }
     tags = {"topic": topic, "task_type": task_type}
-    return page(store.records(session, id, filters, tags, text, limit, after), limit, record_view)
+    return page(store.list_records(session, id, filters, tags, text, limit, after), limit, record_view)
 
 
 @router.get("/encoders", operation_id="listEncoders", response_model=EncoderList, tags=["datasets"])
 def list_encoders(caller: Authorized):
-    """The embedding models that the operator configured; a dataset names one."""
-    return EncoderList(data=service.encoders())
+    """The embedding models that the operator has configured. A dataset names one of them."""
+    return EncoderList(data=service.list_encoders())
 
 
 @router.get("/records/{id}/neighbours", operation_id="listNeighbours", response_model=NeighbourList, tags=["records"])
 def list_neighbours(id: str, caller: Authorized, session: Db, limit: Annotated[int, Query(ge=1, le=100)] = 10):
-    """The rows of the pool nearest to a record, accepted or rejected, by either score, with both."""
+    """The rows of the pool nearest to a record by the lexical or the semantic score, each with both scores.
+
+    The record may be accepted or rejected.
+    """
     return NeighbourList(data=neighbours.find_neighbours(session, store.record(session, caller.project_id, id), limit))
 
 
@@ -265,5 +274,5 @@ def list_replies(id: str, caller: Authorized, session: Db):
 
 @router.get("/records/{id}", operation_id="getRecord", response_model=LineageView, tags=["records"])
 def show_record(id: str, caller: Authorized, session: Db):
-    """One record with what it grew from, what was paid for it, and what grew from it."""
-    return service.lineage(session, caller, id)
+    """One record with its parents and children, the replies that were paid for it, and its earlier decisions."""
+    return service.load_lineage(session, caller, id)

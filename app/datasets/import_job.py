@@ -17,7 +17,7 @@ from app.datasets.admission import Origin, admit
 from app.datasets.import_rows import MATERIAL, ROW_MODELS
 from app.datasets.material import store_documents, store_labelled
 from app.datasets.pools import EncoderMismatch, Pools
-from app.datasets.service import seed_rows
+from app.datasets.service import build_seed_candidates
 from app.jobs import queue
 from app.jobs.kinds import Explanation, JobFailed, JobKind
 from app.jobs.runner import RunningJob
@@ -127,7 +127,7 @@ def _compute_vectors(
 
 def _build_candidates(kind: str, value: dict) -> list[Candidate]:
     if kind == "seeds":
-        return seed_rows(SeedTask.model_validate(value))
+        return build_seed_candidates(SeedTask.model_validate(value))
     row = ROW_MODELS[kind].model_validate(value)
     candidate = Candidate(row.instruction, row.input, getattr(row, "output", ""))
     if not row.instruction:

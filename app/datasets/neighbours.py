@@ -22,7 +22,7 @@ def find_neighbours(session: Session, row: Record, max_neighbours: int) -> list[
     """Return up to `max_neighbours` rows of the pool, nearest first, without the rows of the record's own group."""
     dataset = session.get(Dataset, row.dataset_id)
     # In the scope `instruction` only the representative of the group has an embedding.
-    stored = store.embeddings(session, [row.id, row.group_id])
+    stored = store.load_embeddings(session, [row.id, row.group_id])
     embedding = stored.get(row.id) or stored.get(row.group_id)
     vector = None if embedding is None else np.frombuffer(embedding, dtype=np.float32)
     with _pools().locked(dataset.id) as cached:

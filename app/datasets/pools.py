@@ -240,7 +240,7 @@ class Pools:
         if cached.last_pool_position >= dataset.last_pool_position:
             return cached.pool
         encoded, row = {}, None
-        for row in store.pool_entries(session, dataset, cached.last_pool_position):
+        for row in store.stream_pool_entries(session, dataset, cached.last_pool_position):
             vector = row.vector
             if vector is None and self._encoders is None:
                 cached.partial = True

@@ -1,4 +1,7 @@
-"""What other slices read of the rows of datasets and records. They have the rows from functions of this slice."""
+"""The columns of datasets and records that other slices may read. Functions of this slice return such rows.
+
+A protocol in the place of the table: the other slices then can't query the tables of this one by themselves.
+"""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Queries over the rows that a run has brought in, for the slices above."""
+"""Queries over the rows that a run has generated, for the slices above."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from app.tables.datasets import Record
 
 
 def load_with_embeddings(session: Session, run_id: str) -> list[Record]:
-    """The run's rows: those in the pool by their positions there, then the others as they came."""
+    """Return the run's rows with their embeddings: accepted rows by their positions, then the others, oldest first."""
     query = select(Record).where(Record.run_id == run_id).options(undefer(Record.embedding))
     return list(session.scalars(query.order_by(Record.pool_position.asc().nulls_last(), Record.id)))
 
 
 def select_counts_by_batch(run_ids: Sequence[str], reason: str) -> Select:
-    """A query for (batch_id, rows): how many rows of each batch were rejected for this reason."""
+    """Return a query for (batch_id, rows): how many rows of each batch were rejected for this reason."""
     query = select(Record.batch_id, func.count().label("rows"))
     return query.where(Record.run_id.in_(run_ids), Record.reason == reason).group_by(Record.batch_id)
 
 
 def count_task_types(session: Session, run_id: str) -> dict[str, int]:
-    """Accepted rows of the run by task type."""
+    """Count the accepted rows of the run by task type."""
     task_type = Record.tags["task_type"].astext
     query = select(task_type, func.count()).where(
         Record.run_id == run_id, Record.pool_position.is_not(None), task_type.is_not(None)
@@ -30,14 +30,14 @@ def count_task_types(session: Session, run_id: str) -> dict[str, int]:
 
 
 def count_outcomes_by_operation(session: Session, run_id: str) -> list[tuple[str | None, str, str | None, int]]:
-    """(operation, status, reason, rows)."""
+    """Count the rows of the run. Returns (operation, status, reason, rows)."""
     columns = (Record.operation, Record.status, Record.reason)
     query = select(*columns, func.count()).where(Record.run_id == run_id).group_by(*columns)
     return [tuple(row) for row in session.execute(query)]
 
 
 def count_equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[int, int]]:
-    """By operation: children that a judge compared with their parent, and those that it called equal."""
+    """Count, by operation, the children that a judge compared with their parent, and those that it found equal."""
     verdict = Record.scores["judge.equal"].as_float()
     query = select(Record.operation, func.count(), func.sum(verdict)).where(
         Record.run_id == run_id, verdict.is_not(None), Record.operation.is_not(None)
@@ -46,6 +46,6 @@ def count_equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[in
 
 
 def sample_accepted(session: Session, run_id: str, max_rows: int) -> Sequence[Record]:
-    """Up to `max_rows` accepted rows of the run, the same ones every time."""
+    """Return up to `max_rows` accepted rows of the run, the same rows every time."""
     query = select(Record).where(Record.run_id == run_id, Record.pool_position.is_not(None))
     return session.scalars(query.order_by(func.md5(Record.id)).limit(max_rows)).all()

@@ -34,8 +34,9 @@ from app.tables.datasets import Dataset, Record
 
 
 def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
+    """Create a dataset with its seeds. Raises a 422 for a name that exists, an unknown encoder, or unusable seeds."""
     if store.name_exists(session, caller.project_id, body.name):
-        raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
+        raise invalid("/name", f"there is a dataset named {body.name!r} already; choose another name", "taken")
     encoder = body.encoder or config.settings().encoder
     check_encoder("/encoder", encoder)
     dataset = Dataset(
@@ -58,6 +59,7 @@ def create(session: Session, caller: Caller, body: DatasetCreate) -> Dataset:
     session.flush()
     if body.seeds is not None:
         _add_seeds(session, dataset, body.seeds)
+        # This process has no encoder: a worker encodes the seeds before the first run needs them.
         queue.notify_after_commit(session, queue.ENCODE, dataset.id)
     session.flush()
     session.refresh(dataset)
@@ -68,15 +70,15 @@ def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
     tasks = bundled_tasks(body.bundled) if body.bundled else body.tasks
     max_seeds = config.limits().seeds_per_dataset
     if len(tasks) > max_seeds:
-        raise invalid("/seeds/tasks", f"{len(tasks)} seeds; at most {max_seeds} are taken", "too_many")
-    candidates = [row for task in tasks for row in seed_rows(task)]
+        raise invalid("/seeds/tasks", f"{len(tasks)} seeds; this installation allows {max_seeds}", "too_many")
+    candidates = [row for task in tasks for row in build_seed_candidates(task)]
     outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), precheck=None)
     if outcome.accepted == 0:
-        raise invalid("/seeds", "no usable seed among them", "empty")
+        raise invalid("/seeds", "none of the seeds is usable: each is empty or a copy of another one", "empty")
 
 
-def seed_rows(task: SeedTask) -> list[Candidate]:
-    """A candidate for each instance of the task, or one without input and output where the task has no instances."""
+def build_seed_candidates(task: SeedTask) -> list[Candidate]:
+    """Return a candidate for each instance of the task, or one without input and output for a task without any."""
     if not task.instances:
         return [Candidate(task.instruction, is_classification=task.is_classification)]
     return [
@@ -86,12 +88,14 @@ def seed_rows(task: SeedTask) -> list[Candidate]:
 
 
 def check_encoder(pointer: str, name: str) -> None:
+    """Raise a 422, with this pointer into the body, where no encoder with this name is configured."""
     configured = config.encoders()
     if name not in configured:
         raise invalid(pointer, f"no encoder {name!r} is configured; there are {', '.join(configured)}", "unknown")
 
 
-def encoders() -> list[EncoderView]:
+def list_encoders() -> list[EncoderView]:
+    """Return the configured encoders."""
     default = config.settings().encoder
     return [
         EncoderView(
@@ -106,14 +110,16 @@ def encoders() -> list[EncoderView]:
 
 
 def rename(session: Session, caller: Caller, id: str, body: DatasetPatch) -> Dataset:
+    """Change the name of the dataset. Raises a 404 for an unknown id, and a 422 for a name that exists."""
     dataset = store.dataset(session, caller.project_id, id)
     if store.name_exists(session, caller.project_id, body.name, except_id=id):
-        raise invalid("/name", f"there is a dataset named {body.name!r} already; take another name", "taken")
+        raise invalid("/name", f"there is a dataset named {body.name!r} already; choose another name", "taken")
     dataset.name = body.name
     return dataset
 
 
 def delete(session: Session, caller: Caller, id: str) -> None:
+    """Delete the dataset. Raises a 409 while jobs work on it, and where snapshots depend on it."""
     store.dataset(session, caller.project_id, id)
     # The lock keeps new admissions out while the dataset is checked and deleted.
     store.lock_dataset(session, id)
@@ -123,15 +129,16 @@ def delete(session: Session, caller: Caller, id: str) -> None:
             "Cancel them first."
         )
     if active_jobs.keeps_dataset(session, id):
-        raise conflict("The dataset has snapshots, which never change; it stays with them.")
+        raise conflict("The dataset has snapshots, which name it as their origin, so it can't be deleted.")
     store.delete_dataset(session, id)
 
 
-def stats(session: Session, caller: Caller, id: str) -> StatsView:
+def compute_stats(session: Session, caller: Caller, id: str) -> StatsView:
+    """Count the rows of the dataset by their properties."""
     store.dataset(session, caller.project_id, id)
 
     def count_by(column) -> dict[str, int]:
-        return {value: count for value, count in store.counts(session, id, column) if value is not None}
+        return {value: count for value, count in store.count_by(session, id, column) if value is not None}
 
     return StatsView(
         by_origin=count_by(Record.origin),
@@ -145,7 +152,8 @@ def stats(session: Session, caller: Caller, id: str) -> StatsView:
     )
 
 
-def tasks() -> list[TaskView]:
+def list_tasks() -> list[TaskView]:
+    """Return the tasks of the template library, of which labelled rows may be."""
     families = [task_families.load_family(name) for name in task_families.FAMILIES]
     return [
         TaskView(
@@ -173,16 +181,19 @@ def replies(session: Session, caller: Caller, id: str) -> list[ReplyView]:
     return [_completion_view(by_key[key], ReplyView) for key in keys if key in by_key]
 
 
-def lineage(session: Session, caller: Caller, id: str) -> LineageView:
+def load_lineage(session: Session, caller: Caller, id: str) -> LineageView:
+    """Return the record with its parents, children, paid replies, preference pairs and earlier decisions."""
     row = store.record(session, caller.project_id, id)
     stored_lineage = row.lineage
     completions = calls.completions(session, stored_lineage.get("completions", []))
     return LineageView(
         **RecordView.model_validate(row).model_dump(),
-        parents=[ParentView.model_validate(r) for r in store.records_by_id(session, stored_lineage.get("parents", []))],
-        children=[ParentView.model_validate(r) for r in store.children(session, row)],
+        parents=[ParentView.model_validate(r) for r in store.load_records(session, stored_lineage.get("parents", []))],
+        children=[ParentView.model_validate(r) for r in store.list_children(session, row)],
         completions=[_completion_view(completion, CompletionView) for completion in completions],
         templates=stored_lineage.get("templates", []),
-        preferences=[PreferenceView.model_validate(pair) for pair in store.preferences(session, row.id)],
-        decisions=[DecisionView.model_validate(decision) for decision in store.decisions(session, row.id)],
+        preferences=[PreferenceView.model_validate(pair) for pair in store.list_preferences(session, row.id)],
+        decisions=[
+            DecisionView.model_validate(decision) for decision in store.list_replaced_decisions(session, row.id)
+        ],
     )

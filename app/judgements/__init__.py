@@ -1,0 +1,1 @@
+"""Judgements: a judge scores rows that exist already."""

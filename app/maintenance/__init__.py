@@ -1,0 +1,1 @@
+"""Maintenance jobs: new decisions on rows, decontamination, and a new encoding."""

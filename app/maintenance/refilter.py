@@ -131,7 +131,7 @@ class _RunReEvaluation:
 
     def _build_pool_without(self, own_ids: set[str]) -> Pool:
         pool = Pool(self.thresholds, self.dataset.lexical_mode)
-        for entry in dataset_store.pool_entries(self.session, self.dataset, 0):
+        for entry in dataset_store.stream_pool_entries(self.session, self.dataset, 0):
             if entry.id not in own_ids:
                 pool.add(entry.id, entry.text, entry.vector)
         pool.build_indexes()
@@ -144,7 +144,7 @@ class _RunReEvaluation:
         for start in range(0, len(rows), BATCH_ROWS):
             batch = rows[start : start + BATCH_ROWS]
             hashes = [row.content_hash for row in batch]
-            copies |= dataset_store.pool_hashes(self.session, self.dataset.id, hashes)
+            copies |= dataset_store.find_copies(self.session, self.dataset.id, hashes)
             representatives |= dataset_store.representative_ids(
                 self.session, self.dataset.id, {row.instruction for row in batch}
             )

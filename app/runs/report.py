@@ -22,7 +22,7 @@ SAMPLE, SEEDS, POINTS = 2000, 1000, 50
 
 def of_run(session: Session, run: Run) -> ReportView:
     rows = run_rows.sample_accepted(session, run.id, SAMPLE)
-    stored_embeddings = dataset_store.embeddings(session, [row.group_id for row in rows])
+    stored_embeddings = dataset_store.load_embeddings(session, [row.group_id for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
     seeds = sampling_queries.load_seed_embeddings(session, run.dataset_id, SEEDS)

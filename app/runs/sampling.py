@@ -55,40 +55,51 @@ class PostgresMaterial(Material):
         self._session, self._run, self._dataset = session, run, dataset
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
-        return dataset_store.representatives(self._session, self._dataset.id, "seed")
+        """Return (id, is_classification) of every seed, oldest first."""
+        return dataset_store.list_representatives(self._session, self._dataset.id, "seed")
 
     def sample_generated(self, count: int, rng: random.Random) -> list[str]:
+        """Return ids of up to `count` representatives of generated groups, drawn uniformly."""
         return sampling_queries.sample_generated(self._session, self._dataset, count, rng)
 
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
-        stored = dataset_store.embeddings(self._session, ids)
+        """Return the unit vectors (float32) of those of the records that have one."""
+        stored = dataset_store.load_embeddings(self._session, ids)
         return {id: np.frombuffer(vector, dtype=np.float32) for id, vector in stored.items()}
 
     def task_types(self) -> Mapping[str, int]:
+        """Count the rows of this run by task type, with those that open batches are to generate."""
         return store.count_task_types(self._session, self._run.id)
 
     def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+        """Count the labelled rows by task, of these tasks or of all."""
         return sampling_queries.count_labelled_by_task(self._session, self._dataset.id, tasks)
 
     def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
+        """Return up to `count` (id, position) of records behind the position `after`."""
         answered_by = self._run.method if unanswered else None
         return sampling_queries.list_next_parents(
             self._session, self._dataset.id, chosen, self._run.id, answered_by, salt, after, count
         )
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
+        """Return up to `count` (id, position) of passages behind the position `after`."""
         return sampling_queries.list_next_passages(self._session, self._dataset.id, document_ids, salt, after, count)
 
     def next_labelled(self, task: str, salt: str, after: str, count: int) -> Positions:
+        """Return up to `count` (id, position) of labelled rows of a task behind the position `after`."""
         return sampling_queries.list_next_labelled(self._session, self._dataset.id, task, salt, after, count)
 
     def demonstrations(self, ids: Sequence[str]) -> Mapping[str, Demonstration]:
-        return build_demonstrations(dataset_store.group_rows(self._session, ids))
+        """Return groups by the ids of their representatives."""
+        return build_demonstrations(dataset_store.load_groups(self._session, ids))
 
     def parents(self, ids: Sequence[str]) -> Mapping[str, Parent]:
-        return {row.id: to_parent(row) for row in dataset_store.records_by_id(self._session, ids)}
+        """Return the records with these ids; ids of removed records are left out."""
+        return {row.id: to_parent(row) for row in dataset_store.load_records(self._session, ids)}
 
     def sources(self, ids: Sequence[str]) -> Mapping[str, Source]:
+        """Return the labelled rows and passages with these ids; ids of removed ones are left out."""
         rows = sampling_queries.load_sources(self._session, ids)
         return {row.id: Source(row.id, row.task, row.fields) for row in rows}
 

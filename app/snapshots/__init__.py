@@ -1,0 +1,1 @@
+"""Snapshots: the accepted rows of a dataset as files that never change."""

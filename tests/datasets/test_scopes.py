@@ -126,11 +126,11 @@ def test_vectors_of_another_encoder_or_size_are_refused_before_anything_is_kept(
     with transaction() as session:
         dataset = session.get(Dataset, dataset.id)
     with pytest.raises(AppError, match="reencode") as refused:
-        imports.check_encoded(dataset, "another", None)
+        imports.check_upload_encoding(dataset, "another", None)
     assert (refused.value.status, refused.value.errors[0].pointer) == (422, "query/encoder")
     with pytest.raises(AppError, match="revision"):
-        imports.check_encoded(dataset, "all-MiniLM-L6-v2", "sha256:other")
-    known = imports.check_encoded(dataset, "all-MiniLM-L6-v2", "1")
+        imports.check_upload_encoding(dataset, "all-MiniLM-L6-v2", "sha256:other")
+    known = imports.check_upload_encoding(dataset, "all-MiniLM-L6-v2", "1")
     line = b'{"instruction": "Name a fruit", "output": "fig", "embedding": %s}'
     for vector, words in [
         (b"[1, 0, 0]", "3 dimensions; all-MiniLM-L6-v2 has 384"),
@@ -138,10 +138,10 @@ def test_vectors_of_another_encoder_or_size_are_refused_before_anything_is_kept(
         (b"[" + b"1e999," * 383 + b"0]", "finite"),
     ]:
         with pytest.raises(AppError, match=words) as refused:
-            imports.check_lines("records", iter([line % vector]), imports.temporary_file(), None, known)
+            imports.check_lines("records", iter([line % vector]), imports.open_temporary_file(), None, known)
         assert (refused.value.status, refused.value.errors[0].pointer[:6]) == (422, "line/1")
     with pytest.raises(AppError, match="parameter encoder"):
-        imports.check_lines("records", iter([line % b"[1, 0]"]), imports.temporary_file())
+        imports.check_lines("records", iter([line % b"[1, 0]"]), imports.open_temporary_file())
 
 
 def test_pools_leave_when_they_hold_too_much_memory_and_come_back(database):
@@ -169,4 +169,4 @@ def test_neighbours_of_any_row_with_both_scores(database):
 
 def near(row: Record, most: int = 5):
     with transaction() as session:
-        return neighbours.of_record(session, session.get(Record, row.id), most)
+        return neighbours.find_neighbours(session, session.get(Record, row.id), most)

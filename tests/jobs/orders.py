@@ -70,7 +70,7 @@ def order_import(bench: Bench):
     lines = "".join(json.dumps({"instruction": f"Say {unlike(n)}", "output": "x"}) + "\n" for n in range(ROWS))
     upload = imports.Upload(io.BytesIO(lines.encode()), ROWS)
     with transaction() as session:
-        return imports.start(session, bench.caller, bench.dataset.id, "records", upload)
+        return imports.start_import(session, bench.caller, bench.dataset.id, "records", upload)
 
 
 def order_snapshot(bench: Bench):

@@ -170,7 +170,7 @@ def test_looser_rules_bring_rows_in_and_the_old_decisions_stay_readable(dataset,
 
 def datasets_lineage(caller, id):
     with transaction() as session:
-        return datasets.lineage(session, caller, id)
+        return datasets.load_lineage(session, caller, id)
 
 
 def test_stricter_rules_take_rows_out_and_make_room_for_others(dataset, caller, pools):

@@ -1,0 +1,1 @@
+"""What a worker does for a run: time slices, batches, and remote batches of teachers."""

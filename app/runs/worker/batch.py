@@ -129,6 +129,7 @@ class PoolPrefilter:
         self.reservations: list[str] = []
 
     async def __call__(self, draft: Candidate) -> Rejection | None:
+        """Return the rejection of the draft, or None: then its text is reserved until the batch ends."""
         dataset = self._context.dataset
         if dataset.scope != "instruction" and not draft.output:
             # This scope also compares inputs and answers, which the teacher has not written yet.
