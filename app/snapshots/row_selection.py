@@ -83,7 +83,7 @@ def _load_vectors(session: Session, rows: list[Row]) -> tuple[list[Row], np.ndar
     group_ids = sorted({row[1] for row in rows})
     embeddings: dict[str, bytes] = {}
     for start in range(0, len(group_ids), GROUPS_PER_QUERY):
-        embeddings |= dataset_store.embeddings(session, group_ids[start : start + GROUPS_PER_QUERY])
+        embeddings |= dataset_store.load_embeddings(session, group_ids[start : start + GROUPS_PER_QUERY])
     rows = [row for row in rows if row[1] in embeddings]
     vectors = [np.frombuffer(embeddings[row[1]], dtype=np.float32) for row in rows]
     return rows, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
