@@ -40,7 +40,7 @@ Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 
 
 @router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
-def create(body: DatasetCreate, caller: Authorized, session: Db, once: OncePerKey):
+def create(body: DatasetCreate, caller: Authorized, session: Db, once: Idempotent):
     """Create a dataset, without seeds or with them: a bundled set by its name, or tasks in the body."""
     return once(
         201, lambda: dataset_view(service.create(session, caller, body)), lambda created: f"/v1/datasets/{created.id}"
