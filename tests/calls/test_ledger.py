@@ -380,7 +380,7 @@ def test_a_run_that_is_about_to_rest_takes_no_calls(owner, change):
             service.stop(session, owner.run_id, "max_seconds")
         else:
             service.move(session, run, change)
-    with pytest.raises(AccountEnding if change == "stopping" else AccountStopped):
+    with pytest.raises(AccountStopped if change == "pausing" else AccountEnding):
         ledger.reserve(call_of(owner, held), held)
 
 
