@@ -2,7 +2,7 @@
 
 from app.jobs import queue, runner
 from app.snapshots.writing import KIND
-from workers.process import SHUTDOWN, serve, waiting
+from workers.process import SHUTDOWN, map_queries_to_work, serve
 
 
 @queue.app.task(name=queue.SNAPSHOT)
@@ -11,4 +11,4 @@ def snapshot(id: str) -> None:
     runner.work(KIND, id, shutdown=SHUTDOWN)
 
 
-serve(queue.EXPORTS, waiting([KIND], snapshot))
+serve(queue.EXPORTS, map_queries_to_work([KIND], snapshot))

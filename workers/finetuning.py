@@ -4,7 +4,7 @@ import threading
 
 from app.finetunes.training import KIND
 from app.jobs import queue, runner
-from workers.process import SHUTDOWN, serve, waiting
+from workers.process import SHUTDOWN, map_queries_to_work, serve
 
 # The poller has its own thread. Without this lock it could start a second training while Redis is unavailable.
 _one_at_a_time = threading.Lock()
@@ -17,4 +17,4 @@ def finetune(id: str) -> None:
         runner.work(KIND, id, shutdown=SHUTDOWN)
 
 
-serve(queue.FINETUNING, waiting([KIND], finetune))
+serve(queue.FINETUNING, map_queries_to_work([KIND], finetune))

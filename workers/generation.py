@@ -28,11 +28,11 @@ from app.runs import service as runs
 from app.runs.teachers import reply_form
 from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
-from workers.process import SHUTDOWN, serve, waiting
+from workers.process import SHUTDOWN, map_queries_to_work, serve
 
 # Matrix products with a pool are short and frequent. More threads would mostly wait actively for the next product.
 threadpool_limits(1, user_api="blas")
-_loading = threading.Lock()
+_tools_lock = threading.Lock()
 
 # This library logs one line for every teacher call.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -74,20 +74,24 @@ def judge(id: str) -> None:
 
 @queue.app.task(name=queue.ENCODE)
 def encode(dataset_id: str) -> None:
-    """Compute the missing vectors of a dataset, and load its pool."""
+    """Compute the missing vectors of a dataset, and load its pool.
+
+    Sent when a dataset is created, so that its first run does not wait for the vectors of the seeds. A lost wake-up is
+    not sent again: the run then computes them itself.
+    """
     tools().pools.prepare_if_exists(dataset_id)
 
 
 @worker_ready.connect
-def _warm(**_) -> None:
+def _start_loading_encoder(**_) -> None:
     """Load the default encoder at the start of the worker. It takes seconds, and the first job would wait for it."""
     name = config.settings().encoder
-    threading.Thread(target=_warm_up, args=(name,), name="warming", daemon=True).start()
+    threading.Thread(target=_load_default_encoder, args=(name,), name="encoder", daemon=True).start()
 
 
-def _warm_up(name: str) -> None:
+def _load_default_encoder(name: str) -> None:
     tools().pools.load_encoder_by_name(name)
-    # These objects stay until the process ends. Frozen, they are no longer visited by every garbage collection.
+    # These objects stay until the process ends. `freeze` excludes them from every later garbage collection.
     gc.collect()
     gc.freeze()
 
@@ -95,26 +99,30 @@ def _warm_up(name: str) -> None:
 def tools() -> run_slice.Tools:
     """Return the encoders, pools and teachers of this process, which are created at the first call."""
     # functools.cache alone would let two threads create them twice.
-    with _loading:
-        return _tools()
+    with _tools_lock:
+        return _create_tools()
 
 
 @cache
-def _tools() -> run_slice.Tools:
-    return run_slice.Tools(Pools(encoder), teacher, SHUTDOWN)
+def _create_tools() -> run_slice.Tools:
+    return run_slice.Tools(Pools(load_configured_encoder), teacher, SHUTDOWN)
 
 
-def encoder(name: str, dtype: str | None) -> Encoder:
-    """Return a configured encoder, loaded once for each dtype. Without a dtype the configured one decides.
+def load_configured_encoder(name: str, dtype: str | None) -> Encoder:
+    """Return an encoder of the configuration, loaded once for each dtype.
+
+    Args:
+        name: the name of the encoder in the configuration.
+        dtype: the dtype of the dataset's vectors; None for a dataset without vectors, which takes the configured dtype.
 
     Raises:
         EncoderError: This worker's configuration has no such encoder.
     """
-    return _load(name, dtype or resolve_dtype(_read_settings(name, None)))
+    return _load_once(name, dtype or resolve_dtype(_read_settings(name, None)))
 
 
 @cache
-def _load(name: str, dtype: str) -> Encoder:
+def _load_once(name: str, dtype: str) -> Encoder:
     return load_encoder(_read_settings(name, dtype), config.settings().encoder_threads)
 
 
@@ -148,11 +156,16 @@ def endpoint_of(name: str) -> Endpoint:
         return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
 
 
-RUNS = {runs.waiting: lambda id: run_slice.run_slice(id, tools(), in_turn=True), remote_batches.waiting: remote_batches}
-serve(
-    queue.GENERATION,
-    RUNS
-    | waiting([import_job.KIND], import_rows)
-    | waiting(MAINTENANCE_KINDS.values(), maintenance)
-    | waiting([JUDGEMENT], judge),
+def run_in_turn(id: str) -> None:
+    """Work on a run for a slice of normal length: the poller works on one job after another, and others may wait."""
+    run_slice.run_slice(id, tools(), in_turn=True)
+
+
+# What the poller does while Redis is unavailable. Celery's tasks are functions, too, so it calls the same ones.
+WORK_BY_QUERY = (
+    {runs.waiting: run_in_turn, remote_batches.waiting: work_remote_batches}
+    | map_queries_to_work([import_job.KIND], import_rows)
+    | map_queries_to_work(MAINTENANCE_KINDS.values(), maintenance)
+    | map_queries_to_work([JUDGEMENT], judge)
 )
+serve(queue.GENERATION, WORK_BY_QUERY)

@@ -14,36 +14,39 @@ from app.jobs.poller import ListWaiting, Poller
 from app.jobs.presence import Presence
 from app.masking import mask_logs
 
-# Set at SIGTERM. The process then releases its jobs, so that other workers can claim them at once.
+# Set at SIGTERM. The running jobs check it at each step and release what they hold, so that other workers can claim it
+# at once.
 SHUTDOWN = threading.Event()
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 mask_logs(config.secrets())
 
 
-def serve(queue: str, kinds: dict[ListWaiting, Callable[[str], None]]) -> None:
-    """Make this process a worker of a queue.
+def serve(queue: str, work_by_query: dict[ListWaiting, Callable[[str], None]]) -> None:
+    """Make this process a worker of a queue. Call it once, at the end of the worker's module: Celery imports it.
 
     Args:
         queue: The name of the queue.
-        kinds: The jobs to poll for while Redis is unavailable: a function that lists their ids, and the one that works
-            on an id.
+        work_by_query: The jobs to poll for while Redis is unavailable: a function that lists their ids, and the one
+            that works on the job with an id.
     """
 
-    def begin(sender, **_) -> None:
+    def start_threads(sender, **_) -> None:
         Presence([queue], sender.concurrency).start(SHUTDOWN)
-        Poller(kinds, SHUTDOWN).start()
+        Poller(work_by_query, SHUTDOWN).start()
 
     # Not worker_ready: Celery is never ready without Redis, and then the poller is needed most.
-    worker_init.connect(begin, weak=False)
+    worker_init.connect(start_threads, weak=False)
 
 
-def waiting(kinds: Iterable[JobKind], work: Callable[[str], None]) -> dict[ListWaiting, Callable[[str], None]]:
-    """Return the argument of `serve` for types of jobs that the same function works on."""
-    return {partial(runner.waiting, kind=kind): work for kind in kinds}
+def map_queries_to_work(
+    kinds: Iterable[JobKind], work: Callable[[str], None]
+) -> dict[ListWaiting, Callable[[str], None]]:
+    """Return the `work_by_query` of `serve` for types of jobs that the same function works on."""
+    return {partial(runner.list_waiting, kind=kind): work for kind in kinds}
 
 
 @worker_shutting_down.connect
 def _stop(**_) -> None:
-    # Jobs look at this event at each step; Celery's own signal would only stop new tasks.
+    # Celery by itself would only start no new tasks, and wait for the running ones.
     SHUTDOWN.set()

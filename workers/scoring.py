@@ -4,7 +4,7 @@ import threading
 
 from app.jobs import queue, runner
 from app.likelihood_scores.scoring import KIND
-from workers.process import SHUTDOWN, serve, waiting
+from workers.process import SHUTDOWN, map_queries_to_work, serve
 
 # The poller has its own thread. Without this lock it could start a second scoring while Redis is unavailable.
 _one_at_a_time = threading.Lock()
@@ -17,4 +17,4 @@ def score(id: str) -> None:
         runner.work(KIND, id, shutdown=SHUTDOWN)
 
 
-serve(queue.SCORINGS, waiting([KIND], score))
+serve(queue.SCORINGS, map_queries_to_work([KIND], score))

@@ -53,7 +53,7 @@ KINDS: tuple[JobKind, ...] = (
 WAITING: tuple[tuple[str, Callable[[Session], list[str]]], ...] = (
     (queue.RUN, runs.waiting),
     (queue.REMOTE, run_store.list_runs_with_remote_work),
-    *((kind.task, partial(runner.waiting, kind=kind)) for kind in KINDS),
+    *((kind.task, partial(runner.list_waiting, kind=kind)) for kind in KINDS),
 )
 
 
@@ -90,9 +90,9 @@ class Sweeper:
             judgements.pause_what_was_left(session)
             access.delete_expired_keys(session)
             presence.delete_silent_workers(session)
-        for task, waiting in WAITING:
+        for task, list_waiting in WAITING:
             with transaction() as session:
-                ids = waiting(session)
+                ids = list_waiting(session)
             for id in ids:
                 self._notified.setdefault(id, now - NOTIFY_AGAIN_SECONDS + FIRST_NOTIFY_SECONDS)
                 if now - self._notified[id] >= NOTIFY_AGAIN_SECONDS:

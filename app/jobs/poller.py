@@ -1,4 +1,7 @@
-"""Polls Postgres for waiting jobs while Redis can't be reached, since no wake-up begins them then."""
+"""Polls Postgres for waiting jobs while Redis can't be reached, since no wake-up arrives then.
+
+`workers.process.serve` starts it in every worker process.
+"""
 
 import logging
 import threading
@@ -15,10 +18,11 @@ from app.persistence.db import transaction
 log = logging.getLogger(__name__)
 
 ListWaiting = Callable[[Session], list[str]]
+"""Returns the ids of the jobs of one type that a worker could claim now."""
 
 
 def redis_answers() -> bool:
-    """Whether Redis answers a ping within two seconds."""
+    """Return whether Redis answers a ping within two seconds."""
     try:
         with Redis.from_url(config.redis_url(), socket_connect_timeout=2, socket_timeout=2) as redis:
             return bool(redis.ping())
@@ -33,7 +37,7 @@ class Poller:
         work_by_query: For each kind of job the function that lists the ids of waiting jobs, and the one that works on
             a job with an id.
         stop: Set when the worker is to end.
-        broker_answers: Whether wake-ups arrive.
+        broker_answers: Returns whether Redis, which brings the wake-ups, can be reached.
         wait: `wait(seconds)` waits and returns True when the worker is to end; `stop.wait` unless it is given.
     """
 
@@ -64,7 +68,7 @@ class Poller:
                 log.exception("polling failed")
 
     def poll(self) -> None:
-        """Work on all waiting jobs, one after another. A job that another worker has claimed is passed over."""
+        """Work on all waiting jobs, one after another. The work on a job that another worker has claimed does nothing."""
         for list_waiting, work in self._work_by_query.items():
             with transaction() as session:
                 ids = list_waiting(session)

@@ -1,7 +1,8 @@
 """All that depends on Celery: the app, the queues, the task names, and the wake-ups of workers after a commit.
 
-Jobs are stored in Postgres, and a Celery message is only a wake-up with the id of a job. A lost wake-up costs the time
-until the sweeper sends it again, and a second one finds nothing to claim.
+Jobs are stored in Postgres, and a Celery message is only a wake-up with the id of a job. When a wake-up is lost, the
+job waits until the sweeper (workers/sweeper.py) sends another one. When a wake-up comes twice, the second finds nothing
+to claim.
 """
 
 import logging
@@ -44,7 +45,8 @@ def _make_app() -> Celery:
         broker_url=config.settings().redis_url,
         task_ignore_result=True,
         # Acknowledged before the work: a message that waits for its acknowledgement longer than the visibility timeout
-        # would be delivered again. The lease of the job brings lost work back, not the message.
+        # would be delivered again. When a worker is lost, its job is claimed again after the lease has expired, and the
+        # message is not needed.
         task_acks_late=False,
         # A worker that took several messages would keep jobs from other workers that have nothing to do.
         worker_prefetch_multiplier=1,
@@ -75,8 +77,8 @@ def _make_app() -> Celery:
 
 app = _make_app()
 
-# Shorter than the timeout of workers, which wait for messages: a request must not wait for a Redis that hangs. After a
-# failure the requests of the next seconds do not try at all.
+# The timeout is shorter than that of workers, which wait for messages: a request must not wait for a Redis that hangs.
+# After a failure no wake-up is sent for some seconds, so that the next requests do not wait for the same timeout.
 SEND_TIMEOUT_SECONDS, BACK_OFF_SECONDS = 2, 5
 
 

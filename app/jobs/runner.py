@@ -179,7 +179,7 @@ def _claimable(table: type):
     return or_(table.status == "queued", table.status == "running") & is_unclaimed(table) & due
 
 
-def waiting(session: Session, kind: JobKind) -> list[str]:
+def list_waiting(session: Session, kind: JobKind) -> list[str]:
     """Return the ids of the jobs of the kind that a worker could claim now, oldest first."""
     table = kind.table
     return list(session.scalars(select(table.id).where(*kind.rows, _claimable(table)).order_by(table.id)))

@@ -64,7 +64,7 @@ def test_a_fault_is_tried_again_later_and_ends_after_the_last_attempt(snapshot):
         if attempt < KIND.max_attempts:
             assert row.status == "queued" and row.retry_at is not None
             with transaction() as session:
-                assert snapshot.id not in runner.waiting(session, KIND)
+                assert snapshot.id not in runner.list_waiting(session, KIND)
                 session.execute(
                     update(Snapshot).where(Snapshot.id == snapshot.id).values(retry_at=seconds_from_now(-1))
                 )
