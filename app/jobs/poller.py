@@ -68,7 +68,7 @@ class Poller:
                 log.exception("polling failed")
 
     def poll(self) -> None:
-        """Work on all waiting jobs, one after another. The work on a job that another worker has claimed does nothing."""
+        """Work on all waiting jobs, one after another. A job that another worker has claimed meanwhile is skipped."""
         for list_waiting, work in self._work_by_query.items():
             with transaction() as session:
                 ids = list_waiting(session)
