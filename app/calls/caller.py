@@ -135,7 +135,7 @@ class TeacherCaller:
         while True:
             try:
                 # The permit first, then the reservation: a call that waits for a permit would hold budget of others.
-                async with self.limiters[prompt.by].permit(call.worst_tokens) as permit:
+                async with self.limiters[prompt.by].permit(call.worst_tokens, order=self.claim.id) as permit:
                     result = await self.writer.post(Reserve(call, self.claim))
                     if isinstance(result, Reply):
                         return result

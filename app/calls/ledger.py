@@ -175,8 +175,13 @@ class _Posting:
         if row is None:
             return
         # A try is paid for once: an answer that is posted again, after its try has ended, adds no cost.
+        is_in_flight = row.tries == entry.tries and bool(row.reserved_tokens)
+        reserved = (row.reserved_tokens, row.reserved_usd)
         if self._end_try(row, entry.tries):
             _add_cost(self.account, row, entry.paid)
+            if is_in_flight:
+                usage = entry.paid.reply.usage
+                reservations.learn_excess(self.account, reserved, usage.prompt + usage.completion, entry.paid.cost_usd)
         # The first answer stays the answer: rows may have been made of it.
         if row.status != "done":
             _store_reply(row, entry.paid)

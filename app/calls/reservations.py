@@ -3,10 +3,15 @@
 The callers of these functions hold the account and the completion locked.
 """
 
-from decimal import Decimal
+import math
+from decimal import ROUND_UP, Decimal
 
+from app.calls.costs import PLACES
 from app.calls.ledger_entries import AccountEnding, AccountStopped, BudgetContention, Call, CeilingReached
 from app.tables.accounts import Account, Completion
+
+# The highest excess over a worst case counts this many times for the calls that follow it.
+EXCESS_MARGIN = 1.25
 
 
 def find_refusal(account: Account, call: Call) -> Exception | None:
@@ -27,13 +32,34 @@ def find_refusal(account: Account, call: Call) -> Exception | None:
 
 
 def _sums_with(account: Account, call: Call) -> dict[str, int | Decimal]:
-    """What would be certain, held and reserved with the call, by the name of the ceiling that limits it."""
-    tokens = account.prompt_tokens + account.completion_tokens + account.held_tokens
+    """What would be certain, held and reserved with the call, by the name of the ceiling that limits it.
+
+    Once a reply has used more than its worst case, each call in flight may do the same.
+    """
+    calls = account.reserved_requests + 1
+    tokens = account.prompt_tokens + account.completion_tokens + account.held_tokens + calls * account.excess_tokens
+    dollars = account.cost_usd + account.held_usd + calls * account.excess_usd
     return {
-        "max_requests": account.requests + account.lost_requests + account.reserved_requests + 1,
-        "max_usd": account.cost_usd + account.held_usd + account.reserved_usd + call.worst_usd,
+        "max_requests": account.requests + account.lost_requests + calls,
+        "max_usd": dollars + account.reserved_usd + call.worst_usd,
         "max_tokens": tokens + account.reserved_tokens + call.worst_tokens,
     }
+
+
+def learn_excess(account: Account, reserved: tuple[int, Decimal], tokens: int, cost: Decimal) -> None:
+    """Remember by how much an answer exceeded its worst case, with a margin: a teacher that ignores its limit does it
+    again, and not always by the same amount.
+
+    Args:
+        account: The account, locked.
+        reserved: The tokens and dollars that were reserved for the call.
+        tokens: The tokens that it took.
+        cost: The dollars that it took.
+    """
+    reserved_tokens, reserved_usd = reserved
+    account.excess_tokens = max(account.excess_tokens, math.ceil((tokens - reserved_tokens) * EXCESS_MARGIN))
+    excess_usd = (cost - reserved_usd) * Decimal(EXCESS_MARGIN)
+    account.excess_usd = max(account.excess_usd, excess_usd.quantize(PLACES, ROUND_UP))
 
 
 def reserve(account: Account, completion: Completion, call: Call) -> None:

@@ -39,6 +39,9 @@ class Account(Table):
     # The part of the completion's tokens and dollars that went into thoughts.
     thought_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     thought_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0), server_default="0")
+    # The highest excess of an answer over its worst case, with a margin: each further call may take so much more.
+    excess_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    excess_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0), server_default="0")
     cost_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0))
     lost_requests: Mapped[int] = mapped_column(default=0)
     held_tokens: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -1,4 +1,4 @@
-"""The ledger: reserved before, settled after, never bought twice, never over a ceiling."""
+"""The ledger: reserved before, posted after, never bought twice, never over a ceiling."""
 
 import threading
 import time
@@ -420,3 +420,47 @@ def test_the_key_covers_the_whole_request_and_its_place():
         keys.add(completion_key(*changed))
     assert len(keys) == 6
     assert completion_key(*base[:4], {"seed": 1, "messages": [], "model": "m"}) == completion_key(*base)
+
+
+def test_a_teacher_that_exceeds_its_limit_overruns_a_ceiling_by_the_calls_in_flight_alone(database, capsys):
+    owner = make_owner(max_tokens=1000, max_usd=Decimal("0.1"))
+    batch, excessive = make_batch(owner), paid(prompt=50, completion=110, usd="0.016")
+    first = [call_of(owner, batch, str(n)) for n in range(5)]
+    for call in first:
+        assert ledger.reserve(call, batch) == 1
+    real, reserved = 5 * 160, 5 * 100
+    ledger.post_answer(first[0], 1, excessive)
+    # From the first such answer on, the calls in flight and the next one count as ones that may do the same.
+    with pytest.raises(BudgetContention):
+        ledger.reserve(call_of(owner, batch, "next"), batch)
+    for call in first[1:]:
+        ledger.post_answer(call, 1, excessive)
+    number = 0
+    with pytest.raises(CeilingReached):
+        while True:
+            call = call_of(owner, batch, f"later-{number}")
+            ledger.reserve(call, batch)
+            ledger.post_answer(call, 1, excessive)
+            number += 1
+    account = account_of(owner)
+    spent = account.prompt_tokens + account.completion_tokens
+    overrun = max(0, spent - 1000)
+    with capsys.disabled():
+        print(f"\nspent {spent} of 1000 tokens; overrun {overrun}, at most {real - reserved}")
+    assert overrun == 0 and number > 0
+    check_sums(owner)
+
+
+def test_all_calls_in_flight_may_exceed_their_worst_case_before_any_answer_says_so(database):
+    owner = make_owner(max_tokens=500)
+    batch, excessive = make_batch(owner), paid(prompt=50, completion=110)
+    calls = [call_of(owner, batch, str(n)) for n in range(5)]
+    for call in calls:
+        ledger.reserve(call, batch)
+    for call in calls:
+        ledger.post_answer(call, 1, excessive)
+    account = account_of(owner)
+    assert account.prompt_tokens + account.completion_tokens - 500 == 5 * 160 - 5 * 100
+    with pytest.raises(CeilingReached):
+        ledger.reserve(call_of(owner, batch, "next"), batch)
+    check_sums(owner)

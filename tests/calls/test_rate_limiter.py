@@ -345,3 +345,21 @@ def test_without_redis_each_worker_keeps_to_a_safe_share():
         assert await scene.in_flight_at_once([worker], 30) == 4
 
     play(scene, work)
+
+
+def test_calls_of_an_earlier_batch_get_their_permits_first():
+    async def run() -> list[str]:
+        limiter = Scene(in_flight=1).worker()
+        granted: list[str] = []
+
+        async def call(order: str) -> None:
+            async with limiter.permit(100, order) as permit:
+                granted.append(order)
+                await asyncio.sleep(0)
+                permit.outcome = "ok"
+
+        await asyncio.gather(*(call(order) for order in ("bat_1", "bat_3", "bat_2", "bat_3", "bat_1", "bat_2")))
+        await limiter.close()
+        return granted
+
+    assert asyncio.run(run()) == ["bat_1", "bat_1", "bat_2", "bat_2", "bat_3", "bat_3"]
