@@ -47,8 +47,9 @@ def _sums_with(account: Account, call: Call) -> dict[str, int | Decimal]:
 
 
 def learn_excess(account: Account, reserved: tuple[int, Decimal], tokens: int, cost: Decimal) -> None:
-    """Remember by how much an answer exceeded its worst case, with a margin: a teacher that ignores its limit does it
-    again, and not always by the same amount.
+    """Remember by how much an answer exceeded its worst case, with a margin.
+
+    A teacher that ignores its limit does so again, and not always by the same amount.
 
     Args:
         account: The account, locked.
