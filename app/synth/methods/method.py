@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from app.synth.prompting.second_request import with_second_request
 from app.synth.quality.options import MethodOptions
 from app.synth.types import Ask, Batch, CallFailed, Candidate, Prefilter, Proposal
 
@@ -69,6 +70,7 @@ class Method:
             CallsEnded: the calls ended before any row was complete.
         """
         try:
+            ask = with_second_request(ask) if batch.options.ask_again else ask
             proposal = await self.make(batch, ask, prefilter)
         except CallFailed as error:
             # The batch's first call: nothing was proposed yet.

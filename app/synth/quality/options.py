@@ -122,6 +122,10 @@ class MethodOptions(BaseModel):
         default={}, description="Your own texts by the name of a built-in prompt, in its place."
     )
 
+    ask_again: bool = Field(
+        default=False, description="Ask once more for a reply with parts that could not be read; both calls are paid."
+    )
+
     @model_validator(mode="after")
     def stage_is_there(self) -> "MethodOptions":
         """Refuse the judging of questions where a method has none before their answers."""
