@@ -36,6 +36,11 @@ PROTOCOLS_WITH_REMOTE_BATCHES = frozenset({"openai"})
 LOCAL_PROTOCOL = "local"
 # What says where a teacher is, beside the model; of every other protocol a base_url.
 _PLACES = {"callable": "function", LOCAL_PROTOCOL: None}
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+# What only a protocol with an address has, and what only the protocol of OpenAI has.
+_FIELDS_OF_REQUESTS = ("extra_body", "extra_headers", "query", "stop", "system_turn", "drops", *_SAMPLING)
+_FIELDS_OF_OPENAI = ("max_tokens_name", "streams", "presence_penalty", "frequency_penalty")
+_FROM_ENV = "env:"
 # A model in the worker computes few calls at once, and on a CPU takes minutes for a long reply.
 _LOCAL_DEFAULTS = {"in_flight": 4, "timeout_seconds": 900}
 
@@ -70,6 +75,26 @@ class TeacherConfig(BaseModel):
     batch_price_share: Decimal = Field(default=Decimal("0.5"), ge=0, le=1)
     # The form of replies with parts; auto: what `seedbed teachers check` found, json_schema until then.
     replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
+    # Tokens of a call for the thought of the teacher, beside those of its answer.
+    thought_tokens: int | None = Field(default=None, ge=0, le=200_000)
+    # The template of the model opens the thought in the prompt.
+    opens_thought: bool | None = None
+    # Fields of each request body, HTTP headers, and parameters of the address. "env:NAME" is read from the environment.
+    extra_body: dict[str, Any] = {}
+    extra_headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    # In place of the settings of each step.
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    stop: tuple[str, ...] = ()
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] | None = None
+    # folded: the system text stands before the text of the user.
+    system_turn: Literal["own", "folded"] | None = None
+    streams: bool | None = None
+    # Fields of a request that the teacher refuses, and that are never sent.
+    drops: tuple[str, ...] = ()
 
     @field_validator("protocol")
     @classmethod
@@ -117,6 +142,10 @@ class TeacherConfig(BaseModel):
                 raise ValueError(f"a teacher of the protocol {self.protocol!r} has no {other}")
         if self.protocol == LOCAL_PROTOCOL:
             self._check_local()
+        refused = [name for name in _FIELDS_OF_REQUESTS if needed != "base_url" and name in self.model_fields_set]
+        refused += [name for name in _FIELDS_OF_OPENAI if self.protocol != "openai" and getattr(self, name)]
+        if refused:
+            raise ValueError(f"a teacher of the protocol {self.protocol!r} has no {refused[0]}")
         return self
 
     def _check_local(self) -> None:
@@ -138,6 +167,23 @@ class TeacherConfig(BaseModel):
     def api_key(self) -> str:
         """The key from the named variable. Endpoints without keys get a placeholder, which the SDK demands."""
         return _key(f"teacher {self.name!r}", self.api_key_env)
+
+    def headers(self) -> dict[str, str]:
+        """The extra headers with their values from the environment.
+
+        Raises:
+            ConfigurationError: A value names a variable that is not set.
+        """
+        return {name: self._header_value(value) for name, value in self.extra_headers.items()}
+
+    def _header_value(self, value: str) -> str:
+        return _key(f"teacher {self.name!r}", value.removeprefix(_FROM_ENV)) if value.startswith(_FROM_ENV) else value
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """The sampling settings that replace those of each step, by name."""
+        values = {name: getattr(self, name) for name in _SAMPLING}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class BaseModelConfig(BaseModel):
@@ -313,11 +359,20 @@ def secrets() -> list[str]:
     """Every key, address and password of the configuration, for the logs to mask. A missing variable is no secret."""
     configured = (*file_config().teachers, *file_config().encoders)
     keys = [os.environ.get(endpoint.api_key_env or "", "") for endpoint in configured]
+    values = [value for teacher in file_config().teachers for value in _values_to_mask(teacher)]
     addresses = [part for endpoint in configured if endpoint.base_url for part in secrets_of_url(endpoint.base_url)]
     urls = [settings().database_url or "", settings().redis_url or ""]
     passwords = [urlsplit(url).password or "" for url in urls]
     own_key = settings().api_key.get_secret_value() if settings().api_key else ""
-    return [secret for secret in (*keys, *addresses, *passwords, own_key) if secret]
+    return [secret for secret in (*keys, *values, *addresses, *passwords, own_key) if secret]
+
+
+def _values_to_mask(teacher: TeacherConfig) -> list[str]:
+    headers = (
+        os.environ.get(value.removeprefix(_FROM_ENV), "") if value.startswith(_FROM_ENV) else value
+        for value in teacher.extra_headers.values()
+    )
+    return [*headers, *teacher.query.values()]
 
 
 BUNDLED_ENCODER = EncoderConfig(name="all-MiniLM-L6-v2", path="all-MiniLM-L6-v2", dimensions=384)

@@ -1,13 +1,23 @@
 """What an operator may write of a teacher, and what is refused before anything starts."""
 
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.config import PROTOCOLS_WITH_REMOTE_BATCHES, BaseModelConfig, FileConfig, TeacherConfig, protocols
+from app.calls.teacher_endpoints import endpoint
+from app.config import (
+    PROTOCOLS_WITH_REMOTE_BATCHES,
+    BaseModelConfig,
+    ConfigurationError,
+    FileConfig,
+    TeacherConfig,
+    protocols,
+)
 from app.providers.protocols import adapter_of
 from tests.providers.conformance import make_endpoint
 from tests.waiting import PROCESS_SECONDS
@@ -65,6 +75,11 @@ def test_a_local_teacher_needs_a_model_that_can_be_loaded(models, name, message)
         ({"protocol": "local", "model": "m", "function": "m:f"}, "protocol 'local' has no function"),
         ({"protocol": "local", "model": "m", "api_key_env": "KEY"}, "protocol 'local' has no api_key_env"),
         ({"protocol": "local", "model": "m", "replies": "json_schema"}, "set replies to json_object or tagged"),
+        ({"protocol": "callable", "function": "m:f", "stop": ["x"]}, "protocol 'callable' has no stop"),
+        (
+            {"protocol": "anthropic", "model": "m", "base_url": "http://x", "streams": True},
+            "'anthropic' has no streams",
+        ),
         ({"protocol": "callable", "function": "m.f"}, "must be written as module:function"),
         (
             {"protocol": "telepathy", "model": "m", "base_url": "http://x"},
@@ -75,6 +90,39 @@ def test_a_local_teacher_needs_a_model_that_can_be_loaded(models, name, message)
 def test_what_does_not_go_together_is_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         TeacherConfig(name="t", **settings)
+
+
+def test_headers_come_from_the_environment_and_are_masked(tmp_path, monkeypatch):
+    path = tmp_path / "seedbed.toml"
+    path.write_text(
+        '[[teachers]]\nname = "azure"\nbase_url = "https://x.openai.azure.com/openai/deployments/d"\nmodel = "m"\n'
+        'query = { api-version = "2024-10-21" }\n'
+        'extra_headers = { api-key = "env:AZURE_KEY", x-team = "team-canary" }\n'
+        "temperature = 1.0\n"
+    )
+    monkeypatch.setenv("AZURE_KEY", "canary-1122")
+    configured = FileConfig.model_validate(tomllib.loads(path.read_text())).teachers[0]
+    assert configured.headers() == {"api-key": "canary-1122", "x-team": "team-canary"}
+    called = endpoint(configured, "tagged")
+    assert called.settings.query == {"api-version": "2024-10-21"} and called.settings.sampling == {"temperature": 1.0}
+    assert called.mask("canary-1122 of team-canary") == "*** of ***"
+    monkeypatch.delenv("AZURE_KEY")
+    with pytest.raises(ConfigurationError, match="teacher 'azure' needs the environment variable AZURE_KEY"):
+        configured.headers()
+
+
+def test_the_secrets_of_the_configuration_include_headers(tmp_path):
+    path = tmp_path / "seedbed.toml"
+    path.write_text(
+        '[[teachers]]\nname = "t"\nbase_url = "http://x"\nmodel = "m"\n'
+        'extra_headers = { a = "env:TEAM_KEY", b = "plain-canary" }\nquery = { key = "query-canary" }\n'
+    )
+    code = "from app import config; print(sorted(config.secrets()))"
+    variables = {**os.environ, "SEEDBED_CONFIG": str(path), "TEAM_KEY": "env-canary"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS, env=variables
+    )
+    assert all(f"'{name}-canary'" in done.stdout for name in ("env", "plain", "query")), done.stderr
 
 
 def test_the_configuration_knows_each_adapter_and_whether_it_has_remote_batches():

@@ -12,7 +12,7 @@ from celery.signals import worker_ready
 from threadpoolctl import threadpool_limits
 
 from app import config
-from app.calls.caller import endpoint
+from app.calls.teacher_endpoints import endpoint
 from app.datasets import import_job
 from app.datasets.pools import Pools
 from app.jobs import queue, runner

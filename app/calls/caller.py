@@ -21,11 +21,9 @@ from app.calls.ledger_writer import LedgerWriter
 from app.calls.open_calls import OpenCalls
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
-from app.config import LOCAL_PROTOCOL, TeacherConfig
 from app.jobs.leases import Claim
-from app.providers.teacher import Endpoint, LocalModel, Teacher, complete, with_thought_allowance
-from app.synth.prices import Prices
-from app.synth.reply_forms import ReplyForm
+from app.providers.request_settings import with_sampling
+from app.providers.teacher import Teacher, complete, with_thought_allowance
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
@@ -127,7 +125,8 @@ class TeacherCaller:
 
     async def _answer(self, prompt: Prompt) -> Reply:
         # Before the key and the worst case are computed: the tokens of a thought are billed like those of the answer.
-        prompt = with_thought_allowance(prompt, self.teachers[prompt.by].endpoint)
+        endpoint = self.teachers[prompt.by].endpoint
+        prompt = with_sampling(with_thought_allowance(prompt, endpoint), endpoint.settings)
         call = self._call(prompt)
         if self.deferred:
             return await self._register(call)
@@ -212,39 +211,3 @@ class TeacherCaller:
         )
         await asyncio.shield(self.writer.post(PostAnswer(call.key, tries, paid)))
         return replace(served.reply, id=call.key)
-
-
-def endpoint(configured: TeacherConfig, replies: ReplyForm) -> Endpoint:
-    """Return the endpoint of a configured teacher, with its API key and prices.
-
-    Args:
-        configured: The teacher of the configuration file.
-        replies: The form of replies that the teacher supports.
-
-    Raises:
-        ConfigurationError: The environment variable with the API key is not set.
-    """
-    # Without a price of its own a cached token costs as much as any other: an estimate must not be too low.
-    cached = configured.prompt_price if configured.cached_price is None else configured.cached_price
-    return Endpoint(
-        name=configured.name,
-        base_url=configured.base_url,
-        model=configured.model,
-        api_key=configured.api_key(),
-        prices=Prices(configured.prompt_price, cached, configured.completion_price),
-        in_flight=configured.in_flight,
-        requests_per_minute=configured.requests_per_minute,
-        tokens_per_minute=configured.tokens_per_minute,
-        timeout_seconds=configured.timeout_seconds,
-        replies=replies,
-        protocol=configured.protocol,
-        function=configured.function,
-        local_model=_local_model(configured),
-    )
-
-
-def _local_model(configured: TeacherConfig) -> LocalModel | None:
-    if configured.protocol != LOCAL_PROTOCOL:
-        return None
-    model = config.base_models()[configured.model]
-    return LocalModel(model.kind, model.path or model.hub or model.gguf, model.revision)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import config
-from app.calls.caller import endpoint
+from app.calls.teacher_endpoints import endpoint
 from app.cli.database import use_database
 from app.cli.session import DEFAULT_STATE_DIR, CommandError, StateDirOption
 from app.config import TeacherConfig

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from app.masking import mask_secrets, secrets_of_url
+from app.providers.request_settings import RequestSettings
 from app.synth.prices import Prices, estimate
 from app.synth.prompting.repairs import repair_reply
 from app.synth.reply_forms import ReplyForm
@@ -54,6 +55,7 @@ class Endpoint:
         opens_thought: The template of the model opens the thought in the prompt, so that a reply that was cut may be a
             thought without any markup.
         local_model: The weights of the protocol `local`; None otherwise.
+        settings: How the requests are written.
     """
 
     name: str
@@ -71,10 +73,11 @@ class Endpoint:
     thought_tokens: int = 0
     opens_thought: bool = False
     local_model: LocalModel | None = None
+    settings: RequestSettings = RequestSettings()
 
     def mask(self, message: str) -> str:
-        """Return the message without the key and the address."""
-        return mask_secrets(message, [self.api_key, *secrets_of_url(self.base_url)])
+        """Return the message without the key, the address, and the values of headers and parameters."""
+        return mask_secrets(message, [self.api_key, *secrets_of_url(self.base_url), *self.settings.secrets])
 
     @property
     def address(self) -> str:

@@ -120,6 +120,7 @@ class Prompt:
         by: who answers, `teacher` or `judge`.
         language: a BCP-47 tag.
         operation: the operation of Evol-Instruct that the call is for, so that costs can be reported by operation.
+        presence_penalty: lowers the probability of tokens that the text has already; None: not sent.
     """
 
     step: str
@@ -136,6 +137,7 @@ class Prompt:
     by: str = "teacher"
     language: str = "en"
     operation: str | None = None
+    presence_penalty: float | None = None
 
     @property
     def schema_keys(self) -> tuple[str, ...]:

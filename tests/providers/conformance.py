@@ -216,7 +216,8 @@ class ReplyConformance:
             here = request_of(endpoint, replace(PROMPT, schema=SCHEMA))
         code = (
             "from dataclasses import replace; from decimal import Decimal; "
-            "from app.providers.teacher import Endpoint, LocalModel; from app.synth.prices import Prices; "
+            "from app.providers.teacher import Endpoint, LocalModel; "
+            "from app.providers.request_settings import RequestSettings; from app.synth.prices import Prices; "
             "from tests.providers.conformance import PROMPT, SCHEMA, request_of; "
             f"print(request_of({endpoint!r}, replace(PROMPT, schema=SCHEMA)))"
         )

@@ -10,7 +10,7 @@ import pytest
 from app.synth.methods import self_instruct
 from app.synth.quality.postprocess import normalise_instruction
 from app.synth.quality.report import quality_report
-from app.synth.types import Batch, Demonstration, Instance, Rejection, Reply
+from app.synth.types import Batch, Demonstration, Instance, Prompt, Rejection, Reply
 from tests.fakes import FakeTeacher
 
 
@@ -52,6 +52,19 @@ def test_seeds_fill_the_places_of_missing_records(records, from_pool):
     mixed = self_instruct.mix_demonstrations(SEEDS, pool, self_instruct.Options(), random.Random(1))
     assert len(mixed) == 8
     assert sum(item.id.startswith("p") for item in mixed) == from_pool
+
+
+def test_the_penalties_of_the_paper_are_options_and_are_not_sent_by_default():
+    assert {prompt.presence_penalty for prompt in asked_by()} == {None}
+    penalties = {"presence_penalty": 2.0, "instance_presence_penalty": 1.5}
+    sent = {prompt.step: prompt.presence_penalty for prompt in asked_by(**penalties)}
+    assert sent == {"instructions": 2.0, "classification": None, "instances": 1.5}
+
+
+def asked_by(**options) -> list[Prompt]:
+    teacher = FakeTeacher()
+    propose(teacher, **options)
+    return teacher.prompts
 
 
 def test_every_demonstration_is_in_the_prompt_and_every_row_names_them():

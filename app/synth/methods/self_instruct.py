@@ -55,6 +55,12 @@ class Options(MethodOptions):
     temperature: float | None = Field(default=None, ge=0, le=2, description="Of new instructions: 0.7, or 1.0.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="Of new instructions.")
     instance_temperature: float = Field(default=0.0, ge=0, le=2, description="Of the call that writes instances.")
+    presence_penalty: float | None = Field(
+        default=None, ge=-2, le=2, description="Of new instructions: 2 in the paper; not sent unless given."
+    )
+    instance_presence_penalty: float | None = Field(
+        default=None, ge=-2, le=2, description="Of instances: 1.5 in the paper; not sent unless given."
+    )
     instruction_tokens: int | None = Field(
         default=None, ge=64, le=16384, description="Most tokens of a call for new instructions: 1024, or 3072."
     )
@@ -168,6 +174,7 @@ async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
         step="instructions",
         temperature=options.of_variant("temperature"),
         top_p=options.top_p,
+        presence_penalty=options.presence_penalty,
         max_tokens=options.of_variant("instruction_tokens"),
     )
     reply = await ask(prompt)
@@ -250,6 +257,7 @@ async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: A
         instance_schema(first, options.max_instances),
         step="instances",
         temperature=options.instance_temperature,
+        presence_penalty=options.instance_presence_penalty,
         max_tokens=options.instance_tokens,
     )
     reply = await ask(prompt)

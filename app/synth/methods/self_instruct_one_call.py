@@ -71,6 +71,7 @@ def _prompt(batch: Batch) -> Prompt:
         step="items",
         temperature=options.of_variant("temperature"),
         top_p=options.top_p,
+        presence_penalty=options.presence_penalty,
         max_tokens=options.of_variant("instruction_tokens"),
     )
 

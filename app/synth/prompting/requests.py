@@ -21,6 +21,7 @@ def prompt_for(
     temperature: float,
     max_tokens: int,
     top_p: float | None = None,
+    presence_penalty: float | None = None,
     by: str = "teacher",
     operation: str | None = None,
     turns: tuple[tuple[str, str], ...] = (),
@@ -40,6 +41,7 @@ def prompt_for(
         temperature: of the reply.
         max_tokens: of the reply.
         top_p: of the reply.
+        presence_penalty: of the reply.
         by: who answers, `teacher` or `judge`.
         operation: the operation of Evol-Instruct that the call is for.
         turns: (role, content) of the dialogue so far.
@@ -67,6 +69,7 @@ def prompt_for(
         # Servers take a seed of 32 bits with a sign.
         seed=(batch.seed + seed + zlib.crc32(position.encode())) % 2**31,
         top_p=top_p,
+        presence_penalty=presence_penalty,
         turns=turns,
         by=by,
         language=batch.language,

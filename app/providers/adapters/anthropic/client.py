@@ -12,6 +12,7 @@ from anthropic import AsyncAnthropic, DefaultAioHttpClient, transform_schema
 from anthropic.types import Message
 
 from app.providers.adapters.anthropic.meaning import meaning_of_error, served_of
+from app.providers.request_settings import fold_system, with_sampling
 from app.providers.teacher import Endpoint, Served, unreadable
 from app.synth.teacher_errors import TryAgain
 from app.synth.types import Prompt
@@ -41,6 +42,8 @@ class AnthropicTeacher:
             http_client=DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3)
             ),
+            default_headers=endpoint.settings.extra_headers,
+            default_query=endpoint.settings.query,
         )
 
     async def close(self) -> None:
@@ -49,18 +52,23 @@ class AnthropicTeacher:
 
     def request(self, prompt: Prompt) -> dict:
         """Return the request body. The protocol has no seed."""
+        settings = self.endpoint.settings
         system, *messages = prompt.messages(self.endpoint.replies)
         body: dict = {"model": self.endpoint.model, "max_tokens": prompt.max_tokens, "messages": messages}
-        if system["content"]:
+        if settings.system_turn == "folded":
+            body["messages"] = fold_system([system, *messages])
+        elif system["content"]:
             body["system"] = system["content"]
-        body |= sampling_fields(self.endpoint.model, prompt)
+        body |= sampling_fields(self.endpoint.model, with_sampling(prompt, settings))
+        if settings.stop:
+            body["stop_sequences"] = list(settings.stop)
         if prompt.schema is not None and self.endpoint.replies == "json_schema":
             # Structured outputs, and not a tool that the model is forced to call: the answer stays a text, a forced
             # tool can't be combined with thinking, and `transform_schema` writes the bounds that the API refuses
             # (such as maxItems) into descriptions.
             # https://platform.claude.com/docs/en/build-with-claude/structured-outputs
             body["output_config"] = {"format": {"type": "json_schema", "schema": transform_schema(prompt.schema)}}
-        return body
+        return settings.without_dropped_fields(body)
 
     async def complete(self, prompt: Prompt) -> Served:
         """Make one call; everything the server said with a status of success is a Served."""

@@ -34,6 +34,8 @@ class OpenAIBatches:
             api_key=endpoint.api_key,
             max_retries=0,
             timeout=openai.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
+            default_headers=endpoint.settings.extra_headers,
+            default_query=endpoint.settings.query,
         )
 
     def __enter__(self) -> "OpenAIBatches":
@@ -49,7 +51,7 @@ class OpenAIBatches:
         that a lost answer doesn't buy everything twice.
         """
         lines = [
-            {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request}
+            {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": _without_stream(request)}
             for key, request in requests
         ]
         content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
@@ -122,6 +124,11 @@ class OpenAIBatches:
                     yield _line(key, row, asked[key])
             except (ValueError, KeyError, TypeError):
                 continue
+
+
+def _without_stream(request: dict) -> dict:
+    """Return the request without the fields of a stream, which a file of requests may not have."""
+    return {name: value for name, value in request.items() if name not in ("stream", "stream_options")}
 
 
 def _line(key: str, row: dict, request: dict) -> Line:

@@ -12,6 +12,8 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai.types.chat import ChatCompletion
 
 from app.providers.adapters.openai.meaning import error_in_success, meaning_of_error, served_of
+from app.providers.adapters.openai.streams import completion_of_stream
+from app.providers.request_settings import fold_system, with_sampling
 from app.providers.teacher import Endpoint, Served, unreadable
 from app.synth.teacher_errors import TryAgain
 from app.synth.types import Prompt, Reply
@@ -35,6 +37,8 @@ class OpenAITeacher:
             http_client=DefaultAioHttpClient(
                 limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3)
             ),
+            default_headers=endpoint.settings.extra_headers,
+            default_query=endpoint.settings.query,
         )
 
     async def close(self) -> None:
@@ -43,23 +47,33 @@ class OpenAITeacher:
 
     def request(self, prompt: Prompt) -> dict:
         """The request body, as it is sent and as it is keyed."""
+        settings, messages = self.endpoint.settings, prompt.messages(self.endpoint.replies)
+        prompt = with_sampling(prompt, settings)
         body: dict = {
             "model": self.endpoint.model,
-            "messages": prompt.messages(self.endpoint.replies),
+            "messages": fold_system(messages) if settings.system_turn == "folded" else messages,
             "temperature": prompt.temperature,
-            "max_tokens": prompt.max_tokens,
+            settings.max_tokens_name: prompt.max_tokens,
         }
         if prompt.top_p is not None:
             body["top_p"] = prompt.top_p
         if prompt.seed is not None:
             body["seed"] = prompt.seed
+        if prompt.presence_penalty is not None:
+            body["presence_penalty"] = prompt.presence_penalty
+        if "frequency_penalty" in settings.sampling:
+            body["frequency_penalty"] = settings.sampling["frequency_penalty"]
+        if settings.stop:
+            body["stop"] = list(settings.stop)
+        if settings.streams:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         if prompt.schema is not None and self.endpoint.replies == "json_object":
             body["response_format"] = {"type": "json_object"}
         if prompt.schema is not None and self.endpoint.replies == "json_schema":
             schema = {key: value for key, value in prompt.schema.items() if key != "title"}
             form = {"name": prompt.schema["title"], "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return body
+        return settings.without_dropped_fields(body)
 
     async def complete(self, prompt: Prompt) -> Served:
         """Make one call; everything the server said with a status of success is a Served."""
@@ -79,6 +93,8 @@ class OpenAITeacher:
                 raise meaning from error
             except (ValueError, RecursionError) as error:
                 return unreadable(prompt.messages(), f"the answer was not JSON: {error}")
+        # The client returns a stream of events as it came, also that of a server that was not asked for a stream.
+        answer = completion_of_stream(answer) or answer
         failure = error_in_success(answer)
         if isinstance(failure, Reply):
             return Served(failure, "", usage_estimated=False)
