@@ -81,7 +81,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    rows = store.runs(session, caller.project_id, dataset_id, limit, after)
+    rows = store.list_runs(session, caller.project_id, dataset_id, limit, after)
     views = service.views(session, rows)
     return page(rows, limit, lambda run: views[run.id])
 

@@ -1,4 +1,4 @@
-"""All SQL of runs and batches."""
+"""SQL of runs and of their batches, the units of work. Times are those of the database's clock."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,18 +16,24 @@ from app.synth.cost_estimate import Sample
 from app.synth.quality.options import MethodOptions
 from app.tables.runs import Batch, Run
 
+# Batches that may still bring rows.
 OPEN = ("pending", "leased", "waiting")
+# Runs that need a worker now, or soon.
 ACTIVE = ("queued", "running", "pausing", "cancelling")
 
 
 def run(session: Session, project_id: str, id: str) -> Run:
+    """Return the project's run with this id. Raises a 404 where there is none."""
     row = session.scalar(select(Run).where(Run.id == id, Run.project_id == project_id))
     if row is None:
         raise not_found("run", id)
     return row
 
 
-def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None) -> Sequence[Run]:
+def list_runs(
+    session: Session, project_id: str, dataset_id: str | None, limit: int, after: str | None
+) -> Sequence[Run]:
+    """Return the project's runs, of a dataset if one is named, newest first, those with an id below `after`."""
     query = select(Run).where(Run.project_id == project_id).order_by(Run.id.desc()).limit(limit + 1)
     if dataset_id:
         query = query.where(Run.dataset_id == dataset_id)
@@ -35,11 +41,15 @@ def runs(session: Session, project_id: str, dataset_id: str | None, limit: int, 
 
 
 def load_run(session: Session, id: str) -> Run | None:
+    """Return the run of any project, for workers. None where it was deleted."""
     return session.get(Run, id)
 
 
 def locked_run(session: Session, id: str) -> Run | None:
-    """The run as it is now, held until this transaction ends. Take it before its batches and its account."""
+    """Lock the run until this transaction ends, and return it as it is now; None where it was deleted.
+
+    Lock it after its dataset, and before its batches and its account: all transactions keep this order.
+    """
     query = select(Run).where(Run.id == id).with_for_update(key_share=True)
     return session.scalar(query.execution_options(populate_existing=True))
 
@@ -50,11 +60,12 @@ def set_row_counts(session: Session, id: str, counts: dict) -> None:
 
 
 def list_active_runs(session: Session) -> Sequence[Run]:
+    """Return the runs that need a worker, oldest first."""
     return session.scalars(select(Run).where(Run.status.in_(ACTIVE)).order_by(Run.id)).all()
 
 
 def list_due_to_resume(session: Session) -> Sequence[str]:
-    """Runs that wait for their teacher, and have waited long enough to ask again."""
+    """Return the ids of runs that have waited long enough for their teacher to call it again."""
     query = select(Run.id).where(
         Run.status == "paused", Run.paused_for.is_not(None), Run.resume_at < func.clock_timestamp()
     )
@@ -62,18 +73,19 @@ def list_due_to_resume(session: Session) -> Sequence[str]:
 
 
 def seconds_running(session: Session, run: Run) -> float:
-    """Since the run began, on the database's clock."""
+    """Return the seconds since the run began; 0 before its start."""
     if run.started_at is None:
         return 0.0
     return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - run.started_at))))
 
 
 def seconds_since(session: Session, moment: datetime) -> float:
+    """Return the seconds since this moment."""
     return float(session.scalar(select(func.extract("epoch", func.clock_timestamp() - moment))))
 
 
 def count_leased_batches(session: Session, run_id: str) -> int:
-    """Batches that a worker holds and whose lease has not run out."""
+    """Count the batches that workers hold under leases that have not expired."""
     query = (
         select(func.count())
         .select_from(Batch)
@@ -83,14 +95,14 @@ def count_leased_batches(session: Session, run_id: str) -> int:
 
 
 def count_open_proposals(session: Session, run_id: str) -> int:
-    """Proposals that batches under way have asked for or will ask for."""
+    """Sum the proposals of the open batches, whose candidates admission has not decided on."""
     size = Batch.plan["proposals"].as_integer()
     query = select(func.coalesce(func.sum(size), 0))
     return session.scalar(query.where(Batch.run_id == run_id, Batch.status.in_(OPEN)))
 
 
 def count_outcomes_before_open_batches(session: Session, run_id: str) -> tuple[int, int]:
-    """(accepted, offered) of the batches that ended and were planned before any that is open."""
+    """Count the candidates of batches that were planned before every open batch. Returns (accepted, offered)."""
     first_open = select(func.min(Batch.number)).where(Batch.run_id == run_id, Batch.status.in_(OPEN)).scalar_subquery()
     query = select(
         func.coalesce(func.sum(Batch.accepted), 0), func.coalesce(func.sum(Batch.accepted + Batch.rejected), 0)
@@ -100,15 +112,21 @@ def count_outcomes_before_open_batches(session: Session, run_id: str) -> tuple[i
 
 
 def load_proposal_count(session: Session, batch_id: str) -> int:
+    """Return the number of proposals in the batch's plan."""
     return session.scalar(select(Batch.plan["proposals"].as_integer()).where(Batch.id == batch_id))
 
 
 def find_similar_runs(
     session: Session, project_id: str, settings: dict, options: MethodOptions, max_runs: int = 20
 ) -> list[Run]:
-    """The newest runs of these settings and options that have ended with something.
+    """Return the newest runs with these settings and options that have ended with accepted rows.
 
-    A run that was started before an option existed has the option's default.
+    Args:
+        session: the transaction.
+        project_id: the project.
+        settings: values of columns of runs, by name.
+        options: the options of the method. A run that was started before an option existed has its default.
+        max_runs: how many to return at most.
     """
     query = select(Run).where(
         Run.project_id == project_id,
@@ -116,23 +134,26 @@ def find_similar_runs(
         Run.finished_at.is_not(None),
         Run.options.contained_by(options.model_dump(mode="json")),
     )
+    # The database compares only the options that a run stored, so ten times as many are read and compared here.
     runs = session.scalars(query.filter_by(**settings).order_by(Run.id.desc()).limit(10 * max_runs))
     return [run for run in runs if type(options).model_validate(run.options) == options][:max_runs]
 
 
 def load_samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
-    """Each batch that ended: its candidates, the good ones (over_target, too), and what its calls took."""
+    """Return a sample for each batch that ended: its good and its offered candidates, and what its calls took.
+
+    Candidates that were rejected as `over_target` count as good: only the target was in their way.
+    """
     over_target = run_rows.select_counts_by_batch(run_ids, "over_target").subquery()
-    spent = accounts_store.select_spending_by_unit(_accounts_of(run_ids)).subquery()
-    none = func.coalesce
+    spent = accounts_store.select_spending_by_unit(_select_accounts(run_ids)).subquery()
+    columns = (
+        (Batch.accepted + func.coalesce(over_target.c.rows, 0)).label("good"),
+        (Batch.accepted + Batch.rejected).label("offered"),
+        *(func.coalesce(spent.c[name], 0).label(name) for name in ("requests", "tokens", "dollars")),
+    )
+    # Outer joins: a batch may have no such row, and no call of its own.
     query = (
-        select(
-            (Batch.accepted + none(over_target.c.rows, 0)).label("good"),
-            (Batch.accepted + Batch.rejected).label("offered"),
-            none(spent.c.requests, 0).label("requests"),
-            none(spent.c.tokens, 0).label("tokens"),
-            none(spent.c.dollars, 0).label("dollars"),
-        )
+        select(*columns)
         .outerjoin(over_target, over_target.c.batch_id == Batch.id)
         .outerjoin(spent, spent.c.unit_id == Batch.id)
         .where(Batch.run_id.in_(run_ids), Batch.status == "done")
@@ -144,33 +165,40 @@ def load_samples(session: Session, run_ids: Sequence[str]) -> list[Sample]:
     ]
 
 
-def _accounts_of(run_ids: Sequence[str]) -> Select:
+def _select_accounts(run_ids: Sequence[str]) -> Select:
     return select(Run.account_id).where(Run.id.in_(run_ids))
 
 
 def mean_latency(session: Session, run_ids: Sequence[str]) -> float:
-    """Seconds from sending to keeping, of calls that needed one try."""
-    return accounts_store.mean_latency(session, _accounts_of(run_ids))
+    """Return the mean seconds from the sending of a call to its stored reply, of calls that needed one try."""
+    return accounts_store.mean_latency(session, _select_accounts(run_ids))
 
 
 def count_batches_by_status(session: Session, run_id: str) -> dict[str, int]:
+    """Count the batches of the run by status."""
     query = select(Batch.status, func.count()).where(Batch.run_id == run_id).group_by(Batch.status)
     return {status: count for status, count in session.execute(query)}
 
 
 def lock_claimable_batches(session: Session, run_id: str, limit: int) -> Sequence[Batch]:
-    """Pending batches whose time has come, and batches of workers that died; locked."""
+    """Lock and return batches that are pending and due, and batches whose worker was lost, in their order."""
     due = or_(Batch.not_before.is_(None), Batch.not_before < func.clock_timestamp())
-    waiting = and_(Batch.status == "pending", due)
-    orphaned = and_(Batch.status == "leased", is_unclaimed(Batch))
-    query = select(Batch).where(Batch.run_id == run_id, or_(waiting, orphaned)).order_by(Batch.number).limit(limit)
-    return session.scalars(query.with_for_update(skip_locked=True)).all()
+    is_pending = and_(Batch.status == "pending", due)
+    has_lost_worker = and_(Batch.status == "leased", is_unclaimed(Batch))
+    query = (
+        select(Batch)
+        .where(Batch.run_id == run_id, or_(is_pending, has_lost_worker))
+        .order_by(Batch.number)
+        .limit(limit)
+    )
+    # Locked batches are skipped: another transaction is about to claim or to end them.
+    return session.scalars(query.order_by(Batch.number).limit(limit).with_for_update(skip_locked=True)).all()
 
 
 def recent_acceptance_rate(session: Session, run_id: str, window: int) -> float | None:
-    """The accepted share of at least the `window` newest candidates; None while there are fewer."""
+    """Return the accepted share of at least the `window` newest candidates, 0 to 1; None while there are fewer."""
     accepted = offered = 0
-    query = _done(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
+    query = _select_outcomes(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
     for batch in session.execute(query.execution_options(yield_per=100)):
         accepted, offered = accepted + batch.accepted, offered + batch.accepted + batch.rejected
         if offered >= window:
@@ -179,17 +207,17 @@ def recent_acceptance_rate(session: Session, run_id: str, window: int) -> float 
 
 
 def list_batch_outcomes(session: Session, run_id: str) -> list[tuple[int, int]]:
-    """(accepted, rejected) of each batch, in the order in which they ended."""
-    query = _done(run_id).order_by(Batch.finished_at, Batch.number)
+    """Return (accepted, rejected) of each batch, in the order in which they ended."""
+    query = _select_outcomes(run_id).order_by(Batch.finished_at, Batch.number)
     return [(batch.accepted, batch.rejected) for batch in session.execute(query)]
 
 
-def _done(run_id: str) -> Select:
+def _select_outcomes(run_id: str) -> Select:
     return select(Batch.accepted, Batch.rejected).where(Batch.run_id == run_id, Batch.status == "done")
 
 
 def release_batches(session: Session, claims: Sequence[tuple[str, int]]) -> None:
-    """Batches that are leased under these tokens wait again, and the attempt does not count."""
+    """Release the batches that are leased under these (id, token). Their attempts do not count."""
     if not claims:
         return
     session.execute(
@@ -201,6 +229,7 @@ def release_batches(session: Session, claims: Sequence[tuple[str, int]]) -> None
 
 
 def drop_open_batches(session: Session, run_id: str) -> None:
+    """Drop the open batches of a run that ends. A worker that still holds one can't write its result any more."""
     session.execute(
         update(Batch)
         .where(Batch.run_id == run_id, Batch.status.in_(OPEN))
@@ -209,28 +238,28 @@ def drop_open_batches(session: Session, run_id: str) -> None:
 
 
 def count_pending_or_leased_batches(session: Session, run_id: str) -> int:
-    """Batches that go on by themselves: held by somebody, or about to be."""
+    """Count the batches that a worker holds or will claim. The other open batches wait for a remote batch."""
     query = select(func.count()).where(Batch.run_id == run_id, Batch.status.in_(("pending", "leased")))
     return session.scalar(query)
 
 
 def requeue_answered_batches(session: Session, run_id: str) -> None:
-    """Batches all of whose calls have been answered, or given up, are tried again."""
-    out = accounts_store.select_unanswered(Batch.id)
+    """Make those batches pending again all of whose calls were answered or given up."""
+    unanswered = accounts_store.select_unanswered(Batch.id)
     session.execute(
         update(Batch)
-        .where(Batch.run_id == run_id, Batch.status == "waiting", ~out.exists())
+        .where(Batch.run_id == run_id, Batch.status == "waiting", ~unanswered.exists())
         .values(status="pending", not_before=None)
     )
 
 
 def list_runs_with_remote_work(session: Session) -> list[str]:
-    """Runs with calls that wait to be sent, or with remote batches that are out."""
+    """Return the ids of runs with calls that wait for a remote batch, or with open remote batches."""
     return list(session.scalars(select(Run.id).where(Run.account_id.in_(remote_batches.select_accounts_with_work()))))
 
 
 def count_task_types(session: Session, run_id: str) -> dict[str, int]:
-    """Rows of the run by task type: those accepted, and those that batches under way were told to make."""
+    """Count the rows of the run by task type: accepted rows, and the proposals of open batches."""
     requested = Batch.plan["focus"]["task_type"].astext
     query = select(requested, func.sum(Batch.plan["proposals"].as_integer())).where(
         Batch.run_id == run_id, Batch.status.in_(OPEN), requested.is_not(None)
@@ -242,4 +271,5 @@ def count_task_types(session: Session, run_id: str) -> dict[str, int]:
 
 
 def has_run(session: Session, dataset_id: str, run_id: str) -> bool:
+    """Whether the dataset has a run with this id."""
     return session.scalar(select(Run.id).where(Run.id == run_id, Run.dataset_id == dataset_id)) is not None
