@@ -53,7 +53,7 @@ def preview(body: PreviewCreate, caller: Authorized, session: Db, once: Idempote
     and nothing is paid: the answer is a 200 with the requests of a first batch, whole, on the dataset's material.
     """
     if body.show_prompts:
-        return JSONResponse(service.prompts(session, caller, body).model_dump(mode="json"))
+        return JSONResponse(service.preview_prompts(session, caller, body).model_dump(mode="json"))
     if body.dry_run:
         runs, full_target = service.find_similar_runs(session, caller, body)
         view = ForecastView(forecast=forecast.of_runs(session, runs, full_target) if runs else None)
@@ -134,13 +134,13 @@ def run_report(id: str, caller: Authorized, session: Db):
 @router.get("/methods", operation_id="listMethods", response_model=MethodList, tags=["runs"])
 def list_methods(caller: Authorized):
     """The ways of making data, each with the schema of its options."""
-    return MethodList(data=service.methods())
+    return MethodList(data=service.list_methods())
 
 
 @router.get("/teachers", operation_id="listTeachers", response_model=TeacherList, tags=["teachers"])
 def list_teachers(caller: Authorized, session: Db):
     """The teachers that the operator configured; a run names one."""
-    return TeacherList(data=service.teachers(session))
+    return TeacherList(data=service.list_teachers(session))
 
 
 def _view(session: Session, run: Run) -> RunView:

@@ -1,4 +1,4 @@
-"""Runs: started, steered and ended. Every change of state happens with the run's row locked."""
+"""Starts, pauses, resumes, cancels and ends runs. Every change of a run's status is made under the lock of its row."""
 
 from collections.abc import Sequence
 
@@ -23,23 +23,24 @@ from app.runs.teachers import reply_form
 from app.synth.methods.registry import METHODS
 from app.tables.runs import Run
 
+# A method that yields less than one row in twenty would spend its budget on rejections.
 CANDIDATES_PER_ROW, EXTRA_CANDIDATES = 20, 200
 
 
 def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
-    """A pilot: a run of a few rows, with a forecast for the whole."""
+    """Start a preview: a run of a few rows, from which the cost of the whole run is estimated."""
     dataset, options = validation.validate(session, caller, body)
     full_target = validation.resolve_target(session, dataset, body, options)
-    pilot = RunCreate.model_validate(
+    preview_body = RunCreate.model_validate(
         body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, full_target)}
     )
-    run = start(session, caller, pilot)
+    run = start(session, caller, preview_body)
     run.preview_target = full_target
     return run
 
 
 def find_similar_runs(session: Session, caller: Caller, body: PreviewCreate) -> tuple[list[Run], int]:
-    """Runs of the kind that the body asks for, newest first, and the target of the whole."""
+    """Return ended runs with the settings of the body, newest first, and the target of the whole run."""
     dataset, options = validation.validate(session, caller, body)
     full_target = validation.resolve_target(session, dataset, body, options)
     teacher = body.teacher if METHODS[body.method].asks_teacher else None
@@ -47,13 +48,14 @@ def find_similar_runs(session: Session, caller: Caller, body: PreviewCreate) -> 
     return store.find_similar_runs(session, caller.project_id, settings, options), full_target
 
 
-def prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
-    """The requests that a run of this body would make for its first batch. Nothing is stored."""
+def preview_prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
+    """Return the requests that a run of this body would make for its first batch. Nothing is stored."""
     dataset, options = validation.validate(session, caller, body)
     return prompt_preview.prompts_of(session, dataset, body, options)
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
+    """Create a run and its account, and notify a worker. Raises a 422 for a body that no run could satisfy."""
     dataset, options = validation.validate(session, caller, body)
     dataset_store.refuse_while_encoding(session, dataset.id)
     target = validation.resolve_target(session, dataset, body, options)
@@ -88,7 +90,7 @@ def start(session: Session, caller: Caller, body: RunCreate) -> Run:
 
 
 def cancel(session: Session, caller: Caller, id: str) -> Run:
-    """End the run soon. What was accepted stays. Cancelling what has ended changes nothing."""
+    """End the run soon. Accepted rows stay. A run that has ended is returned unchanged."""
     run = _locked(session, caller, id)
     if run.ended or run.status == "cancelling":
         return run
@@ -101,10 +103,10 @@ def cancel(session: Session, caller: Caller, id: str) -> Run:
 
 
 def pause(session: Session, caller: Caller, id: str) -> Run:
-    """Let the calls in flight finish, keep what they bring, and wait for resume."""
+    """Let the calls in flight end, admit their rows, and wait for `resume`. Raises a 409 for a run that ends."""
     run = _locked(session, caller, id)
     if run.status in ("paused", "pausing"):
-        # Whoever asks for it also says when it goes on.
+        # The run waits for its teacher and would be resumed by itself. A user who pauses it also resumes it.
         run.paused_for = run.resume_at = None
         return run
     if run.status == "queued":
@@ -119,6 +121,7 @@ def pause(session: Session, caller: Caller, id: str) -> Run:
 
 
 def resume(session: Session, caller: Caller, id: str) -> Run:
+    """Continue a paused run. Raises a 409 for a run that has ended or is about to end."""
     run = _locked(session, caller, id)
     if run.status in ("queued", "running"):
         return run
@@ -173,7 +176,7 @@ def _advice_on_length(session: Session, run: Run) -> str:
 
 
 def resume_due(session: Session) -> None:
-    """Let runs go on that have waited for their teacher long enough."""
+    """Continue the runs that have waited for their teacher long enough."""
     for id in store.list_due_to_resume(session):
         run = store.locked_run(session, id)
         if run.status == "paused" and run.paused_for is not None:
@@ -189,7 +192,7 @@ def _continue(session: Session, run: Run) -> None:
 
 
 def stop(session: Session, run_id: str, reason: str) -> None:
-    """No new calls; the run ends with this reason when those in flight have come home."""
+    """Let the run make no new calls, and end with this reason when its calls in flight have ended."""
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended and run.pending_stop_reason is None:
         set_pending_stop_reason(session, run, reason)
@@ -197,21 +200,27 @@ def stop(session: Session, run_id: str, reason: str) -> None:
 
 
 def fail(session: Session, run_id: str, reason: str, message: str) -> None:
+    """End the run as failed at once. A run that has ended stays as it is."""
     run = store.locked_run(session, run_id)
     if run is not None and not run.ended:
         end(session, run, "failed", reason, message)
 
 
 def finalize(session: Session, run: Run) -> bool:
-    """End or pause the run if that was requested and no worker holds a batch any more; whether it did.
+    """End or pause the run if that was requested and no worker holds a batch any more.
 
-    The caller holds the run locked.
+    Args:
+        session: the transaction.
+        run: the run, locked by the caller.
+
+    Returns:
+        Whether the run was ended or paused.
     """
     if run.ended or store.count_leased_batches(session, run.id):
         return False
     waits_for_remote = run.pending_stop_reason is not None and run.status != "cancelling"
     if waits_for_remote and remote_batches.list_open_ids(session, run.account_id):
-        # The teacher bills remote batches that it has: their answers are waited for.
+        # The teacher bills the remote batches that it has, so the run waits for their answers.
         return False
     if run.status == "cancelling":
         end(session, run, "cancelled", "cancelled")
@@ -225,7 +234,7 @@ def finalize(session: Session, run: Run) -> bool:
 
 
 def end(session: Session, run: Run, status: str, reason: str, message: str | None = None) -> None:
-    """Close the run's account: calls whose answer never came are lost; open batches are dropped."""
+    """End the run: close its account, where calls without an answer count as lost, and drop its open batches."""
     ledger.close_account(session, run.account_id)
     store.drop_open_batches(session, run.id)
     run.in_flight, run.paused_for, run.resume_at = 0, None, None
@@ -235,7 +244,7 @@ def end(session: Session, run: Run, status: str, reason: str, message: str | Non
 
 
 def waiting(session: Session) -> list[str]:
-    """Ids of runs with work that no worker holds: the caller notifies a worker. Finalizes runs that can end."""
+    """Return the ids of runs that no worker works on, for the caller to notify one. Finalizes runs that can end."""
     ids = []
     for run in store.list_active_runs(session):
         if store.count_leased_batches(session, run.id):
@@ -247,7 +256,8 @@ def waiting(session: Session) -> list[str]:
     return ids
 
 
-def methods() -> list[MethodView]:
+def list_methods() -> list[MethodView]:
+    """Return the methods with the schemas of their options."""
     return [
         MethodView(
             name=method.name,
@@ -261,7 +271,8 @@ def methods() -> list[MethodView]:
     ]
 
 
-def teachers(session: Session) -> list[TeacherView]:
+def list_teachers(session: Session) -> list[TeacherView]:
+    """Return the configured teachers."""
     return [
         TeacherView(
             name=teacher.name,
@@ -282,7 +293,7 @@ def _locked(session: Session, caller: Caller, id: str) -> Run:
 
 
 def move(session: Session, run: Run, to: str) -> None:
-    """Take one transition, and tell the account whether it takes new calls."""
+    """Change the status by one transition, and set whether the account takes new calls."""
     run.move(to)
     _set_account_state(session, run)
     session.flush()
@@ -290,7 +301,7 @@ def move(session: Session, run: Run, to: str) -> None:
 
 
 def set_pending_stop_reason(session: Session, run: Run, reason: str | None) -> None:
-    """Set why the run is about to end, if there is a reason: its account takes no new call from now on."""
+    """Set why the run is about to end; with None nothing changes. Its account takes no new call from now on."""
     if reason is not None:
         run.pending_stop_reason = reason
         _set_account_state(session, run)
@@ -307,6 +318,6 @@ def _set_account_state(session: Session, run: Run) -> None:
 
 
 def views(session: Session, runs: Sequence[Run]) -> dict[str, RunView]:
-    """By id; what was spent is of the accounts as they are now."""
+    """Return the views of the runs by id, with the present spending of their accounts."""
     account_views = accounts.views_by_id(session, [run.account_id for run in runs])
     return {run.id: run_view(run, account_views[run.account_id]) for run in add_queue_positions(session, runs)}

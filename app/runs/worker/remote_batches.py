@@ -1,8 +1,8 @@
-"""Runs in batch mode: calls that are ready go out together, and their batches are tried again with the answers.
+"""Remote batches of a run in batch mode: its calls go out together, and its batches are tried again with the answers.
 
-A batch of proposals registers its calls and waits. When nothing of the run goes on by itself any more, all that is
-registered becomes one remote batch (per teacher). Its answers are booked like any others; then the proposals'
-batches are tried again, find what was paid for, and register what comes next.
+A batch of the run, the unit of work, registers its calls and waits. When all batches wait, the registered calls become
+one remote batch for each teacher. Its answers are booked like those of single calls. Then the batches are tried again:
+they find the answers that were paid for, and register their next calls (docs/adr/0013).
 """
 
 import logging
@@ -28,27 +28,37 @@ from app.tables.runs import Run
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS, ENTRIES_PER_TRANSACTION = 10_000, 500
+# OpenAI allows 50,000 lines and 200 MB in a remote batch.
+MAX_REQUESTS = 10_000
+# A transaction locks the account, and single calls of other units wait for it.
+ENTRIES_PER_TRANSACTION = 500
+# A line that fails so often costs its row, so that one bad request can't keep a run open.
 MAX_TRIES = 5
-POLL_SECONDS, STAY_SECONDS = 1.0, 20.0
+# The sweeper notifies again after the visit, so a worker is not occupied by a remote batch that takes hours.
+POLL_SECONDS, VISIT_SECONDS = 1.0, 20.0
 
 Connect = Callable[[str], RemoteBatches]
 
 
 def work(run_id: str, connect: Connect) -> None:
-    """Send what is ready, look at what is out, and stay with it for a little while."""
-    until = time.monotonic() + STAY_SECONDS
+    """Send registered calls, poll the open remote batches, and read their answers, for some seconds.
+
+    Args:
+        run_id: the run, which may have ended or been deleted.
+        connect: opens the client for the remote batches of a teacher, by the teacher's name.
+    """
+    until = time.monotonic() + VISIT_SECONDS
     while True:
         _create_batches(run_id)
         for id in _open_batch_ids(run_id):
-            _work_on(run_id, id, connect)
+            _send_or_read(run_id, id, connect)
         if not _open_batch_ids(run_id) or time.monotonic() > until:
             return
         time.sleep(POLL_SECONDS)
 
 
 def _create_batches(run_id: str) -> None:
-    """Make remote batches of the calls that wait, once nothing of the run goes on without them."""
+    """Create remote batches of the registered calls, once all batches of the run wait for answers."""
     with transaction() as session:
         run = store.locked_run(session, run_id)
         if (
@@ -68,7 +78,7 @@ def _open_batch_ids(run_id: str) -> list[str]:
         return [] if run is None else list(remote_batches.list_open_ids(session, run.account_id))
 
 
-def _work_on(run_id: str, id: str, connect: Connect) -> None:
+def _send_or_read(run_id: str, id: str, connect: Connect) -> None:
     claim = remote_batches.claim_batch(id)
     if claim is None:
         return
@@ -83,7 +93,7 @@ def _work_on(run_id: str, id: str, connect: Connect) -> None:
                 else:
                     _fetch_answers(claim, row.remote_id, row.teacher, run, batches)
         except TryAgain as error:
-            log.warning("%s: %s; it is looked at again", id, error)
+            log.warning("%s: %s; it is tried again at the next poll", id, error)
         except TeacherRefused as error:
             with transaction() as session:
                 service.fail(session, run_id, error.stop_reason, str(error))
@@ -91,11 +101,11 @@ def _work_on(run_id: str, id: str, connect: Connect) -> None:
 
 
 def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
-    """Send the batch, unless the teacher has one with our mark already: it would be paid twice."""
+    """Send the remote batch, unless the teacher has one with its id already: that would be paid for twice."""
     if run.ended:
         remote_id = batches.find(claim.id)
         if remote_id is None:
-            _drop(claim, run.account_id, "the run ended before it was sent")
+            _drop(claim, run.account_id, "the run ended before the remote batch was sent")
             return
     else:
         with transaction() as session:
@@ -111,14 +121,14 @@ def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
 
 
 def _drop(claim: Claim, account_id: str, message: str) -> None:
-    """The teacher never had it: its calls cost nothing."""
+    """End a remote batch that the teacher never had: its calls cost nothing."""
     with transaction() as session:
         remote_batches.end_batch(lock_claimed_row(session, claim), message)
         ledger.post_in(session, account_id, _unserved(session, claim.id))
 
 
 def _unserved(session: Session, id: str) -> list[Entry]:
-    """What has no answer when all answers are here was not served."""
+    """The ledger entries of calls without an answer: the teacher has not served them, and they cost nothing."""
     return [PostFailure(call.key, call.tries, unknown=False) for call in calls.unanswered_calls_of_remote(session, id)]
 
 
@@ -142,7 +152,7 @@ def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches
             failed += sum(line.served is None for line in chunk)
     if remote.failed and not answered:
         with transaction() as session:
-            message = f"the teacher did not take the batch: {remote.words or 'it gave no reason'}"
+            message = f"the teacher refused the remote batch: {remote.words or 'it gave no reason'}"
             service.fail(session, run.id, "request_refused", message)
     _finish(claim, run.id, answered, failed, remote.words)
 
@@ -164,14 +174,17 @@ def _entry(line: Line, tries: int, prices: Prices) -> Entry:
         )
         return PostAnswer(line.key, tries, paid)
     if line.refused or tries >= MAX_TRIES:
-        # One that is never answered costs its row, and no other.
+        # The entry is a reply that no method can read, so the call costs its row and no other row.
         reply = Reply(line.words, finish_reason="unreadable")
         return PostAnswer(line.key, tries, PaidReply(reply, "", False, Decimal(0)))
     return PostFailure(line.key, tries, unknown=False)
 
 
 def _finish(claim: Claim, run_id: str, answered: int, failed: int, message: str) -> None:
-    """What has no line was not served: it goes out again. The batches that waited for the answers go on."""
+    """End the remote batch, and make the batches pending that waited for its answers.
+
+    Calls without an answer were not served; they go out again in the next remote batch.
+    """
     with transaction() as session:
         run = store.locked_run(session, run_id)
         row = lock_claimed_row(session, claim)
@@ -191,5 +204,5 @@ def _end(claim: Claim, message: str) -> None:
 
 
 def waiting(session: Session) -> list[str]:
-    """Runs with calls that wait to be sent, or with remote batches that are out."""
+    """Return the ids of runs with calls that wait to be sent, or with open remote batches."""
     return store.list_runs_with_remote_work(session)
