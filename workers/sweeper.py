@@ -87,7 +87,7 @@ class Sweeper:
         with transaction() as session:
             runs.resume_due(session)
             judgements.resume_due(session)
-            judgements.pause_what_was_left(session)
+            judgements.pause_abandoned(session)
             access.delete_expired_keys(session)
             presence.delete_silent_workers(session)
         for task, list_waiting in WAITING:

@@ -26,7 +26,13 @@ TEACHER_UNAVAILABLE = "teacher_unavailable"
 
 @dataclass(frozen=True)
 class Stop:
-    """Why no further row is begun. `wait_seconds`: until a teacher that is away is called again."""
+    """Why no further record is judged.
+
+    Attributes:
+        reason: the stop_reason of the judgement, or why it waits.
+        message: a message for the user.
+        wait_seconds: until a teacher that is away is called again.
+    """
 
     reason: str
     message: str = ""
@@ -38,7 +44,7 @@ COMPLETED = Stop("completed")
 
 
 def end(job: RunningJob, judgement: Judgement, stop: Stop) -> None:
-    """Pause the judgement, or end it with the reason for which no further row was begun."""
+    """Pause the judgement, or end it with the reason of the stop."""
     if stop is PAUSED:
         _pause(job)
     elif stop.reason == TEACHER_UNAVAILABLE:
@@ -52,12 +58,12 @@ def _pause(job: RunningJob) -> None:
         if row.status == "pausing":
             _move_to_paused(session, row)
             return
-    # It was resumed while its calls in flight ended: a new attempt goes on.
+    # It was resumed while its calls in flight ended, so a new attempt continues.
     raise WorkerStopping(job.id)
 
 
 def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
-    """The teacher is away: wait, and then go on. Away for too long, it ends the judgement."""
+    """Pause the judgement until the teacher is called again. If the teacher was away for too long, fail it."""
     with job.transaction() as (session, row):
         if row.status == "running":
             if row.teacher_gone_since is None:
@@ -65,7 +71,7 @@ def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
                 session.flush()
                 session.refresh(row)
             if store.seconds_since(session, row.teacher_gone_since) > config.settings().teacher_gone_seconds:
-                message = f"the teacher was away for too long; last: {stop.message}"
+                message = f"the teacher was away for too long. Its last error: {stop.message}"
                 raise JobFailed(TEACHER_UNAVAILABLE, message)
             row.paused_for, row.resume_at = TEACHER_UNAVAILABLE, seconds_from_now(max(1.0, stop.wait_seconds))
             change_status(session, row, "pausing")
@@ -75,7 +81,7 @@ def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
 
 
 def _move_to_paused(session: Session, row: Judgement) -> None:
-    """Nothing went wrong: what was tried so far does not count as an attempt."""
+    """Pause the judgement. Its attempts start from 0 again, since nothing went wrong."""
     release_lease(row)
     row.attempt = 0
     accounts_store.set_state(session, row.account_id, "stopped")
@@ -83,12 +89,12 @@ def _move_to_paused(session: Session, row: Judgement) -> None:
 
 
 def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
-    """Close the account and end the row; rows under the thresholds are rejected first, if that was ordered."""
+    """Close the account and end the judgement; before, reject rows under the thresholds if the user requested that."""
     with transaction() as session:
         dataset = dataset_store.lock_dataset(session, judgement.dataset_id) if judgement.reject else None
         row = job.fence(session)
         if dataset is not None:
-            under = store.rows_under_thresholds(session, row.id)
+            under = store.list_rows_under_thresholds(session, row.id)
             moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
             decisions.apply(session, dataset, moves, row.id, job.check)
             row.rejected += len(moves)

@@ -48,7 +48,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    rows = store.judgements(session, caller.project_id, dataset_id, limit, after)
+    rows = store.list_judgements(session, caller.project_id, dataset_id, limit, after)
     views = service.views(session, rows)
     return page(rows, limit, lambda row: views[row.id])
 
@@ -93,4 +93,4 @@ def judgement_events(
 @router.get("/judgements/{id}/report", operation_id="getJudgementReport", response_model=JudgementReport)
 def judgement_report(id: str, caller: Authorized, session: Db):
     """Outcomes, cost by step, and the scores of the judged rows in numbers; above 2,000 rows of a fixed sample."""
-    return report.of_judgement(session, store.judgement(session, caller.project_id, id))
+    return report.build_report(session, store.judgement(session, caller.project_id, id))

@@ -1,4 +1,4 @@
-"""The work of a judgement: a judge's verdict on each record, many calls in flight, stored as they come.
+"""The job of a judgement: a teacher judges record after record, with many calls in flight, and verdicts are stored.
 
 A record is one unit of idempotence: its calls have the record's id in their position, so that an attempt after a kill
 finds what was paid for; and a record whose verdict is stored is not taken again.
@@ -35,11 +35,17 @@ from app.tables.judgements import Judgement
 
 log = logging.getLogger(__name__)
 
-THREADS, ROWS_AT_ONCE = 4, 500
-# Rows under way for each call that the teacher takes at once: then a call always waits for its permit.
-ROWS_FOR_A_CALL = 2
-LOOK_SECONDS, STORE_SECONDS, STORE_ROWS = 0.25, 1.0, 200
-WAIT_SECONDS = 1.0
+# For the database: the calls of the teacher use no thread.
+THREADS = 4
+# A read costs a query over the dataset, and each row is small beside its call.
+ROWS_PER_READ = 500
+# Rows under way for each call that the teacher allows at once: then a call always waits for its permit.
+ROWS_PER_PERMIT = 2
+# How often the worker sees a cancel.
+CHECK_SECONDS = 0.25
+# Verdicts are stored together: each store locks the judgement, and a killed worker loses what it has not stored.
+STORE_SECONDS, STORE_ROWS = 1.0, 200
+DATABASE_WAIT_SECONDS = 1.0
 # How long calls in flight may take to end when the judgement is cancelled, or the worker is told to end.
 CANCEL_GRACE_SECONDS, STOP_GRACE_SECONDS = 1.0, 15.0
 TEACHER_WAIT_SECONDS = 10.0
@@ -47,7 +53,7 @@ TEACHER_WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Tools:
-    """What the worker process brings: teachers by name, and how calls are tried again."""
+    """What a judgement needs of its process: what opens a teacher by its name, and how calls are tried again."""
 
     teacher: Callable[[str], Teacher]
     retry: RetryPolicy = RetryPolicy()
@@ -55,7 +61,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is stored of one judged record."""
+    """What is stored of one judged record: scores and tags that are new, and the rejection by a threshold, if any."""
 
     record_id: str
     scores: dict
@@ -64,9 +70,11 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
+        """`passed`, or the reason for which a run would have rejected the record."""
         return "passed" if self.rejection is None else self.rejection.reason
 
     def judged_row(self, judgement_id: str) -> dict:
+        """Return the columns of the judged row."""
         why = self.rejection
         detail = None if why is None else {"value": why.value, "threshold": why.threshold}
         ids = {"judgement_id": judgement_id, "record_id": self.record_id}
@@ -74,7 +82,12 @@ class Verdict:
 
 
 def judge(job: RunningJob, tools: Tools) -> None:
-    """Judge what is left, and end the row or pause it."""
+    """Judge the records that have no verdict yet, then end or pause the judgement.
+
+    Args:
+        job: the claimed judgement.
+        tools: what it needs of this process.
+    """
     with transaction() as session:
         judgement = session.get(Judgement, job.id)
     stop = asyncio.run(_Judging(job, tools, judgement).work())
@@ -98,9 +111,10 @@ class _Judging:
 
     def __post_init__(self) -> None:
         self.options = JudgementOptions.model_validate(self.judgement.options)
-        self.conditions = store.conditions_of(self.judgement.dataset_id, self.judgement.filter, self.options)
+        self.conditions = store.build_conditions(self.judgement.dataset_id, self.judgement.filter, self.options)
 
     async def work(self) -> Stop:
+        """Judge until no record is left or something stops it, and return what did."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "judgement"))
         teacher = self.tools.teacher(self.judgement.teacher)
         limiter, writer = RateLimiter(teacher.endpoint), LedgerWriter(self.judgement.account_id)
@@ -108,7 +122,7 @@ class _Judging:
         self.ask = TeacherCaller(
             account, self.job.id, self.job.claim, judges, {"judge": limiter}, writer, retry=self.tools.retry
         )
-        self.max_rows = max(4, ROWS_FOR_A_CALL * teacher.endpoint.in_flight)
+        self.max_rows = max(4, ROWS_PER_PERMIT * teacher.endpoint.in_flight)
         try:
             await self._judge_all()
         except JobCancelled:
@@ -130,7 +144,7 @@ class _Judging:
             await self._begin_rows()
             if not self.tasks:
                 break
-            done, _ = await asyncio.wait(self.tasks, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(self.tasks, timeout=CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             self._collect(done)
             if len(self.verdicts) >= STORE_ROWS or time.monotonic() - self.stored_at > STORE_SECONDS:
                 await self._store()
@@ -149,22 +163,22 @@ class _Judging:
     async def _read_rows(self) -> None:
         rows = await asyncio.to_thread(self.job.retry_until_database_is_back, self._next_rows)
         self.waiting.extend(rows)
-        self.all_read = len(rows) < ROWS_AT_ONCE
+        self.all_read = len(rows) < ROWS_PER_READ
         self.cursor = rows[-1].id if rows else self.cursor
 
     def _next_rows(self) -> Sequence[RecordRow]:
         with transaction() as session:
-            return store.records_to_judge(session, self.judgement, self.conditions, self.cursor, ROWS_AT_ONCE)
+            return store.load_records_to_judge(session, self.judgement, self.conditions, self.cursor, ROWS_PER_READ)
 
     async def _judge_row(self, record: RecordRow) -> Verdict:
-        row = candidate_of(record)
+        row = to_candidate(record)
         judged = await self._judge_when_database_is_back(record, row)
         scores = {name: value for name, value in judged.scores.items() if row.scores.get(name) != value}
         tags = {name: value for name, value in judged.tags.items() if row.tags.get(name) != value}
         return Verdict(record.id, scores, tags, judged.rejection)
 
     async def _judge_when_database_is_back(self, record: RecordRow, row: Candidate) -> Candidate:
-        """What was answered is found again: a row that begins anew pays for nothing twice."""
+        """Judge the record again after an error of the database: its paid answers are in the ledger."""
         while True:
             try:
                 return await judge_record(self.options, row, record.language, record.id, self.ask)
@@ -172,10 +186,10 @@ class _Judging:
                 return row.reject("unjudged", error.reason)
             except OperationalError as error:
                 log.warning("%s: the database is away, %s waits: %s", self.job.id, record.id, error)
-                await asyncio.sleep(WAIT_SECONDS)
+                await asyncio.sleep(DATABASE_WAIT_SECONDS)
 
     def _collect(self, done: set[asyncio.Task[Verdict]]) -> None:
-        """Keep verdicts; a row without one is left for another attempt."""
+        """Collect the verdicts. A record without a verdict is judged by another attempt."""
         self.tasks -= done
         for task in done:
             try:
@@ -195,23 +209,24 @@ class _Judging:
             self.stop = self.stop or PAUSED
 
     def _write(self, verdicts: Sequence[Verdict]) -> str:
-        """Scores, tags, the judged rows and the counters in one commit; the judgement's status."""
+        """Write scores, tags, judged rows and counters in one commit, and return the judgement's status."""
         with brief_transaction() as session:
-            # Not through the job: verdicts are kept while it is cancelled, too.
+            # `job.transaction` raises when the job is cancelled, but verdicts that are paid for are stored then, too.
             row = lock_claimed_row(session, self.job.claim)
+            # In one order, so that two judgements of the same records do not wait for each other's row locks.
             for verdict in sorted(verdicts, key=lambda verdict: verdict.record_id):
                 records.add_scores(session, row.dataset_id, verdict.record_id, verdict.scores, verdict.tags)
             store.add_judged_rows(session, [verdict.judged_row(row.id) for verdict in verdicts])
             if verdicts:
                 row.outcomes = dict(Counter(row.outcomes) + Counter(verdict.outcome for verdict in verdicts))
                 row.done_rows += len(verdicts)
-                # Attempts are counted that bring nothing.
+                # Only attempts without a verdict count, so a long judgement survives many restarts of its worker.
                 row.teacher_gone_since, row.attempt = None, 1
                 self.job.progress(session, row, done_rows=row.done_rows, rows=row.rows, outcomes=row.outcomes)
             return row.status
 
     async def _wait_for_calls(self, seconds: float) -> None:
-        """Calls in flight are paid for: those that end soon are kept."""
+        """Wait for calls in flight, which are paid for, and store the verdicts of those that end in time."""
         self.stop = self.stop or PAUSED
         if self.tasks:
             done, _ = await asyncio.wait(self.tasks, timeout=seconds)
@@ -224,8 +239,8 @@ class _Judging:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-def candidate_of(record: RecordRow) -> Candidate:
-    """The record as the kernel's judge sees it."""
+def to_candidate(record: RecordRow) -> Candidate:
+    """Return the record as the judge sees it."""
     return Candidate(
         record.instruction,
         record.input,
@@ -245,5 +260,5 @@ def _stop_for(error: Exception) -> Stop:
         return Stop(TEACHER_UNAVAILABLE, str(error), error.seconds)
     if isinstance(error, TeacherUnavailable):
         return Stop(TEACHER_UNAVAILABLE, str(error), TEACHER_WAIT_SECONDS)
-    # The account takes no new calls: somebody pauses or cancels the judgement.
+    # The account takes no new calls, because a user pauses or cancels the judgement.
     return PAUSED

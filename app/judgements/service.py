@@ -1,4 +1,4 @@
-"""Judgements: ordered, steered, looked at. Every change of state happens with the row locked."""
+"""Creates, pauses, resumes and cancels judgements. Every change of the status is made under the lock of the row."""
 
 from collections.abc import Iterable
 
@@ -27,9 +27,10 @@ from app.tables.judgements import Judgement
 
 
 def create(session: Session, caller: Caller, body: JudgementCreate) -> Judgement:
+    """Create a judgement of the records that fit now, and notify a worker. Raises a 422 for an unusable body."""
     dataset, options = _validate(session, caller, body)
     filter = body.filter.model_dump()
-    rows, newest = records.count_records(session, store.conditions_of(dataset.id, filter, options))
+    rows, newest = records.count_records(session, store.build_conditions(dataset.id, filter, options))
     if rows == 0:
         raise invalid("/filter", "no record of the dataset fits the filter and has what is to be judged", "empty")
     if body.reject:
@@ -91,7 +92,7 @@ def _options(values: dict) -> JudgementOptions:
 
 
 def cancel(session: Session, caller: Caller, id: str) -> Judgement:
-    """End the judgement soon; verdicts that are there stay. Cancelling what has ended changes nothing."""
+    """End the judgement soon. Stored verdicts stay. A judgement that has ended is returned unchanged."""
     row = _locked(session, caller, id)
     if row.status == "paused":
         record_outcome(session, KIND, row, Outcome.CANCELLED, CANCELLED)
@@ -104,10 +105,10 @@ def cancel(session: Session, caller: Caller, id: str) -> Judgement:
 
 
 def pause(session: Session, caller: Caller, id: str) -> Judgement:
-    """Let the calls in flight finish, keep their verdicts, and wait for resume."""
+    """Let the calls in flight end, store their verdicts, and wait for `resume`. Raises a 409 for an ended judgement."""
     row = _locked(session, caller, id)
     if row.status in ("paused", "pausing"):
-        # Whoever asks for it also says when it goes on.
+        # It waits for its teacher and would be resumed by itself. A user who pauses it also resumes it.
         row.paused_for = row.resume_at = None
     elif row.status in ("queued", "running"):
         change_status(session, row, "paused" if row.status == "queued" else "pausing")
@@ -118,11 +119,12 @@ def pause(session: Session, caller: Caller, id: str) -> Judgement:
 
 
 def resume(session: Session, caller: Caller, id: str) -> Judgement:
+    """Continue a paused judgement. Raises a 409 for a judgement that has ended."""
     row = _locked(session, caller, id)
     if row.status in ("queued", "running"):
         return row
     if row.status == "pausing":
-        # Its worker goes on as soon as the calls in flight have ended.
+        # Its worker continues as soon as the calls in flight have ended.
         row.paused_for = row.resume_at = None
         change_status(session, row, "running")
         accounts_store.set_state(session, row.account_id, "open")
@@ -134,8 +136,8 @@ def resume(session: Session, caller: Caller, id: str) -> Judgement:
 
 
 def resume_due(session: Session) -> None:
-    """Let judgements go on that have waited for their teacher long enough."""
-    for id in store.due_to_resume(session):
+    """Continue the judgements that have waited for their teacher long enough."""
+    for id in store.list_due_to_resume(session):
         row = store.locked_judgement(session, id)
         if row.status == "paused" and row.paused_for is not None:
             _resume(session, row)
@@ -148,9 +150,9 @@ def _resume(session: Session, row: Judgement) -> None:
     queue.notify_after_commit(session, queue.JUDGEMENT, row.id)
 
 
-def pause_what_was_left(session: Session) -> None:
-    """Judgements whose worker was lost while it paused them are paused."""
-    for id in store.left_while_pausing(session):
+def pause_abandoned(session: Session) -> None:
+    """Pause the judgements whose worker was lost while it paused them."""
+    for id in store.list_abandoned_while_pausing(session):
         row = store.locked_judgement(session, id)
         if row.status == "pausing":
             release_lease(row)
@@ -158,7 +160,7 @@ def pause_what_was_left(session: Session) -> None:
 
 
 def views(session: Session, rows: Iterable[Judgement]) -> dict[str, JudgementView]:
-    """By id; what was spent is of the accounts as they are now."""
+    """Return the views of the judgements by id, with the present spending of their accounts."""
     rows = add_queue_positions(session, rows)
     account_views = accounts.views_by_id(session, [row.account_id for row in rows])
     return {row.id: judgement_view(row, account_views[row.account_id]) for row in rows}

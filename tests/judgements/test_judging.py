@@ -26,7 +26,7 @@ from app.jobs.retry import Outcome
 from app.judgements import service, store
 from app.judgements.judging import Tools, judge
 from app.judgements.kind import KIND
-from app.judgements.report import of_judgement
+from app.judgements.report import build_report
 from app.judgements.schemas import JudgementCreate, JudgementView, RecordFilter
 from app.persistence.db import transaction
 from app.tables.accounts import Account, Completion
@@ -403,7 +403,7 @@ def test_a_judgement_whose_worker_was_lost_while_it_paused_is_paused(order):
         row.move("running")
         row.move("pausing")
     with transaction() as session:
-        service.pause_what_was_left(session)
+        service.pause_abandoned(session)
     assert judgement.view().status == "paused"
 
 
@@ -446,7 +446,7 @@ def test_the_report_has_outcomes_costs_and_the_spread_of_scores(order):
     judgement = order(Judge(lambda prompt: 5 if "part 2 " in prompt else 4))
     judgement.work()
     with transaction() as session:
-        report = of_judgement(session, session.get(Judgement, judgement.id))
+        report = build_report(session, session.get(Judgement, judgement.id))
     assert (report.done_rows, report.outcomes, report.sampled_rows) == (12, {"passed": 12}, 12)
     assert [(step.name, step.calls) for step in report.economy.steps] == [("judge_answer", 12)]
     assert report.quality["scores"]["judge.overall"]["mean"] == pytest.approx(49 / 12, abs=0.01)
