@@ -114,7 +114,8 @@ def _assign_splits(session: Session, snapshot: Snapshot, selected_ids: set[str] 
 
 def _open_outputs(open_files: ExitStack, snapshot: Snapshot, splits: list[str]) -> dict[FileKey, Any]:
     keys = [(split, form) for split in splits for form in snapshot.spec["forms"]]
-    return {key: open_files.enter_context(files.writing(file_path(snapshot.id, _file_name(key)))) for key in keys}
+    paths = {key: file_path(snapshot.id, _file_name(key)) for key in keys}
+    return {key: open_files.enter_context(files.write_atomically(path)) for key, path in paths.items()}
 
 
 def _file_name(key: FileKey) -> str:
