@@ -22,6 +22,16 @@ _KEY_PATTERNS = re.compile(
     r"|\bAIza[\w-]{20,}",
     re.IGNORECASE,
 )
+# Addresses of a network inside: with a port, with credentials, by number, or by a name that no public registry has.
+_REST = r"[^\s\"'<>]*"
+_INNER_URL = re.compile(
+    rf"\bhttps?://(?:[^\s/@\"'<>]+@{_REST}"
+    rf"|[^\s/:\"'<>]+:\d+{_REST}"
+    rf"|(?:\d{{1,3}}\.){{3}}\d{{1,3}}{_REST}"
+    rf"|[\w.-]+\.(?:internal|local|lan|svc|intra|corp|home|cluster)\b{_REST}"
+    rf"|[\w-]+(?=[/\s\"'<>]|$){_REST})",
+    re.IGNORECASE,
+)
 _URL_USER = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
@@ -42,6 +52,7 @@ def mask_secrets(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= MIN_SECRET_LENGTH and secret not in _NOT_SECRET:
             text = text.replace(secret, MASK)
+    text = _INNER_URL.sub(MASK, text)
     text = _URL_USER.sub(MASK, text)
     return _KEY_PATTERNS.sub(lambda match: f"{match['header'] or ''}{MASK}", text)
 

@@ -21,18 +21,33 @@ KEY, URL = "canary-3f9a7c21", "http://teacher.internal:8080/v1"
         "x-api-key: 0123456789abcdef",
         "postgresql://seedbed:verysecret@db:5432/seedbed refused",
         "AIzaSyA1234567890abcdefghijk is not valid",
+        "POST http://10.0.3.7/v1 failed: teacher.internal",
+        "POST http://vllm-0/v1/chat failed, http://teacher.internal:80",
+        "see https://gateway.svc.cluster.local/v1",
     ],
 )
 def test_keys_and_addresses_are_masked(message):
     masked = mask_secrets(message, [KEY, *secrets_of_url(URL)])
     assert "***" in masked
-    for secret in (KEY, "teacher.internal", "abcdef1234567890", "eyJhbGciOi", "0123456789abcdef", "verysecret", "AIza"):
+    for secret in (
+        KEY,
+        "teacher.internal",
+        "abcdef1234567890",
+        "eyJhbGciOi",
+        "0123456789abcdef",
+        "verysecret",
+        "AIza",
+        "10.0.3.7",
+        "vllm-0",
+        "gateway",
+    ):
         assert secret not in masked
 
 
 @pytest.mark.parametrize(
     "message",
     [
+        "see https://platform.openai.com/account/api-keys.",
         "The model `x` does not exist",
         "asked to slow down: task-force bearer of news",
         "key: value",

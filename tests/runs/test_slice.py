@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 import zlib
 from dataclasses import replace
 from decimal import Decimal
@@ -15,21 +14,18 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from app import config
-from app.access import service as access
 from app.access.service import Caller
 from app.calls.caller import RetryPolicy
 from app.calls.ledger_writer import LedgerWriter
 from app.calls.rate_limiter import RateLimiter
-from app.datasets import service as datasets
 from app.datasets import store as dataset_store
 from app.datasets.pools import Pools
-from app.datasets.schemas import DatasetCreate
 from app.errors import AppError
 from app.jobs import queue
 from app.jobs.leases import seconds_from_now
 from app.persistence.db import transaction
 from app.runs import service
-from app.runs.schemas import RunCreate, outcome_of
+from app.runs.schemas import outcome_of
 from app.runs.worker import batch, batch_limit, planning, run_slice
 from app.runs.worker.batch_limit import BatchLimit
 from app.runs.worker.encoding import AsyncEncoder
@@ -39,7 +35,6 @@ from app.tables.datasets import Record
 from app.tables.runs import Batch, Run
 from tests.fakes import (
     ScriptedSelfInstruct,
-    ScriptedServer,
     chat,
     encoders,
     error,
@@ -47,43 +42,9 @@ from tests.fakes import (
     instructions_wanted,
     unlike,
 )
+from tests.runs.conftest import SELF_INSTRUCT_FUNCTION
 from tests.waiting import PROCESS_SECONDS, until
 from workers.generation import teacher
-
-SELF_INSTRUCT_FUNCTION = "tests.providers.teacher_functions:self_instruct"
-
-
-@pytest.fixture
-def start(database, tmp_path, monkeypatch):
-    """Start a run against a scripted teacher; gives its id and the tools to work on it."""
-    servers = []
-
-    def begin(script, **body) -> tuple[str, run_slice.Tools]:
-        server = ScriptedServer(script).__enter__()
-        servers.append(server)
-        path = tmp_path / "seedbed.toml"
-        path.write_text(
-            f'[[teachers]]\nname = "t"\nbase_url = "{server.url}"\nmodel = "m"\n'
-            'prompt_price = "0.15"\ncompletion_price = "0.60"\ntimeout_seconds = 600\n'
-            f'[[teachers]]\nname = "j"\nbase_url = "{server.url}"\nmodel = "judge"\nprompt_price = "15"\n'
-            f'[[teachers]]\nname = "f"\nprotocol = "callable"\nfunction = "{SELF_INSTRUCT_FUNCTION}"\n'
-            '[[teachers]]\nname = "missing"\nprotocol = "callable"\nfunction = "no_such_module_here:teacher"\n'
-        )
-        monkeypatch.setenv("SEEDBED_CONFIG", str(path))
-        config.settings.cache_clear(), config.file_config.cache_clear()
-        with transaction() as session:
-            project = access.ensure_project(session, "slices")
-            caller = Caller(project.id, "k")
-            made = DatasetCreate(name=f"set {time.time_ns()}", seeds={"bundled": "korean"})
-            dataset = datasets.create(session, caller, made)
-            run = service.start(session, caller, RunCreate(dataset_id=dataset.id, **{"teacher": "t"} | body))
-        return run.id, run_slice.Tools(Pools(encoders()), teacher, threading.Event())
-
-    yield begin
-    for server in servers:
-        server.__exit__()
-    monkeypatch.undo()
-    config.settings.cache_clear(), config.file_config.cache_clear()
 
 
 async def no_delay(seconds: float) -> None:
