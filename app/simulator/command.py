@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 import typer
 import uvicorn
 
+from app.simulator.completions import Settings
 from app.simulator.faults import FAULT_TYPES, FaultPlan, parse_faults
-from app.simulator.server import Settings, build_server
+from app.simulator.personalities.registry import parse_selection
+from app.simulator.server import build_server
 
 
 def simulate_teacher(
@@ -47,12 +49,24 @@ def simulate_teacher(
             help=f"A type of fault and its share of requests. Types: {', '.join(FAULT_TYPES)}. Repeatable.",
         ),
     ] = None,
+    personality: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:RATE]",
+            help="A habit of real servers, and the share of requests that it changes. docs/teachers.md lists them. "
+            "Repeatable. A client selects it for itself by the model seedbed-simulated+NAME:RATE.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the simulated teacher, an OpenAI-compatible endpoint whose replies are composed from parts."""
     try:
         fault_plan = FaultPlan(seed, parse_faults(fault or []))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--fault") from error
+    try:
+        selections = tuple(parse_selection(text) for text in personality or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--personality") from error
     settings = Settings(
         seed=seed,
         latency=latency,
@@ -65,6 +79,7 @@ def simulate_teacher(
         batch_seconds=batch_seconds,
         batch_expire=batch_expire,
         faults=fault_plan,
+        personalities=selections,
     )
     serve(settings, host, port)
 

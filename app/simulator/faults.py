@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from statistics import NormalDist
 
 from starlette.responses import Response, StreamingResponse
@@ -89,6 +89,14 @@ def break_json(content: str) -> str:
     """Return JSON that no decoder accepts, but whose beginning a tolerant reader can recover."""
     broken = content.rstrip().rstrip("]}") if content.lstrip().startswith("{") else '{"output": ' + json.dumps(content)
     return broken.rstrip("}") + ", ..."
+
+
+# By fault, the content that takes the place of the reply.
+REPLACED_CONTENT: Mapping[str, Callable[[str], str]] = {
+    "wrong_schema": lambda content: '{"unexpected": [1, 2, 3]}',
+    "huge": lambda content: "x" * HUGE_CHARACTERS,
+    "invalid_json": break_json,
+}
 
 
 def spoil_response(answer: Response, fault: str) -> Response:

@@ -75,7 +75,10 @@ class ChatRequest(BaseModel):
 
 
 class ApiError(Exception):
-    """An error response. `error_type` is its `type` field; `outcome` is the name under which GET /stats counts it."""
+    """An error response. `error_type` is its `type` field; `outcome` is the name under which GET /stats counts it.
+
+    `html`: the page that a gateway sends instead of the body; "" for the body of the protocol.
+    """
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class ApiError(Exception):
         outcome: str = "invalid_request",
     ):
         super().__init__(message)
-        self.status, self.headers, self.outcome = status, headers or {}, outcome
+        self.status, self.headers, self.outcome, self.html = status, headers or {}, outcome, ""
         self.body = {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
@@ -133,8 +136,8 @@ def check_response_format(request: ChatRequest, highest_format: str) -> None:
 
 
 def validate_model(name: str) -> None:
-    """Raise ApiError (404) for any model but the simulated one."""
-    if name != MODEL:
+    """Raise ApiError (404) for any model but the simulated one, whose name may go on with `+` and personalities."""
+    if name.partition("+")[0] != MODEL:
         message = f"The model `{name}` does not exist; this server has `{MODEL}`."
         raise ApiError(404, message, code="model_not_found", param="model")
 
@@ -144,13 +147,13 @@ def model_card() -> dict:
     return {"id": MODEL, "object": "model", "created": _STARTED, "owned_by": "seedbed"}
 
 
-def completion_body(id: str, choices: list[dict], prompt: int, completion: int, cached: int) -> dict:
+def completion_body(id: str, model: str, choices: list[dict], prompt: int, completion: int, cached: int) -> dict:
     """Return the body of a completion. `prompt`, `completion` and `cached` are numbers of tokens."""
     return {
         "id": id,
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": MODEL,
+        "model": model,
         # Seedbed marks every row as simulated by this field, so that nobody trains on such rows unawares.
         "system_fingerprint": "simulated",
         "choices": choices,

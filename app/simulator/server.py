@@ -5,44 +5,22 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from app.simulator import faults, protocol, rate_limits, tokens
 from app.simulator.batch_endpoints import BatchEndpoints
-from app.simulator.faults import FaultPlan
-from app.simulator.protocol import ApiError, ChatRequest, json_response
-from app.simulator.replies import Composer
+from app.simulator.completions import CompletionWriter, Settings
+from app.simulator.personalities.personality import Call, Personality
+from app.simulator.protocol import ApiError, json_response
 from app.simulator.usage_counter import UsageCounter
 
 MAX_HANG_SECONDS = 600
 Sleep = Callable[[float], Awaitable[object]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of one simulated teacher.
-
-    `latency` is a median in seconds and `latency_tail` the sigma of a log-normal distribution around it (0: none).
-    Rates of 0 mean no limit; `near_duplicates` and `batch_expire` are shares from 0 to 1.
-    """
-
-    seed: int = 0
-    latency: float = 0.0
-    latency_tail: float = 0.0
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    api_key: str | None = None
-    near_duplicates: float = 0.0
-    replies: str = "json_schema"
-    batch_seconds: float = 1.0
-    batch_expire: float = 0.0
-    faults: FaultPlan = field(default_factory=FaultPlan)
 
 
 def build_server(
@@ -90,9 +68,8 @@ class TeacherServer:
 
     def __init__(self, settings: Settings, clock: Callable[[], float], sleep: Sleep):
         self.settings, self._sleep = settings, sleep
-        self.composer = Composer(settings.seed, settings.near_duplicates)
         self.usage_counter = UsageCounter()
-        self.prompt_cache = tokens.PromptCache()
+        self.completions = CompletionWriter(settings, self.usage_counter)
         self.requests = rate_limits.TokenBucket(settings.requests_per_minute, clock)
         self.tokens = rate_limits.TokenBucket(settings.tokens_per_minute, clock)
 
@@ -100,14 +77,13 @@ class TeacherServer:
         """Answer POST /v1/chat/completions.
 
         Raises:
-            ApiError: The request is refused, or its planned fault is an error response.
+            ApiError: The request is refused, or its planned fault or a personality is an error response.
             RateLimitError: The request exceeds a rate limit, or this is its planned fault.
         """
         self._check_key(request)
         chat_request, request_hash = protocol.parse_chat_request(await request.body())
         protocol.check_response_format(chat_request, self.settings.replies)
-        prompt_tokens = tokens.estimate_tokens(chat_request.prompt)
-        self._check_rates(prompt_tokens)
+        self._check_rates(tokens.estimate_tokens(chat_request.prompt))
         # Refused requests are no attempts: otherwise the plan of faults would depend on the rate limits.
         attempt = self.usage_counter.count_attempt(request_hash)
         fault = self.settings.faults.choose_fault(request_hash, attempt)
@@ -115,14 +91,16 @@ class TeacherServer:
             raise RateLimitError("Rate limit reached (a simulated fault).", 1.0, "requests", fault)
         if fault == "hang":
             return await self._hang(request)
+        call = Call(chat_request, request_hash, attempt, request.headers.get("authorization", ""))
+        personalities = self._admit(call)
         delay = faults.response_delay(
             self.settings.seed, request_hash, attempt, self.settings.latency, self.settings.latency_tail
         )
-        await self._sleep(delay)
+        await self._sleep(delay + sum(personality.seconds for personality in personalities))
         if fault == "server_error":
             message = "The server had an error (a simulated fault)."
             raise ApiError(500, message, "server_error", "server_error", outcome=fault)
-        return self._complete(chat_request, request_hash, prompt_tokens, fault)
+        return self._encode(self._complete(call, fault, personalities), fault, personalities)
 
     async def complete_in_batch(self, body: dict) -> tuple[int, dict]:
         """Return the status and the body of the response to one request of a batch.
@@ -130,63 +108,42 @@ class TeacherServer:
         The reply is that of a single call, but without latency and rate limits. Errors are returned, not raised.
         """
         try:
-            response = self._complete_without_connection(json.dumps(body).encode())
+            return 200, self._complete_without_connection(json.dumps(body).encode())
         except ApiError as error:
             self.usage_counter.outcomes[error.outcome] += 1
             return error.status, {"error": {"message": str(error), "type": "server_error", "code": None}}
-        return 200, json.loads(response.body)
 
-    def _complete_without_connection(self, body_bytes: bytes) -> Response:
+    def _complete_without_connection(self, body_bytes: bytes) -> dict:
         chat_request, request_hash = protocol.parse_chat_request(body_bytes)
         protocol.check_response_format(chat_request, self.settings.replies)
-        fault = self.settings.faults.choose_fault(request_hash, self.usage_counter.count_attempt(request_hash))
+        attempt = self.usage_counter.count_attempt(request_hash)
+        fault = self.settings.faults.choose_fault(request_hash, attempt)
         # Inside a file of answers the faults of a connection can only appear as a failed request.
         if fault in ("rate_limit", "server_error", "hang", "drip", "reset", "not_utf8"):
             raise ApiError(500, "The server had an error (a simulated fault).", "server_error", outcome=fault)
-        return self._complete(chat_request, request_hash, tokens.estimate_tokens(chat_request.prompt), fault)
+        call = Call(chat_request, request_hash, attempt)
+        return self._complete(call, fault, self._admit(call))
 
-    def _complete(
-        self, chat_request: ChatRequest, request_hash: str, prompt_tokens: int, fault: str | None
-    ) -> Response:
-        choices = [self._compose_choice(chat_request, request_hash, n, fault) for n in range(chat_request.n or 1)]
-        texts = [c["message"]["content"] or c["message"]["refusal"] or "" for c in choices]
-        completion_tokens = sum(tokens.estimate_tokens(text) for text in texts)
-        # Cached tokens are part of the prompt; both are estimates, and must not contradict each other.
-        cached = min(self.prompt_cache.lookup_and_store(chat_request.prompt), prompt_tokens)
-        self.tokens.take(prompt_tokens + completion_tokens)
-        self.usage_counter.record_billing(request_hash, prompt_tokens, completion_tokens, cached)
-        self.usage_counter.outcomes[fault or "ok"] += 1
-        body = protocol.completion_body(
-            f"chatcmpl-{request_hash[:24]}", choices, prompt_tokens, completion_tokens, cached
-        )
-        if fault == "wrong_usage":
-            body["usage"] = {"prompt_tokens": -5, "completion_tokens": "many", "total_tokens": None}
-        if fault == "other_model":
-            body["model"] = "some-other-model"
+    def _admit(self, call: Call) -> list[Personality]:
+        """Return the personalities of a call that none of them refuses."""
+        personalities = self.completions.personalities_of(call)
+        for personality in personalities:
+            if personality.refuse:
+                personality.refuse(call)
+        return personalities
+
+    def _complete(self, call: Call, fault: str | None, personalities: list[Personality]) -> dict:
+        body, bill = self.completions.write(call, fault, personalities)
+        self.tokens.take(bill.prompt + bill.completion)
+        return body
+
+    def _encode(self, body: dict, fault: str | None, personalities: list[Personality]) -> Response:
+        for personality in personalities:
+            if personality.encode:
+                raw = personality.encode(body)
+                return Response(raw.content, headers=self._headers(), media_type=raw.media_type)
         response = json_response(body, headers=self._headers())
         return faults.spoil_response(response, fault) if fault in ("drip", "reset", "not_utf8") else response
-
-    def _compose_choice(self, chat_request: ChatRequest, request_hash: str, index: int, fault: str | None) -> dict:
-        if fault == "empty":
-            return protocol.choice_body(index, "", "stop", None)
-        reply = self.composer.compose(chat_request, (request_hash, index))
-        if fault == "refusal":
-            text, is_structured = faults.refusal_text(reply.language), chat_request.response_format is not None
-            return protocol.choice_body(index, None if is_structured else text, "stop", text if is_structured else None)
-        if fault == "wrong_schema":
-            return protocol.choice_body(index, '{"unexpected": [1, 2, 3]}', "stop", None)
-        if fault == "huge":
-            return protocol.choice_body(index, "x" * faults.HUGE_CHARACTERS, "stop", None)
-        if fault == "invalid_json":
-            return protocol.choice_body(index, faults.break_json(reply.content), "stop", None)
-        complete_content = faults.truncate(reply.content) if fault == "cut_off" else reply.content
-        content = (
-            tokens.truncate(complete_content, chat_request.token_limit)
-            if chat_request.token_limit
-            else complete_content
-        )
-        is_complete = content == reply.content
-        return protocol.choice_body(index, content, "stop" if is_complete else "length", None)
 
     async def _hang(self, request: Request) -> Response:
         """Wait until the client disconnects. The body has been read, so the next message is the disconnection."""
@@ -239,7 +196,10 @@ class TeacherServer:
         """Return the response to a request that failed, and count its outcome."""
         if request.url.path == "/v1/chat/completions":
             self.usage_counter.outcomes[error.outcome] += 1
-        return json_response(error.body, error.status, {**self._headers(), **error.headers})
+        headers = {**self._headers(), **error.headers}
+        if error.html:
+            return HTMLResponse(error.html, error.status, headers)
+        return json_response(error.body, error.status, headers)
 
     async def http_error_response(self, request: Request, error: HTTPException) -> Response:
         """Return the response to a request for an unknown path or with a wrong method."""

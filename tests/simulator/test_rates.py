@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from app.simulator.server import Settings, build_server
+from app.simulator.completions import Settings
+from app.simulator.server import build_server
 from tests.fakes import FakeClock
 
 Post = Callable[[str], Awaitable[httpx.Response]]

@@ -1,0 +1,1 @@
+"""What real servers do otherwise than the protocol says. Each personality is a wrapper around the correct reply."""
