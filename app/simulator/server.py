@@ -91,7 +91,7 @@ class TeacherServer:
             raise RateLimitError("Rate limit reached (a simulated fault).", 1.0, "requests", fault)
         if fault == "hang":
             return await self._hang(request)
-        call = Call(chat_request, request_hash, attempt, request.headers.get("authorization", ""))
+        call = Call(chat_request, request_hash, attempt, request.headers.get("authorization", ""), str(request.url))
         personalities = self._admit(call)
         delay = faults.response_delay(
             self.settings.seed, request_hash, attempt, self.settings.latency, self.settings.latency_tail

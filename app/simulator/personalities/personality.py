@@ -16,12 +16,14 @@ class Call:
         request_hash: The hash of its canonical body.
         attempt: How many tries of this request came before.
         authorization: The header of that name; "" in a batch.
+        url: Its address; "" in a batch.
     """
 
     request: ChatRequest
     request_hash: str
     attempt: int
     authorization: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)

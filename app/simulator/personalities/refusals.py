@@ -9,7 +9,6 @@ from app.simulator.personalities.personality import Call, Personality
 from app.simulator.protocol import ApiError
 
 _HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr>nginx</body></html>"
-INTERNAL_URL = "http://inner-gateway.example.internal:8443/v1/upstream"
 
 
 def _error(name: str, status: int, message: str, http_status: int | None = None, **fields: object) -> Callable:
@@ -60,7 +59,7 @@ def _refuse_system_role(call: Call) -> None:
 
 
 def _echo_key(call: Call) -> None:
-    message = f"Invalid credentials for {INTERNAL_URL}: received header Authorization: {call.authorization}"
+    message = f"POST {call.url} was refused. Headers: Authorization: {call.authorization}"
     raise ApiError(401, message, code="invalid_api_key", outcome="echoes_key")
 
 
