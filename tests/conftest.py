@@ -22,7 +22,14 @@ hypothesis.settings.load_profile("seedbed")
 # Groups of tests that share a stack. Each goes whole to one of several test processes, so that no stack starts twice.
 SHARE_A_STACK = ("tests/service/", "tests/faulty_service/")
 # A long group that starts last keeps one process busy alone.
-LONG_FIRST = (*SHARE_A_STACK, "tests/faults/", "tests/recipes/test_sft.py", "tests/recipes/", "tests/stack/")
+LONG_FIRST = (
+    *SHARE_A_STACK,
+    "tests/teachers/",
+    "tests/faults/",
+    "tests/recipes/test_sft.py",
+    "tests/recipes/",
+    "tests/stack/",
+)
 
 
 class StackScheduler(LoadScopeScheduling):

@@ -28,6 +28,7 @@ from tests.providers.conformance import (
 )
 from tests.waiting import HTTP_SECONDS, PROCESS_SECONDS
 
+EVENTS = "text/event-stream"
 # A success that is no completion.
 GARBAGE = {
     "html": b"<html>busy</html>",
@@ -80,9 +81,9 @@ def openai_usage(usage: Usage) -> dict:
     }
 
 
-def complete(content: bytes, **changes) -> tuple[Served, list[dict]]:
+def complete(content: bytes, media_type: str = "application/json", **changes) -> tuple[Served, list[dict]]:
     prompt = replace(PROMPT, schema=SCHEMA)
-    with ScriptedServer(lambda body: (200, {}, content)) as server:
+    with ScriptedServer(lambda body: (200, {"content-type": media_type}, content)) as server:
         endpoint = make_endpoint(base_url=server.url, timeout_seconds=HTTP_SECONDS, **changes)
         return use(endpoint, lambda teacher: teacher.complete(prompt)), server.bodies
 
@@ -108,6 +109,31 @@ def test_usage_that_is_no_count_is_not_believed(usage):
     usage = served.reply.usage
     assert all(isinstance(count, int) and 0 <= count < 10**9 for count in asdict(usage).values())
     assert usage.cached <= usage.prompt
+
+
+def test_a_server_that_reports_zeros_does_not_count():
+    served, _ = complete(chat("x", usage={"prompt_tokens": 0, "completion_tokens": 0}))
+    assert served.usage_estimated and served.reply.usage.prompt > 0
+
+
+def test_the_chunks_of_a_stream_are_joined():
+    deltas = ({"role": "assistant", "reasoning": "Hm."}, {"content": "Hel"}, {"content": "lo"})
+    chunks: list[dict] = [{"model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    cut = complete(stream(*chunks), EVENTS)[0].reply
+    assert (cut.text, cut.thought, cut.finish_reason) == ("Hello", "Hm.", "length")
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}})
+    served, _ = complete(stream(*chunks), EVENTS)
+    assert (served.reply.text, served.reply.finish_reason, served.model) == ("Hello", "stop", "m")
+    assert (served.reply.usage.prompt, served.reply.usage.completion) == (5, 7)
+    with pytest.raises(TeacherRefused):
+        complete(stream({"error": {"code": 401, "message": "no"}}), EVENTS)
+
+
+def stream(*chunks: dict) -> bytes:
+    """The chunks as server-sent events, with a comment that keeps the connection alive."""
+    events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    return f": processing\n\n{events}data: [DONE]\n\n".encode()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,18 @@ HABITS = {
         *(VERDICT, '{"rationale": "ok", "faithful": True, "score": 4}'),
         *({"rationale": "ok", "faithful": True, "score": 4}, ["python_literals"]),
     ),
+    "single quotes around JSON": (
+        *(INSTRUCTIONS, """{'instructions': ['{"name": "Ada"}', 'It\\'s "new".',]}"""),
+        *({"instructions": ['{"name": "Ada"}', 'It\'s "new".']}, ["trailing_commas"]),
+    ),
+    "fence around a fence": (
+        *(INSTRUCTIONS, '```json\n{"instructions": ["```python\\nx = {}\\n```", "Sort it."]}\n```'),
+        *({"instructions": ["```python\nx = {}\n```", "Sort it."]}, ["surrounding_text"]),
+    ),
+    "raw line breaks in a fence": (
+        *(INSTRUCTIONS, '{"instructions": ["```python\nx = [1]\n```", "Sort it."]}'),
+        *({"instructions": ["```python\nx = [1]\n```", "Sort it."]}, ["raw_line_breaks"]),
+    ),
     "several": (
         *(INSTRUCTIONS, "```\n['Name it.', 'Sort it.',]\n```", WHOLE),
         ["surrounding_text", "trailing_commas", "bare_list"],

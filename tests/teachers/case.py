@@ -6,7 +6,7 @@ MODEL = "seedbed-simulated"
 # Reasons for which a row of any teacher may be rejected.
 COMMON_REASONS = {
     *("over_target", "duplicate_exact", "duplicate_lexical", "duplicate_semantic", "repeated_in_reply"),
-    *("output_equals_input", "leaks_prompt", "contradictory_outputs"),
+    *("output_equals_input", "leaks_prompt", "contradictory_outputs", "blocked_word", "too_long", "too_short"),
 }
 ONE_CALL = {"variant": "one_call", "instructions_per_call": 4}
 TWO_STAGES = {"instructions_per_call": 4}
@@ -27,7 +27,8 @@ class Case:
         timeout_seconds: Of one call.
         status: How the run ends.
         stop_reason: Why it ends.
-        outcome: What it brought: complete, partial or empty.
+        outcome: What it brought: complete, partial or empty; None while it waits for a person.
+        cure: A regular expression that the message of `health` must match, of a run that waits for a person.
         reasons: Reasons for which rows must have been rejected.
         may_reject: Further reasons that may occur.
         error: A regular expression that the error of the run must match; "" where it has none.
@@ -35,6 +36,7 @@ class Case:
         repairs: The names of the repairs of its replies.
         may_repair: Further repairs that may occur.
         usage: `true`: the ledger is the bill. `estimated`: it is near to the bill, for lack of a true usage.
+            `unread`: no reply could be read, so that only the prompts are near to the bill.
             `lost`: answers were lost, so that the bill lies between certain and held cost.
         is_long: Left out by `make test`.
     """
@@ -48,8 +50,9 @@ class Case:
     max_requests: int = 12
     timeout_seconds: float = 120
     status: str = "succeeded"
-    stop_reason: str = "target_reached"
-    outcome: str = "complete"
+    stop_reason: str | None = "target_reached"
+    outcome: str | None = "complete"
+    cure: str = ""
     reasons: frozenset[str] = frozenset()
     may_reject: frozenset[str] = frozenset()
     error: str = ""

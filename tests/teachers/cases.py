@@ -1,11 +1,15 @@
 """The teachers that Seedbed is tested with. docs/teachers.md shows this table; test_document.py compares them."""
 
+from app.synth.quality.options import ASPECTS
 from tests.teachers.case import ONE_CALL, TWO_STAGES, Case
 
 ANSWERS = {"parents": {"origin": "seed"}, "answers": 2}
 EVOLUTION = {"parents": {"origin": "seed"}, "rounds": 1}
+_WITHOUT_ROWS = {"stop_reason": "max_requests", "outcome": "empty", "max_requests": 6}
+JUDGED = frozenset({"not_selected", "low_judge_score", *(f"low_{aspect}" for aspect in ASPECTS)})
+NO_CHINESE = {"name": "pattern", "pattern": r"\p{Han}", "label": "other_script"}
 _SEPARATED = "separates the thought from the answer"
-_UNUSABLE = {"status": "succeeded", "stop_reason": "max_requests", "outcome": "empty", "max_requests": 6}
+_UNUSABLE = {"status": "paused", "stop_reason": None, "outcome": None, "max_requests": 60}
 _READS = "repairs the reply"
 
 
@@ -18,11 +22,15 @@ def _repair(name: str, repair: str = "", **settings) -> Case:
 
 
 def _refused(name: str, stop_reason: str, error: str, seedbed: str, **settings) -> Case:
-    return Case(name, seedbed, status="failed", stop_reason=stop_reason, error=error, outcome="empty", **settings)
+    """A teacher that refuses every request: the run ends, and its error has the text of the server."""
+    may_reject = frozenset({"request_refused"} if stop_reason == "request_refused" else ())
+    ending = {"status": "failed", "stop_reason": stop_reason, "outcome": "empty", "error": error}
+    return Case(name, seedbed, may_reject=may_reject, **ending, **settings)
 
 
-def _unusable(name: str, reason: str, seedbed: str, **settings) -> Case:
-    return Case(name, seedbed, reasons=frozenset({reason}), **(_UNUSABLE | settings))
+def _unusable(name: str, reason: str, cure: str, seedbed: str, **settings) -> Case:
+    """A teacher of whose replies none can be used: the run waits for a person, and says what is likely to help."""
+    return Case(name, f"{seedbed}; pauses the run", reasons=frozenset({reason}), cure=cure, **(_UNUSABLE | settings))
 
 
 def _retried(name: str, seedbed: str, **settings) -> Case:
@@ -52,18 +60,30 @@ THINKING = (
     _markup("think:0.999", options=TWO_STAGES, max_requests=40, seedbed="has a thought in every step", is_long=False),
     Case("think:0.5", "separates the thought of each reply that has one", options=TWO_STAGES, max_requests=40),
     _markup("think:0.998", method="evol_instruct", options=EVOLUTION, max_requests=60, is_long=False),
-    _markup("think_reasoning:0.999", method="responses", options=ANSWERS, max_requests=60),
-    _markup("think:0.997", method="dialogue", options={"max_turns": 2}, target=2, max_requests=60),
-    _markup("think+chatter", replies="tagged"),
-    _markup("think+code_fence", repairs=frozenset({"surrounding_text"}), replies="json_object", is_long=False),
+    _markup("think_reasoning:0.999", method="responses", options=ANSWERS, max_requests=60, may_reject=JUDGED),
+    _markup(
+        "think:0.997",
+        method="dialogue",
+        options={"max_turns": 2},
+        target=2,
+        max_requests=60,
+        may_reject=frozenset({"too_few_turns"}),
+    ),
+    _markup("think_reasoning:0.998", replies="tagged"),
+    _markup("code_fence+think", repairs=frozenset({"surrounding_text"}), replies="json_object", is_long=False),
     _markup("reasoning_content", is_long=False),
     _markup("reasoning"),
     _markup("reasoning_details"),
     _markup("reasoning_parts", is_long=False),
     _markup("reasoning_tokens_inside", is_long=False, seedbed="counts the thought once"),
     _markup("reasoning_tokens_beside", is_long=False, seedbed="adds the thought to the completion, as it is billed"),
-    _unusable("think_cut", "cut_in_thought", "rejects: the thought took all tokens, and no draft in it is a row"),
-    _unusable("think_cut_apart", "cut_in_thought", "rejects: the thought took all tokens"),
+    _unusable(
+        "think_cut",
+        "cut_in_thought",
+        "raise thought_tokens",
+        "rejects: the thought took all tokens, and no draft in it is a row",
+    ),
+    _unusable("think_cut_apart", "cut_in_thought", "raise thought_tokens", "rejects: the thought took all tokens"),
 )
 JSON_HABITS = (
     _repair("code_fence", "surrounding_text"),
@@ -82,14 +102,14 @@ JSON_HABITS = (
     _repair("double_encoded"),
     _repair("tool_call"),
     Case("code_fence:0.4", _READS, options=TWO_STAGES, max_requests=40, may_repair=frozenset({"surrounding_text"})),
-    _unusable("ignores_json_schema", "malformed_reply", "rejects what holds no JSON"),
+    _unusable("ignores_json_schema", "malformed_reply", "teachers check", "rejects what holds no JSON"),
 )
 CONTENTS = (
-    _unusable("null_content", "empty_reply", "rejects the reply"),
-    _unusable("empty_content", "empty_reply", "rejects the reply", is_long=True),
+    _unusable("null_content", "empty_reply", "replies are empty", "rejects the reply"),
+    _unusable("empty_content", "empty_reply", "replies are empty", "rejects the reply", is_long=True),
     Case("empty_content:0.3", "rejects the reply and goes on", may_reject=frozenset({"empty_reply"}), is_long=True),
     Case("content_parts", "joins the parts"),
-    _unusable("content_filter_finish", "moderated", "rejects the proposal, which is paid for"),
+    _unusable("content_filter_finish", "moderated", "content filter", "rejects the proposal, which is paid for"),
     Case("cut_reply", "takes the whole items, rejects the rest", reasons=frozenset({"cut_off"}), max_requests=40),
     Case(
         "cut_with_stop",
@@ -100,9 +120,17 @@ CONTENTS = (
     Case("repeats", "takes the whole items, rejects the rest", reasons=frozenset({"cut_off"}), max_requests=40),
     Case("finish_missing", "reads the reply"),
     Case("finish_eos", "reads the reply"),
-    _unusable("refuses_with_text", "malformed_reply", "rejects the reply"),
-    _unusable("refuses_in_field", "refused", "rejects the reply with the text of the refusal"),
-    _unusable("other_language", "wrong_language", "rejects rows in another script", is_long=True),
+    _unusable("refuses_with_text", "malformed_reply", "teachers check", "rejects the reply"),
+    _unusable(
+        "refuses_in_field", "refused", "declines these prompts", "rejects the reply with the text of the refusal"
+    ),
+    Case(
+        "other_language",
+        "takes the rows, unless a rule of the run rejects the script (`pattern`)",
+        options=ONE_CALL | {"rules": [NO_CHINESE]},
+        reasons=frozenset({"rule:other_script"}),
+        **_WITHOUT_ROWS,
+    ),
 )
 USAGE = (
     Case("usage_missing", "estimates the tokens from the texts", usage="estimated"),
@@ -152,10 +180,12 @@ REFUSALS = (
         max_requests=120,
         may_reject=frozenset({"moderated"}),
     ),
-    _unusable("content_filter", "moderated", "rejects each proposal"),
-    _unusable("inspection_failed", "moderated", "rejects each proposal", is_long=True),
-    _unusable("moderation", "moderated", "rejects each proposal: this 403 is none of the credentials"),
-    _unusable("context_length", "prompt_too_long", "rejects each proposal"),
+    _unusable("content_filter", "moderated", "content filter", "rejects each proposal"),
+    _unusable("inspection_failed", "moderated", "content filter", "rejects each proposal", is_long=True),
+    _unusable(
+        "moderation", "moderated", "content filter", "rejects each proposal: this 403 is none of the credentials"
+    ),
+    _unusable("context_length", "prompt_too_long", "too long", "rejects each proposal"),
     Case(
         "context_length:0.3",
         "rejects the proposal, goes on",
@@ -192,9 +222,15 @@ REFUSALS = (
     _retried("error_529:0.2", "slows down and tries again"),
 )
 TRANSPORT = (
-    _unusable("html_with_200", "unreadable_reply", "rejects the reply, estimates its cost", usage="estimated"),
-    _unusable("empty_body", "unreadable_reply", "rejects the reply, estimates its cost", usage="estimated"),
-    _unusable("truncated_body", "unreadable_reply", "rejects the reply, estimates its cost", usage="estimated"),
+    _unusable(
+        "html_with_200", "unreadable_reply", "teachers check", "rejects the reply, estimates its cost", usage="unread"
+    ),
+    _unusable(
+        "empty_body", "unreadable_reply", "teachers check", "rejects the reply, estimates its cost", usage="unread"
+    ),
+    _unusable(
+        "truncated_body", "unreadable_reply", "teachers check", "rejects the reply, estimates its cost", usage="unread"
+    ),
     Case("wrong_content_type", "reads the body"),
     Case("streams_unasked", "joins the chunks"),
     Case(

@@ -13,7 +13,7 @@ from app.stack import Stack
 from app.stack.state_dir import free_port
 from tests.rest import post
 from tests.teachers.case import Case
-from tests.waiting import FAST, HTTP_SECONDS, PROCESS_SECONDS, until
+from tests.waiting import ENDED, FAST, HTTP_SECONDS, PROCESS_SECONDS, until
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-a-key-of-the-operator"
@@ -102,7 +102,8 @@ def run(api, run_paths, case) -> dict:
 
     def is_over() -> bool:
         view.update(api.get(run_paths[case.teacher]).json())
-        return view["status"] in ("succeeded", "failed", "cancelled") or view["paused_for"] == "teacher_unusable"
+        is_waiting = view["status"] == "paused" and view["paused_for"] == "teacher_unusable"
+        return view["status"] in ENDED or is_waiting
 
     until(is_over, 240, every=0.2, message=lambda: view)
     return view

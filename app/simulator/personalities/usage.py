@@ -28,7 +28,7 @@ PERSONALITIES = (
     Personality("usage_missing", "older llama.cpp, many proxies", shape_body=_drop),
     Personality("usage_null", "vLLM behind proxies that stream", shape_body=_set_usage(None)),
     Personality("usage_zeros", "proxies that do not count", shape_body=_set_counts(0)),
-    Personality("usage_absurd", "proxies with an overflow", shape_body=_set_counts(10**12)),
-    Personality("usage_negative", "proxies that subtract cached tokens twice", shape_body=_set_counts(-5)),
-    Personality("usage_of_texts", "proxies in languages without types", shape_body=_write_as_texts),
+    Personality("usage_absurd", "faulty proxies", shape_body=_set_counts(10**12)),
+    Personality("usage_negative", "faulty proxies", shape_body=_set_counts(-5)),
+    Personality("usage_of_texts", "faulty proxies", shape_body=_write_as_texts),
 )

@@ -1,8 +1,8 @@
 """A ladder of repairs for structured replies: each rung is tried after the one before it, and counted by its name.
 
 Small models and proxies write JSON with habits of their own. A reply that is valid passes untouched. Any other is read
-by libraries (`json` with its lenient mode, json-repair), and brought into the shape of the schema. A reply that was cut
-is not repaired: a parser that closes its brackets would take half an item for a whole one.
+by libraries (`json` with its lenient mode, the literals of Python, json-repair), and brought into the shape of the
+schema. A reply that was cut is not repaired: a parser that closes its brackets would take half an item for a whole one.
 
 The rungs:
 
@@ -15,6 +15,7 @@ The rungs:
 - `value_types`: "yes" for true, "4" for 4, 4 or null for a text.
 """
 
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -27,12 +28,17 @@ from app.synth.types import Reply
 
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)\n?\s*```", re.DOTALL)
 _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SINGLE_QUOTED_STRINGS = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
+# Escapes that Python reads otherwise than JSON.
+_FOREIGN_ESCAPES = re.compile(r"\\(?![\\'\"nrtbf])")
+_LENIENT_DECODER = json.JSONDecoder(strict=False)
+_SINGLE_QUOTES = re.compile(r"[{\[,:]\s*'")
 # What a text that json-repair had to mend contains, outside its strings; the first that fits names the repair.
 _FAULTS = (
     ("trailing_commas", re.compile(r",\s*[}\]]")),
     ("comments", re.compile(r"(?<!:)//|/\*|^\s*#", re.MULTILINE)),
     ("python_literals", re.compile(r"\b(True|False|None)\b")),
-    ("single_quotes", re.compile(r"[{\[,:]\s*'")),
+    ("single_quotes", _SINGLE_QUOTES),
     ("unquoted_keys", re.compile(r"[{,]\s*[A-Za-z_]\w*\s*:")),
 )
 _YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
@@ -93,8 +99,24 @@ class _Ladder:
         try:
             value = json.loads(body, strict=False)
         except (ValueError, RecursionError):
-            return self._parse_by_library(body)
+            value = self._parse_as_python(body)
+            return self._parse_by_library(body) if value is None else value
         self.note("raw_line_breaks")
+        return value
+
+    def _parse_as_python(self, body: str) -> object:
+        """Return the value of a text with single quotes that is a literal of Python; None for any other text."""
+        # json-repair would end such a text at the first double quote inside of it.
+        outside = _SINGLE_QUOTED_STRINGS.sub("''", body)
+        if not _SINGLE_QUOTES.search(outside) or _FOREIGN_ESCAPES.search(body):
+            return None
+        try:
+            value = ast.literal_eval(body)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+        if not isinstance(value, dict | list):
+            return None
+        self._note_fault(_STRINGS.sub('""', outside))
         return value
 
     def _parse_by_library(self, body: str) -> object:
@@ -109,8 +131,12 @@ class _Ladder:
         # The library makes a list of what is no object, such as {this}.
         if not isinstance(value, dict if body.lstrip().startswith("{") else list) or not value:
             return None
-        self.note(next((name for name, pattern in _FAULTS if pattern.search(outside)), "syntax"))
+        self._note_fault(outside)
         return value
+
+    def _note_fault(self, outside: str) -> None:
+        """Note the name of the fault that the text has outside of its strings."""
+        self.note(next((name for name, pattern in _FAULTS if pattern.search(outside)), "syntax"))
 
     def shape(self, value: object, schema: dict) -> object:
         """Return the value in the shape of the schema, as far as that needs no guess."""
@@ -184,16 +210,27 @@ def _body(text: str) -> str | None:
     """Return the part of the text that holds the value: inside a fence, or from the first bracket to the last."""
     if text.lstrip().startswith("<"):
         return None
-    fenced = _FENCE.search(text)
-    body = fenced.group(1) if fenced and ("{" in fenced.group(1) or "[" in fenced.group(1)) else text
-    starts = [start for start in (body.find("{"), body.find("[")) if start >= 0]
-    if not starts:
+    start = _find_bracket(text)
+    if start < 0:
         return None
-    start = min(starts)
+    try:
+        _, end = _LENIENT_DECODER.raw_decode(text, start)
+        return text[start:end]
+    except (ValueError, RecursionError):
+        pass
+    fenced = _FENCE.search(text)
+    # A fence behind the bracket stands in a string: an answer with code in it.
+    body = fenced.group(1) if fenced and fenced.start() < start and _find_bracket(fenced.group(1)) >= 0 else text
+    start = _find_bracket(body)
     end = body.rfind("}" if body[start] == "{" else "]")
     if end < start or '"' in body[end:]:
         return None
     return body[start : end + 1]
+
+
+def _find_bracket(text: str) -> int:
+    """Return the offset of the first bracket of an object or a list; -1 without one."""
+    return min((start for start in (text.find("{"), text.find("[")) if start >= 0), default=-1)
 
 
 def _plain(name: str) -> str:

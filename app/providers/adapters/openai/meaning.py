@@ -73,7 +73,8 @@ def _usage(completion: object) -> Usage | None:
     """Return the server's counts, or None when they are missing or can't be true."""
     usage = field_of(completion, "usage")
     prompt, completed = field_of(usage, "prompt_tokens"), field_of(usage, "completion_tokens")
-    if not _is_count(prompt) or not _is_count(completed):
+    # A server that reports zeros does not count: every reply costs something.
+    if not _is_count(prompt) or not _is_count(completed) or not prompt + completed:
         return None
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
     thought = _detail(usage, "completion_tokens_details", "reasoning_tokens")
