@@ -117,7 +117,7 @@ CONTENTS = (
         reasons=frozenset({"malformed_reply"}),
         max_requests=40,
     ),
-    Case("repeats", "takes the whole items, rejects the rest", reasons=frozenset({"cut_off"}), max_requests=40),
+    Case("repeats:0.5", "takes the whole items, rejects the rest", may_reject=frozenset({"cut_off"}), max_requests=40),
     Case("finish_missing", "reads the reply"),
     Case("finish_eos", "reads the reply"),
     _unusable("refuses_with_text", "malformed_reply", "teachers check", "rejects the reply"),
