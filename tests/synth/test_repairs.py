@@ -91,6 +91,7 @@ def test_a_habit_is_read_and_its_repair_is_named(schema, text, value, repairs):
         Reply("<instructions>\n<item>Name it.</item>\n</instructions>"),
         Reply("I can't help with that."),
         Reply("I can't help with {that}."),
+        Reply("Here are two ideas: name it [at first], then sort it."),
         Reply(""),
         Reply('{"instructions": ["a",]}', refusal="no"),
     ],

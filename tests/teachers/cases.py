@@ -102,7 +102,13 @@ JSON_HABITS = (
     _repair("double_encoded"),
     _repair("tool_call"),
     Case("code_fence:0.4", _READS, options=TWO_STAGES, max_requests=40, may_repair=frozenset({"surrounding_text"})),
-    _unusable("ignores_json_schema", "malformed_reply", "teachers check", "rejects what holds no JSON"),
+    _unusable(
+        "ignores_json_schema",
+        "malformed_reply",
+        "teachers check",
+        "rejects what holds no JSON",
+        may_reject=frozenset({"empty_reply"}),
+    ),
 )
 CONTENTS = (
     _unusable("null_content", "empty_reply", "replies are empty", "rejects the reply"),

@@ -31,6 +31,7 @@ _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SINGLE_QUOTED_STRINGS = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
 # Escapes that Python reads otherwise than JSON.
 _FOREIGN_ESCAPES = re.compile(r"\\(?![\\'\"nrtbf])")
+_LIST_OF_ITEMS = re.compile(r"\[\s*[\"'{\[]")
 _LENIENT_DECODER = json.JSONDecoder(strict=False)
 _SINGLE_QUOTES = re.compile(r"[{\[,:]\s*'")
 # What a text that json-repair had to mend contains, outside its strings; the first that fits names the repair.
@@ -123,6 +124,9 @@ class _Ladder:
         outside = _STRINGS.sub('""', body)
         if outside.count("{") + outside.count("[") > outside.count("}") + outside.count("]"):
             # It was cut, whatever its finish reason says.
+            return None
+        if body.startswith("[") and not _LIST_OF_ITEMS.match(body):
+            # Words in brackets, as in prose.
             return None
         try:
             value = json_repair.loads(body, skip_json_loads=True)
