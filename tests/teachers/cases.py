@@ -108,6 +108,8 @@ JSON_HABITS = (
         "teachers check",
         "rejects what holds no JSON",
         may_reject=frozenset({"empty_reply"}),
+        # Rows with JSON or code in them stand in the prose.
+        may_repair=frozenset({"surrounding_text", "bare_list"}),
     ),
 )
 CONTENTS = (
