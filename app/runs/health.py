@@ -1,8 +1,8 @@
 """The health of a run's teacher: what the newest proposals became, and whether the run has to wait for a person.
 
 A teacher can answer every call and still give nothing that a method can use: replies that are cut, empty, refused, or
-in another form than the one asked for. Each of them is paid for. So a run whose newest proposals all came to nothing
-pauses, and says what came and what is likely to help.
+in another form than the one asked for. Each of them is paid for. So a run whose newest proposals were all unusable
+pauses, and reports how the replies were unusable and what is likely to help.
 """
 
 from collections import Counter
@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 
 from app.synth.types import Candidate
 
-# Outcomes that are kept, and how many of the newest must be unusable, without any other, for a pause.
+# The number of outcomes that are stored. The run pauses when each of the newest MAX_UNUSABLE ones is unusable.
 WINDOW, MAX_UNUSABLE = 50, 16
 MAX_SAMPLES, SAMPLE_CHARACTERS = 3, 200
 # Until a run has its first usable row, so few batches are under way: an unusable teacher costs tens of calls.
 PROBATION_BATCHES = 4
 
+# From the reason of a rejection to its class. All other reasons are usable: the reply could be read.
 _CLASSES = {
     **dict.fromkeys(("cut_off", "cut_in_thought"), "cut"),
     **dict.fromkeys(("empty_reply", "empty_output", "thought_without_answer"), "empty"),
@@ -23,9 +24,11 @@ _CLASSES = {
     **dict.fromkeys(("malformed_reply", "unreadable_reply", "prompt_too_long", "unjudged"), "unreadable"),
     **dict.fromkeys(("repeated_in_reply", "duplicate_exact"), "repeated"),
 }
+# `repeated` is none of them: the replies can be read, and the run ends by saturation if all rows are repeated.
 UNUSABLE = frozenset({"cut", "empty", "refused", "unreadable"})
 
-_CURES = {
+# What is likely to help, by the reason; below by the class, for reasons that have no advice of their own.
+_ADVICE_BY_REASON = {
     "cut_off": "replies are cut before their end: {limit}",
     "cut_in_thought": "the teacher spends its tokens on thought: raise thought_tokens in its configuration, or choose "
     "a model or a setting that thinks less",
@@ -35,17 +38,20 @@ _CURES = {
     "request_refused": "the teacher does not accept the requests: run `seedbed teachers check {teacher}`",
     "prompt_too_long": "the prompts are too long for the teacher: show fewer demonstrations, or give it more context",
 }
-_OTHER_CURES = {
+_ADVICE_BY_CLASS = {
     "empty": "the replies are empty: check the chat template of the model, and whether the server streams its answers",
     "unreadable": "the replies are not in the form that was asked for: run `seedbed teachers check {teacher}`, or set "
     'replies = "tagged" for it',
 }
 
 
-def class_of(candidate: Candidate) -> str:
-    """Return what a proposal became, as the method left it: usable, repeated, cut, empty, refused or unreadable.
+def classify(candidate: Candidate) -> str:
+    """Return the class of a candidate: usable, repeated, cut, empty, refused or unreadable.
 
-    A duplicate of the pool is usable: its reply could be read.
+    A near duplicate of the pool is usable: its reply could be read.
+
+    Args:
+        candidate: a candidate with the rejection that the method gave it, before admission decides.
     """
     return "usable" if candidate.rejection is None else _CLASSES.get(candidate.rejection.reason, "usable")
 
@@ -59,7 +65,7 @@ def update_health(health: dict, candidates: Sequence[Candidate]) -> dict:
     """
     window, reasons, samples = (list(health.get(name, ())) for name in ("window", "reasons", "samples"))
     for candidate in candidates:
-        window.append(class_of(candidate))
+        window.append(classify(candidate))
         if window[-1] in UNUSABLE:
             reasons.append(candidate.rejection.reason)
             value = candidate.rejection.value
@@ -77,17 +83,17 @@ def update_health(health: dict, candidates: Sequence[Candidate]) -> dict:
 
 
 def is_unusable(health: dict) -> bool:
-    """Return whether the newest proposals have all come to nothing."""
+    """Return whether each of the newest proposals was unusable, so that the run has to pause."""
     newest = health.get("window", [])[-MAX_UNUSABLE:]
     return len(newest) == MAX_UNUSABLE and UNUSABLE.issuperset(newest)
 
 
 def count_classes(health: dict) -> dict[str, int]:
-    """Return how many of the newest proposals became what, by class."""
+    """Return the number of the newest proposals of each class."""
     return dict(sorted(Counter(health.get("window", ())).items()))
 
 
-def cure_of(health: dict, teacher: str, limit: str) -> str:
+def advise(health: dict, teacher: str, limit: str) -> str:
     """Return what is likely to help, by the most frequent reason among the newest unusable proposals.
 
     Args:
@@ -99,8 +105,8 @@ def cure_of(health: dict, teacher: str, limit: str) -> str:
     if not reasons:
         return "look at the samples"
     ((reason, _),) = reasons.most_common(1)
-    cure = _CURES.get(reason) or _OTHER_CURES[_CLASSES[reason]]
-    return cure.format(teacher=teacher, limit=limit)
+    advice = _ADVICE_BY_REASON.get(reason) or _ADVICE_BY_CLASS[_CLASSES[reason]]
+    return advice.format(teacher=teacher, limit=limit)
 
 
 def token_option(options: dict, step: str, max_tokens: int | None) -> str:

@@ -1,6 +1,6 @@
-"""Draws the material of a run's batches from its dataset: `Material` of the library, over Postgres.
+"""Draws the material of a run's batches from its dataset: the protocol `Material` of `app.synth`, over Postgres.
 
-A worker plans batches with it, and so does the preview of a request, which runs no worker.
+A worker plans batches and loads them with it. The preview of prompts (`app.runs.prompt_preview`) uses it in the API.
 """
 
 import random
@@ -31,7 +31,7 @@ def plan_batch(session: Session, run: Run, dataset: DatasetRow, size: int, rng: 
 
     Args:
         session: the transaction that reads the material.
-        run: the run, locked by the caller: its cursor moves behind what the plan has drawn.
+        run: the run, locked by the caller. Its cursor is set to the position after the rows that the plan has drawn.
         dataset: the dataset of the run.
         size: the maximum of proposals.
         rng: draws the material. The same state of it gives the same plan.
@@ -44,7 +44,7 @@ def plan_batch(session: Session, run: Run, dataset: DatasetRow, size: int, rng: 
 
 
 def load_batch(session: Session, run: Run, dataset: DatasetRow, plan: dict) -> Batch:
-    """Return what the method needs for a plan: the rows that the plan names by id, and the options."""
+    """Return the batch of a plan, as the method takes it: with the rows that the plan names by id, and the options."""
     return load_plan(PostgresMaterial(session, run, dataset), plan, parse_options(run), dataset.language)
 
 
@@ -75,11 +75,13 @@ class PostgresMaterial(Material):
         """Count the labelled rows by task, of these tasks or of all."""
         return sampling_queries.count_labelled_by_task(self._session, self._dataset.id, tasks)
 
-    def next_records(self, chosen: ParentFilter, unanswered: bool, salt: str, after: str, count: int) -> Positions:
+    def next_records(
+        self, parent_filter: ParentFilter, unanswered: bool, salt: str, after: str, count: int
+    ) -> Positions:
         """Return up to `count` (id, position) of records behind the position `after`."""
         answered_by = self._run.method if unanswered else None
         return sampling_queries.list_next_parents(
-            self._session, self._dataset.id, chosen, self._run.id, answered_by, salt, after, count
+            self._session, self._dataset.id, parent_filter, self._run.id, answered_by, salt, after, count
         )
 
     def next_passages(self, document_ids: Sequence[str], salt: str, after: str, count: int) -> Positions:
@@ -113,8 +115,8 @@ def to_parent(row: RecordRow) -> Parent:
         output=row.output,
         group_id=row.group_id,
         round=row.round or 0,
-        # A child may resemble its parent. The pool has the text of the representative of the parent's group, which may
-        # be another row, so the child may resemble that, too.
+        # A new row may resemble the records that it grew from. The pool has the text of the representative of the
+        # parent's group, which may be another row, so the new row may resemble that one, too.
         ancestors=tuple(dict.fromkeys([*row.lineage.get("resembles", ()), row.group_id])),
         origin=row.origin,
         run_id=row.run_id,

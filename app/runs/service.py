@@ -156,9 +156,9 @@ def pause_if_unusable(session: Session, run: Run) -> None:
     """
     if run.status != "running" or run.pending_stop_reason is not None or not health.is_unusable(run.health):
         return
-    cure = health.cure_of(run.health, run.teacher or "", _advice_on_length(session, run))
+    advice = health.advise(run.health, run.teacher or "", _advice_on_length(session, run))
     counts = health.count_classes(run.health)
-    run.health = run.health | {"message": f"none of the newest replies could be used; {cure}"}
+    run.health = run.health | {"message": f"none of the newest replies could be used; {advice}"}
     run.paused_for, run.resume_at = "teacher_unusable", None
     move(session, run, "pausing")
     samples = run.health["samples"]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.runs.health import MAX_UNUSABLE, count_classes, cure_of, is_unusable, token_option, update_health
+from app.runs.health import MAX_UNUSABLE, advise, count_classes, is_unusable, token_option, update_health
 from app.runs.schemas import outcome_of
 from app.synth.types import Candidate
 
@@ -32,8 +32,8 @@ def test_one_reply_that_could_be_read_among_the_newest_is_enough(readable):
 
 def test_the_cure_is_that_of_the_most_frequent_reason():
     health = update_health({}, [failed("moderated")] * 2 + [failed("cut_off")] * 3)
-    assert cure_of(health, "t", "raise it") == "replies are cut before their end: raise it"
-    assert "seedbed teachers check t" in cure_of(update_health({}, [failed("malformed_reply")]), "t", "")
+    assert advise(health, "t", "raise it") == "replies are cut before their end: raise it"
+    assert "seedbed teachers check t" in advise(update_health({}, [failed("malformed_reply")]), "t", "")
 
 
 def test_the_option_that_sets_a_limit_is_named_by_its_value():

@@ -541,15 +541,15 @@ def test_the_batch_limit_rises_step_by_step_while_no_call_waits_for_a_permit():
     rate_limiter = SimpleNamespace(waiting=1)
     calls_per_permit = {}
     limit = BatchLimit(Run(id="run_1"), {}, {"teacher": rate_limiter}, calls_per_permit)
-    limit._raised_at -= 2 * batch_limit.RAISE_SECONDS
-    limit.raise_if_no_call_waits()
+    limit._increased_at -= 2 * batch_limit.INCREASE_SECONDS
+    limit.increase_if_no_call_waits()
     assert calls_per_permit == {}
     rate_limiter.waiting = 0
-    limit.raise_if_no_call_waits(), limit.raise_if_no_call_waits()
+    limit.increase_if_no_call_waits(), limit.increase_if_no_call_waits()
     assert calls_per_permit == {"run_1": batch_limit.CALLS_PER_PERMIT + batch_limit.CALLS_STEP}
     for _ in range(100):
-        limit._raised_at -= 2 * batch_limit.RAISE_SECONDS
-        limit.raise_if_no_call_waits()
+        limit._increased_at -= 2 * batch_limit.INCREASE_SECONDS
+        limit.increase_if_no_call_waits()
     assert calls_per_permit == {"run_1": batch_limit.MAX_CALLS_PER_PERMIT}
 
 

@@ -49,11 +49,14 @@ class SliceContext:
         teachers: the open teachers by their roles, `teacher` and `judge`.
         limiters: the rate limiter of each role's teacher.
         ledger_writer: writes the entries of paid calls in groups.
+        pools: the cached pools of the process, for admission.
         encoder: computes the vectors that the prefilter and admission compare.
-        prefilter_batcher: collects prefilter requests of all batches.
-        admission_lock: lets one batch after another be admitted. More would wait for the pool's lock, and hold a
-            thread each.
-        refusals: the refusals for unknown reasons in this slice, which tell a prompt's fault from a teacher's.
+        prefilter_batcher: collects the prefilter requests of all batches, so that one comparison serves many.
+        admission_lock: lets one batch after another be admitted. Without it many threads would wait for the pool's
+            lock, and none would be left for the encoder.
+        retry: how failed calls are tried again.
+        refusals: counts refusals without a known reason, to decide whether the prompt or the teacher is the cause.
+        open_calls: the calls in flight, which the slice can end without losing the rows that are finished.
     """
 
     run: Run
@@ -71,7 +74,7 @@ class SliceContext:
 
 
 async def process_batch(claim: Claim, context: SliceContext) -> None:
-    """Process one claimed batch. Whatever happens, the status of its row says afterwards what becomes of it.
+    """Process one claimed batch. After every error its row has a status that says whether it is tried again.
 
     Raises:
         asyncio.CancelledError: The slice has cancelled the batch, which is released before.
@@ -80,7 +83,7 @@ async def process_batch(claim: Claim, context: SliceContext) -> None:
     try:
         await _propose_and_admit(claim, context, prefilter)
     except asyncio.CancelledError:
-        # Shielded: a second cancel must not leave the batch leased until its lease expires.
+        # Shielded: a second cancel must not stop the release, or the batch would stay leased until its lease expires.
         await asyncio.shield(asyncio.to_thread(batch_errors.release_batch, claim))
         raise
     except Exception as error:
@@ -95,23 +98,23 @@ async def _propose_and_admit(claim: Claim, context: SliceContext, prefilter: "Po
     vectors = await _encode_candidates(candidates, context)
     async with context.admission_lock:
         await asyncio.to_thread(_admit, claim, context, candidates, vectors)
-    for ceiling in ask.ended:
-        # After the admission: the rows that were complete when the ceiling was reached are paid for.
-        await asyncio.to_thread(batch_errors.stop_at_ceiling, context.run.id, ceiling)
+    # A ceiling ends single calls of the batch, and the method returns the rows that were complete. They are paid for,
+    # so they are admitted before the run gets its reason to end.
+    for error in ask.ended:
+        await asyncio.to_thread(batch_errors.stop_at_ceiling, context.run.id, error)
 
 
 def _build_caller(claim: Claim, context: SliceContext) -> TeacherCaller:
     run = context.run
-    limiters, deferred = context.limiters, run.mode == "batch"
     return TeacherCaller(
         run.account_id,
         run.id,
         claim,
         context.teachers,
-        limiters,
+        context.limiters,
         context.ledger_writer,
-        deferred,
-        context.retry,
+        deferred=run.mode == "batch",
+        retry=context.retry,
         refusals=context.refusals,
         open_calls=context.open_calls,
     )
@@ -136,9 +139,10 @@ class PoolPrefilter:
             return None
         text = comparison_text(dataset.scope, draft)
         vector = await self._context.encoder.encode(text)
+        # Without a name no other candidate can refer to the draft, so any id that is new in the batch will do.
         reservation = self._reservation_id(draft.name or str(len(self.reservations)))
         self.reservations.append(reservation)
-        # A row may resemble a record of the dataset, or another candidate of this batch, by its name.
+        # `resembles` has ids of records, and names of other candidates of this batch, which have no record yet.
         excluding = (*draft.resembles, *map(self._reservation_id, draft.resembles))
         request = PrefilterRequest(reservation, text, vector, excluding)
         return await self._context.prefilter_batcher.submit(request)
@@ -162,9 +166,9 @@ def _load_batch(claim: Claim, context: SliceContext) -> Batch:
 
 
 async def _encode_candidates(candidates: list[Candidate], context: SliceContext) -> list[np.ndarray | None]:
-    """A unit vector for each candidate, None for a candidate without a text.
+    """Return a unit vector for each candidate, None for a candidate without a text.
 
-    Rejected candidates are encoded, too, because people ask for their neighbours.
+    Rejected candidates are encoded, too: the API shows their nearest records.
     """
     texts = [comparison_text(context.dataset.scope, candidate) for candidate in candidates]
     vectors = iter(await context.encoder.encode_many([text for text in texts if text]))
@@ -188,7 +192,7 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
         _count_outcome(run, batch, outcome)
         run.health = update_health(run.health, candidates)
         release_lease(batch)
-        # The next step queries the batches, so this one's counts must be in the database.
+        # The saturation is computed by a query of the batches, so the counts of this batch must be in the database.
         session.flush()
         if run.pending_stop_reason is None:
             service.set_pending_stop_reason(session, run, _completion_reason(session, run))
@@ -201,9 +205,11 @@ def _admit_candidates(
     offer: Offer, run: Run, claim: Claim, candidates: list[Candidate], vectors: list[np.ndarray | None]
 ) -> admission.Outcome:
     origin = admission.Origin("generated", run.id, claim.id, None, run.method, run.teacher)
-    remaining = _remaining_candidates(run, candidates)
-    rows, row_vectors, room = candidates[:remaining], vectors[:remaining], run.target - run.accepted
-    return admission.admit(offer.session, offer.dataset, rows, row_vectors, origin, offer.precheck, room)
+    allowed = _count_allowed_candidates(run, candidates)
+    missing_rows = run.target - run.accepted
+    return admission.admit(
+        offer.session, offer.dataset, candidates[:allowed], vectors[:allowed], origin, offer.precheck, missing_rows
+    )
 
 
 def _count_outcome(run: Run, batch: BatchRow, outcome: admission.Outcome) -> None:
@@ -211,22 +217,22 @@ def _count_outcome(run: Run, batch: BatchRow, outcome: admission.Outcome) -> Non
     run.rejected += outcome.rejected.total()
     run.rejected_by_reason = dict(Counter(run.rejected_by_reason) + outcome.rejected)
     run.in_flight -= batch.plan["proposals"]
-    # The teacher has answered, so the time for which it was away starts again with its next fault.
+    # The teacher has answered, so the time without an answer, after which a run fails, starts again.
     run.teacher_gone_since = None
     batch.status, batch.accepted, batch.rejected = "done", outcome.accepted, outcome.rejected.total()
     batch.finished_at = func.clock_timestamp()
 
 
 def _completion_reason(session: Session, run: Run) -> str | None:
-    """The reason to stop when the target is reached or the dataset is saturated, else None."""
+    """Return why the run is complete: the target is reached, or few new rows are accepted any more; else None."""
     if run.accepted >= run.target:
         return "target_reached"
     rate = store.recent_acceptance_rate(session, run.id, run.saturation_window)
     return "saturated" if rate is not None and rate < run.saturation_share else None
 
 
-def _remaining_candidates(run: Run, candidates: list[Candidate]) -> int:
-    """How many of the candidates may still be offered under `max_candidates`, a ceiling that no run may exceed."""
+def _count_allowed_candidates(run: Run, candidates: list[Candidate]) -> int:
+    """Return how many of the candidates the ceiling `max_candidates` allows. The others are dropped."""
     if run.max_candidates is None:
         return len(candidates)
     return max(0, run.max_candidates - run.accepted - run.rejected)

@@ -34,7 +34,7 @@ def handle_error(claim: Claim, run_id: str, error: Exception) -> None:
             stop_at_ceiling(run_id, error)
             release_batch(claim)
         case TeacherRefused():
-            # The end of the run drops its open batches, this one included.
+            # No release is needed: the end of the run drops its open batches, this one included.
             _fail_run(run_id, error.stop_reason, str(error))
         case CallDeferred():
             _wait_for_answers(claim)
@@ -75,12 +75,16 @@ def release_batches(claims: Sequence[Claim]) -> None:
         store.release_batches(session, [(claim.id, claim.token) for claim in claims])
 
 
-def stop_at_ceiling(run_id: str, ended: CallsEnded) -> None:
-    """Let the run end because of the ceiling that its next call could exceed."""
-    # Calls also end because the run is about to end, and then the reason is set already.
-    if isinstance(ended, CeilingReached):
+def stop_at_ceiling(run_id: str, error: CallsEnded) -> None:
+    """Let the run end because of the ceiling that its next call could exceed.
+
+    Args:
+        run_id: the run.
+        error: why a call was not made. One that is no ceiling changes nothing: the run is about to end already.
+    """
+    if isinstance(error, CeilingReached):
         with transaction() as session:
-            service.stop(session, run_id, ended.name)
+            service.stop(session, run_id, error.name)
 
 
 def _fail_run(run_id: str, reason: str, message: str) -> None:
@@ -89,7 +93,10 @@ def _fail_run(run_id: str, reason: str, message: str) -> None:
 
 
 def _pause_for_teacher(claim: Claim, run_id: str, message: str, seconds: float) -> None:
-    """Release the batch without counting the attempt, and pause the run for so many seconds."""
+    """Release the batch without counting the attempt, and pause the run for so many seconds.
+
+    The run pauses as a whole: its other batches call the same teacher.
+    """
     release_batch(claim)
     with transaction() as session:
         service.pause_for_teacher(session, run_id, message, seconds)
@@ -107,7 +114,10 @@ def _wait_for_answers(claim: Claim) -> None:
 
 
 def _record_fault(claim: Claim, run_id: str, error: Exception) -> None:
-    """Write a fault of this program or of the database. A run goes on without a batch, and ends when many fail."""
+    """Write a fault of this program or of the database.
+
+    The batch is tried again until its last attempt. The run continues without a failed batch, and fails with many.
+    """
     message, is_last = f"{type(error).__name__}: {error}"[:1000], claim.attempt >= MAX_ATTEMPTS
     release_batch(claim, wait=WAIT_SECONDS_AFTER_FAILURE, message=message, failed=is_last)
     if not is_last:

@@ -13,15 +13,17 @@ from app.tables.runs import Run
 
 # Without calls a batch waits only for the database, and more batches would wait for the admission lock.
 BATCHES_WITHOUT_TEACHER = 4
-# Calls that batches could have under way, for each call that the teacher allows at once. Batches really have a third
-# of them, and fewer when many candidates are rejected early: while no call waits for a permit, the number grows.
+# So many batches are claimed that their proposals, with a call each, would be this many calls for each call that the
+# teacher allows at once. At any moment only a third of the proposals has a call in flight, and fewer when many
+# candidates are rejected early. So the number starts at the first value, and grows by the step up to the maximum while
+# no call waits for a permit.
 CALLS_PER_PERMIT, CALLS_STEP, MAX_CALLS_PER_PERMIT = 5, 0.5, 10
-# The newest batches need about this time until their calls wait for permits, so the limit rises once in it.
-RAISE_SECONDS = 1.0
+# The newest batches need about this time until their calls wait for permits, so the limit grows once in it at most.
+INCREASE_SECONDS = 1.0
 
 
 class BatchLimit:
-    """The limit of one run's batches, which rises while no call waits for a permit (docs/adr/0015).
+    """The limit of one run's batches, which grows while no call waits for a permit (docs/adr/0015).
 
     Args:
         run: the run.
@@ -40,7 +42,7 @@ class BatchLimit:
     ):
         self._run, self._teachers, self._limiters = run, teachers, limiters
         self._calls_per_permit = calls_per_permit
-        self._raised_at = time.monotonic()
+        self._increased_at = time.monotonic()
 
     def value(self) -> int:
         """Return how many batches of the run all workers together may hold.
@@ -57,11 +59,14 @@ class BatchLimit:
         calls_per_permit = self._calls_per_permit.get(self._run.id, CALLS_PER_PERMIT)
         return max(2, math.ceil(teacher.endpoint.in_flight * calls_per_permit / per_batch))
 
-    def raise_if_no_call_waits(self) -> None:
-        """Raise the limit. Call it when as many batches are in progress as the limit allows."""
+    def increase_if_no_call_waits(self) -> None:
+        """Increase the limit, unless a call waits for a permit: then the teacher has as many calls as it allows.
+
+        Call it when as many batches are in progress as the limit allows: with fewer, the limit is not the reason.
+        """
         if any(limiter.waiting for limiter in self._limiters.values()):
             return
-        if time.monotonic() - self._raised_at > RAISE_SECONDS:
-            self._raised_at = time.monotonic()
+        if time.monotonic() - self._increased_at > INCREASE_SECONDS:
+            self._increased_at = time.monotonic()
             current = self._calls_per_permit.get(self._run.id, CALLS_PER_PERMIT)
             self._calls_per_permit[self._run.id] = min(MAX_CALLS_PER_PERMIT, current + CALLS_STEP)

@@ -43,11 +43,13 @@ class RunState:
 def plan_and_claim(run_id: str, max_new: int, max_leased: int = UNLIMITED) -> RunState:
     """Read the run's state and, while it takes calls, claim batches: pending ones first, then newly planned ones.
 
+    A time slice calls it once a second. It also starts a queued run, and stops a run that has reached a ceiling.
+
     Args:
         run_id: the run, which may have been deleted.
-        max_new: how many batches to claim at most; with 0 the state is only read.
-        max_leased: how many batches all workers together may hold. So a slice that follows another one takes over as
-            the batches of its predecessor end, and not all at once.
+        max_new: how many batches to claim at most; with 0 none is claimed.
+        max_leased: how many batches all workers together may hold. A slice that follows another one therefore claims
+            a batch each time when one of its predecessor ends.
     """
     with transaction() as session:
         run = store.locked_run(session, run_id)
@@ -57,11 +59,13 @@ def plan_and_claim(run_id: str, max_new: int, max_leased: int = UNLIMITED) -> Ru
             service.move(session, run, "running")
             session.refresh(run)
         if run.status == "running" and run.pending_stop_reason is None:
-            # Here and not only at admission: time passes while no batch ends, and a refilter changes the counts.
+            # Not only at admission, which checks the target: time passes while no batch is admitted, and a refilter
+            # changes the counts.
             service.set_pending_stop_reason(session, run, _reached_ceiling(session, run))
         state = RunState(run.status, run.pending_stop_reason)
         if run.mode == "direct" and not run.health.get("has_usable", False):
-            # A teacher that gives nothing usable must not cost more than the calls of a few batches.
+            # A teacher that gives nothing usable must not cost more than the calls of a few batches. Batch mode has no
+            # such start, since each round of calls takes the teacher hours.
             max_leased = min(max_leased, PROBATION_BATCHES)
         if max_new > 0 and max_leased < UNLIMITED:
             max_new = min(max_new, max_leased - store.count_leased_batches(session, run.id))
@@ -71,7 +75,7 @@ def plan_and_claim(run_id: str, max_new: int, max_leased: int = UNLIMITED) -> Ru
 
 
 def _reached_ceiling(session: Session, run: Run) -> str | None:
-    """The reached ceiling of rows or seconds, or None. The ledger checks those of calls, tokens and dollars."""
+    """Return the ceiling of rows or seconds that is reached, or None. The ledger checks calls, tokens and dollars."""
     if run.accepted >= run.target:
         return "target_reached"
     if run.max_candidates is not None and run.accepted + run.rejected >= run.max_candidates:
@@ -99,7 +103,8 @@ def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:
         rng = random.Random(f"{run.seed}/{run.batches_planned}")
         batch.plan = sampling.plan_batch(session, run, dataset, size, rng)
         if batch.plan is None:
-            # Open batches may still bring rows to draw from: the run is exhausted only when none is open.
+            # Nothing is left to draw from. Rows of open batches may become material, so the run ends only when no batch
+            # is open.
             if not store.count_open_proposals(session, run.id):
                 service.set_pending_stop_reason(session, run, "exhausted")
             break
@@ -112,12 +117,14 @@ def _plan_batches(session: Session, run: Run, max_new: int) -> list[Batch]:
 
 
 def _new_batch_sizes(session: Session, run: Run) -> list[int]:
-    """The number of proposals of each new batch: with the open batches, as many as the target likely needs."""
+    """Return the number of proposals of each new batch: with the open batches, as many as the target likely needs.
+
+    A proposal is one unit of what the method makes, such as one new instruction; it gives one or more candidates.
+    """
     method, options = METHODS[run.method], sampling.parse_options(run)
     # A batch whose rows are all rejected early ends before the others, which would bias the yield downwards. So only
     # batches count that were planned before every open batch.
-    per_proposal = expected_yield(*store.count_outcomes_before_open_batches(session, run.id)) * method.candidates(
-        options
-    )
-    missing = run.target - run.accepted - per_proposal * store.count_open_proposals(session, run.id)
-    return batch_sizes(missing, per_proposal, method.batch_size(options), MAX_BATCHES)
+    accepted_share = expected_yield(*store.count_outcomes_before_open_batches(session, run.id))
+    rows_per_proposal = accepted_share * method.candidates(options)
+    missing = run.target - run.accepted - rows_per_proposal * store.count_open_proposals(session, run.id)
+    return batch_sizes(missing, rows_per_proposal, method.batch_size(options), MAX_BATCHES)

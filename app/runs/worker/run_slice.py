@@ -40,11 +40,12 @@ STATE_SECONDS = 1.0
 REPLACE_WITHIN_SECONDS = 0.2
 # Calls in flight are paid for, so a run that ends by itself waits for them. The user who cancels waits for nothing.
 GRACE_SECONDS = {"stopping": 15.0, "cancelling": 1.0}
-# Beyond it: how long batches may take to admit the rows that they have finished.
+# After the grace period and the end of the calls: how long batches may take to admit the rows that they have finished.
 ADMIT_SECONDS = 10.0
-# For the database and the encoder. Calls of teachers use no thread.
+# The threads of a slice, for the database and the encoder. Calls of teachers use no thread.
 THREADS = 16
-# Batches start in groups, so that they are at different steps: a hundred replies at once would wait for the encoder.
+# The maximum of batches that start together. A hundred batches at the same step would get their replies at the same
+# time, and all of them would wait for the encoder.
 CLAIMS_AT_ONCE = 16
 # A new slice needs seconds until it has as many calls in flight as its predecessor. A slice whose process has no
 # other run therefore lasts this many times longer.
@@ -60,8 +61,8 @@ class Tools:
         teacher: opens the connection to a configured teacher, by its name.
         shutdown: set when the process is about to end.
         active_slices: by run id, the slice of this process that starts new batches.
-        calls_per_permit: by run id, the calls that batches could have under way for each call that the teacher allows
-            at once. It is kept between slices, so that the next slice starts with what the previous one measured.
+        calls_per_permit: by run id, the number that `BatchLimit` adjusts. It is kept between slices, so that the next
+            slice of the run starts with the number that the previous one has reached.
         retry: how failed calls are tried again.
     """
 
@@ -93,6 +94,7 @@ def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
         if run is None or run.ended:
             return
         dataset = dataset_store.load_dataset(session, run.dataset_id)
+    # Nothing is claimed yet, since loading the encoder and the pool may take longer than a lease. A queued run starts.
     if planning.plan_and_claim(run_id, 0).takes_calls:
         encoder = _prepare(run_id, dataset, tools.pools)
         if encoder is not None:
@@ -104,12 +106,20 @@ def run_slice(run_id: str, tools: Tools, in_turn: bool = False) -> None:
                 asyncio.run(current.work())
             finally:
                 current.stop_claiming()
+    # A pause or an end may have been requested, and this slice may have held the last batch of the run.
     with transaction() as session:
-        service.finalize(session, store.locked_run(session, run_id))
+        locked_run = store.locked_run(session, run_id)
+        # A run that ended during the slice may have been deleted with its dataset since.
+        if locked_run is not None:
+            service.finalize(session, locked_run)
 
 
 def _prepare(run_id: str, dataset: DatasetRow, pools: Pools) -> Encoder | None:
-    """Load the pool and return the dataset's encoder. Where their vectors can't be compared, the run fails: None."""
+    """Load the pool and return the dataset's encoder.
+
+    Returns:
+        None when the vectors of this worker's encoder can't be compared with those of the dataset. The run has failed.
+    """
     try:
         return pools.prepare(dataset)
     except EncoderMismatch as error:
@@ -164,17 +174,18 @@ class _TimeSlice:
                 await teacher.close()
 
     def _teachers(self) -> dict[str, Teacher]:
-        """The open teachers by their roles. The teacher is its own judge, unless the run names another judge."""
+        """Open the teachers, and return them by their roles. Without a judge of its own the run uses its teacher."""
         names = {"teacher": self.run.teacher, "judge": self.run.judge or self.run.teacher}
         teachers = {name: self.tools.teacher(name) for name in set(names.values()) if name is not None}
         return {role: teachers[name] for role, name in names.items() if name is not None}
 
     async def _advance(self) -> bool:
         """Read the run's state, start new batches, and wait a little. False when the slice has nothing left to do."""
-        state = await self._claim_batches()
+        state = await self._start_batches()
         if not self.tasks:
             if self.run.mode == "batch":
-                # All batches wait for answers, so their calls can go out as a remote batch.
+                # All batches of this slice have registered their calls and wait for answers. The task sends the calls
+                # to the teacher as a remote batch, once no other worker holds a batch of the run.
                 await asyncio.to_thread(queue.notify, queue.REMOTE, self.run.id)
             return False
         if self._grace_is_over(state):
@@ -183,7 +194,8 @@ class _TimeSlice:
         await self._wait_for_batches()
         return True
 
-    async def _claim_batches(self) -> planning.RunState:
+    async def _start_batches(self) -> planning.RunState:
+        """Claim as many batches as the limit allows, and start a task for each."""
         max_leased = self.batch_limit.value()
         max_new = min(max_leased - len(self.tasks), CLAIMS_AT_ONCE)
         if self._time_is_up():
@@ -193,22 +205,22 @@ class _TimeSlice:
         for claim in state.claims:
             self.tasks[asyncio.create_task(batch.process_batch(claim, self.context))] = claim
         if len(self.tasks) >= max_leased and not self._time_is_up():
-            self.batch_limit.raise_if_no_call_waits()
+            self.batch_limit.increase_if_no_call_waits()
         return state
 
     async def _wait_for_batches(self) -> None:
-        # At the end of the slice no new batch is started, so the first that ends need not be handled at once.
-        first = asyncio.ALL_COMPLETED if self._time_is_up() else asyncio.FIRST_COMPLETED
-        await asyncio.wait(self.tasks, timeout=STATE_SECONDS, return_when=first)
+        # At the end of the slice no batch replaces one that ends, so the slice need not continue after the first.
+        return_when = asyncio.ALL_COMPLETED if self._time_is_up() else asyncio.FIRST_COMPLETED
+        await asyncio.wait(self.tasks, timeout=STATE_SECONDS, return_when=return_when)
         done, _ = await asyncio.wait(self.tasks, timeout=REPLACE_WITHIN_SECONDS)
         for task in done:
             del self.tasks[task]
             if not task.cancelled() and task.exception():
-                # A batch handles its own errors, so this one is a defect. The other batches need not end with it.
+                # `process_batch` handles the errors of a batch, so an error here is a defect. The other batches go on.
                 log.error("a batch of %s raised an unexpected error", self.run.id, exc_info=task.exception())
 
     def stop_claiming(self) -> None:
-        """Let another slice of this process start batches of the run. This one only ends those that it has."""
+        """Let another slice of this process start batches of the run, while this one waits for those that it has."""
         if self.tools.active_slices.get(self.run.id) is self:
             del self.tools.active_slices[self.run.id]
 
@@ -256,7 +268,7 @@ class _TimeSlice:
         await asyncio.to_thread(batch_errors.release_batches, list(self.tasks.values()))
 
     async def _heartbeat(self) -> None:
-        """Extend the leases of all batches together; cancel batches that have another owner by now."""
+        """Extend the leases of all batches in one statement, and cancel batches that another worker has claimed."""
         while True:
             # Three heartbeats may fail before another worker takes the batches.
             await asyncio.sleep(config.settings().lease_seconds / 4)
