@@ -1,7 +1,8 @@
 """SQL of the material that runs draw from: records as parents, labelled rows, and passages.
 
 Each run draws in an order of its own, that of md5(id/salt): it is random, it is the same for every worker, and it
-continues from any position without a list of the ids that were drawn before.
+continues from any position without a list of the ids that were drawn before. A record with a `pool_position` is an
+accepted one; rejected and removed records have none.
 """
 
 import random
@@ -14,8 +15,8 @@ from app.synth.methods.material import Positions
 from app.synth.methods.parents import ParentFilter
 from app.tables.datasets import Dataset, Record, Source
 
-# Up to so many rows all ids are listed and sampled. In larger pools some random positions are read instead, since a
-# list of all ids for each batch would take longer with every row.
+# Up to MAX_LISTED_ROWS rows all ids are listed and sampled. In larger pools up to MAX_PROBES random positions are read
+# instead, since a list of all ids for each batch would take longer with every row.
 MAX_LISTED_ROWS, MAX_PROBES = 500, 64
 
 
@@ -35,20 +36,20 @@ def sample_generated(session: Session, dataset: Dataset, count: int, rng: random
     if count == 0 or dataset.accepted_count == 0:
         return []
     if dataset.accepted_count > MAX_LISTED_ROWS:
-        # A probe that meets a seed, another row of a group or a gap finds nothing, hence more probes than `count`.
+        # More probes than `count`: the row at a position may be a seed or no representative, or may have been removed.
         probes = rng.sample(range(1, dataset.last_pool_position + 1), min(MAX_PROBES, dataset.last_pool_position))
         matches = session.scalars(
             representatives.where(Record.pool_position.in_(probes)).order_by(Record.pool_position)
         ).all()
-        # Too few representatives among the probes: all ids are listed after all.
         if len(matches) >= count:
             return rng.sample(list(matches), count)
+        # The probes have matched too few representatives, so all ids are listed.
     ids = session.scalars(representatives.order_by(Record.pool_position)).all()
     return rng.sample(list(ids), min(count, len(ids)))
 
 
 def has_seeds(session: Session, dataset_id: str) -> bool:
-    """Whether the dataset has an accepted seed."""
+    """Return whether the dataset has an accepted seed, without which a run that draws seeds can't start."""
     query = select(Record.id).where(
         Record.dataset_id == dataset_id, Record.origin == "seed", Record.pool_position.is_not(None)
     )
@@ -56,7 +57,7 @@ def has_seeds(session: Session, dataset_id: str) -> bool:
 
 
 def load_seed_embeddings(session: Session, dataset_id: str, max_rows: int) -> Sequence[bytes]:
-    """Return the unit vectors (float32) of the first seeds that have one, up to `max_rows`."""
+    """Return the unit vectors (float32) of the first seeds that have one, up to `max_rows`, for the report of a run."""
     query = select(Record.embedding).where(
         Record.dataset_id == dataset_id, Record.origin == "seed", Record.embedding.is_not(None)
     )
@@ -64,7 +65,7 @@ def load_seed_embeddings(session: Session, dataset_id: str, max_rows: int) -> Se
 
 
 def count_accepted_by_method(session: Session, dataset_id: str, method: str) -> int:
-    """Count the accepted rows of the dataset that this method has generated."""
+    """Count the accepted rows that this method has generated, for the target of a run that fills a share."""
     query = select(func.count()).where(
         Record.dataset_id == dataset_id, Record.pool_position.is_not(None), Record.method == method
     )
@@ -88,7 +89,7 @@ def list_next_parents(
         dataset_id: the dataset.
         parent_filter: which records. Dialogues are never parents.
         except_run_id: a run whose own rows are left out.
-        except_answered_by: a method; records that have an accepted answer by it are left out, too.
+        except_answered_by: a method; records that already have an accepted answer by it are left out.
         salt: names the order.
         after: the position behind which to continue; empty for the first records.
         count: how many to return at most.
@@ -106,7 +107,7 @@ def list_next_parents(
         conditions = (answer.method == except_answered_by, answer.pool_position.is_not(None))
         # So a second run of the method answers the records that the first one has not answered.
         query = query.where(~exists().where(*conditions, answer.lineage.contains(parents)))
-    return _in_order(session, query, Record.id, salt, after, count)
+    return _read_next(session, query, Record.id, salt, after, count)
 
 
 def count_parents(session: Session, dataset_id: str, parent_filter: ParentFilter) -> int:
@@ -121,15 +122,15 @@ def count_parents(session: Session, dataset_id: str, parent_filter: ParentFilter
 
 
 def _conditions(parent_filter: ParentFilter) -> list[ColumnElement[bool]]:
-    """The same as `app.synth.methods.parents.passes_filter`."""
-    named = {
+    """Return the conditions of the filter: the same as `app.synth.methods.parents.passes_filter`."""
+    values = {
         Record.origin: parent_filter.origin,
         Record.run_id: parent_filter.run_id,
         Record.method: parent_filter.method,
         Record.operation: parent_filter.operation,
         Record.tags["topic"].astext: parent_filter.topic,
     }
-    conditions = [column == value for column, value in named.items() if value is not None]
+    conditions = [column == value for column, value in values.items() if value is not None]
     if parent_filter.text is not None:
         conditions.append(Record.instruction.icontains(parent_filter.text, autoescape=True))
     if parent_filter.answered is not None:
@@ -146,7 +147,7 @@ def list_next_passages(
     query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "passage")
     if document_ids:
         query = query.where(Source.fields["document"].astext.in_(document_ids))
-    return _in_order(session, query, Source.id, salt, after, count)
+    return _read_next(session, query, Source.id, salt, after, count)
 
 
 def count_passages(session: Session, dataset_id: str, document_ids: Sequence[str]) -> int:
@@ -160,7 +161,7 @@ def count_passages(session: Session, dataset_id: str, document_ids: Sequence[str
 def list_next_labelled(session: Session, dataset_id: str, task: str, salt: str, after: str, count: int) -> Positions:
     """Return the next labelled rows of the task, as (id, position)."""
     query = select(Source.id).where(Source.dataset_id == dataset_id, Source.kind == "labelled", Source.task == task)
-    return _in_order(session, query, Source.id, salt, after, count)
+    return _read_next(session, query, Source.id, salt, after, count)
 
 
 def count_labelled_by_task(session: Session, dataset_id: str, tasks: Sequence[str]) -> dict[str, int]:
@@ -171,7 +172,8 @@ def count_labelled_by_task(session: Session, dataset_id: str, tasks: Sequence[st
     return {task: count for task, count in session.execute(query.group_by(Source.task).order_by(Source.task))}
 
 
-def _in_order(session: Session, query: Select, id, salt: str, after: str, count: int) -> Positions:
+def _read_next(session: Session, query: Select, id, salt: str, after: str, count: int) -> Positions:
+    """Return the next `count` rows of the query behind the position `after`, in the order that the salt names."""
     position = func.md5(id + f"/{salt}")
     query = query.add_columns(position.label("position")).where(position > after).order_by(position).limit(count)
     return [(row[0], row[1]) for row in session.execute(query)]

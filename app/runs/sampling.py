@@ -67,11 +67,11 @@ class PostgresMaterial(Material):
         stored = dataset_store.load_embeddings(self._session, ids)
         return {id: np.frombuffer(vector, dtype=np.float32) for id, vector in stored.items()}
 
-    def task_types(self) -> Mapping[str, int]:
+    def count_task_types(self) -> Mapping[str, int]:
         """Count the rows of this run by task type, with those that open batches are to generate."""
         return store.count_task_types(self._session, self._run.id)
 
-    def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+    def count_labelled(self, tasks: Sequence[str]) -> dict[str, int]:
         """Count the labelled rows by task, of these tasks or of all."""
         return sampling_queries.count_labelled_by_task(self._session, self._dataset.id, tasks)
 

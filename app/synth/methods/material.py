@@ -1,7 +1,17 @@
 """The material of a batch: drawn when the batch is planned, stored as ids, and read again by every try.
 
 A plan contains ids and a seed only. A second try reads the same rows and makes the same requests, so it gets the stored
-replies that were paid for already. The protocol `Material` hides where the rows are stored.
+replies that were paid for already. The protocol `Material` hides where the rows are stored: `app.runs.sampling` reads
+them from Postgres, `app.synth.notebook.in_memory_material` from memory.
+
+The fields of a plan, of which each method has those that its prompts need:
+
+- `proposals` and `seed`: the number of proposals, and the seed of the batch's random choices.
+- `demonstrations`: seeds and generated rows that the prompt for new instructions shows.
+- `examples`: seeds that the prompts for classification and instances show, the same in every batch of a run.
+- `parents`: records to evolve or to answer. `sources`: labelled rows or passages to turn into rows.
+- `shown`: labelled rows that the prompts show as solved examples.
+- `focus`: what the prompts demand (the conditioning), such as a topic. The name is that of plans already stored.
 """
 
 import random
@@ -18,7 +28,7 @@ from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, Demonstration, Parent, Source
 
 EXAMPLES_OF_EACH_LABEL = 8
-# Density compares all pairs of rows, so a larger pool is sampled first.
+# The sampling by coverage compares all pairs of rows, so a larger pool is reduced to so many random rows first.
 COVERAGE_POOL = 1000
 
 Positions = Sequence[tuple[str, str]]
@@ -26,7 +36,7 @@ Positions = Sequence[tuple[str, str]]
 
 
 class Material(Protocol):
-    """Seeds, records, labelled rows and passages. Everything is named by ids; the last three methods read by ids."""
+    """Seeds, records, labelled rows and passages. The last three methods read rows, the others list ids or count."""
 
     def seeds(self) -> Sequence[tuple[str, bool | None]]:
         """Return (id, is_classification) of every seed, oldest first."""
@@ -37,10 +47,10 @@ class Material(Protocol):
     def vectors(self, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Return the unit vectors, float32 of shape (dimensions,), of the representatives that have one."""
 
-    def task_types(self) -> Mapping[str, int]:
+    def count_task_types(self) -> Mapping[str, int]:
         """Return the number of rows of this run by task type: accepted ones, and those requested by open batches."""
 
-    def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+    def count_labelled(self, tasks: Sequence[str]) -> dict[str, int]:
         """Return the number of labelled rows by task, of these tasks or of all."""
 
     def next_records(
@@ -52,7 +62,7 @@ class Material(Protocol):
             parent_filter: the filter.
             unanswered: return only records that no accepted row answers yet.
             salt: determines the order.
-            after: the position behind which the records stand; "" at the start.
+            after: the position of the last record that was read; "" at the start.
             count: the maximum of records.
         """
 
@@ -101,8 +111,10 @@ def draw_plan(
     plan_fields = drawer.draw()
     if plan_fields is None:
         return None, drawer.cursor
-    # The seed comes from the generator of the batch, so that it is the same when the plan is drawn again.
-    proposals = len(plan_fields.get("parents", ()) or plan_fields.get("sources", ())) or size
+    # A method that works on rows makes one proposal of each drawn row; any other makes as many as were requested.
+    drawn_rows = plan_fields.get("parents", ()) or plan_fields.get("sources", ())
+    proposals = len(drawn_rows) or size
+    # The seed comes from the generator of the batch, so that a run with the same seed makes the same requests.
     return {"proposals": proposals, "seed": rng.randrange(2**31)} | plan_fields, drawer.cursor
 
 
@@ -119,6 +131,7 @@ def load_plan(material: Material, plan: Mapping[str, Any], options: MethodOption
     parents = material.parents(plan.get("parents", ()))
     sources = material.sources([*plan.get("sources", ()), *plan.get("shown", ())])
     conditioning_fields = dict(plan.get("focus", {}))
+    # Only one method shows solved examples, so they are part of its conditioning and no field of every batch.
     if "shown" in plan:
         conditioning_fields["shown"] = _in_order(sources, plan["shown"])
     return Batch(
@@ -157,35 +170,36 @@ class _PlanDrawer:
         self.run_seed, self.number, self.size, self.rng = run_seed, number, size, rng
 
     def draw(self) -> dict[str, Any] | None:
-        draws = {
-            "seeds": self._seeds,
-            "records": self._records,
-            "labelled": self._labelled,
-            "passages": self._passages,
-            "nothing": self._nothing,
+        draw_by_material = {
+            "seeds": self._draw_seeds,
+            "records": self._draw_records,
+            "labelled": self._draw_labelled,
+            "passages": self._draw_passages,
+            "nothing": self._draw_nothing,
         }
-        return draws[METHODS[self.method].draws_from(self.options)]()
+        return draw_by_material[METHODS[self.method].draws_from(self.options)]()
 
-    def _seeds(self) -> dict[str, Any]:
+    def _draw_seeds(self) -> dict[str, Any]:
         options: self_instruct.Options = self.options
-        # Ids suffice for a plan; the texts are read when the batch is worked on, maybe in another process.
         seeds = self.material.seeds()
         count = options.of_variant("pool_demonstrations")
         if options.sampling == "coverage":
-            pool = self._sparse(count)
+            pool = self._sample_sparse(count)
         else:
             pool = self.material.sample_generated(count, self.rng)
+        # Without texts, since a plan needs only the ids. The texts are read when the batch is processed, which may be
+        # in another process.
         mixed = self_instruct.mix_demonstrations(
             [Demonstration(id, "") for id, _ in seeds], [Demonstration(id, "") for id in pool], options, self.rng
         )
-        existing = self.material.task_types() if options.task_types else {}
+        row_counts = self.material.count_task_types() if options.task_types else {}
         return {
             "demonstrations": [demonstration.id for demonstration in mixed],
-            "examples": _examples(seeds, random.Random(self.run_seed)),
-            "focus": conditioning.choose_conditioning(options.topics, options.task_types, existing, self.rng),
+            "examples": _sample_classified_seeds(seeds, random.Random(self.run_seed)),
+            "focus": conditioning.choose_conditioning(options.topics, options.task_types, row_counts, self.rng),
         }
 
-    def _sparse(self, count: int) -> list[str]:
+    def _sample_sparse(self, count: int) -> list[str]:
         """Return generated representatives from sparse regions of the pool; of a large pool, of a sample of it."""
         sample = self.material.sample_generated(COVERAGE_POOL, self.rng)
         vectors = self.material.vectors(sample)
@@ -195,30 +209,31 @@ class _PlanDrawer:
         matrix = np.stack([vectors[id] for id in ids])
         return [ids[position] for position in sparse_sample(matrix, count, self.rng)]
 
-    def _records(self) -> dict[str, Any] | None:
+    def _draw_records(self) -> dict[str, Any] | None:
         """Return the next records in the run's own order.
 
-        Evolution and dialogues begin again; an answer is given once.
+        Methods that evolve records or continue them as dialogues read all records again after the last one. A method
+        that answers a record reads each record once.
         """
         once = METHODS[self.method].answers_once
 
         def read(salt: str, after: str, count: int) -> Positions:
             return self.material.next_records(self.options.parents, once, salt, after, count)
 
-        ids = self._next("records", self.size, 1 if once else None, read)
+        ids = self._read_next("records", self.size, 1 if once else None, read)
         return {"parents": ids} if ids else None
 
-    def _passages(self) -> dict[str, Any] | None:
+    def _draw_passages(self) -> dict[str, Any] | None:
         def read(salt: str, after: str, count: int) -> Positions:
             return self.material.next_passages(self.options.document_ids, salt, after, count)
 
-        ids = self._next("passages", self.size, 1, read)
+        ids = self._read_next("passages", self.size, 1, read)
         return {"sources": ids} if ids else None
 
-    def _labelled(self) -> dict[str, Any] | None:
-        """Return the next labelled rows of tasks that are drawn by the shares of the mixture, or None without any."""
+    def _draw_labelled(self) -> dict[str, Any] | None:
+        """Draw a task for each row by the shares of the mixture, and return its next labelled row. None without any."""
         options: templates.Options = self.options
-        sizes = self.material.task_sizes(options.tasks)
+        sizes = self.material.count_labelled(options.tasks)
         ids: list[str] = []
         # Row by row, so that a batch has the mixture of the run and not one task.
         while sizes and len(ids) < self.size and (shares := templates.mixture(sizes, options)):
@@ -226,6 +241,7 @@ class _PlanDrawer:
             task_ids = self._next_labelled(task, options.uses)
             ids += task_ids
             if not task_ids:
+                # All rows of the task have been read as often as the options allow.
                 del sizes[task]
         if not ids:
             return None
@@ -235,37 +251,52 @@ class _PlanDrawer:
         def read(salt: str, after: str, count: int) -> Positions:
             return self.material.next_labelled(task, salt, after, count)
 
-        return self._next(f"task {task}", 1, uses, read)
+        return self._read_next(f"task {task}", 1, uses, read)
 
     def _sample_examples(self, tasks: Mapping[str, int], count: int) -> list[str]:
-        """Return rows of each task of which some are shown as solved examples: up to `count`, at random."""
+        """Return up to `count` random rows of each task. The method shows some of them as solved examples."""
         if count == 0:
             return []
         samples = (self.material.next_labelled(task, str(self.rng.random()), "", count) for task in tasks)
         return [id for positions in samples for id, _ in positions]
 
-    def _nothing(self) -> dict[str, Any]:
+    def _draw_nothing(self) -> dict[str, Any]:
         return {"focus": METHODS[self.method].conditioning(self.options, self.size, self.number)}
 
-    def _next(self, name: str, count: int, passes: int | None, read: Callable[[str, str, int], Positions]) -> list[str]:
-        """Return the next ids of an ordered source; from its beginning again, in another order, for `passes` in all."""
-        at = self.cursor.get(name, {"pass": 0, "after": ""})
+    def _read_next(
+        self, name: str, count: int, max_passes: int | None, read: Callable[[str, str, int], Positions]
+    ) -> list[str]:
+        """Return the next ids of a type of material, and move its cursor behind them.
+
+        Args:
+            name: the type of material in the cursor.
+            count: the number of ids; fewer are returned after the last pass.
+            max_passes: how often all rows are read, each time in another order; None is no limit.
+            read: `read(salt, after, count)` returns the rows behind the position `after`, in the order of the salt.
+        """
+        progress = self.cursor.get(name, {"pass": 0, "after": ""})
         ids: list[str] = []
-        while len(ids) < count and (passes is None or at["pass"] < passes):
-            positions = read(f"{self.run_seed}/{at['pass']}", at["after"], count - len(ids))
+        while len(ids) < count and (max_passes is None or progress["pass"] < max_passes):
+            positions = read(f"{self.run_seed}/{progress['pass']}", progress["after"], count - len(ids))
             ids += [id for id, _ in positions]
             if positions:
-                at = at | {"after": positions[-1][1]}
-            elif not at["after"]:
+                progress = progress | {"after": positions[-1][1]}
+            elif not progress["after"]:
                 # A whole pass without any row: there is no material, and further passes would not end.
                 break
             if len(ids) < count:
-                at = {"pass": at["pass"] + 1, "after": ""}
-        self.cursor = self.cursor | {name: at}
+                progress = {"pass": progress["pass"] + 1, "after": ""}
+        self.cursor = self.cursor | {name: progress}
         return ids
 
 
-def _examples(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> list[str]:
-    """Return seeds for the prompts of classification and instances, the same in every batch for prompt caches."""
-    ids_by_label = [[id for id, is_yes in seeds if bool(is_yes) == label] for label in (True, False)]
+def _sample_classified_seeds(seeds: Sequence[tuple[str, bool | None]], rng: random.Random) -> list[str]:
+    """Return ids of seeds that are classification tasks, and of seeds that are not, as examples of both labels.
+
+    The prompts for classification and instances show them. The generator has the seed of the run, so the examples are
+    the same in every batch, and the teacher's prompt cache serves them.
+    """
+    ids_by_label = [
+        [id for id, is_classification in seeds if bool(is_classification) == label] for label in (True, False)
+    ]
     return [id for ids in ids_by_label for id in rng.sample(ids, min(EXAMPLES_OF_EACH_LABEL, len(ids)))]

@@ -54,7 +54,7 @@ class InMemoryMaterial(Material):
             return f"{method} needs at least one of seeds"
         if draws == "records":
             return self._find_missing_records(method, options.parents)
-        if draws == "labelled" and not self.task_sizes(options.tasks):
+        if draws == "labelled" and not self.count_labelled(options.tasks):
             return f"{method} needs at least one of labelled" + _among(options.tasks)
         if draws == "passages" and not any(map(_passage_of(options.document_ids), self._passages.values())):
             return f"{method} needs at least one of passages" + (
@@ -117,11 +117,11 @@ class InMemoryMaterial(Material):
         """Return the unit vectors of those of the generated instructions that have one."""
         return {id: self._vectors[id] for id in ids if id in self._vectors}
 
-    def task_types(self) -> Mapping[str, int]:
+    def count_task_types(self) -> Mapping[str, int]:
         """Return the rows by task type: accepted ones, and those of batches under way."""
         return self._task_types + self._open_task_types
 
-    def task_sizes(self, tasks: Sequence[str]) -> dict[str, int]:
+    def count_labelled(self, tasks: Sequence[str]) -> dict[str, int]:
         """Return the number of labelled rows by task, of these tasks or of all."""
         sizes = Counter(source.task for source in self._labelled.values() if not tasks or source.task in tasks)
         return dict(sorted(sizes.items()))
