@@ -80,9 +80,12 @@ class FakeClock:
 
 
 class ScriptedServer:
-    """An HTTP server that answers every POST with what `answer(body)` returns: (status, headers, bytes)."""
+    """An HTTP server that answers every POST with what `answer(body)` returns: (status, headers, bytes).
 
-    def __init__(self, answer):
+    A GET gets `models` as JSON, or a 404 where there are none.
+    """
+
+    def __init__(self, answer, models: list[dict] | None = None):
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
         self.bodies: list[dict] = []
@@ -108,6 +111,14 @@ class ScriptedServer:
                 # Who waited may be gone: a call that was cancelled.
                 with suppress(BrokenPipeError):
                     self.wfile.write(content)
+
+            def do_GET(self):
+                content = json.dumps({"object": "list", "data": models}).encode()
+                self.send_response(404 if models is None else 200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
             def log_message(self, *args):
                 pass

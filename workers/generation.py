@@ -22,10 +22,11 @@ from app.maintenance import store as maintenance_store
 from app.maintenance.kinds import KINDS as MAINTENANCE_KINDS
 from app.persistence.db import transaction
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
+from app.providers.profile import TeacherProfile
 from app.providers.protocols import open_remote_batches, open_teacher
 from app.providers.teacher import Endpoint, Teacher
 from app.runs import service as runs
-from app.runs.teachers import reply_form
+from app.runs.teachers import load_profile, reply_form
 from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
 from workers.process import SHUTDOWN, map_queries_to_work, serve
@@ -151,9 +152,11 @@ def teacher(name: str) -> Teacher:
 
 
 def endpoint_of(name: str) -> Endpoint:
-    """Return the address, key and limits of a configured teacher, with the form of replies that its check stored."""
+    """Return the address, key and limits of a configured teacher, and how its requests are written, after its check."""
+    configured = config.teachers()[name]
     with transaction() as session:
-        return endpoint(config.teachers()[name], reply_form(session, config.teachers()[name]))
+        profile = TeacherProfile.from_json(load_profile(session, configured))
+        return endpoint(configured, reply_form(session, configured), profile)
 
 
 def run_in_turn(id: str) -> None:

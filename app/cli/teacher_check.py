@@ -12,7 +12,15 @@ from app.cli.session import DEFAULT_STATE_DIR, CommandError, StateDirOption
 from app.config import TeacherConfig
 from app.persistence import db
 from app.providers.checking import check
+from app.providers.profile import TeacherProfile
 from app.runs.teachers import UNCHECKED, keep
+
+_THOUGHTS = {
+    "none": "none",
+    "tags": "between tags in the text",
+    "field": "in a field of its own",
+    "opened": "before a closing tag: the template opens it in the prompt",
+}
 
 
 def check_teachers(
@@ -51,8 +59,30 @@ def check_teacher(teacher: TeacherConfig) -> bool:
     if result.replies is None:
         return False
     with db.transaction() as session:
-        keep(session, teacher, result.replies)
+        keep(session, teacher, result.replies, result.profile.to_json())
+    _print_profile(result.profile)
     # The operator's setting has priority over the result of the check.
     chosen = result.replies if teacher.replies == "auto" else teacher.replies
     print(f"  used   {chosen:12} " + ("as checked" if teacher.replies == "auto" else "as configured"))
     return True
+
+
+def _print_profile(profile: TeacherProfile) -> None:
+    unknown = {None: "not known", True: "yes", False: "no"}
+    answers = {
+        "limit of tokens": f"as {profile.max_tokens_name}",
+        "fields refused": ", ".join(profile.drops) or "none of those that were sent",
+        "system text": "in a message of its own" if profile.system_turn == "own" else "before the text of the user",
+        "streams": "required" if profile.streams else "not required",
+        "several replies": unknown[profile.honours_n],
+        "log probabilities": unknown[profile.has_logprobs],
+        "thought": _THOUGHTS[profile.thought],
+        "usage": "believed" if profile.usage_trusted else "missing or impossible, so tokens are estimated",
+        "context": "not known" if profile.context_tokens is None else f"{profile.context_tokens} tokens",
+    }
+    for question, answer in answers.items():
+        print(f"  {question:18} {answer}")
+    print(f"  {len(profile.evidence)} calls:")
+    for item in profile.evidence:
+        received = " ".join(item.received.split())
+        print(f"    {item.question} ({item.sent}): {received} ({item.seconds:.1f} s)")

@@ -87,11 +87,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Served:
-    """A reply with what the ledger keeps of it: the model that the teacher named, and whether usage is an estimate."""
+    """A reply with what the ledger keeps of it: the model that the teacher named, and whether usage is an estimate.
+
+    `choices` counts the replies that came, and `has_logprobs` says whether they have log probabilities.
+    """
 
     reply: Reply
     model: str
     usage_estimated: bool
+    choices: int = 1
+    has_logprobs: bool = False
 
 
 def with_thought_allowance(prompt: Prompt, endpoint: Endpoint) -> Prompt:

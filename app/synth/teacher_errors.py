@@ -19,11 +19,12 @@ class TeacherRefused(Exception):
     """No call of this kind can succeed: wrong credentials, no credit, no such model, a request not understood.
 
     `is_certain` is False for a refusal that the table of faults does not know: it may concern this prompt alone.
+    `parameter` is the request's parameter that the server names; "" where it names none.
     """
 
-    def __init__(self, stop_reason: str, message: str, is_certain: bool = True):
+    def __init__(self, stop_reason: str, message: str, is_certain: bool = True, parameter: str = ""):
         super().__init__(message)
-        self.stop_reason, self.is_certain = stop_reason, is_certain
+        self.stop_reason, self.is_certain, self.parameter = stop_reason, is_certain, parameter
 
 
 class TryAgain(Exception):
@@ -76,7 +77,7 @@ def meaning_of_fault(fault: TeacherFault, headers: Mapping[str, str] = MappingPr
         return TryAgain(message, after=retry_after(headers), throttled=rule.throttled)
     if "response_format" in fault.message or "response_format" in fault.parameter:
         message += " (run `seedbed teachers check` to find the form of reply that it can give)"
-    return TeacherRefused(rule.reason, message, is_certain=rule.scope == "teacher")
+    return TeacherRefused(rule.reason, message, is_certain=rule.scope == "teacher", parameter=fault.parameter)
 
 
 def meaning_of_exception(error: Exception) -> Meaning:

@@ -9,7 +9,10 @@ from app.tables.jobs import Table
 
 
 class TeacherCheck(Table):
-    """`replies`: the best form of reply that it gave. It holds for this address and model only."""
+    """`replies`: the best form of reply that it gave; `profile`: all that the check has learnt.
+
+    Both hold for this address and model only.
+    """
 
     __tablename__ = "teacher_checks"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -17,3 +20,4 @@ class TeacherCheck(Table):
     model: Mapped[str]
     replies: Mapped[str]
     checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    profile: Mapped[dict] = mapped_column(default=dict, server_default="{}")

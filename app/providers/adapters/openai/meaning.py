@@ -61,7 +61,8 @@ def served_of(messages: Sequence[dict], completion: object) -> Served:
         usage=usage or estimate(messages, text + thought),
         simulated=_text(completion, "system_fingerprint") == "simulated",
     )
-    return Served(reply, _text(completion, "model"), usage is None)
+    has_logprobs = bool(field_of(choice, "logprobs"))
+    return Served(reply, _text(completion, "model"), usage is None, len(choices), has_logprobs)
 
 
 def _text(part: object, name: str) -> str:
