@@ -186,7 +186,7 @@ def _offer(pools, dataset, texts: list[str], vectors: np.ndarray):
     from app.synth.types import Candidate
 
     candidates = [Candidate(text, "", "An answer.") for text in texts]
-    with pools.offering(dataset.id, candidates, list(vectors)) as offer:
+    with pools.precheck_and_lock(dataset.id, candidates, list(vectors)) as offer:
         return admit(offer.session, offer.dataset, candidates, list(vectors), Origin("generated"), offer.precheck)
 
 
@@ -204,7 +204,7 @@ def lock() -> dict:
     with Database():
         dataset = _dataset("lock")
         pools, other_pools = Pools(_encoders), Pools(_encoders)
-        pools.encoder(dataset)
+        pools.load_encoder(dataset)
         _fill(dataset, texts[:size], vectors[:size])
         started = time.perf_counter()
         pools.prepare(dataset)
@@ -334,7 +334,7 @@ def _race_one(folder: Path, dataset_id: str, seed: int) -> None:
     with transaction() as session:
         dataset = session.get(Dataset, dataset_id)
     pools, offered = Pools(_encoders), 0
-    pools.encoder(dataset)
+    pools.load_encoder(dataset)
     for start in range(0, len(order), 50):
         part = order[start : start + 50]
         offered += _offer(pools, dataset, [texts[n] for n in part], vectors[part]).offered

@@ -19,13 +19,16 @@ from app.synth.text import storable
 from app.synth.types import Candidate, Rejection
 from app.tables.datasets import Dataset
 
-# A nearest text may have 100,000 characters, and each of its duplicates stores a copy for people to compare with.
+# A text may have 100,000 characters, and each rejected duplicate stores a copy of its nearest text for the API.
 NEAREST_TEXT_LENGTH = 2000
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the candidates come from. Each stored row has these values."""
+    """Where the candidates come from: a run, an import, or the seeds of a dataset. Each stored row has these values.
+
+    `kind` also decides what is compared (`AdmissionDecider`).
+    """
 
     kind: OriginKind
     run_id: str | None = None
@@ -72,7 +75,7 @@ def admit(
 
     Args:
         session: the caller's transaction.
-        dataset: the dataset, locked by the caller (`Pools.offering`). Its counters and last position change.
+        dataset: the dataset, locked by the caller (`Pools.precheck_and_lock`). Its counters and last position change.
         candidates: the rows; those that are rejected already are stored with their rejection.
         vectors: a unit vector for each candidate, None for a candidate that has no text or is not encoded yet.
         origin: where the candidates come from.
@@ -80,7 +83,7 @@ def admit(
         room: the maximum of candidates to accept. The others are rejected as `over_target`.
 
     Returns:
-        The counts, by which the caller counts, too.
+        The counts, which the caller adds to those of its run or import.
     """
     decider = _load_decider(session, dataset, candidates, origin, room)
     outcome, rows, pairs = Outcome(), [], []
@@ -88,8 +91,8 @@ def admit(
         decision = decider.decide(candidate, vector, precheck, position)
         outcome.add(decision)
         row = _build_record(dataset, origin, candidate, decision)
-        # A row that is not compared with later rows needs no vector, except a rejected one: people ask for its
-        # neighbours, too.
+        # Only rows that are compared with later rows need a vector, and rejected rows, whose nearest records the API
+        # shows.
         needs_vector = decision.enters_index or decision.rejection is not None
         row["embedding"] = vector.tobytes() if needs_vector and vector is not None else None
         if decision.rejection is None:
@@ -111,12 +114,16 @@ def admit(
 def _load_decider(
     session: Session, dataset: Dataset, candidates: Sequence[Candidate], origin: Origin, room: int | None
 ) -> AdmissionDecider:
-    """Load those rows of the pool that the decisions on these candidates need: the pool as a whole may be large."""
+    """Load the rows of the pool that the decisions on these candidates need: the pool as a whole may be large.
+
+    These are exact copies of the candidates, and representatives of the groups that the candidates may belong to.
+    """
     admissible = [c for c in candidates if c.rejection is None]
     copies = store.find_copies(session, dataset.id, [identity(c, dataset.scope) for c in admissible])
     joins_groups = origin.kind == "imported" or dataset.scope != "instruction"
     instructions = {c.instruction for c in admissible if joins_groups or c.scope == "row" or c.resembles}
-    # A prefilter has rejected these by a text that was in flight, and that may be a row with an id by now.
+    # The prefilter may have rejected a candidate because of a text that another batch was paying for. That text may be
+    # a record by now, whose id the rejection should name.
     rejections = [c.rejection for c in candidates if c.rejection is not None]
     instructions |= {r.nearest_text for r in rejections if r.nearest_text and r.nearest_id is None}
     representatives = store.representative_ids(session, dataset.id, instructions)
@@ -128,7 +135,7 @@ def _build_pair(dataset: Dataset, record_id: str, pair: dict) -> dict:
 
 
 def _build_record(dataset: Dataset, origin: Origin, candidate: Candidate, decision: Decision) -> dict:
-    """The columns of the record. All rows have the same keys, since one statement inserts them."""
+    """Return the columns of the record. All rows have the same keys, since one statement inserts them."""
     return {
         "id": decision.id,
         "dataset_id": dataset.id,
@@ -189,7 +196,7 @@ def decision_columns(rejection: Rejection | None) -> dict:
 
 
 def _build_lineage(candidate: Candidate, decision: Decision) -> dict:
-    """What the row comes from. A later decision on the row needs its scope and what it may resemble."""
+    """Return what the row was made from, and its scope and `resembles`, which a later decision on the row needs."""
     return {
         "parents": list(decision.parents),
         "scope": candidate.scope,

@@ -90,7 +90,7 @@ def _admit_chunk(
     vectors = _compute_vectors(encoder, dataset, candidates, uploaded)
     # The encoding took seconds, and a cancelled import must not wait for the lock of the dataset as well.
     job.check()
-    with pools.offering(dataset.id, candidates, vectors) as offer:
+    with pools.precheck_and_lock(dataset.id, candidates, vectors) as offer:
         origin = Origin("seed" if kind == "seeds" else "imported", import_id=job.id)
         outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck)
         # The row of the job is locked last, so that a request to cancel does not wait for the whole admission.

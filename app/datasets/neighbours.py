@@ -25,7 +25,7 @@ def find_neighbours(session: Session, row: Record, max_neighbours: int) -> list[
     stored = store.load_embeddings(session, [row.id, row.group_id])
     embedding = stored.get(row.id) or stored.get(row.group_id)
     vector = None if embedding is None else np.frombuffer(embedding, dtype=np.float32)
-    with _pools().locked(dataset.id) as cached:
+    with _pools().lock_pool(dataset.id) as cached:
         pool = _pools().refresh(session, dataset, cached)
         nearest = pool.neighbours(store.compared_text(dataset, row), vector, max_neighbours, {row.id, row.group_id})
     return [

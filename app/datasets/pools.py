@@ -1,7 +1,11 @@
 """The pools that a process caches in memory: the texts and vectors with which new rows are compared.
 
-Postgres has the rows, and the cache follows it: before each use a pool is refreshed with the rows after its last
-`pool_position`. A row that is removed raises `pool_version`, and then the pool is loaded again as a whole.
+Postgres has the rows, and the cache follows it: before an admission a pool is refreshed with the rows after its last
+`pool_position`. When a row is removed, `pool_version` is increased, and each process loads the pool again as a whole.
+
+Two steps of a batch use a pool. The prefilter compares an instruction before its answer is paid for, and may miss the
+newest rows. Admission decides: it prechecks all candidates, locks the dataset, and compares them with the rows that
+other workers have added since (docs/adr/0008, docs/adr/0010).
 """
 
 import logging
@@ -25,7 +29,7 @@ from app.tables.datasets import Dataset
 
 log = logging.getLogger(__name__)
 
-# So many vectors are written in one transaction, which a killed worker loses.
+# The number of vectors that are computed and then written in one transaction. A killed worker loses no more than these.
 ROWS_PER_ENCODING = 256
 
 Encoders = Callable[[str, str | None], Encoder]
@@ -44,7 +48,7 @@ class CachedPool:
         self.pool: Pool | None = None
         self.last_pool_position = self.version = 0
         # Whether some rows had no vector when the pool was loaded. The next use then loads it again.
-        self.partial = False
+        self.lacks_vectors = False
         self.reservations = Reservations()
 
     def clear(self) -> None:
@@ -54,7 +58,7 @@ class CachedPool:
 
 @dataclass(frozen=True)
 class Offer:
-    """An open admission: its transaction, the dataset under its lock, and the precheck from before the lock."""
+    """What `admit` needs: the open transaction, the dataset locked in it, and the precheck from before the lock."""
 
     session: Session
     dataset: Dataset
@@ -84,8 +88,8 @@ class Pools:
         with self._loading_lock:
             return self._encoders(name, None)
 
-    def encoder(self, dataset: Dataset) -> Encoder:
-        """Return the dataset's encoder. The first process that encodes for a dataset fixes the encoding for all.
+    def load_encoder(self, dataset: Dataset) -> Encoder:
+        """Return the dataset's encoder. The first process that encodes for a dataset sets its encoding for all.
 
         Raises:
             EncoderMismatch: This process can't compute vectors that are comparable with those of the dataset.
@@ -102,8 +106,8 @@ class Pools:
         return encoder
 
     @contextmanager
-    def locked(self, dataset_id: str) -> Iterator[CachedPool]:
-        """Give the block the cached pool, for this thread alone.
+    def lock_pool(self, dataset_id: str) -> Iterator[CachedPool]:
+        """Give the block the cached pool, for this thread alone. The dataset in Postgres is not locked.
 
         If the block raises, the pool is dropped: it may have rows of a transaction that was rolled back.
         """
@@ -117,7 +121,7 @@ class Pools:
         self._evict(dataset_id)
 
     @contextmanager
-    def offering(self, dataset_id: str, candidates: Sequence[Candidate], vectors: Sequence) -> Iterator[Offer]:
+    def precheck_and_lock(self, dataset_id: str, candidates: Sequence[Candidate], vectors: Sequence) -> Iterator[Offer]:
         """Precheck all candidates without the dataset's lock, then hold the lock for the block, in one transaction.
 
         The precheck takes most of the time, and other workers can admit rows meanwhile (docs/adr/0010).
@@ -127,13 +131,14 @@ class Pools:
             candidates: the rows to offer.
             vectors: a unit vector for each candidate, or None.
         """
-        with self.locked(dataset_id) as cached:
+        with self.lock_pool(dataset_id) as cached:
             with transaction() as session:
                 dataset = session.get(Dataset, dataset_id)
                 pool = self.refresh(session, dataset, cached)
             pool.build_indexes()
             texts = [comparison_text(dataset.scope, candidate) for candidate in candidates]
             prechecked = precheck(pool, candidates, texts, vectors)
+            # From here on no other worker can admit rows to the dataset, until the transaction of the block ends.
             with transaction() as session:
                 dataset = store.lock_dataset(session, dataset_id)
                 current = self.refresh(session, dataset, cached)
@@ -171,7 +176,7 @@ class Pools:
         Returns:
             The rejection of each text, None for a text that is reserved now.
         """
-        with self.locked(dataset_id) as cached:
+        with self.lock_pool(dataset_id) as cached:
             if cached.pool is None:
                 # A failed transaction has dropped the pool. Without one nothing is rejected before admission.
                 return [None] * len(requests)
@@ -186,8 +191,8 @@ class Pools:
             ]
 
     def release(self, dataset_id: str, reservations: Collection[str]) -> None:
-        """End the reservations of a batch, on whose candidates admission has decided or which was given up."""
-        with self.locked(dataset_id) as cached:
+        """End the reservations of a batch after its admission, or after an error that ended it."""
+        with self.lock_pool(dataset_id) as cached:
             cached.reservations.release(reservations)
 
     def prepare(self, dataset: Dataset) -> Encoder:
@@ -199,7 +204,7 @@ class Pools:
         Raises:
             EncoderMismatch: This process can't compute vectors that are comparable with those of the dataset.
         """
-        encoder = self.encoder(dataset)
+        encoder = self.load_encoder(dataset)
         while True:
             with transaction() as session:
                 missing = list(store.load_unencoded(session, dataset, ROWS_PER_ENCODING))
@@ -209,7 +214,7 @@ class Pools:
             with transaction() as session:
                 ids = (id for id, _ in missing)
                 store.save_embeddings(session, {id: v.tobytes() for id, v in zip(ids, vectors, strict=True)})
-        with self.locked(dataset.id) as cached:
+        with self.lock_pool(dataset.id) as cached:
             with transaction() as session:
                 # The caller may have read the dataset long ago, so it is read again.
                 pool = self.refresh(session, session.get(Dataset, dataset.id), cached)
@@ -232,21 +237,21 @@ class Pools:
                 afterwards; else the newest rows may be.
             cached: the cached pool.
         """
-        if cached.pool is None or cached.version != dataset.pool_version or cached.partial:
+        if cached.pool is None or cached.version != dataset.pool_version or cached.lacks_vectors:
             thresholds = Thresholds(dataset.lexical_threshold, dataset.semantic_threshold)
             exact_up_to = config.settings().semantic_exact_rows
             cached.pool = Pool(thresholds, dataset.lexical_mode, exact_up_to)
-            cached.last_pool_position, cached.version, cached.partial = 0, dataset.pool_version, False
+            cached.last_pool_position, cached.version, cached.lacks_vectors = 0, dataset.pool_version, False
         if cached.last_pool_position >= dataset.last_pool_position:
             return cached.pool
         encoded, row = {}, None
         for row in store.stream_pool_entries(session, dataset, cached.last_pool_position):
             vector = row.vector
             if vector is None and self._encoders is None:
-                cached.partial = True
+                cached.lacks_vectors = True
             elif vector is None:
                 # A seed that was stored after this process prepared the dataset.
-                vector = self.encoder(dataset).encode([row.text])[0].astype(np.float32)
+                vector = self.load_encoder(dataset).encode([row.text])[0].astype(np.float32)
                 encoded[row.id] = vector
             cached.pool.add(row.id, row.text, vector)
         # `dataset` was read before the rows, so all rows up to its `last_pool_position` are among those read.
@@ -257,18 +262,18 @@ class Pools:
         return cached.pool
 
 
-def describe_mismatch(dataset_id: str, current: dict, claimed: dict) -> str:
+def describe_mismatch(dataset_id: str, current: dict, other: dict) -> str:
     """Return a message for the user: how the encoders differ, and what to do.
 
     Args:
         dataset_id: the dataset.
         current: the encoding of the dataset.
-        claimed: the values of the other encoder, with the same names.
+        other: the encoding of the other encoder, with the same names.
     """
     differences = "; ".join(
-        f"{name} {claimed.get(name)!r} instead of {current[name]!r}"
+        f"{name} {other.get(name)!r} instead of {current[name]!r}"
         for name in current
-        if claimed.get(name) != current[name]
+        if other.get(name) != current[name]
     )
     return (
         f"The dataset was encoded by another encoder ({differences}), whose vectors can't be compared. "

@@ -8,7 +8,8 @@ import numpy as np
 from app.synth.novelty.pool import Pool
 from app.synth.types import Rejection
 
-# Reservations that have ended stay in the index, excluded, until there are more of them than of the others.
+# Reservations that have ended stay in the index, and are excluded from comparisons. The index is rebuilt when more than
+# this number have ended, and more than are still reserved.
 MIN_ENDED = 64
 
 
@@ -49,7 +50,7 @@ class Reservations:
             self._rebuild(pool)
         rejection = self._index.check(request.text, request.vector, self._ended_ids | set(request.excluding))
         if rejection is not None:
-            # The match has no row yet, and its row may be rejected later, so the rejection has the text only.
+            # The reserved text has no record yet, so the rejection names it by its text and not by an id.
             return replace(rejection, nearest_id=None)
         # A batch that is tried again reserves the same texts under the same ids.
         if request.reservation not in self._reserved:

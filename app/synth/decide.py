@@ -1,7 +1,7 @@
-"""The one decision on which rows enter a pool: for the service under its dataset's lock, for a notebook in memory.
+"""Decides which candidates enter a pool: for the service under its dataset's lock, for a notebook in memory.
 
-The functions are pure: they take the content of the pool and return a decision on each candidate. The caller loads the
-content and stores the decisions.
+Nothing here reads or writes a database: the caller loads the content of the pool that a decision needs, and stores the
+decisions. Rows of one instruction are a group; its representative is the first of them, whose text is compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,8 @@ OriginKind = Literal["seed", "generated", "imported"]
 class Precheck:
     """The comparison of candidates with the pool before its lock was held.
 
-    A rejection remains valid, since a pool only grows. An acceptance is checked again, against newer entries alone.
+    A rejection remains valid, since rows are only added to a pool object. A candidate that passed is compared again
+    under the lock, only with the entries that were added since.
 
     Attributes:
         since: the number of entries that were compared; entries from this position on are newer.
@@ -47,11 +48,11 @@ def precheck(
     """
     positions = [n for n, c in enumerate(candidates) if c.rejection is None and c.scope == "instruction"]
     rejections: list[Rejection | None] = [None] * len(candidates)
-    answers = pool.check_all(
+    results = pool.check_all(
         [texts[n] for n in positions], [vectors[n] for n in positions], [candidates[n].resembles for n in positions]
     )
-    for n, answer in zip(positions, answers, strict=True):
-        rejections[n] = answer
+    for n, rejection in zip(positions, results, strict=True):
+        rejections[n] = rejection
     return Precheck(pool, len(pool), rejections)
 
 
@@ -83,11 +84,12 @@ class AdmissionDecider:
     Args:
         scope: which fields of rows are compared.
         origin: where the candidates come from.
-        copies: (id, instruction) of the pool's rows by their identities, at least of those that candidates may have.
+        copies: (id, instruction) of rows of the pool by their identities: at least of the rows that have the identity
+            of a candidate.
         representatives: ids of the representatives of the pool's groups by their instructions, at least for rows that
             join a group on purpose, for rows that may resemble others, and for the nearest texts of candidates
             rejected before. This mapping and `copies` are updated as candidates are accepted.
-        new_id: returns the id of a row from whether it is accepted.
+        new_id: `new_id(is_accepted)` returns the id of a new row.
         room: the maximum of accepted rows; the others are rejected as `over_target`.
         require_output: reject a row without an output as `unanswered`.
     """
@@ -117,15 +119,18 @@ class AdmissionDecider:
         """Decide on one candidate.
 
         Args:
-            candidate: the row; one that is rejected already gets its id alone.
+            candidate: the row. One that the method has rejected keeps its rejection, and gets an id.
             vector: the unit vector of its text, or None without an encoder.
-            precheck: the comparison of the batch with the pool; None where no pool is held.
+            precheck: the comparison of the batch with the pool; None where no pool is loaded, so that only exact copies
+                are rejected.
             position: the index of the candidate in `precheck`.
         """
-        # An exact copy costs one look-up, so it is sought before any comparison of texts.
+        # An exact copy is found by one look-up, so this comes before the comparison of texts.
         key = identity(candidate, self.scope)
         rejection = (
-            candidate.rejection or self._copy(key) or self._near_duplicate(candidate, vector, precheck, position)
+            candidate.rejection
+            or self._find_copy(key)
+            or self._find_near_duplicate(candidate, vector, precheck, position)
         )
         if rejection is None and self.require_output and not candidate.output:
             rejection = Rejection("unanswered")
@@ -140,22 +145,23 @@ class AdmissionDecider:
         group_id, enters_index = self._accept(id, key, candidate, vector, precheck)
         return Decision(id, group_id, key, None, enters_index, parents, resembles)
 
-    def _copy(self, key: bytes) -> Rejection | None:
+    def _find_copy(self, key: bytes) -> Rejection | None:
         nearest = self.copies.get(key)
         return Rejection("duplicate_exact", 1.0, 1.0, *nearest) if nearest else None
 
-    def _near_duplicate(
+    def _find_near_duplicate(
         self, candidate: Candidate, vector: np.ndarray | None, precheck: Precheck | None, position: int
     ) -> Rejection | None:
         """Return the rejection of a near duplicate. A group is decided once, by its first row.
 
         Imported rows join the group of their instruction, which may have thousands of inputs. A newly generated
-        instruction that is in the pool already is a duplicate.
+        instruction that is in the pool already is a duplicate. Seeds, and rows that share an instruction on purpose,
+        are not compared.
         """
         text = candidate.instruction
         if candidate.scope == "row" or precheck is None or self.origin == "seed":
             return None
-        # The first row of a group decided for all: thousands of inputs under one instruction cost one comparison.
+        # The decision on the first row of a group holds for the others: thousands of inputs cost one comparison.
         if text in self._groups:
             return self._groups[text]
         if self.origin == "imported" and text in self.representatives:
@@ -174,7 +180,8 @@ class AdmissionDecider:
         self._groups.setdefault(text, None)
         representative = self.representatives.setdefault(text, id)
         if self.origin == "seed":
-            # A seed remains a seed, whatever the pool holds: it joins only the group of a seed that came with it.
+            # A seed joins only the group of another seed of the same upload. In the group of a generated row it would
+            # no longer be drawn as a seed.
             representative = self._seed_representatives.setdefault(text, id)
         enters_index = representative == id or self.scope != "instruction"
         if enters_index and precheck is not None:
@@ -187,7 +194,7 @@ class AdmissionDecider:
         return tuple(self._ids.get(name, name) for name in names)
 
     def _with_nearest_id(self, rejection: Rejection) -> Rejection:
-        """Return the rejection with the id of the nearest text, which was in flight and may have its row by now."""
+        """Return the rejection with the id of the nearest text, which had no record when the prefilter rejected."""
         if rejection.nearest_id is not None or not rejection.nearest_text:
             return rejection
         return replace(rejection, nearest_id=self.representatives.get(rejection.nearest_text))
@@ -234,10 +241,10 @@ class InMemoryPool:
         """
         texts = [comparison_text(self.scope, candidate) for candidate in candidates]
         # All against the pool at once, by one matrix product; the decider compares them with each other one by one.
-        before = precheck(self.index, candidates, texts, vectors)
+        prechecked = precheck(self.index, candidates, texts, vectors)
         decider = AdmissionDecider(self.scope, origin, self.copies, self.representatives, self._new_id, room)
         return [
-            decider.decide(candidate, vector, before, position)
+            decider.decide(candidate, vector, prechecked, position)
             for position, (candidate, vector) in enumerate(zip(candidates, vectors, strict=True))
         ]
 

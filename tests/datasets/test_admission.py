@@ -39,8 +39,8 @@ def dataset(database) -> Dataset:
 
 
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, room: int | None = None, kind: str = "generated"):
-    encoded = pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates])
-    with pools.offering(dataset.id, candidates, list(encoded)) as offered:
+    encoded = pools.load_encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates])
+    with pools.precheck_and_lock(dataset.id, candidates, list(encoded)) as offered:
         return admit(offered.session, offered.dataset, candidates, list(encoded), Origin(kind), offered.precheck, room)
 
 
@@ -108,7 +108,7 @@ def test_a_rolled_back_admission_leaves_no_trace_in_the_pool(dataset):
     pools = Pools(encoders(hash_encoder))
     candidate = Candidate("Explain how tides come about", "", "x")
     vectors = list(hash_encoder([candidate.instruction]))
-    with pytest.raises(RuntimeError), pools.offering(dataset.id, [candidate], vectors) as offered:
+    with pytest.raises(RuntimeError), pools.precheck_and_lock(dataset.id, [candidate], vectors) as offered:
         before = offered.precheck
         outcome = admit(offered.session, offered.dataset, [candidate], vectors, Origin("generated"), before)
         assert outcome.accepted == 1
@@ -244,6 +244,6 @@ def test_rows_admitted_by_a_worker_are_in_its_pool_once(dataset):
     pools = Pools(encoders(hash_encoder))
     for n in range(3):
         offer(dataset, pools, *(Candidate(f"Explain {unlike(n, k)}", "", "x") for k in range(5)))
-    with pools.locked(dataset.id) as cached:
+    with pools.lock_pool(dataset.id) as cached:
         assert len(cached.pool) == 2 + 15
         assert cached.last_pool_position == 3 + 15

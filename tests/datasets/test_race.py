@@ -30,12 +30,12 @@ with transaction() as session:
     dataset = session.get(Dataset, dataset_id)
 random.Random(seed).shuffle(texts)
 pools, offered = Pools(encoders()), 0
-encode = pools.encoder(dataset).encode
+encode = pools.load_encoder(dataset).encode
 print("ready", flush=True)
 for start in range(0, len(texts), at_once):
     candidates = [Candidate(text, "", "x") for text in texts[start : start + at_once]]
     vectors = list(encode([c.instruction for c in candidates]))
-    with pools.offering(dataset_id, candidates, vectors) as offer:
+    with pools.precheck_and_lock(dataset_id, candidates, vectors) as offer:
         offered += admit(offer.session, offer.dataset, candidates, vectors, Origin("generated"), offer.precheck).offered
 print(offered)
 """

@@ -90,7 +90,7 @@ def in_postgres(scope: str, batches, encoded: bool) -> list[tuple]:
     for kind, room, candidates in batches:
         candidates = with_seed_id(candidates, representative)
         vectors = vectors_of(scope, candidates, encoded)
-        with pools.offering(dataset.id, candidates, vectors) as offer:
+        with pools.precheck_and_lock(dataset.id, candidates, vectors) as offer:
             admit(offer.session, offer.dataset, candidates, vectors, Origin(kind), offer.precheck, room)
     return stored(dataset)
 

@@ -28,8 +28,8 @@ def dataset_of(**rules) -> Dataset:
 
 
 def offer(dataset: Dataset, pools: Pools, *candidates: Candidate, kind: str = "generated"):
-    vectors = list(pools.encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
-    with pools.offering(dataset.id, candidates, vectors) as offered:
+    vectors = list(pools.load_encoder(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
+    with pools.precheck_and_lock(dataset.id, candidates, vectors) as offered:
         return admit(offered.session, offered.dataset, candidates, vectors, Origin(kind), offered.precheck)
 
 
@@ -115,14 +115,14 @@ def test_the_dtype_of_the_first_is_asked_of_all_others(database):
         arguments.append(dtype)
         return encoders(dtype="bfloat16")(name, dtype)
 
-    Pools(loading).encoder(dataset)
-    Pools(loading).encoder(dataset)
+    Pools(loading).load_encoder(dataset)
+    Pools(loading).load_encoder(dataset)
     assert arguments == [None, "bfloat16"]
 
 
 def test_vectors_of_another_encoder_or_size_are_refused_before_anything_is_kept(database):
     dataset = dataset_of()
-    Pools(encoders(name="all-MiniLM-L6-v2", dimensions=384)).encoder(dataset)
+    Pools(encoders(name="all-MiniLM-L6-v2", dimensions=384)).load_encoder(dataset)
     with transaction() as session:
         dataset = session.get(Dataset, dataset.id)
     with pytest.raises(AppError, match="reencode") as refused:

@@ -71,7 +71,7 @@ def run_with(dataset: Dataset, caller: Caller, pools: Pools, *candidates: Candid
         )
         session.add(run)
     vectors = list(pools.prepare(dataset).encode([comparison_text(dataset.scope, c) for c in candidates]))
-    with pools.offering(dataset.id, candidates, vectors) as offer:
+    with pools.precheck_and_lock(dataset.id, candidates, vectors) as offer:
         origin = Origin("generated", run.id, method="self_instruct")
         outcome = admit(offer.session, offer.dataset, candidates, vectors, origin, offer.precheck, target)
         row = offer.session.get(Run, run.id)

@@ -251,7 +251,7 @@ def test_one_bad_reply_costs_one_row(start):
 
 
 class PoolsOfAWorkerThatDies(Pools):
-    def offering(self, *args):
+    def precheck_and_lock(self, *args):
         raise KeyboardInterrupt
 
 

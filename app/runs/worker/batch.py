@@ -181,7 +181,7 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
     The locks are taken in the order that all transactions keep, so that no two wait for each other: dataset, run,
     batch, account.
     """
-    with context.pools.offering(context.dataset.id, candidates, vectors) as offer:
+    with context.pools.precheck_and_lock(context.dataset.id, candidates, vectors) as offer:
         session = offer.session
         run = store.locked_run(session, context.run.id)
         batch = lock_claimed_row(session, claim)

@@ -1,4 +1,4 @@
-"""The pool of a dataset's texts, and whether a text is new to it.
+"""The pool of a dataset's texts: indexes that decide whether a text is new, or a near duplicate of a text in the pool.
 
 A text must be new both lexically and semantically: on 52k real texts the lexical rule alone detected 3,855 duplicates
 and the semantic rule alone 1,561.
@@ -43,7 +43,10 @@ class PoolNeighbour:
 
 
 class Pool:
-    """Texts under their ids with a lexical and a semantic index, in the order of adding.
+    """Texts under their ids with a lexical and a semantic index, in the order in which they were added.
+
+    A position is the number of a text in this order, from 0. A check with `since` compares only the texts from that
+    position on: those before it were compared by an earlier check (`app.synth.decide.Precheck`).
 
     Args:
         thresholds: above which a text is a duplicate.
@@ -209,9 +212,11 @@ def comparison_text(scope: Scope, candidate: Candidate) -> str:
 
 
 def identity(candidate: Candidate, scope: Scope = "instruction") -> bytes:
-    """Return the hash (32 bytes) that a pool may hold once: of instruction and input, or of the whole row.
+    """Return the hash (32 bytes) by which exact copies are recognised: of instruction and input, or of the whole row.
 
-    The whole row counts where rows share an instruction on purpose (`candidate.scope`) or the dataset says so.
+    Args:
+        candidate: the row. The whole row is hashed when its own scope is `row`: it shares its instruction on purpose.
+        scope: the scope of the dataset. The whole row is hashed when it is `row`.
     """
     if candidate.scope == "instruction" and scope != "row":
         return content_hash(candidate.instruction, candidate.input)
