@@ -99,7 +99,7 @@ def parse_chat_request(body_bytes: bytes) -> tuple[ChatRequest, str]:
     """Return the chat request and the SHA-256 of its canonical body.
 
     Raises:
-        ApiError: The body is not JSON, has a bad field, asks for a stream or names another model.
+        ApiError: The body is not JSON, has a bad field, asks for a stream of several choices or names another model.
     """
     try:
         body = json.loads(body_bytes)
@@ -114,10 +114,8 @@ def parse_chat_request(body_bytes: bytes) -> tuple[ChatRequest, str]:
         first_error = error.errors()[0]
         param = ".".join(str(part) for part in first_error["loc"]) or None
         raise ApiError(400, f"{param or 'body'}: {first_error['msg']}", param=param) from error
-    # Seedbed never streams, and a silent answer in one piece would confuse a client that expects chunks.
-    if request.stream:
-        message = "This server does not stream; send the request without `stream`."
-        raise ApiError(400, message, code="unsupported_value", param="stream")
+    if request.stream and (request.n or 1) > 1:
+        raise ApiError(400, "This server streams one choice.", code="unsupported_value", param="n")
     response_format = request.response_format
     if response_format and response_format.type == "json_schema" and response_format.json_schema is None:
         message = "response_format.json_schema: is missing."
@@ -174,6 +172,9 @@ def choice_body(index: int, content: str | None, finish_reason: str, refusal: st
 
 def json_response(body: dict, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a response with a JSON body; Korean text stays readable in it."""
-    # A lone surrogate in a prompt must come back as "?" and not as a server error.
-    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(content, status, headers=headers, media_type="application/json")
+    return Response(json_bytes(body), status, headers=headers, media_type="application/json")
+
+
+def json_bytes(body: dict) -> bytes:
+    """Return the JSON of a body. A lone surrogate in a prompt comes back as "?" and not as a server error."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")

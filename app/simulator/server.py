@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from app.simulator import faults, protocol, rate_limits, tokens
+from app.simulator import faults, protocol, rate_limits, streams, tokens
 from app.simulator.batch_endpoints import BatchEndpoints
 from app.simulator.completions import CompletionWriter, Settings
 from app.simulator.personalities.personality import Call, Personality
@@ -100,7 +100,8 @@ class TeacherServer:
         if fault == "server_error":
             message = "The server had an error (a simulated fault)."
             raise ApiError(500, message, "server_error", "server_error", outcome=fault)
-        return self._encode(self._complete(call, fault, personalities), fault, personalities)
+        body = self._complete(call, fault, personalities)
+        return self._encode(body, bool(chat_request.stream), fault, personalities)
 
     async def complete_in_batch(self, body: dict) -> tuple[int, dict]:
         """Return the status and the body of the response to one request of a batch.
@@ -137,11 +138,13 @@ class TeacherServer:
         self.tokens.take(bill.prompt + bill.completion)
         return body
 
-    def _encode(self, body: dict, fault: str | None, personalities: list[Personality]) -> Response:
+    def _encode(self, body: dict, is_streamed: bool, fault: str | None, personalities: list[Personality]) -> Response:
         for personality in personalities:
             if personality.encode:
                 raw = personality.encode(body)
                 return Response(raw.content, headers=self._headers(), media_type=raw.media_type)
+        if is_streamed:
+            return Response(streams.write_events(body), headers=self._headers(), media_type=streams.MEDIA_TYPE)
         response = json_response(body, headers=self._headers())
         return faults.spoil_response(response, fault) if fault in ("drip", "reset", "not_utf8") else response
 

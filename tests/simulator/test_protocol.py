@@ -42,6 +42,15 @@ def test_a_chat_completion(url):
     assert len(instructions) == len(set(instructions)) == 6
 
 
+def test_a_stream_has_the_text_of_the_completion_and_its_usage(url):
+    whole = ask(url, DEMONSTRATIONS, seed=1)
+    chunks = list(ask(url, DEMONSTRATIONS, seed=1, stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert len(json.loads("".join(delta.content or "" for delta in deltas))["instructions"]) == 6
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+
+
 def test_models(url):
     client = openai.OpenAI(base_url=url, api_key="any")
     assert [model.id for model in client.models.list()] == [MODEL]
@@ -65,7 +74,12 @@ def test_the_same_request_gets_the_same_reply_and_another_seed_another_reply(ser
         (b"[]", 400),
         (json.dumps({"model": MODEL}).encode(), 400),
         (json.dumps({"model": MODEL, "messages": []}).encode(), 400),
-        (json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode(), 400),
+        (
+            json.dumps(
+                {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "stream": True, "n": 2}
+            ).encode(),
+            400,
+        ),
         (json.dumps({"model": "gpt-9", "messages": [{"role": "user", "content": "hi"}]}).encode(), 404),
     ],
 )

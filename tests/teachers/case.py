@@ -22,6 +22,7 @@ class Case:
         method: The method of the run.
         options: The options of the method.
         replies: The form of replies in the configuration of the teacher.
+        settings: Further lines of the configuration of the teacher, in TOML.
         target: Of the run.
         max_requests: Of the run: a guard against a teacher of whose replies none can be used.
         timeout_seconds: Of one call.
@@ -46,6 +47,7 @@ class Case:
     method: str = "self_instruct"
     options: dict = field(default_factory=lambda: ONE_CALL)
     replies: str = "auto"
+    settings: str = ""
     target: int = 4
     max_requests: int = 12
     timeout_seconds: float = 120

@@ -33,6 +33,11 @@ def _unusable(name: str, reason: str, cure: str, seedbed: str, **settings) -> Ca
     return Case(name, f"{seedbed}; pauses the run", reasons=frozenset({reason}), cure=cure, **(_UNUSABLE | settings))
 
 
+def _set(name: str, settings: str, **others) -> Case:
+    """A teacher that refuses every request unless its configuration has these settings."""
+    return Case(name, f"works with `{settings}`", settings=settings, **others)
+
+
 def _retried(name: str, seedbed: str, **settings) -> Case:
     return Case(name, seedbed, options=TWO_STAGES, max_requests=60, **settings)
 
@@ -58,6 +63,14 @@ THINKING = (
     _markup("think_opened_by_template", is_long=False),
     _markup("think_twice"),
     _markup("think:0.999", options=TWO_STAGES, max_requests=40, seedbed="has a thought in every step", is_long=False),
+    _markup(
+        "think:0.996",
+        seedbed="has room for the thought of each step with `thought_tokens = 2000`",
+        options=TWO_STAGES,
+        max_requests=40,
+        settings="thought_tokens = 2000",
+        is_long=False,
+    ),
     Case("think:0.5", "separates the thought of each reply that has one", options=TWO_STAGES, max_requests=40),
     _markup("think:0.998", method="evol_instruct", options=EVOLUTION, max_requests=60, is_long=False),
     _markup("think_reasoning:0.999", method="responses", options=ANSWERS, max_requests=60, may_reject=JUDGED),
@@ -180,6 +193,11 @@ REFUSALS = (
     _refused(
         "refuses_system_role", "request_refused", "System role not supported", "ends the run with the server's text"
     ),
+    _set("refuses_max_tokens:0.999", 'max_tokens_name = "max_completion_tokens"'),
+    _set("refuses_temperature:0.999", 'drops = ["temperature"]'),
+    _set("refuses_seed:0.999", 'drops = ["seed"]', is_long=True),
+    _set("refuses_top_p:0.999", 'drops = ["top_p"]', options=ONE_CALL | {"top_p": 0.9}, is_long=True),
+    _set("refuses_system_role:0.999", 'system_turn = "folded"'),
     Case(
         "content_filter:0.15",
         "rejects the proposal, goes on",
@@ -241,6 +259,12 @@ TRANSPORT = (
     ),
     Case("wrong_content_type", "reads the body"),
     Case("streams_unasked", "joins the chunks"),
+    Case(
+        "streams_unasked:0.999",
+        "joins the chunks of the stream that `streams = true` asks for",
+        settings="streams = true",
+    ),
+    _markup("reasoning_content:0.999", seedbed="joins the chunks of thought and text", settings="streams = true"),
     Case(
         "error_in_choice:0.3",
         "tries again; the answer that broke off is a possible cost",

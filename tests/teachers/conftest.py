@@ -30,6 +30,7 @@ completion_price = "0.60"
 in_flight = 8
 replies = "{replies}"
 timeout_seconds = {timeout}
+{settings}
 """
 SEEDS = (
     ("Name three fruits that grow on trees.", "Apples, pears and cherries grow on trees."),
@@ -75,7 +76,12 @@ def api(tmp_path_factory, simulator, cases) -> Iterator[httpx.Client]:
 
 def _describe(case: Case, url: str) -> str:
     return TEACHER_TOML.format(
-        name=case.teacher, url=url, model=case.model, replies=case.replies, timeout=case.timeout_seconds
+        name=case.teacher,
+        url=url,
+        model=case.model,
+        replies=case.replies,
+        timeout=case.timeout_seconds,
+        settings=case.settings,
     )
 
 

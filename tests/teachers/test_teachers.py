@@ -51,6 +51,8 @@ def check_rows(api, run: dict, case: Case) -> None:
     for row in rows:
         texts = [row["instruction"], row["input"], row["output"], *(turn["content"] for turn in row["messages"] or ())]
         assert not [markup for markup in MARKUPS for text in texts if markup in text], row
+        if "thought_tokens" in case.settings:
+            assert row["is_classification"] is not None
         if case.thinks:
             assert "DRAFT" in row["thought"], row
         elif "think" not in case.personalities:
