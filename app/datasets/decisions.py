@@ -14,7 +14,7 @@ from app.tables.datasets import Dataset, Decision, Import, Record
 
 
 @dataclass(frozen=True)
-class Move:
+class NewDecision:
     """A new decision on a record: accepted, or rejected for this reason."""
 
     record_id: str
@@ -31,7 +31,7 @@ class RowCounts:
 
 
 def apply(
-    session: Session, dataset: Dataset, moves: Sequence[Move], by: str, check: Callable[[], None]
+    session: Session, dataset: Dataset, moves: Sequence[NewDecision], by: str, check: Callable[[], None]
 ) -> dict[str, RowCounts]:
     """Write the new decisions, store the old ones, and count all rows again.
 

@@ -9,7 +9,7 @@ from app import config
 from app.calls import ledger
 from app.calls import store as accounts_store
 from app.datasets import store as dataset_store
-from app.datasets.decisions import Move
+from app.datasets.decisions import NewDecision
 from app.jobs import event_log
 from app.jobs.kinds import JobFailed
 from app.jobs.leases import release_lease, seconds_from_now
@@ -95,7 +95,7 @@ def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
         row = job.fence(session)
         if dataset is not None:
             under = store.list_rows_under_thresholds(session, row.id)
-            moves = [Move(judged.record_id, _rejection_of(judged)) for judged in under]
+            moves = [NewDecision(judged.record_id, _rejection_of(judged)) for judged in under]
             decisions.apply(session, dataset, moves, row.id, job.check)
             row.rejected += len(moves)
         ledger.close_account(session, row.account_id)

@@ -10,7 +10,7 @@ from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
 from app.jobs.queue_position import add_queue_position, add_queue_positions
 from app.maintenance import service, store
-from app.maintenance.evaluation import uploaded
+from app.maintenance.evaluation import read_upload
 from app.maintenance.schemas import (
     DecontaminationCreate,
     EvaluationSetView,
@@ -34,10 +34,10 @@ def _build_location(view: MaintenanceJobView) -> str:
 
 @router.post("/runs/{id}/refilter", operation_id="refilterRun", status_code=202, response_model=MaintenanceJobView)
 def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Decide again on a run's candidates by other thresholds or rules, at no teacher call.
+    """Decide again on a run's candidates by other thresholds or rules, without any teacher call.
 
-    Without `apply` the maintenance job says how many rows would move. With it they move: each new decision is another
-    version of the row's, and the old one stays readable with the record.
+    Without `apply` the maintenance job counts the decisions that would change. With `apply` it also writes them. The
+    old decision of each row stays readable with the record.
     """
     return once(
         202,
@@ -50,7 +50,7 @@ def refilter(id: str, body: RefilterCreate, caller: Authorized, session: Db, onc
     "/datasets/{id}/decontaminations", operation_id="decontaminate", status_code=202, response_model=MaintenanceJobView
 )
 def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Look for the items of evaluation sets in the accepted rows: report them, flag the rows, or drop them."""
+    """Search the accepted rows for the items of evaluation sets, and report, flag or drop the rows that match."""
     return once(
         202,
         lambda: maintenance_job_view(add_queue_position(session, service.decontaminate(session, caller, id, body))),
@@ -62,7 +62,10 @@ def decontaminate(id: str, body: DecontaminationCreate, caller: Authorized, sess
     "/datasets/{id}/reencode", operation_id="reencodeDataset", status_code=202, response_model=MaintenanceJobView
 )
 def reencode(id: str, body: ReencodeCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Encode all rows anew, by another encoder or by the same one after it has changed. A 409 while others work."""
+    """Encode all rows anew, by another encoder or by the same one after it has changed.
+
+    The response is a 409 while other jobs change the dataset.
+    """
     return once(
         202,
         lambda: maintenance_job_view(add_queue_position(session, service.reencode(session, caller, id, body))),
@@ -78,8 +81,9 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """The maintenance jobs of the project, newest first."""
     return page(
-        add_queue_positions(session, store.maintenance_jobs(session, caller.project_id, dataset_id, limit, after)),
+        add_queue_positions(session, store.list_maintenance_jobs(session, caller.project_id, dataset_id, limit, after)),
         limit,
         maintenance_job_view,
     )
@@ -87,12 +91,13 @@ def list_all(
 
 @router.get("/maintenance-jobs/{id}", operation_id="getMaintenanceJob", response_model=MaintenanceJobView)
 def show(id: str, caller: Authorized, session: Db):
-    return maintenance_job_view(add_queue_position(session, store.maintenance_job(session, caller.project_id, id)))
+    """One maintenance job with its progress, and its result when it has succeeded."""
+    return maintenance_job_view(add_queue_position(session, store.load_maintenance_job(session, caller.project_id, id)))
 
 
 @router.post("/maintenance-jobs/{id}/cancel", operation_id="cancelMaintenanceJob", response_model=MaintenanceJobView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the maintenance job within seconds; nothing of it stays. One that has ended is returned unchanged."""
+    """End the maintenance job within seconds; none of its changes stays. A job that has ended is returned unchanged."""
     return maintenance_job_view(service.cancel(session, caller, id))
 
 
@@ -104,9 +109,9 @@ def list_matches(
     limit: Limit = 20,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """What a decontamination has found: spans and scores, in the order of the rows."""
-    store.maintenance_job(session, caller.project_id, id)
-    matches = store.matches(session, id, limit, after)
+    """The matches of a decontamination with their spans and scores, in the order of the rows."""
+    store.load_maintenance_job(session, caller.project_id, id)
+    matches = store.list_matches(session, id, limit, after)
     views: list[MatchView] = [match_view(match) for match in matches[:limit]]
     more = len(matches) > limit
     return MatchPage(data=views, has_more=more, next=views[-1].id if more else None)
@@ -121,8 +126,11 @@ def maintenance_job_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
-    store.maintenance_job(session, caller.project_id, id)
+    """The events of the job as a JSON list.
+
+    With `Accept: text/event-stream` the response is a stream that resumes from `Last-Event-ID`.
+    """
+    store.load_maintenance_job(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda s: s.get(MaintenanceJob, id).ended)
 
 
@@ -136,25 +144,27 @@ def maintenance_job_events(
 def create_set(
     caller: Authorized,
     session: Db,
-    texts: Annotated[list, Depends(uploaded)],
+    texts: Annotated[list, Depends(read_upload)],
     name: Annotated[str, Query(min_length=1, max_length=200)],
 ):
-    """Upload what a tuned model will be tested on, as JSONL: {text}, {question}, or {instruction, input}."""
-    return set_view(service.add_set(session, caller, name, texts))
+    """Upload the items that a tuned model will be tested on, as JSONL: {text}, {question}, or {instruction, input}."""
+    return set_view(service.create_set(session, caller, name, texts))
 
 
 @router.get("/evaluation-sets", operation_id="listEvaluationSets", response_model=Page[EvaluationSetView])
 def list_sets(caller: Authorized, session: Db, limit: Limit = 20, after: After = None):
-    return page(store.evaluation_sets(session, caller.project_id, limit, after), limit, set_view)
+    """The evaluation sets of the project, newest first."""
+    return page(store.list_evaluation_sets(session, caller.project_id, limit, after), limit, set_view)
 
 
 @router.get("/evaluation-sets/{id}", operation_id="getEvaluationSet", response_model=EvaluationSetView)
 def show_set(id: str, caller: Authorized, session: Db):
-    return set_view(store.evaluation_set(session, caller.project_id, id))
+    """One evaluation set: its name, its number of items, and the digest of their texts."""
+    return set_view(store.load_evaluation_set(session, caller.project_id, id))
 
 
 @router.delete("/evaluation-sets/{id}", operation_id="deleteEvaluationSet", status_code=204)
 def delete_set(id: str, caller: Authorized, session: Db):
-    """Delete a set. What it has found stays with the maintenance jobs."""
+    """Delete an evaluation set. The matches that decontaminations found with it stay."""
     service.delete_set(session, caller, id)
     return Response(status_code=204)

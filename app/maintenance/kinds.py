@@ -15,7 +15,9 @@ MAX_ATTEMPTS = 5
 
 
 def explain(error: Exception) -> Explanation:
+    """Return the stop_reason and the message of a maintenance job that has failed with this error."""
     if isinstance(error, EncoderMismatch):
+        # Final: another attempt would load the same encoder.
         return Explanation("encoder_mismatch", str(error), final=True)
     return Explanation("maintenance_failed", f"{type(error).__name__}: {error}")
 
@@ -34,6 +36,7 @@ def _delete_new_embeddings(session: Session, row: MaintenanceJob) -> None:
     store.delete_new_embeddings(session, row.id)
 
 
+# No discard: a refilter writes its decisions in one transaction, so an attempt that failed has written none.
 REFILTER = JobKind(
     name="refilter",
     table=MaintenanceJob,
@@ -44,6 +47,7 @@ REFILTER = JobKind(
     reset=_reset_progress,
     only=MaintenanceJob.kind == "refilter",
 )
+# Matches are stored batch by batch, so a new attempt and a cancel delete them.
 DECONTAMINATION = JobKind(
     name="decontamination",
     table=MaintenanceJob,

@@ -14,11 +14,17 @@ from app.tables.maintenance import MaintenanceJob
 
 
 def reencode(job: RunningJob, pools: Pools) -> None:
-    """Encode the rows that no earlier attempt of this maintenance job has encoded, then replace all vectors."""
+    """Encode the rows that no earlier attempt of this maintenance job has encoded, then replace all vectors.
+
+    Args:
+        job: the claimed re-encoding.
+        pools: loads the encoder.
+    """
     with transaction() as session:
         maintenance_job = session.get(MaintenanceJob, job.id)
         dataset = dataset_store.load_dataset(session, maintenance_job.dataset_id)
-        done = store.last_new_embedding(session, maintenance_job.id)
+        done = store.find_last_encoded_record(session, maintenance_job.id)
+    # By name: the encoding of the dataset is the one to be replaced, and `pools.encoder` would refuse any other.
     encoder = pools.load_encoder_by_name(maintenance_job.settings["encoder"])
     while True:
         job.check()
@@ -26,6 +32,7 @@ def reencode(job: RunningJob, pools: Pools) -> None:
         if not rows:
             break
     with transaction() as session:
+        # One transaction: vectors of two encoders can't be compared, so no reader may see some of each.
         dataset = dataset_store.lock_dataset(session, dataset.id)
         store.apply_new_embeddings(session, job.id)
         # The fence locks the job's row. It comes last, so that a cancel need not wait for the update above.
@@ -44,6 +51,7 @@ def _encode_batch(job: RunningJob, dataset: DatasetRow, encoder: Encoder, after:
         texts = [dataset_store.compared_text(dataset, row) for row in rows]
     if not rows:
         return after, 0
+    # Outside of any transaction: the encoding of a batch takes seconds.
     vectors = encoder.encode(texts)
     with job.transaction() as (session, maintenance_job):
         _store_vectors(session, maintenance_job, [row.id for row in rows], vectors)

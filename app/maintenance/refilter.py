@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets import run_rows
 from app.datasets import store as dataset_store
-from app.datasets.decisions import Move
+from app.datasets.decisions import NewDecision
 from app.datasets.pools import Pools
 from app.datasets.rows import DatasetRow, RecordRow
 from app.jobs.runner import RunningJob
@@ -26,27 +26,39 @@ from app.synth.quality.re_evaluate import may_be_lifted, re_evaluate
 from app.synth.types import Candidate, Encoder, Rejection, Turn
 from app.tables.maintenance import MaintenanceJob
 
-BATCH_ROWS, MAX_EXAMPLES = 200, 20
+# Between two batches the job sees a cancel and reports its progress.
+BATCH_ROWS = 200
+# The counts cover all rows; the examples are for people to judge the new rules by.
+MAX_EXAMPLES = 20
 _RULES = TypeAdapter(RuleSet)
 
 
 @dataclass
-class NewDecisions:
-    """The rows whose decision changes, and the version and last position of the pool that they were compared with."""
+class ChangedDecisions:
+    """The rows whose decision changes.
+
+    Attributes:
+        pool_state: the version and the last position of the pool with which the rows were compared.
+        rows: (row, new rejection) of each such row; None where the row is accepted now.
+        accepted: how many rows of the run are accepted by the new decisions, changed or not.
+    """
 
     pool_state: tuple[int, int]
-    moves: list[tuple[RecordRow, Rejection | None]] = field(default_factory=list)
+    rows: list[tuple[RecordRow, Rejection | None]] = field(default_factory=list)
     accepted: int = 0
 
-    def result(self, run: RunRow, applied: bool) -> dict:
-        moved_out = [(row, rejection) for row, rejection in self.moves if row.status == "accepted"]
-        moved_in = [row for row, rejection in self.moves if rejection is None]
-        other = [
-            (row, rejection) for row, rejection in self.moves if row.status == "rejected" and rejection is not None
-        ]
+    def build_result(self, applied: bool) -> dict:
+        """Return the `result` of the maintenance job: counts by reason, and the first rows as examples.
+
+        Args:
+            applied: whether the decisions are written.
+        """
+        moved_out = [(row, rejection) for row, rejection in self.rows if row.status == "accepted"]
+        moved_in = [row for row, rejection in self.rows if rejection is None]
+        other = [(row, rejection) for row, rejection in self.rows if row.status == "rejected" and rejection is not None]
         return {
             "applied": applied,
-            "accepted_before": sum(row.status == "accepted" for row, _ in self.moves) + self.accepted - len(moved_in),
+            "accepted_before": len(moved_out) + self.accepted - len(moved_in),
             "accepted_after": self.accepted,
             "moved_out": dict(Counter(rejection.reason for _, rejection in moved_out).most_common()),
             "moved_in": dict(Counter(row.reason for row in moved_in).most_common()),
@@ -54,27 +66,36 @@ class NewDecisions:
                 Counter(f"{row.reason} -> {rejection.reason}" for row, rejection in other).most_common()
             ),
             "unanswered": sum(rejection.reason == "unanswered" for _, rejection in other),
-            "examples": [_build_example(row, rejection) for row, rejection in self.moves[:MAX_EXAMPLES]],
+            "examples": [_build_example(row, rejection) for row, rejection in self.rows[:MAX_EXAMPLES]],
         }
 
 
 def refilter(job: RunningJob, pools: Pools) -> None:
-    """Decide again and report which rows would move. With `apply`, also write the decisions, in one transaction."""
+    """Decide again and report which decisions would change. With `apply`, also write them, in one transaction.
+
+    Args:
+        job: the claimed refilter.
+        pools: the cached pools of this process, with the encoders.
+
+    Raises:
+        EncoderMismatch: This worker can't compute vectors that are comparable with those of the dataset.
+    """
     with transaction() as session:
         maintenance_job = session.get(MaintenanceJob, job.id)
         run = run_store.load_run(session, maintenance_job.run_id)
         dataset = dataset_store.load_dataset(session, maintenance_job.dataset_id)
     encoder = pools.prepare(dataset)
     with transaction() as session:
-        decisions_now = _RunReEvaluation(
+        # Without the lock: this pass may take minutes, and workers can admit rows meanwhile (docs/adr/0010).
+        changed = _RunReEvaluation(
             session, dataset_store.load_dataset(session, dataset.id), run, maintenance_job, encoder, job
         ).decide(_report_progress)
     with transaction() as session:
         if maintenance_job.settings["apply"]:
-            decisions_now = _apply(session, maintenance_job, run, encoder, job, decisions_now)
+            changed = _apply(session, maintenance_job, run, encoder, job, changed)
         # The fence locks the job's row. It comes last, so that a cancel need not wait for the writing above.
         maintenance_job = job.fence(session)
-        maintenance_job.result = decisions_now.result(run, maintenance_job.settings["apply"])
+        maintenance_job.result = changed.build_result(maintenance_job.settings["apply"])
         job.succeed(session, maintenance_job)
 
 
@@ -84,19 +105,21 @@ def _apply(
     run: RunRow,
     encoder: Encoder,
     job: RunningJob,
-    prepared: NewDecisions,
-) -> NewDecisions:
+    prepared: ChangedDecisions,
+) -> ChangedDecisions:
     """Write the new decisions to the locked dataset, and return those that were written."""
     dataset = dataset_store.lock_dataset(session, maintenance_job.dataset_id)
     if prepared.pool_state != (dataset.pool_version, dataset.last_pool_position):
         # The pool has changed since the first pass, so those decisions may be wrong. The lock keeps it as it is now.
         prepared = _RunReEvaluation(session, dataset, run, maintenance_job, encoder, job).decide()
-    moves = [Move(row.id, rejection) for row, rejection in prepared.moves]
-    decisions.apply(session, dataset, moves, maintenance_job.id, job.check)
+    new_decisions = [NewDecision(row.id, rejection) for row, rejection in prepared.rows]
+    decisions.apply(session, dataset, new_decisions, maintenance_job.id, job.check)
     return prepared
 
 
 class _RunReEvaluation:
+    """Decides again on all candidates of a run, as if the run offered them now under the job's settings."""
+
     def __init__(
         self,
         session: Session,
@@ -111,13 +134,19 @@ class _RunReEvaluation:
         self.options = METHODS[run.method].options.model_validate(run.options)
         self.rules = None if settings["rules"] is None else rules_of(_RULES.validate_python(settings["rules"]))
         self.min_scores = settings["minimum_scores"]
+        # A setting that is not given stays what the run or the dataset has: only the given ones are in question.
         self.target = settings["target"] or run.target
         lexical = settings["lexical_threshold"] or dataset.lexical_threshold
         semantic = settings["semantic_threshold"] or dataset.semantic_threshold
         self.thresholds = Thresholds(lexical, semantic)
-        self.decisions = NewDecisions((dataset.pool_version, dataset.last_pool_position))
+        self.changed = ChangedDecisions((dataset.pool_version, dataset.last_pool_position))
 
-    def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> NewDecisions:
+    def decide(self, progress: Callable[[RunningJob, int, int], None] | None = None) -> ChangedDecisions:
+        """Return the changed decisions.
+
+        Args:
+            progress: called after each batch as `progress(job, done rows, rows)`; None reports no progress.
+        """
         rows = run_rows.load_with_embeddings(self.session, self.run.id)
         own_ids = {row.id for row in rows}
         self.pool = self._build_pool_without(own_ids)
@@ -127,9 +156,11 @@ class _RunReEvaluation:
             self._decide_batch(rows[start : start + BATCH_ROWS])
             if progress is not None:
                 progress(self.job, min(start + BATCH_ROWS, len(rows)), len(rows))
-        return self.decisions
+        return self.changed
 
     def _build_pool_without(self, own_ids: set[str]) -> Pool:
+        """The pool with the job's thresholds and without the run's rows, which would be duplicates of themselves."""
+        # Not the cached pool of the process: that one has the thresholds of the dataset, and the run's rows.
         pool = Pool(self.thresholds, self.dataset.lexical_mode)
         for entry in dataset_store.stream_pool_entries(self.session, self.dataset, 0):
             if entry.id not in own_ids:
@@ -172,7 +203,7 @@ class _RunReEvaluation:
             self._record_decision(row, rejection)
 
     def _build_candidate(self, row: RecordRow) -> Candidate:
-        """The row as it was offered, rejected already where its form or scores no longer do."""
+        """The row as it was offered, with a rejection where the new rules or minimum scores reject it."""
         candidate = Candidate(
             row.instruction,
             row.input,
@@ -186,11 +217,12 @@ class _RunReEvaluation:
         return replace(candidate, rejection=rejection)
 
     def _record_decision(self, row: RecordRow, rejection: Rejection | None) -> None:
-        self.decisions.accepted += rejection is None
+        self.changed.accepted += rejection is None
         if (row.reason is None) != (rejection is None) or (rejection is not None and row.reason != rejection.reason):
-            self.decisions.moves.append((row, rejection))
+            self.changed.rows.append((row, rejection))
 
     def _load_vectors(self, rows: list[RecordRow], texts: list[str]) -> list[np.ndarray | None]:
+        # Only rows without a stored vector are encoded: an encoder takes far longer than a read.
         missing = {text for row, text in zip(rows, texts, strict=True) if row.embedding is None and text}
         encoded = dict(zip(missing, self.encoder.encode(list(missing)) if missing else (), strict=True))
         return [

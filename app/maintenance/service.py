@@ -1,4 +1,4 @@
-"""Orders and cancels maintenance jobs. Their work is in refilter, decontaminate and reencode."""
+"""Creates and cancels maintenance jobs, and evaluation sets. The jobs are refilter, decontaminate and reencode."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,14 +20,16 @@ from app.tables.maintenance import EvaluationSet, MaintenanceJob
 
 
 def refilter(session: Session, caller: Caller, run_id: str, body: RefilterCreate) -> MaintenanceJob:
-    """Order that a run's candidates be decided on again. Only a run that has ended stands still for it."""
+    """Create the job that decides again on a run's candidates. Raises a 409 for a run that has not ended."""
+    # A run that goes on adds candidates, and its counters would change under the job.
     run = run_store.run(session, caller.project_id, run_id)
     if not run.ended:
-        raise conflict(f"The run is {run.status}; its decisions can be looked at again when it has ended.")
-    return _order(session, caller, "refilter", run.dataset_id, body.model_dump(), run_id)
+        raise conflict(f"The run is {run.status}; its candidates can be decided on again when it has ended.")
+    return _create_job(session, caller, "refilter", run.dataset_id, body.model_dump(), run_id)
 
 
 def decontaminate(session: Session, caller: Caller, dataset_id: str, body: DecontaminationCreate) -> MaintenanceJob:
+    """Create the job that searches a dataset for evaluation items. Raises a 422 for an unknown set or no method."""
     dataset_store.dataset(session, caller.project_id, dataset_id)
     unknown = sorted(
         set(body.evaluation_sets) - store.find_existing_sets(session, caller.project_id, body.evaluation_sets)
@@ -35,23 +37,25 @@ def decontaminate(session: Session, caller: Caller, dataset_id: str, body: Decon
     if unknown:
         raise invalid("/evaluation_sets", f"no evaluation set {unknown[0]!r} in this project", "unknown")
     if body.ngram is None and body.semantic_threshold is None:
-        raise invalid("/ngram", "nothing to look for: give ngram, semantic_threshold, or both", "empty")
-    return _order(session, caller, "decontamination", dataset_id, body.model_dump())
+        raise invalid("/ngram", "the search has no method: give ngram, semantic_threshold, or both", "empty")
+    return _create_job(session, caller, "decontamination", dataset_id, body.model_dump())
 
 
 def reencode(session: Session, caller: Caller, dataset_id: str, body: ReencodeCreate) -> MaintenanceJob:
-    """Order that all rows be encoded anew. Nothing else may work on the dataset meanwhile."""
+    """Create the job that encodes all rows anew. Raises a 409 while other jobs change the pool of the dataset."""
     dataset = dataset_store.dataset(session, caller.project_id, dataset_id)
     encoder = body.encoder or dataset.encoder
     datasets.check_encoder("/encoder", encoder)
+    # Runs and imports take this lock before they are created, so none can start between the query and the commit.
     dataset_store.lock_dataset(session, dataset_id)
     active_ids = active_jobs.list_active_that_change_pool(session, dataset_id)
     if active_ids:
-        raise conflict(f"{', '.join(active_ids[:3])} at work on the dataset; cancel them or wait, then encode it anew.")
-    return _order(session, caller, "reencoding", dataset_id, {"encoder": encoder})
+        names = ", ".join(active_ids[:3])
+        raise conflict(f"Other jobs change the dataset: {names}. Cancel them or wait, then encode the dataset anew.")
+    return _create_job(session, caller, "reencoding", dataset_id, {"encoder": encoder})
 
 
-def _order(
+def _create_job(
     session: Session, caller: Caller, kind: str, dataset_id: str, settings: dict, run_id: str | None = None
 ) -> MaintenanceJob:
     row = MaintenanceJob(
@@ -74,20 +78,22 @@ def _order(
 
 
 def cancel(session: Session, caller: Caller, id: str) -> MaintenanceJob:
-    """End the maintenance job soon: nothing of it stays. Cancelling what has ended changes nothing."""
-    row = store.maintenance_job(session, caller.project_id, id)
+    """End the maintenance job soon; none of its changes stays. A job that has ended is returned unchanged."""
+    row = store.load_maintenance_job(session, caller.project_id, id)
     return steering.cancel(session, KINDS[row.kind], id)
 
 
-def add_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -> EvaluationSet:
-    if store.set_name_exists(session, caller.project_id, name):
-        raise invalid("name", f"there is an evaluation set named {name!r} already; take another name", "taken")
+def create_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -> EvaluationSet:
+    """Store the texts, in their order, as an evaluation set. Raises a 422 for a name in use or too many items."""
+    if store.has_set_name(session, caller.project_id, name):
+        raise invalid("name", f"the project has an evaluation set named {name!r} already; choose another name", "taken")
     max_rows = config.limits().import_rows
     if len(texts) > max_rows:
-        raise invalid("body", f"{len(texts)} rows; at most {max_rows} are taken", "too_many")
+        raise invalid("body", f"the upload has {len(texts)} items, and the maximum is {max_rows}", "too_many")
     digest = hashlib.sha256("\x1e".join(texts).encode()).hexdigest()
     row = EvaluationSet(id=new_id("evs"), project_id=caller.project_id, name=name, rows=len(texts), digest=digest)
     session.add(row)
+    # The items refer to the set, whose row must be in the database before theirs.
     session.flush()
     store.insert_items(session, row.id, texts)
     session.refresh(row)
@@ -95,5 +101,5 @@ def add_set(session: Session, caller: Caller, name: str, texts: Sequence[str]) -
 
 
 def delete_set(session: Session, caller: Caller, id: str) -> None:
-    """What it has found stays with the maintenance jobs."""
-    session.delete(store.evaluation_set(session, caller.project_id, id))
+    """Delete the set with its items. Matches of earlier decontaminations stay, since each has a copy of the text."""
+    session.delete(store.load_evaluation_set(session, caller.project_id, id))

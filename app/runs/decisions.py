@@ -6,12 +6,14 @@ from dataclasses import asdict
 from sqlalchemy.orm import Session
 
 from app.datasets import decisions
-from app.datasets.decisions import Move
+from app.datasets.decisions import NewDecision
 from app.datasets.rows import DatasetRow
 from app.runs import store
 
 
-def apply(session: Session, dataset: DatasetRow, moves: Sequence[Move], by: str, check: Callable[[], None]) -> None:
+def apply(
+    session: Session, dataset: DatasetRow, moves: Sequence[NewDecision], by: str, check: Callable[[], None]
+) -> None:
     """The same as `app.datasets.decisions.apply`, and the counters of the runs follow."""
     for run_id, counts in decisions.apply(session, dataset, moves, by, check).items():
         store.set_row_counts(session, run_id, asdict(counts))

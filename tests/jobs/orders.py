@@ -120,7 +120,7 @@ def order_refilter(bench: Bench):
 def order_decontamination(bench: Bench):
     with transaction() as session:
         texts = ["Is there anything I can eat for a breakfast that doesn't include eggs, yet includes protein, and has"]
-        evaluation = maintenance.add_set(session, bench.caller, f"set {time.time_ns()}", texts)
+        evaluation = maintenance.create_set(session, bench.caller, f"set {time.time_ns()}", texts)
         body = DecontaminationCreate(evaluation_sets=[evaluation.id], ngram=5, action="drop")
         return maintenance.decontaminate(session, bench.caller, bench.dataset.id, body)
 

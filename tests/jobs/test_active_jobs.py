@@ -55,7 +55,7 @@ def test_only_jobs_that_change_the_pool_stand_in_the_way_of_a_reencoding(bench):
         assert active_jobs.list_active_that_change_pool(session, bench.dataset.id) == [imported.id, maintenance_job.id]
         assert active_jobs.find_exclusive(session, bench.dataset.id) is None
         assert active_jobs.find_active(session, [scoring.id, snapshot.id, "sco_none"]) == {scoring.id, snapshot.id}
-    with pytest.raises(AppError, match=f"{imported.id}, {maintenance_job.id} at work on the dataset"):
+    with pytest.raises(AppError, match=f"change the dataset: {imported.id}, {maintenance_job.id}"):
         order_reencoding(bench)
 
 

@@ -240,7 +240,7 @@ KOREAN = "서울에서 부산까지 기차로 두 시간 사십 분이 걸린다
 
 def evaluation(caller: Caller, *texts: str) -> str:
     with transaction() as session:
-        return service.add_set(session, caller, f"exam {time.time_ns()}", list(texts)).id
+        return service.create_set(session, caller, f"exam {time.time_ns()}", list(texts)).id
 
 
 def decontaminate(pools, caller, dataset, sets, **asked) -> MaintenanceJob:
@@ -250,7 +250,7 @@ def decontaminate(pools, caller, dataset, sets, **asked) -> MaintenanceJob:
 
 def matches(found: MaintenanceJob) -> list[Match]:
     with transaction() as session:
-        return list(store.matches(session, found.id, 100, 0))
+        return list(store.list_matches(session, found.id, 100, 0))
 
 
 def test_shared_words_are_reported_with_their_spans_and_scores(dataset, caller, pools):
@@ -314,7 +314,7 @@ def test_unknown_sets_and_nothing_to_look_for_are_refused(dataset, caller):
     with pytest.raises(AppError, match="evs_nothing"), transaction() as session:
         service.decontaminate(session, caller, dataset.id, DecontaminationCreate(evaluation_sets=["evs_nothing"]))
     nothing = DecontaminationCreate(evaluation_sets=[evaluation(caller, "x")], ngram=None, semantic_threshold=None)
-    with pytest.raises(AppError, match="nothing to look for"), transaction() as session:
+    with pytest.raises(AppError, match="the search has no method"), transaction() as session:
         service.decontaminate(session, caller, dataset.id, nothing)
 
 
