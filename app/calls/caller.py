@@ -1,4 +1,7 @@
-"""The kernel's `ask`, backed by the ledger and a teacher: look up, reserve, call, post the answer; or try again."""
+"""Calls a teacher for a prompt: the stored reply is returned, or the call is reserved, made and posted to the ledger.
+
+A `TeacherCaller` is the `ask` that the methods of `app.synth` get (`app.synth.types.Ask`).
+"""
 
 import asyncio
 import random
@@ -89,6 +92,7 @@ class TeacherCaller:
         retry: When a call that failed is tried again.
         ended: The errors by which calls have ended for good; empty while calls may be made.
         refusals: The refusals without a known reason, which all callers of a time slice count together.
+        open_calls: The calls of a time slice in flight, which the slice can end all at once.
     """
 
     account_id: str
@@ -124,7 +128,7 @@ class TeacherCaller:
             raise
 
     async def _answer(self, prompt: Prompt) -> Reply:
-        # Before the key and the worst case are computed: the tokens of a thought are billed like those of the answer.
+        # First, since the key and the worst case depend on it: tokens of a thought are billed like those of the answer.
         endpoint = self.teachers[prompt.by].endpoint
         prompt = with_sampling(with_thought_allowance(prompt, endpoint), endpoint.settings)
         call = self._call(prompt)
@@ -203,7 +207,7 @@ class TeacherCaller:
         self.refusals.clear(call.teacher)
         usage = served.reply.usage
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion
-        # Before the posting: another call may use the permit while this answer is written.
+        # Before the posting: another call may use the permit while this answer is written to the ledger.
         self.limiters[prompt.by].release(permit)
         prices = self.teachers[prompt.by].endpoint.prices
         paid = PaidReply(

@@ -1,4 +1,7 @@
-"""Posting the entries of many calls together, by one thread."""
+"""Posts the ledger entries of many calls together, in one transaction and by one thread.
+
+All workers of a job wait for the row of its account, so one transaction for each call would be too slow.
+"""
 
 import asyncio
 import logging
@@ -13,7 +16,7 @@ from app.calls.ledger_entries import AccountStopped, Entry, Reserve
 from app.persistence.db import TransactionTimedOut
 from app.synth.types import CallsEnded, Reply
 
-# A worker is not notified when another worker releases a reservation, so it looks again after this time.
+# A worker is not notified when another worker releases a reservation, so a waiting call is tried again after this time.
 CONTENTION_SECONDS = 1.0
 # How long the first entry waits for others. A teacher's call takes seconds, so the delay does not count beside it.
 GATHER_SECONDS = 0.03
@@ -82,8 +85,8 @@ class LedgerWriter:
                 _resolve(future, result)
             released = sum(not isinstance(entry, Reserve) for entry, _ in pending)
             has_ended = any(isinstance(result, AccountStopped | CallsEnded) for result in results)
-            # An answer costs less than its reservation, so that more than one call may fit into the difference. When
-            # calls have ended, all who wait for budget must learn it.
+            # A released reservation may leave room for more than one call, so two are woken for each. When the account
+            # takes no more calls, all are woken, and their next reservation is refused.
             self._wake_contenders(len(self._contenders) if has_ended else 2 * released)
 
     async def _post_together(self, entries: Sequence[Entry]) -> list[Reply | int | Exception | None]:

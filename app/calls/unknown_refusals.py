@@ -1,4 +1,8 @@
-"""Refusals that no table knows: two other prompts are tried before such a refusal counts as the teacher's."""
+"""Counts refusals whose reason is in no table of errors, to decide whether the prompt or the teacher is the cause.
+
+A refused prompt costs its row alone. When so many prompts were refused without an answer between them, the teacher
+refuses all requests, and the run ends.
+"""
 
 from collections import defaultdict
 

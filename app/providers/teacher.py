@@ -1,4 +1,4 @@
-"""What a teacher is to the service, whatever protocol it speaks."""
+"""The interface of a teacher for all protocols, and the preparation of its replies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ from app.synth.types import Prompt, Reply
 from app.synth.usage_check import with_believable_usage
 
 MAX_REPLY_CHARACTERS = 8 * 2**20
-# With these the text of a reply is, or may be, a message of the server.
-MESSAGES_OF_SERVERS = ("context_length", "content_filter", "unreadable")
+# The finish reasons with which the text of a reply is, or may be, an error message of the server.
+SERVER_MESSAGE_REASONS = ("context_length", "content_filter", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def with_thought_allowance(prompt: Prompt, endpoint: Endpoint) -> Prompt:
 
 
 async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
-    """Make one call, and prepare its reply: the only way from a teacher to a parser.
+    """Make one call, and prepare its reply for the parsers. The replies of a remote batch are prepared by its adapter.
 
     The thought is taken out of the text, the JSON is repaired, and usage that can't be true is replaced.
 
@@ -118,10 +118,10 @@ async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
         served = await teacher.complete(prompt)
     except (TryAgain, TeacherRefused) as error:
         error.args = (endpoint.mask(str(error)),)
-        # The exception of the client holds the request with its headers.
+        # `from None`: the exception of the HTTP client has the request with its headers, and the API key among them.
         raise error from None
     reply = served.reply
-    if reply.finish_reason in MESSAGES_OF_SERVERS:
+    if reply.finish_reason in SERVER_MESSAGE_REASONS:
         return replace(served, reply=replace(reply, text=endpoint.mask(reply.text)))
     reply = separate_thought(reply, prompt.schema_keys, endpoint.opens_thought)
     reply, is_replaced = with_believable_usage(repair_reply(reply, prompt.schema), prompt.messages(endpoint.replies))

@@ -1,7 +1,8 @@
-"""The thought of a model and its answer, told apart in the text of one reply.
+"""Separates the thought of a reasoning model from its answer, in the text of one reply.
 
-A reasoning model writes what it considers before it answers. Drafts of the answer stand in such a thought, so that a
-parser that reads both would take a draft for the answer. Every reply passes through `split_thought` before any parser.
+A reasoning model writes a thought before its answer. The thought may contain drafts of the answer, and a parser that
+reads both would take a draft for the answer. So every reply passes through `separate_thought` before any parser
+(`app.providers.teacher.complete`).
 
 The markup of the models, from their chat templates and model cards:
 
@@ -46,7 +47,8 @@ def separate_thought(reply: Reply, schema_keys: Collection[str] = (), opened_in_
         schema_keys: The keys of the reply's schema: a tag of such a name is a part of the answer.
         opened_in_prompt: The teacher's template opens the thought.
     """
-    # A server that has a field of its own for the thought has taken its markup out of the text.
+    # A reply that ended at the token limit, without a closing marker, may be a thought only. A server that returns the
+    # thought in a field of its own has removed it from the text, so the text is then no thought.
     is_cut_thought = opened_in_prompt and not reply.thought and reply.finish_reason == "length"
     split = split_thought(reply.text, schema_keys, is_cut_thought)
     if not split.thought and not reply.thought and split.answer == reply.text:
@@ -66,7 +68,11 @@ def _with_thought_tokens(usage: Usage, thought: str, answer: str) -> Usage:
 
 @dataclass(frozen=True)
 class _Markup:
-    """A pair of markers. `strict`: no ordinary answer begins a line with the opening marker."""
+    """A pair of markers. `strict`: no ordinary answer begins a line with the opening marker.
+
+    The opening marker of a strict markup is recognised at the start of every line, the other only at the start of the
+    text. Only strict markups are recognised by a closing marker alone.
+    """
 
     opening: str
     closing: str
@@ -144,6 +150,7 @@ def split_thought(text: str, schema_keys: Collection[str] = (), opened_in_prompt
 def _take_thoughts(text: str, markups: list[_Markup], opened_in_prompt: bool) -> tuple[list[str], str, bool]:
     """Return the thoughts, the answer, and whether the last thought was cut."""
     thoughts: list[str] = []
+    # The place of a closing marker without an opening one before it.
     orphan = _find_orphan_closing(text, markups)
     if orphan is None and opened_in_prompt and not _find_opening(text, markups, is_thinker=True):
         return [text.strip()], "", True

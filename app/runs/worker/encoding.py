@@ -10,9 +10,10 @@ from app.synth.types import Encode
 
 # A wait this short is nothing beside a teacher's call, and lets all instructions of one reply share a micro-batch.
 GATHER_SECONDS = 0.03
-# So that the first text of a micro-batch does not wait for hundreds of others.
+# The maximum of texts in a micro-batch, so that the first one does not wait for hundreds of others.
 MAX_TEXTS = 64
-# About a minute of a fast run: the prefilter and, later, admission need the vector of the same text.
+# The number of cached vectors, about a minute of a fast run. Admission needs the vector of a text again, which the
+# prefilter has needed before.
 MAX_CACHED = 4096
 
 

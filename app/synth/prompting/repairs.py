@@ -1,14 +1,15 @@
-"""A ladder of repairs for structured replies: each rung is tried after the one before it, and counted by its name.
+"""Repairs of structured replies: each repair is tried after the one before it, and recorded by its name.
 
-Small models and proxies write JSON with habits of their own. A reply that is valid passes untouched. Any other is read
-by libraries (`json` with its lenient mode, the literals of Python, json-repair), and brought into the shape of the
-schema. A reply that was cut is not repaired: a parser that closes its brackets would take half an item for a whole one.
+Every reply passes through `repair_reply` before a parser reads it (`app.providers.teacher.complete`). Small models and
+proxies write JSON that is almost valid. A valid reply is returned unchanged. Any other is read by libraries (`json`
+with its lenient mode, the literals of Python, json-repair), and converted to the shape of the schema. A reply that was
+cut is not repaired: a parser that closes its brackets would take half an item for a whole one.
 
-The rungs:
+The repairs:
 
 - `surrounding_text`: text before or after the object, a code fence among it.
 - `raw_line_breaks`: line breaks and tabs inside a string that are not escaped.
-- `trailing_commas`, `single_quotes`, `python_literals`, `comments`, `unquoted_keys`, `syntax`: what json-repair mends.
+- `trailing_commas`, `single_quotes`, `python_literals`, `comments`, `unquoted_keys`, `syntax`: faults of syntax.
 - `double_encoded`: the object as a string of JSON.
 - `bare_list`: a list where an object with one list was asked for. `other_key`: that list under another name.
 - `key_names`: keys in another case, or with spaces. `item_objects`: {"instruction": "..."} where a text was asked for.
@@ -34,7 +35,8 @@ _FOREIGN_ESCAPES = re.compile(r"\\(?![\\'\"nrtbf])")
 _LIST_OF_ITEMS = re.compile(r"\[\s*[\"'{\[]")
 _LENIENT_DECODER = json.JSONDecoder(strict=False)
 _SINGLE_QUOTES = re.compile(r"[{\[,:]\s*'")
-# What a text that json-repair had to mend contains, outside its strings; the first that fits names the repair.
+# From the name of a repair to what the text contains outside its strings. json-repair does not say what it has
+# repaired, so the first pattern that matches names the repair.
 _FAULTS = (
     ("trailing_commas", re.compile(r",\s*[}\]]")),
     ("comments", re.compile(r"(?<!:)//|/\*|^\s*#", re.MULTILINE)),
@@ -58,21 +60,21 @@ def repair_reply(reply: Reply, schema: dict | None) -> Reply:
     is_text_of_a_model = reply.finish_reason in ("stop", "tool_calls", "function_call", "eos", "end_turn", "")
     if schema is None or reply.refusal or not is_text_of_a_model or not reply.text.strip():
         return reply
-    ladder = _Ladder()
-    value = ladder.parse(reply.text)
+    repairer = _Repairer()
+    value = repairer.parse(reply.text)
     if value is None:
         return reply
-    value = ladder.shape(value, schema)
-    if not ladder.repairs or not isinstance(value, dict):
+    value = repairer.fit_to_schema(value, schema)
+    if not repairer.repairs or not isinstance(value, dict):
         return reply
     text = json.dumps(value, ensure_ascii=False)
     raw_text = reply.text if reply.raw_text is None else reply.raw_text
-    return replace(reply, text=text, raw_text=raw_text, repairs=(*reply.repairs, *ladder.repairs))
+    return replace(reply, text=text, raw_text=raw_text, repairs=(*reply.repairs, *repairer.repairs))
 
 
 @dataclass
-class _Ladder:
-    """The repairs of one reply, in the order in which they were needed."""
+class _Repairer:
+    """Repairs one reply, and records the names of the repairs in the order in which they were needed."""
 
     repairs: list[str] = field(default_factory=list)
 
@@ -142,7 +144,7 @@ class _Ladder:
         """Note the name of the fault that the text has outside of its strings."""
         self.note(next((name for name, pattern in _FAULTS if pattern.search(outside)), "syntax"))
 
-    def shape(self, value: object, schema: dict) -> object:
+    def fit_to_schema(self, value: object, schema: dict) -> object:
         """Return the value in the shape of the schema, as far as that needs no guess."""
         properties: dict[str, dict] = schema.get("properties", {})
         only_list = next(iter(properties)) if len(properties) == 1 and _type(properties) == ["array"] else None

@@ -1,4 +1,4 @@
-"""Post-processing of the instructions in a reply: normalised, filtered by the rules, copies rejected."""
+"""Post-processing of the new instructions in a reply: they are normalised, and rejected by rules or as copies."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ def limit_to_requested(
     Returns:
         Items and faults, together at most `requested_count`. A reply without any gets one fault, `empty_reply`.
     """
-    # A teacher that writes more than the prompt asked for must not change what a batch is expected to cost and bring.
+    # The number of rows of a batch must not exceed what was planned, even if a teacher writes more than was requested.
     items = items[:requested_count]
     faults = faults[: requested_count - len(items)]
     return items, faults if items or faults else [Rejection("empty_reply")]
@@ -48,7 +48,7 @@ def apply_filters(rows: Sequence[Candidate], rules: Sequence[Rule]) -> list[Cand
     earlier_texts: set[str] = set()
     checked_rows = []
     for row in rows:
-        # The first fault decides, so that a reason stays the same when later checks change.
+        # The first fault is the reason, so that a reason stays the same when later checks change.
         rejection = row.rejection or check_instruction(row.instruction, rules)
         text = normalise(row.instruction).casefold()
         if rejection is None and text in earlier_texts:
