@@ -1,4 +1,4 @@
-"""Errors for people: one class that carries its status, one rendering (RFC 9457, application/problem+json)."""
+"""Errors for people. `AppError` carries the status of a response and its body (RFC 9457, application/problem+json)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,12 +19,22 @@ class FieldError:
     code: str = "invalid"
 
     def as_dict(self) -> dict:
+        """Return the fault as a member of `errors` in the body of a problem."""
         return {"pointer": self.pointer, "detail": self.detail, "code": self.code}
 
 
+# eq=False: a dataclass with an __eq__ of its own is not hashable, and libraries expect that of exceptions.
 @dataclass(eq=False)
 class AppError(Exception):
-    """A refusal with its HTTP status and a stable type. `detail` says what was wrong and what to do."""
+    """A refusal with its HTTP status.
+
+    Attributes:
+        status: The HTTP status.
+        type: The type of the problem, which programs may compare; it does not change.
+        detail: What was wrong and what to do, for people.
+        errors: The faults by field; empty where no field is at fault.
+        headers: Further headers of the response.
+    """
 
     status: int
     type: str
@@ -36,6 +46,7 @@ class AppError(Exception):
         return self.detail
 
     def problem(self) -> dict:
+        """Return the body of the problem (RFC 9457, section 3.1), without the member `instance`."""
         body = {
             "type": TYPE_PREFIX + self.type,
             "title": self.type.replace("-", " ").capitalize(),
@@ -48,23 +59,40 @@ class AppError(Exception):
 
 
 def not_found(what: str, id: str) -> AppError:
+    """Return a 404 for an object that the caller's project does not have.
+
+    Args:
+        what: The type of the object, as a noun.
+        id: The id of the request.
+    """
+    # The same answer for an object of another project: a 403 would reveal that the id exists (OWASP API1:2023).
     return AppError(404, "not-found", f"No {what} with the id {id!r} in this project.")
 
 
 def invalid(pointer: str, detail: str, code: str = "invalid") -> AppError:
-    """A 422 for one field of the body."""
+    """Return a 422 for one field of the request.
+
+    Args:
+        pointer: The JSON pointer of the field, as in `FieldError`.
+        detail: What was wrong and what to do.
+        code: The type of the fault, which programs may compare.
+    """
     return AppError(422, "invalid-input", f"{pointer}: {detail}", [FieldError(pointer, detail, code)])
 
 
 def conflict(detail: str) -> AppError:
+    """Return a 409: the request does not fit to the state of the object. `detail` says what to do."""
     return AppError(409, "conflict", detail)
 
 
 def pointer_in(value: object, location: Sequence[str | int], missing: bool) -> str:
-    """The JSON pointer of a fault in a value, as the caller wrote it: `/rules/1/pattern`.
+    """Return the JSON pointer (RFC 6901) of a fault in a value, for example `/rules/1/pattern`.
 
-    Pydantic puts names of types into its locations; what is no part of the value is passed over. A field that is
-    missing is the last part of its location, and named, too.
+    Args:
+        value: The value, as the caller sent it.
+        location: The location of the fault by Pydantic. Names of types in it, which are no part of the value, are
+            left out.
+        missing: Whether the fault is a missing field, which is the last part of the location.
     """
     parts: list[str] = []
     for index, part in enumerate(location):

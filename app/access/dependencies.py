@@ -103,6 +103,7 @@ class IdempotencyGuard:
 
 def _build_response(status: int, body: dict, location: str, replayed: bool = False) -> JSONResponse:
     headers = {"Location": location}
+    # A job takes seconds at least: a client that polls more often learns nothing.
     if status == 202:
         headers["Retry-After"] = "2"
     if replayed:
@@ -112,6 +113,7 @@ def _build_response(status: int, body: dict, location: str, replayed: bool = Fal
 
 async def _fingerprint(request: Request) -> str:
     """Return the digest of the request line and, for JSON, of the body. `with_content` adds the body of an upload."""
+    # The query, too: one key must not answer a request with other parameters.
     line = f"{request.method} {request.url.path}?{request.url.query}".encode()
     body = await request.body() if "json" in request.headers.get("content-type", "json").split(";")[0][-4:] else b""
     return hashlib.sha256(line + b"\0" + body).hexdigest()

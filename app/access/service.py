@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from typing import NoReturn
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -56,16 +57,17 @@ def authenticate(session: Session, authorization: str | None) -> Caller:
     Raises:
         AppError: A 401. It does not tell an unknown id from a wrong secret.
     """
+    # One message for an unknown id and for a wrong secret: a caller must not learn which ids exist.
     if not authorization:
-        raise _unauthorized("Send your API key as `Authorization: Bearer sb_…`.")
+        _refuse("Send your API key as `Authorization: Bearer sb_…`.")
     scheme, _, token = authorization.partition(" ")
     parts = token.strip().split("_")
     if scheme.lower() != "bearer" or len(parts) != 3 or parts[0] != "sb":
-        raise _unauthorized("The Authorization header does not hold a Seedbed key (`Bearer sb_…`).")
+        _refuse("The Authorization header does not hold a Seedbed key (`Bearer sb_…`).")
     row = store.load_key(session, f"key_{parts[1]}")
     # In constant time: the time of a plain comparison would reveal how many leading bytes match.
     if row is None or not hmac.compare_digest(row.secret_hash, _hash(parts[2])):
-        raise _unauthorized("This API key is not known here. It may have been revoked.")
+        _refuse("This API key is not known here. It may have been revoked.")
     return Caller(row.project_id, row.id)
 
 
@@ -73,5 +75,6 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _unauthorized(detail: str) -> AppError:
-    return AppError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+def _refuse(detail: str) -> NoReturn:
+    # RFC 9110, section 11.6.1: a 401 must name the scheme by which the client may authenticate itself.
+    raise AppError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})

@@ -16,7 +16,12 @@ Reason = Annotated[str, AfterValidator(lambda reason: _REASONS.get(reason, reaso
 
 
 def old_field(old: str, new: str) -> dict:
-    """Arguments of pydantic's `computed_field` for the field `old` of a response, which is now called `new`."""
+    """Return the arguments of pydantic's `computed_field` for the old name of a field of a response.
+
+    Args:
+        old: The old name of the field.
+        new: The name that the field has now.
+    """
     return {"description": message(f"`{old}`", f"`{new}`"), "json_schema_extra": {"deprecated": True}}
 
 
@@ -25,14 +30,14 @@ _DEPRECATED_SINCE = "@1795564800"
 
 
 def old_paths(router: APIRouter, old: str, new: str) -> APIRouter:
-    """Serve the routes of a router by their old paths, too.
+    """Return a router that serves the routes of another router by their old paths.
 
     Every response has the header `Deprecation` (RFC 9745) and a `Link` to the new path (`successor-version`, RFC 5829).
 
     Args:
-        router: the routes; those whose path begins with `new` are served.
-        old: the start of the old paths, for example `/v1/reviews`.
-        new: the start of the new paths, for example `/v1/maintenance-jobs`.
+        router: The routes; those whose path begins with `new` are served.
+        old: The start of the old paths, for example `/v1/reviews`.
+        new: The start of the new paths, for example `/v1/maintenance-jobs`.
     """
 
     class OldPath(APIRoute):
@@ -55,6 +60,7 @@ def old_paths(router: APIRouter, old: str, new: str) -> APIRouter:
                 old + route.path.removeprefix(new),
                 route.endpoint,
                 methods=list(route.methods),
+                # OpenAPI demands ids that are unique: the new path has the plain one.
                 operation_id=f"{route.operation_id}ByOldPath",
                 status_code=route.status_code,
                 response_model=route.response_model,

@@ -17,7 +17,18 @@ MAX_DIGITS = 18
 
 
 def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Response:
-    """The response with the stored file or the requested range. The bytes never change, so `sha256` is the ETag."""
+    """Return the response with a stored file, or with the range of it that the request asks for (RFC 9110, section 14).
+
+    Args:
+        request: The request, with its conditional headers.
+        path: The path of the file inside the storage.
+        name: The name under which a client saves the file; its ending decides the media type.
+        size: The size of the file in bytes.
+        sha256: The digest of the file in hexadecimal. The bytes never change, so that it is the ETag.
+
+    Raises:
+        AppError: A 416 for a range outside the file.
+    """
     etag = f'"{sha256}"'
     headers = {
         "ETag": etag,
@@ -29,6 +40,7 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
     request_headers = request.headers
     if _matches(request_headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
+    # If-Range with another ETag: the client has the start of other bytes, and needs the whole file.
     part = _range(request_headers.get("range"), size) if request_headers.get("if-range") in (None, etag) else None
     media_type = _media_type(name)
     if part is None and _is_gzipped(request_headers.get("accept-encoding", ""), name):
@@ -46,10 +58,16 @@ def serve(request: Request, path: str, name: str, size: int, sha256: str) -> Res
 
 
 class LocalFileResponse(FileResponse):
-    """A file of this machine, or one part of it (first and last byte).
+    """The response with a file of this machine, or with one part of it.
 
     `serve` has evaluated `Range` and `If-Range` by rules that are the same for every storage. Starlette would read
     these headers again by its own rules, so it gets a `Range` with the result instead.
+
+    Args:
+        path: The path on this machine.
+        part: The first and the last byte; None: the whole file.
+        headers: The headers of the response.
+        media_type: The media type of the file.
     """
 
     def __init__(self, path: str, part: tuple[int, int] | None, headers: dict[str, str], media_type: str) -> None:
@@ -57,6 +75,7 @@ class LocalFileResponse(FileResponse):
         self.part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file or the part."""
         headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
         if self.part is not None:
             headers.append((b"range", b"bytes=%d-%d" % self.part))
@@ -64,18 +83,20 @@ class LocalFileResponse(FileResponse):
 
 
 def _is_gzipped(accept_encoding: str, name: str) -> bool:
+    # Only texts: the weights of a model hardly become smaller, and their compression takes long.
     return "gzip" in accept_encoding and name.endswith((".jsonl", ".json", ".md", ".txt"))
 
 
 def _matches(header: str | None, etag: str) -> bool:
     if header is None:
         return False
+    # If-None-Match compares weakly (RFC 9110, section 13.1.2): a tag with W/ stands for the same file.
     tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
     return "*" in tags or etag in tags or f'{etag[:-1]}-gzip"' in tags
 
 
 def _range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte of one range. Several ranges, or another unit, are answered with the whole file."""
+    """Return the first and the last byte of a range; None: the whole file, also for several ranges or another unit."""
     match = _RANGE.match(header.strip()) if header else None
     if match is None or match.groups() == ("", ""):
         return None
@@ -95,7 +116,7 @@ def _range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _bounded(digits: str, size: int) -> int:
-    """The number, or the file's size where the number has too many digits."""
+    """Return the number, or the size of the file where the number has too many digits."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= MAX_DIGITS else size
 
@@ -109,6 +130,7 @@ def _read(path: str, start: int, end: int) -> Iterator[bytes]:
 
 
 def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # 31: the largest window (15), and a header of gzip (16).
     packer = zlib.compressobj(wbits=31)
     for chunk in chunks:
         if packed := packer.compress(chunk):

@@ -20,13 +20,18 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 @router.get("/healthz", operation_id="isAlive")
 def alive():
+    """Return 200 as long as the process answers. It checks no store: a restart of this process would not repair one."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", operation_id="isReady")
 def ready():
-    """200 when requests can be served. Redis away is `degraded`: work goes on from Postgres, only later."""
+    """Return 200 when requests can be served, else 503.
+
+    Without Redis the status is `degraded`: workers find their jobs in Postgres, only later.
+    """
     checks = {"postgres": _postgres(), "redis": _redis(), "migrations": "unknown"}
+    # The revision is read from Postgres: without it the check would only wait for another timeout.
     if checks["postgres"] == "ok":
         current = migrate.is_current()
         checks["migrations"] = "ok" if current else "run `seedbed migrate`"
@@ -46,6 +51,7 @@ def _postgres() -> str:
 
 def _redis() -> str:
     try:
+        # A load balancer gives up on a check after a few seconds, and must get this answer while Redis hangs.
         with Redis.from_url(config.redis_url(), socket_connect_timeout=1, socket_timeout=1) as client:
             client.ping()
     except RedisError:

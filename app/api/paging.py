@@ -8,12 +8,13 @@ from pydantic import BaseModel
 
 Item = TypeVar("Item", bound=BaseModel)
 
+# By key and not by OFFSET: the database would read all rows before the page, and a row added meanwhile would shift it.
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
 After = Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")]
 
 
 class Page(BaseModel, Generic[Item]):
-    """One page. `next` is what to send as `after` for the following one."""
+    """One page of a list. `next` is the value of `after` for the next page; null on the last page."""
 
     data: list[Item]
     has_more: bool
@@ -21,6 +22,12 @@ class Page(BaseModel, Generic[Item]):
 
 
 def page(rows: Sequence, limit: int, to_view: Callable) -> Page:
-    """A page of up to `limit + 1` rows. The extra row only shows that there is a next page, and is not returned."""
+    """Return the page that shows these rows.
+
+    Args:
+        rows: Up to `limit + 1` rows. The extra row only shows that there is a next page, and is not returned.
+        limit: The size of a page.
+        to_view: Returns the response body of a row.
+    """
     items = [to_view(row) for row in rows[:limit]]
     return Page(data=items, has_more=len(rows) > limit, next=rows[limit - 1].id if len(rows) > limit else None)

@@ -8,24 +8,26 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 SIMULATED_NOTE = "Made by a simulated teacher: it shows that the machinery works and teaches a model nothing."
+# PostgreSQL stores no NUL in a text, and UTF-8 has no form for a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Body(BaseModel):
-    """A request body: a wrong name or a wrong type is a 422, never guessed at."""
+    """A request body. An unknown field, or a value of another type, is a 422; no value is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @field_validator("*", mode="after")
     @classmethod
     def storable(cls, value):
+        """Return the value of a field. Raises a ValueError for a text that the database can't store."""
         if any(UNSTORABLE.search(text) for text in _texts(value)):
             raise ValueError("must not hold NUL characters or half characters (lone surrogates)")
         return value
 
 
 def _texts(value: object) -> Iterator[str]:
-    """The texts of a value of JSON, keys and all."""
+    """Yield all texts of a JSON value, also the keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -38,7 +40,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 class View(BaseModel):
-    """An answer, read from a row's attributes."""
+    """A response body, which is read from the attributes of a row."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -47,7 +49,7 @@ Time = Annotated[datetime, BeforeValidator(lambda value: value.astimezone(UTC))]
 
 
 class QueueView(View):
-    """Why a queued job waits."""
+    """The position of a queued job in its queue, and why it waits."""
 
     name: str
     position: int = Field(description="Among the waiting jobs of its queue, oldest first, from 1.")
@@ -59,7 +61,7 @@ class QueueView(View):
 
 
 class JobView(View):
-    """What every long job shows of itself."""
+    """The fields that the response bodies of all long jobs have."""
 
     id: str
     status: str

@@ -1,4 +1,4 @@
-"""The session that a request works in."""
+"""The dependency that gives a request its transaction."""
 
 from collections.abc import Iterator
 from typing import Annotated

@@ -1,6 +1,6 @@
 """Connections to Postgres, and transactions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -64,6 +64,7 @@ def brief_transaction() -> Iterator[Session]:
     Raises:
         TransactionTimedOut: This process was idle inside the transaction for too long, as may happen on a busy machine.
             Nothing was committed; the caller may try again.
+        DBAPIError: Any other error of the database.
     """
     try:
         with _sessions(brief=True)() as session, session.begin():
@@ -74,6 +75,11 @@ def brief_transaction() -> Iterator[Session]:
         raise
 
 
-def after_commit(session: Session, action) -> None:
-    """Call `action()` once this session's transaction is committed; never if it is rolled back."""
+def after_commit(session: Session, action: Callable[[], object]) -> None:
+    """Call `action()` after the session's transaction is committed. When it is rolled back, the action is not called.
+
+    Args:
+        session: The session, in its transaction.
+        action: The action. Its result is ignored.
+    """
     event.listen(session, "after_commit", lambda _: action(), once=True)

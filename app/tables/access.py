@@ -1,4 +1,4 @@
-"""Projects, their API keys, and the answers kept for repeated Idempotency-Keys."""
+"""Projects, their API keys, and the responses to requests with an Idempotency-Key."""
 
 from datetime import datetime
 
@@ -9,6 +9,8 @@ from app.tables.jobs import Table
 
 
 class Project(Table):
+    """A tenant. Every dataset, job and key belongs to one project, and no request sees the objects of another."""
+
     __tablename__ = "projects"
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -16,7 +18,7 @@ class Project(Table):
 
 
 class ApiKey(Table):
-    """Only a hash of the secret is kept; the key itself is shown once."""
+    """An API key. Only a hash of its secret is stored; the key itself is shown once, when it is created."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -28,7 +30,7 @@ class ApiKey(Table):
 
 
 class IdempotencyKey(Table):
-    """The first answer to a creating POST. `status` is null while the first request is being worked on."""
+    """The response to the first POST with this key. `status` is null while the first request is being worked on."""
 
     __tablename__ = "idempotency_keys"
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)

@@ -1,4 +1,4 @@
-"""An account pays for the teacher calls of one job; every completion is kept before it is used."""
+"""An account pays for the teacher calls of one job. Every completion is stored before it is used."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -12,10 +12,11 @@ MONEY = Numeric(18, 9)
 
 
 class Account(Table):
-    """Ceilings, and what was spent under them. `requests`, the tokens and `cost_usd` are of answers: they are certain.
+    """The ceilings of a job, and what its calls have cost.
 
-    `lost_*`: calls whose answer never came. `held_*`: what they still hold of the ceilings. `reserved_*`: calls in
-    flight, at their worst.
+    `requests`, the tokens and `cost_usd` are the sums of answered calls, which are certain. `lost_*` counts calls whose
+    answer never came, and `held_*` is the part of the ceilings that they hold. `reserved_*` is the worst case of the
+    calls in flight.
     """
 
     __tablename__ = "accounts"
@@ -68,7 +69,7 @@ class Completion(Table):
     __tablename__ = "completions"
     key: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
-    # The leased piece of the job that asked: a batch of a run, for example.
+    # The unit of work that needs the answer, for example a batch of a run.
     unit_id: Mapped[str]
     step: Mapped[str]
     operation: Mapped[str | None]
@@ -97,7 +98,7 @@ class Completion(Table):
     thought_tokens: Mapped[int] = mapped_column(default=0, server_default="0")
     thought_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0), server_default="0")
     usage_estimated: Mapped[bool] = mapped_column(default=False)
-    # The remote batch with which it went out, until the answer is here.
+    # The remote batch with which it was sent, until its answer is stored.
     remote_batch_id: Mapped[str | None]
     cost_usd: Mapped[Decimal] = mapped_column(MONEY, default=Decimal(0))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -139,7 +140,8 @@ class LostCall(Table):
 class RemoteBatch(Table, Lease):
     """Calls of an account that went out together through a teacher's Files and Batches endpoints.
 
-    `preparing`: not known to the teacher yet, or perhaps: its metadata has our id, by which it is found again.
+    `preparing`: the teacher may have it or not, since a worker can die while it sends the batch. The metadata of the
+    batch has its id, by which the next worker finds it at the teacher.
     """
 
     __tablename__ = "remote_batches"

@@ -19,6 +19,8 @@ from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class Dataset(Table):
+    """A pool of rows, the settings by which rows are admitted to it, and the counts of its rows."""
+
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -32,7 +34,8 @@ class Dataset(Table):
     encoder: Mapped[str]
     # How the vectors were made: name, backend, revision, dtype, pooling, dimensions. Set by the first who encodes.
     encoding: Mapped[dict | None] = mapped_column(JSONB(none_as_null=True))
-    # Grows when rows leave the pool or are encoded anew: pools in memory are then read again from the start.
+    # It grows when rows are removed from the pool or are encoded anew: pools in memory are then read again from the
+    # start.
     pool_version: Mapped[int] = mapped_column(default=0, server_default="0")
     last_pool_position: Mapped[int] = mapped_column(BigInteger, default=0)
     seed_count: Mapped[int] = mapped_column(default=0)
@@ -50,8 +53,8 @@ class Dataset(Table):
 class Record(Table):
     """One row: a seed, or a candidate that was accepted or rejected, and why.
 
-    `pool_position` is given under the dataset's lock to what is in the pool. Rows of one instruction
-    share a `group_id`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
+    A row of the pool has a `pool_position`, which it gets under the dataset's lock. Rows of one instruction share a
+    `group_id`. `embedding` (float32, little-endian, unit length, filled in by a worker) is that of the text
     which the dataset's scope compares; where this is the instruction, only the representative of a group carries it.
     """
 

@@ -1,4 +1,4 @@
-"""A fine-tune of a causal LM on a snapshot, the rows its recipe reported, and what it left behind."""
+"""A fine-tune of a causal LM on a snapshot, and the metrics that its recipe has reported."""
 
 from datetime import datetime
 
@@ -9,6 +9,8 @@ from app.tables.jobs import FINETUNING, LeasedJob, Table, status_check
 
 
 class FineTune(Table, LeasedJob):
+    """A job that tunes a base model on a snapshot: its settings, its progress, and the model that it has produced."""
+
     __tablename__ = "finetunes"
     queue_name = FINETUNING
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -30,7 +32,7 @@ class FineTune(Table, LeasedJob):
 
 
 class Metric(Table):
-    """One metrics row of the training child. `values` has loss, learning_rate, grad_norm, tokens."""
+    """One metrics row that the training process has printed. `values` has loss, learning_rate, grad_norm, tokens."""
 
     __tablename__ = "finetune_metrics"
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)

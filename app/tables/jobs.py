@@ -11,6 +11,9 @@ from app.errors import AppError
 
 
 class Table(DeclarativeBase):
+    """The base class of all tables: the names of their constraints, and the SQL types of Python types."""
+
+    # A migration that changes a constraint needs its name; without a convention the database would choose it.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(column_0_N_label)s",
@@ -42,9 +45,9 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 
 
 class Job:
-    """The state columns. Change `status` through `move` alone, with the row locked.
+    """The columns of a job's state. Change `status` by `move` only, with the row locked.
 
-    What the other rooms must know of a table of jobs stands in its class, so that they need not import the class.
+    The class variables tell other rooms about a table of jobs, so that they need not import its class.
     """
 
     # The queue whose workers take the jobs of this table.
@@ -60,38 +63,53 @@ class Job:
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    # Why it waits, and its place: what `jobs.waiting` has read for a view. No column.
+    # Why the job waits, and its position: `jobs.queue_position` sets it for a view. It is no column.
     queue: ClassVar[Any] = None
 
     @classmethod
     def excludes_other_jobs(cls) -> ColumnElement[bool] | None:
-        """The condition of jobs that let no other job change the pool of their dataset. None: no job does."""
+        """Return the condition of jobs that let no other job change the pool of their dataset; None: no job does."""
         return None
 
     @property
     def ended(self) -> bool:
+        """Whether the job has ended. A job that has ended never changes its status again."""
         return self.status in ENDED
 
     def move(self, to: str, stop_reason: str | None = None, error: str | None = None) -> None:
-        """Take one transition of the state machine. Raises a 409 for one that it does not have."""
+        """Take one transition of the state machine.
+
+        Args:
+            to: The next status.
+            stop_reason: Why the job has ended; needed for a status that ends it.
+            error: What was wrong and what to do, for people.
+
+        Raises:
+            AppError: A 409 for a transition that the state machine does not have.
+            ValueError: The job would end without a `stop_reason`.
+        """
         if to not in TRANSITIONS[self.status]:
             raise AppError(409, "illegal-transition", f"{self.id} is {self.status} and can't become {to}.")
         if to in ENDED and stop_reason is None:
             raise ValueError(f"{self.id} can't end as {to} without a stop_reason")
         self.status, self.error = to, error
         if to == "running" and self.started_at is None:
+            # Not now(), which is the start of the transaction: it may lie before a wait for the row's lock.
             self.started_at = func.clock_timestamp()
         if to in ENDED:
             self.stop_reason, self.finished_at = stop_reason, func.clock_timestamp()
 
 
 def job_tables() -> list[type[Job]]:
-    """The tables of jobs of all slices, by name. app/tables/__init__.py has imported every one of them."""
+    """Return the tables of jobs of all slices, in the order of their names."""
+    # app/tables/__init__.py has imported all of them. A registry that slices fill would be incomplete in a process
+    # that imports few slices: the worker of fine-tunes would then delete the folders of running scorings (ADR 25).
     tables = [mapper.class_ for mapper in Table.registry.mappers if issubclass(mapper.class_, Job)]
     return sorted(tables, key=lambda table: table.__tablename__)
 
 
 def status_check() -> CheckConstraint:
+    """Return the constraint that the column `status` has one of STATES. Each table needs a constraint of its own."""
     return CheckConstraint(f"status IN {STATES}", name="status")
 
 

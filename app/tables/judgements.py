@@ -1,4 +1,4 @@
-"""A judgement: a judge's verdicts on records that are there already, paid for by an account of its own."""
+"""A judgement: the scores that a judge gives to existing records. An account of its own pays for the calls."""
 
 from datetime import datetime
 
@@ -10,6 +10,8 @@ from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class Judgement(Table, LeasedJob):
+    """A job in which a judge scores rows that were decided on before, and rejects them if the request says so."""
+
     __tablename__ = "judgements"
     queue_name = GENERATION
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -17,7 +19,8 @@ class Judgement(Table, LeasedJob):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     teacher: Mapped[str]
-    # Which records: those that fitted this when it was ordered, up to the newest one there was.
+    # Which records: those that matched the filter when the judgement was created. Rows that a run adds later are not
+    # judged, or the judgement of a growing dataset would never end.
     filter: Mapped[dict]
     newest_record_id: Mapped[str]
     options: Mapped[dict]
@@ -25,10 +28,10 @@ class Judgement(Table, LeasedJob):
     reject: Mapped[bool]
     rows: Mapped[int]
     done_rows: Mapped[int] = mapped_column(default=0)
-    # Judged rows by outcome: passed, unjudged, or the reason for which a run would have turned them away.
+    # Judged rows by outcome: passed, unjudged, or the reason for which a run would have rejected them.
     outcomes: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     rejected: Mapped[int] = mapped_column(default=0)
-    # Why it is paused when nobody asked for it, and when it goes on by itself.
+    # Why the service has paused it, and when it resumes by itself.
     paused_for: Mapped[str | None]
     resume_at: Mapped[datetime | None]
     teacher_gone_since: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""A pass of a causal LM over a dataset's rows, that leaves scores on them: perplexity and IFD."""
+"""Likelihood scores: the perplexity and the IFD of a dataset's rows by a causal LM."""
 
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,6 +7,8 @@ from app.tables.jobs import SCORINGS, LeasedJob, Table, status_check
 
 
 class LikelihoodScores(Table, LeasedJob):
+    """A job that scores the rows of a dataset with a base model."""
+
     __tablename__ = "likelihood_scores"
     queue_name = SCORINGS
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -19,10 +19,10 @@ from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class MaintenanceJob(Table, LeasedJob):
-    """A job over rows that are decided already.
+    """A job on rows that were decided on before.
 
     refilter: a run's candidates under other thresholds or rules. decontamination: rows against evaluation sets.
-    reencoding: all rows by another encoder. `settings` is what was asked for, `result` what came of it.
+    reencoding: all rows by another encoder. `settings` is the request, `result` has the counts of its outcome.
     """
 
     __tablename__ = "maintenance_jobs"
@@ -46,6 +46,10 @@ class MaintenanceJob(Table, LeasedJob):
 
     @classmethod
     def excludes_other_jobs(cls) -> ColumnElement[bool]:
+        """Return the condition of a reencoding.
+
+        Rows that another job adds meanwhile would have vectors of the old encoder.
+        """
         return cls.kind == "reencoding"
 
 
@@ -72,7 +76,7 @@ class EvaluationItem(Table):
 
 
 class Match(Table):
-    """A record that has something of an evaluation item in it.
+    """A record that contains a part of an evaluation item, or resembles it.
 
     `kind`: ngram (`start` and `end` are characters of the record's `field`; `score` is the share of the item's
     n-grams that the record has) or embedding (`score` is the cosine).
@@ -99,7 +103,7 @@ class Match(Table):
 
 
 class NewEmbedding(Table):
-    """A vector that a reencoding has made, until all are there and take the places of the old ones at once."""
+    """A vector of a reencoding. When all are computed, they replace the old vectors in one transaction."""
 
     __tablename__ = "new_embeddings"
     maintenance_job_id: Mapped[str] = mapped_column(

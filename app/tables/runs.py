@@ -9,6 +9,8 @@ from app.tables.jobs import GENERATION, Job, Lease, Table, status_check
 
 
 class Run(Table, Job):
+    """A job that generates rows until a target, a ceiling or another end is reached."""
+
     __tablename__ = "runs"
     queue_name = GENERATION
     changes_pool = True
@@ -29,20 +31,20 @@ class Run(Table, Job):
     # When too small a share of the newest candidates was accepted, the run ends as saturated.
     saturation_window: Mapped[int] = mapped_column(default=300, server_default="300")
     saturation_share: Mapped[float] = mapped_column(default=0.02, server_default="0.02")
-    # direct: each call by itself. batch: all that is ready goes out together, at the teacher's batch price.
+    # direct: each call is made by itself. batch: calls go out in a remote batch, at the teacher's batch price.
     mode: Mapped[str] = mapped_column(default="direct", server_default="direct")
-    # A first look before the whole: the target that its forecast is for.
+    # Of a preview: the target of the whole run, for which the forecast is computed.
     preview_target: Mapped[int | None]
-    # Why it is paused when nobody asked for it, and when it goes on by itself.
+    # Why the service has paused it, and when it resumes by itself.
     paused_for: Mapped[str | None]
     resume_at: Mapped[datetime | None]
     teacher_gone_since: Mapped[datetime | None]
-    # What stops planning while the calls in flight come home: the stop_reason to end with.
+    # The stop_reason with which the run will end when the calls in flight are answered. No batch is planned meanwhile.
     pending_stop_reason: Mapped[str | None]
     batches_planned: Mapped[int] = mapped_column(default=0)
-    # Proposals of batches that are not decided yet.
+    # Proposals of batches that are not decided on yet: offered = accepted + rejected + in_flight at every moment.
     in_flight: Mapped[int] = mapped_column(default=0, server_default="0")
-    # How far the plan has come in what it draws from, by the names of the sources.
+    # The positions up to which the plan has drawn from its sources, by the names of the sources.
     cursor: Mapped[dict] = mapped_column(default=dict, server_default=text("'{}'"))
     accepted: Mapped[int] = mapped_column(default=0)
     rejected: Mapped[int] = mapped_column(default=0)
@@ -60,7 +62,7 @@ class Run(Table, Job):
 
 
 class Batch(Table, Lease):
-    """A small idempotent unit. `plan` holds all that shaped its prompts, so that a second try asks the same.
+    """A small idempotent unit of work. `plan` has all that its prompts depend on, so that a second try sends the same.
 
     It is `waiting` while its calls are with a remote batch.
     """

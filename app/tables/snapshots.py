@@ -1,4 +1,4 @@
-"""A snapshot is a frozen export: which rows, in which forms and splits, and the digests of its files."""
+"""A snapshot is an export that never changes: which rows, in which forms and splits, and the digests of its files."""
 
 from sqlalchemy import BigInteger, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,6 +7,8 @@ from app.tables.jobs import EXPORTS, LeasedJob, Table, status_check
 
 
 class Snapshot(Table, LeasedJob):
+    """A job that exports rows of a dataset as files. The files never change once it has succeeded."""
+
     __tablename__ = "snapshots"
     queue_name = EXPORTS
     keeps_dataset = True

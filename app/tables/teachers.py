@@ -9,9 +9,9 @@ from app.tables.jobs import Table
 
 
 class TeacherCheck(Table):
-    """`replies`: the best form of reply that it gave; `profile`: all that the check has learnt.
+    """What the last check of a teacher measured, at this address and with this model only.
 
-    Both hold for this address and model only.
+    `replies`: the best form of reply that it gave. `profile`: all that the check has learnt.
     """
 
     __tablename__ = "teacher_checks"
