@@ -1,4 +1,4 @@
-"""What the operator configured. The only reader of the environment and of the configuration file."""
+"""The configuration of the operator. Only this module reads the environment and the configuration file."""
 
 import os
 import pkgutil
@@ -22,6 +22,7 @@ class ConfigurationError(UserFacingError):
 
 
 def _key(whose: str, variable: str | None) -> str:
+    # The SDKs refuse an empty key, also for servers that need none.
     if variable is None:
         return "none"
     value = os.environ.get(variable)
@@ -30,11 +31,11 @@ def _key(whose: str, variable: str | None) -> str:
     return value
 
 
-# One module for each; the module of the protocol is loaded by the process that makes the calls.
+# One module for each protocol. This module lists their names and imports none: the API process has no teacher's SDK.
 _ADAPTERS = Path(__file__).parent / "providers" / "adapters"
 PROTOCOLS_WITH_REMOTE_BATCHES = frozenset({"openai"})
 LOCAL_PROTOCOL = "local"
-# What says where a teacher is, beside the model; of every other protocol a base_url.
+# The field that gives the address of a teacher, by protocol; None: there is none. Other protocols need a base_url.
 _PLACES = {"callable": "function", LOCAL_PROTOCOL: None}
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 # What only a protocol with an address has, and what only the protocol of OpenAI has.
@@ -46,34 +47,45 @@ _LOCAL_DEFAULTS = {"in_flight": 4, "timeout_seconds": 900}
 
 
 def protocols() -> list[str]:
-    """The protocols that a teacher may speak, by the names of their modules."""
+    """Return the protocols of teachers, which are the names of the modules of the adapters, in order."""
     return sorted(module.name for module in pkgutil.iter_modules([str(_ADAPTERS)]))
 
 
 class TeacherConfig(BaseModel):
-    """A teacher: an address, a function or a model of this machine. Prices are US dollars per million tokens."""
+    """A teacher: an address, a function or a model of this machine. Prices are US dollars per million tokens.
+
+    Attributes:
+        function: "module:function", for the protocol `callable`, which has no address. Workers must be able to import
+            it.
+        model: The name of the model; for the protocol `local` the name of a base model.
+        api_key_env: The name of the environment variable with the API key.
+        cached_price: The price of a cached prompt token; None: that of any prompt token.
+        in_flight: The most calls in flight, of all workers together. The rate limiter adapts the limit below it.
+        requests_per_minute: The limit of all workers together; 0 is no limit.
+        tokens_per_minute: The limit of all workers together; 0 is no limit.
+        timeout_seconds: The longest time of one call.
+        batch_price_share: The price of a call in a remote batch, as a share of its normal price.
+        replies: The form of replies with parts. auto: the form that `seedbed teachers check` measured, and json_schema
+            until then.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     protocol: str = "openai"
     base_url: str = ""
-    # "module:function", of the protocol `callable`, which has no address. It must be importable by the workers.
     function: str = ""
-    # The name of the model; of the protocol `local` that of a base model.
     model: str
     api_key_env: str | None = None
     prompt_price: Decimal = Field(default=Decimal(0), ge=0)
     cached_price: Decimal | None = Field(default=None, ge=0)
     completion_price: Decimal = Field(default=Decimal(0), ge=0)
-    # Of all workers together. Within in_flight the limit adapts; 0 a minute is no limit.
     in_flight: int = Field(default=32, ge=1, le=2000)
     requests_per_minute: int = Field(default=0, ge=0)
     tokens_per_minute: int = Field(default=0, ge=0)
     timeout_seconds: float = Field(default=120, gt=0)
-    # What a call costs in a remote batch, as a share of its price.
+    # OpenAI's price of the Batch API: half of the normal one.
     batch_price_share: Decimal = Field(default=Decimal("0.5"), ge=0, le=1)
-    # The form of replies with parts; auto: what `seedbed teachers check` found, json_schema until then.
     replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
     # Tokens of a call for the thought of the teacher, beside those of its answer.
     thought_tokens: int | None = Field(default=None, ge=0, le=200_000)
@@ -99,6 +111,7 @@ class TeacherConfig(BaseModel):
     @field_validator("protocol")
     @classmethod
     def registered(cls, value: str) -> str:
+        """Raise a ValueError for a protocol that has no adapter."""
         if value not in protocols():
             raise ValueError(f"no protocol {value!r}; there are {', '.join(protocols())}")
         return value
@@ -106,6 +119,7 @@ class TeacherConfig(BaseModel):
     @field_validator("base_url")
     @classmethod
     def plain_http_url(cls, value: str) -> str:
+        """Return the address without a slash at its end. Raises a ValueError for one that is no HTTP address."""
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
@@ -113,6 +127,7 @@ class TeacherConfig(BaseModel):
     @field_validator("function")
     @classmethod
     def module_and_function(cls, value: str) -> str:
+        """Raise a ValueError for a value that is not written as `module:function`."""
         if value and not re.fullmatch(r"[\w.]+:[\w.]+", value):
             raise ValueError("must be written as module:function")
         return value
@@ -128,12 +143,18 @@ class TeacherConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def with_defaults_of_its_protocol(cls, data: Any) -> Any:
+        """Add the defaults of the protocol for the fields that the operator has not set."""
         if isinstance(data, dict) and data.get("protocol") == LOCAL_PROTOCOL:
             return _LOCAL_DEFAULTS | data
         return data
 
     @model_validator(mode="after")
     def whole(self) -> "TeacherConfig":
+        """Check that the teacher has the fields that its protocol needs, and no others.
+
+        Raises:
+            ValueError: A field is missing, or has no meaning for the protocol.
+        """
         needed = _PLACES.get(self.protocol, "base_url")
         if needed and not getattr(self, needed):
             raise ValueError(f"a teacher of the protocol {self.protocol!r} needs {needed}")
@@ -157,15 +178,20 @@ class TeacherConfig(BaseModel):
 
     @property
     def address(self) -> str:
-        """What tells this teacher from another one of the same name and model: its URL or its function."""
+        """The URL, the function or the protocol: it distinguishes teachers that have the same name and model."""
         return self.base_url or self.function or self.protocol
 
     @property
     def has_remote_batches(self) -> bool:
+        """Whether the protocol has remote batches, which the mode `batch` of a run needs."""
         return self.protocol in PROTOCOLS_WITH_REMOTE_BATCHES
 
     def api_key(self) -> str:
-        """The key from the named variable. Endpoints without keys get a placeholder, which the SDK demands."""
+        """Return the API key of the environment; a placeholder for a teacher without one.
+
+        Raises:
+            ConfigurationError: The environment variable is not set.
+        """
         return _key(f"teacher {self.name!r}", self.api_key_env)
 
     def headers(self) -> dict[str, str]:
@@ -187,9 +213,15 @@ class TeacherConfig(BaseModel):
 
 
 class BaseModelConfig(BaseModel):
-    """A causal LM: a folder, or a hub name with a pinned revision, that fine-tunes may start from; or a GGUF file.
+    """A causal LM that fine-tunes may start from: a folder, or a hub name with a pinned revision; or a GGUF file.
 
     A teacher of the protocol `local` may use each of them.
+
+    Attributes:
+        path: A folder of this machine.
+        hub: A name on the hub.
+        revision: The revision of the hub.
+        gguf: A GGUF file. "package:PACKAGE/FILE" is a file in the folder of an installed Python package.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -198,17 +230,18 @@ class BaseModelConfig(BaseModel):
     path: str | None = None
     hub: str | None = None
     revision: str | None = None
-    # "package:PACKAGE/FILE" is a file in the folder of an installed Python package.
     gguf: str | None = None
 
     @model_validator(mode="after")
     def one_source(self) -> "BaseModelConfig":
+        """Raise a ValueError for a GGUF file that has another source, too."""
         if self.gguf and (self.path or self.hub or self.revision):
             raise ValueError("a base model with gguf has no path, hub or revision")
         return self
 
     @property
     def kind(self) -> str:
+        """The type of the source: path, hub, gguf, or tiny where the operator has named none."""
         return "path" if self.path else "hub" if self.hub else "gguf" if self.gguf else "tiny"
 
     @property
@@ -217,7 +250,7 @@ class BaseModelConfig(BaseModel):
         return self.kind != "gguf"
 
     def source(self) -> dict:
-        """What a recipe's job says of it."""
+        """Return the source as the description of a recipe's job has it. A GGUF file has none."""
         sources = {
             "path": {"kind": "path", "path": self.path},
             "hub": {"kind": "hub", "name": self.hub, "revision": self.revision},
@@ -245,6 +278,11 @@ class EncoderConfig(BaseModel):
 
     @model_validator(mode="after")
     def whole(self) -> "EncoderConfig":
+        """Check that the encoder has the fields that its backend needs.
+
+        Raises:
+            ValueError: A field is missing, or two sources are given.
+        """
         if self.backend == "endpoint":
             if not (self.base_url and self.model and self.dimensions):
                 raise ValueError("an endpoint needs base_url, model and dimensions")
@@ -255,11 +293,16 @@ class EncoderConfig(BaseModel):
         return self
 
     def api_key(self) -> str:
+        """Return the API key of the environment; a placeholder for an endpoint without one.
+
+        Raises:
+            ConfigurationError: The environment variable is not set.
+        """
         return _key(f"encoder {self.name!r}", self.api_key_env)
 
 
 class Limits(BaseModel):
-    """Hard limits of one installation. Sizes in bytes."""
+    """Hard limits of one installation. `request_body` and `import_body` are sizes in bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -271,7 +314,7 @@ class Limits(BaseModel):
 
 
 class FileConfig(BaseModel):
-    """The TOML file named by SEEDBED_CONFIG."""
+    """The content of the TOML file that SEEDBED_CONFIG names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -282,6 +325,11 @@ class FileConfig(BaseModel):
 
     @model_validator(mode="after")
     def local_teachers_have_models(self) -> "FileConfig":
+        """Check that each teacher of the protocol `local` names a base model with weights.
+
+        Raises:
+            ValueError: A teacher names another model, or `tiny`.
+        """
         models = {model.name: model for model in self.base_models}
         for teacher in self.teachers:
             if teacher.protocol != LOCAL_PROTOCOL:
@@ -298,6 +346,24 @@ class FileConfig(BaseModel):
 
 
 class Settings(BaseSettings):
+    """The environment variables with the prefix SEEDBED_, and DATABASE_URL and REDIS_URL.
+
+    Attributes:
+        home: The folder of local files.
+        storage_url: The fsspec URL of the storage; empty: a local directory.
+        pool_size: The connections to the database that a process keeps open.
+        lease_seconds: The lease of a claim. A job of a worker that died is claimed again after this time.
+        slice_seconds: The time slice of a run.
+        sweep_seconds: The interval of the sweeper.
+        poll_seconds: The interval in which a worker polls Postgres for work whose notification was lost.
+        teacher_gone_seconds: A run ends when its teacher was unreachable for longer than this.
+        encoder_threads: The threads of the encoder; 0: torch chooses their number.
+        pool_memory_mb: The memory of all pools of one worker together.
+        semantic_exact_rows: The number of rows above which the search for the nearest neighbour uses a graph, and is
+            no longer exact.
+        api_pool_memory_mb: The memory of the pools that the API process caches to find the neighbours of a record.
+    """
+
     model_config = SettingsConfigDict(env_prefix="SEEDBED_", frozen=True, extra="ignore")
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
@@ -307,35 +373,39 @@ class Settings(BaseSettings):
     storage_url: str = ""
     api_key: SecretStr | None = None
     pool_size: int = 8
+    # A quarter of it passes between two extensions: three of them may fail before another worker claims the work.
     lease_seconds: float = 60
+    # Runs take turns by slices, so that a short run does not wait for the end of a long one.
     slice_seconds: float = 25
     sweep_seconds: float = 2
-    # How often a worker polls Postgres for work whose notification was lost.
     poll_seconds: float = 15
-    # A run ends when its teacher was unreachable for longer than this.
     teacher_gone_seconds: float = 1800
     encoder: str = "all-MiniLM-L6-v2"
     encoder_threads: int = 0
-    # The memory of all pools of one worker together; and the number of rows above which the nearest-neighbour search
-    # uses a graph and is no longer exact.
     pool_memory_mb: int = 2048
     semantic_exact_rows: int = 200_000
-    # The API process caches pools, too, to find the neighbours of a record.
     api_pool_memory_mb: int = 512
 
     @property
     def files(self) -> str:
-        """Where snapshots and artifacts live: any fsspec URL, a local directory unless configured."""
+        """The fsspec URL of the storage of snapshots and artifacts; a local directory unless it is configured."""
         return self.storage_url or str(self.home.resolve() / "files")
 
 
+# Cached: one process must not work by two configurations, and the files are read at each request.
 @cache
 def settings() -> Settings:
+    """Return the settings of this process."""
     return Settings()
 
 
 @cache
 def file_config() -> FileConfig:
+    """Return the content of the configuration file; the defaults when none is named.
+
+    Raises:
+        ConfigurationError: The file can't be read, or is not valid.
+    """
     path = settings().config
     if path is None:
         return FileConfig()
@@ -352,11 +422,12 @@ def file_config() -> FileConfig:
 
 
 def teachers() -> dict[str, TeacherConfig]:
+    """Return the teachers of the configuration file, by name."""
     return {teacher.name: teacher for teacher in file_config().teachers}
 
 
 def secrets() -> list[str]:
-    """Every key, address and password of the configuration, for the logs to mask. A missing variable is no secret."""
+    """Return every key, address and password of the configuration, which logs mask. A missing variable is left out."""
     configured = (*file_config().teachers, *file_config().encoders)
     keys = [os.environ.get(endpoint.api_key_env or "", "") for endpoint in configured]
     values = [value for teacher in file_config().teachers for value in _values_to_mask(teacher)]
@@ -379,10 +450,14 @@ BUNDLED_ENCODER = EncoderConfig(name="all-MiniLM-L6-v2", path="all-MiniLM-L6-v2"
 
 
 def encoders() -> dict[str, EncoderConfig]:
-    """The operator's encoders and the bundled one; SEEDBED_ENCODER may also name a model by its path or hub name."""
+    """Return the operator's encoders and the bundled one, by name.
+
+    SEEDBED_ENCODER may also be the path or the hub name of a model, which is then an encoder, too.
+    """
     by_name = {BUNDLED_ENCODER.name: BUNDLED_ENCODER} | {encoder.name: encoder for encoder in file_config().encoders}
     default = settings().encoder
     if default not in by_name:
+        # Names stand in URLs and in file names; a path would not be one.
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", default).strip("-.")[:64]
         by_name[default] = EncoderConfig(name=name, path=default)
     return by_name
@@ -392,16 +467,21 @@ TINY = BaseModelConfig(name="tiny")
 
 
 def base_models() -> dict[str, BaseModelConfig]:
-    """The operator's base models, and `tiny`, a small model made on the spot from the snapshot's text."""
+    """Return the operator's base models, and `tiny`, a small model that each fine-tune makes anew, by name."""
     return {TINY.name: TINY} | {model.name: model for model in file_config().base_models}
 
 
 def limits() -> Limits:
+    """Return the limits of this installation."""
     return file_config().limits
 
 
 def database_url() -> str:
-    """The SQLAlchemy address: psycopg 3 is the driver whatever spelling of the scheme was given."""
+    """Return the address of Postgres for SQLAlchemy, with the driver psycopg 3 for each spelling of the scheme.
+
+    Raises:
+        ConfigurationError: DATABASE_URL is not set, or is no address of Postgres.
+    """
     url = settings().database_url
     if not url:
         raise ConfigurationError("DATABASE_URL is not set. Run `seedbed up` for an embedded stack.")
@@ -412,6 +492,11 @@ def database_url() -> str:
 
 
 def redis_url() -> str:
+    """Return the address of Redis.
+
+    Raises:
+        ConfigurationError: REDIS_URL is not set.
+    """
     url = settings().redis_url
     if not url:
         raise ConfigurationError("REDIS_URL is not set. Run `seedbed up` for an embedded stack.")
