@@ -67,6 +67,14 @@ class TeacherConfig(BaseModel):
         batch_price_share: The price of a call in a remote batch, as a share of its normal price.
         replies: The form of replies with parts. auto: the form that `seedbed teachers check` measured, and json_schema
             until then.
+        thought_tokens: The tokens of a call for the thought of the teacher, beside those of its answer.
+        opens_thought: Whether the template of the model opens the thought in the prompt.
+        extra_body: Fields of each request body.
+        extra_headers: HTTP headers of each request. A value "env:NAME" is read from the environment.
+        query: Parameters of the address.
+        temperature: Replaces the setting of each step, as `top_p` and the penalties do.
+        system_turn: folded: the system text stands before the text of the user.
+        drops: Fields of a request that the teacher refuses, and that are never sent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,25 +95,19 @@ class TeacherConfig(BaseModel):
     # OpenAI's price of the Batch API: half of the normal one.
     batch_price_share: Decimal = Field(default=Decimal("0.5"), ge=0, le=1)
     replies: Literal["auto", "json_schema", "json_object", "tagged"] = "auto"
-    # Tokens of a call for the thought of the teacher, beside those of its answer.
     thought_tokens: int | None = Field(default=None, ge=0, le=200_000)
-    # The template of the model opens the thought in the prompt.
     opens_thought: bool | None = None
-    # Fields of each request body, HTTP headers, and parameters of the address. "env:NAME" is read from the environment.
     extra_body: dict[str, Any] = {}
     extra_headers: dict[str, str] = {}
     query: dict[str, str] = {}
-    # In place of the settings of each step.
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     stop: tuple[str, ...] = ()
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] | None = None
-    # folded: the system text stands before the text of the user.
     system_turn: Literal["own", "folded"] | None = None
     streams: bool | None = None
-    # Fields of a request that the teacher refuses, and that are never sent.
     drops: tuple[str, ...] = ()
 
     @field_validator("protocol")
@@ -195,7 +197,7 @@ class TeacherConfig(BaseModel):
         return _key(f"teacher {self.name!r}", self.api_key_env)
 
     def headers(self) -> dict[str, str]:
-        """The extra headers with their values from the environment.
+        """Return the extra headers with their values from the environment.
 
         Raises:
             ConfigurationError: A value names a variable that is not set.
