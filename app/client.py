@@ -30,6 +30,7 @@ COLLECTIONS = {
     "sco": "likelihood-scores",
     "rev": "maintenance-jobs",
     "evs": "evaluation-sets",
+    "chk": "teacher-checks",
 }
 # The ids keep their form, since lists are in the order of the ids.
 OLD_COLLECTIONS = {"reviews": "maintenance-jobs", "scorings": "likelihood-scores"}

@@ -3,6 +3,7 @@
 All jobs of the process share the encoders and the pools, which take most of its memory.
 """
 
+import asyncio
 import gc
 import logging
 import threading
@@ -21,12 +22,14 @@ from app.judgements.kind import KIND as JUDGEMENT
 from app.maintenance import store as maintenance_store
 from app.maintenance.kinds import KINDS as MAINTENANCE_KINDS
 from app.persistence.db import transaction
+from app.providers.checking import check
 from app.providers.encoder import EncoderError, EncoderSettings, load_encoder, resolve_dtype
 from app.providers.profile import TeacherProfile
 from app.providers.protocols import open_remote_batches, open_teacher
 from app.providers.teacher import Endpoint, Teacher
 from app.runs import service as runs
-from app.runs.teachers import load_profile, reply_form
+from app.runs import teacher_checks
+from app.runs.teachers import UNCHECKED, load_profile, reply_form
 from app.runs.worker import remote_batches, run_slice
 from app.synth.types import Encoder
 from workers.process import SHUTDOWN, map_queries_to_work, serve
@@ -71,6 +74,18 @@ def maintenance(id: str) -> None:
 def judge(id: str) -> None:
     """Work on one judgement."""
     runner.work(JUDGEMENT, id, lambda job: judging.judge(job, judging.Tools(teacher)), shutdown=SHUTDOWN)
+
+
+@queue.app.task(name=queue.TEACHER_CHECK)
+def check_teacher(id: str) -> None:
+    """Work on one check of a teacher."""
+    runner.work(teacher_checks.KIND, id, learn_profile, shutdown=SHUTDOWN)
+
+
+def learn_profile(name: str) -> dict:
+    """Make the calls of a check, and return the profile of the teacher as JSON values."""
+    unchecked = endpoint(config.teachers()[name], UNCHECKED)
+    return asyncio.run(check(unchecked)).profile.to_json()
 
 
 @queue.app.task(name=queue.ENCODE)
@@ -170,5 +185,6 @@ WORK_BY_QUERY = (
     | map_queries_to_work([import_job.KIND], import_rows)
     | map_queries_to_work(MAINTENANCE_KINDS.values(), maintenance)
     | map_queries_to_work([JUDGEMENT], judge)
+    | map_queries_to_work([teacher_checks.KIND], check_teacher)
 )
 serve(queue.GENERATION, WORK_BY_QUERY)

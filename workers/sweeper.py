@@ -29,6 +29,7 @@ from app.masking import mask_logs
 from app.persistence.db import engine, transaction
 from app.runs import service as runs
 from app.runs import store as run_store
+from app.runs import teacher_checks
 from app.snapshots import writing as snapshots
 
 log = logging.getLogger("seedbed.sweeper")
@@ -45,6 +46,7 @@ KINDS: tuple[JobKind, ...] = (
     import_job.KIND,
     *MAINTENANCE_KINDS.values(),
     JUDGEMENT,
+    teacher_checks.KIND,
     snapshots.KIND,
     finetunes.KIND,
     scorings.KIND,

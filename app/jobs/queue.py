@@ -27,12 +27,13 @@ IMPORT = "generation.import"
 MAINTENANCE = "generation.maintenance"
 JUDGEMENT = "generation.judge"
 ENCODE = "generation.encode"
+TEACHER_CHECK = "generation.check_teacher"
 SNAPSHOT = "exports.snapshot"
 FINETUNE = "finetuning.finetune"
 SCORING = "scoring.score"
 
 QUEUE_OF = {
-    **dict.fromkeys((RUN, REMOTE, IMPORT, MAINTENANCE, JUDGEMENT, ENCODE), GENERATION),
+    **dict.fromkeys((RUN, REMOTE, IMPORT, MAINTENANCE, JUDGEMENT, ENCODE, TEACHER_CHECK), GENERATION),
     SNAPSHOT: EXPORTS,
     FINETUNE: FINETUNING,
     SCORING: SCORINGS,

@@ -10,7 +10,8 @@ from app.access.dependencies import Authorized, Idempotent
 from app.api import events_stream
 from app.api.paging import After, Limit, Page, page
 from app.api.session import Db
-from app.runs import forecast, report, service, store
+from app.jobs.queue_position import add_queue_position
+from app.runs import forecast, report, service, store, teacher_checks
 from app.runs.schemas import (
     ForecastView,
     MethodList,
@@ -21,6 +22,7 @@ from app.runs.schemas import (
     RunView,
     TeacherList,
 )
+from app.runs.teacher_checks import TeacherCheckView
 from app.tables.runs import Run
 
 router = APIRouter(prefix="/v1")
@@ -141,6 +143,29 @@ def list_methods(caller: Authorized):
 def list_teachers(caller: Authorized, session: Db):
     """The teachers that the operator configured; a run names one."""
     return TeacherList(data=service.list_teachers(session))
+
+
+@router.post(
+    "/teachers/{name}/check",
+    operation_id="checkTeacher",
+    status_code=202,
+    response_model=TeacherCheckView,
+    tags=["teachers"],
+)
+def check_teacher(name: str, caller: Authorized, session: Db, once: Idempotent):
+    """Learn by at most eight small calls what a teacher can do, and store it. The calls may cost money."""
+    return once(
+        202,
+        lambda: teacher_checks.view(add_queue_position(session, teacher_checks.create_check(session, caller, name))),
+        lambda check: f"/v1/teacher-checks/{check.id}",
+    )
+
+
+@router.get("/teacher-checks/{id}", operation_id="getTeacherCheck", response_model=TeacherCheckView, tags=["teachers"])
+def show_teacher_check(id: str, caller: Authorized, session: Db):
+    """Return a check, and what it has learnt when it has ended."""
+    row = teacher_checks.load_check(session, caller.project_id, id)
+    return teacher_checks.view(add_queue_position(session, row))
 
 
 def _view(session: Session, run: Run) -> RunView:

@@ -287,6 +287,8 @@ class TeacherView(View):
     completion_price: str
     in_flight: int
     replies: str = Field(description="How replies with parts are asked for: json_schema, json_object or tagged.")
+    checked_at: Time | None = Field(description="The time of the last check; null for a teacher that was not checked.")
+    profile: dict = Field(description="What the last check has learnt, with its calls as evidence.")
 
 
 class TeacherList(View):

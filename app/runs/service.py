@@ -19,7 +19,7 @@ from app.jobs.queue_position import add_queue_positions
 from app.persistence.ids import new_id
 from app.runs import health, prompt_preview, store, validation
 from app.runs.schemas import MethodView, PreviewCreate, PromptList, RunCreate, RunView, TeacherView, run_view
-from app.runs.teachers import reply_form
+from app.runs.teachers import last_check, reply_form
 from app.synth.methods.registry import METHODS
 from app.tables.runs import Run
 
@@ -272,7 +272,8 @@ def list_methods() -> list[MethodView]:
 
 
 def list_teachers(session: Session) -> list[TeacherView]:
-    """Return the configured teachers."""
+    """Return the configured teachers, each with what its last check has learnt."""
+    checks = {teacher.name: last_check(session, teacher) for teacher in config.teachers().values()}
     return [
         TeacherView(
             name=teacher.name,
@@ -282,6 +283,8 @@ def list_teachers(session: Session) -> list[TeacherView]:
             completion_price=money(teacher.completion_price),
             in_flight=teacher.in_flight,
             replies=reply_form(session, teacher),
+            checked_at=check.checked_at if (check := checks[teacher.name]) else None,
+            profile=check.profile if check else {},
         )
         for teacher in config.teachers().values()
     ]

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import ForeignKey, Index, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.jobs import Table
+from app.tables.jobs import GENERATION, LeasedJob, Table, status_check
 
 
 class TeacherCheck(Table):
@@ -21,3 +21,15 @@ class TeacherCheck(Table):
     replies: Mapped[str]
     checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
     profile: Mapped[dict] = mapped_column(default=dict, server_default="{}")
+
+
+class TeacherCheckJob(Table, LeasedJob):
+    """A check of a teacher by the generation worker. `profile`: what it has learnt, {} until then."""
+
+    __tablename__ = "teacher_check_jobs"
+    queue_name = GENERATION
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    teacher: Mapped[str]
+    profile: Mapped[dict] = mapped_column(default=dict)
+    __table_args__ = (status_check(), Index(None, "project_id", "id"))
