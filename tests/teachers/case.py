@@ -23,6 +23,7 @@ class Case:
         options: The options of the method.
         replies: The form of replies in the configuration of the teacher.
         settings: Further lines of the configuration of the teacher, in TOML.
+        is_checked: `seedbed teachers check` learns what the teacher accepts, before the run.
         target: Of the run.
         max_requests: Of the run: a guard against a teacher of whose replies none can be used.
         timeout_seconds: Of one call.
@@ -48,6 +49,7 @@ class Case:
     options: dict = field(default_factory=lambda: ONE_CALL)
     replies: str = "auto"
     settings: str = ""
+    is_checked: bool = False
     target: int = 4
     max_requests: int = 12
     timeout_seconds: float = 120

@@ -38,6 +38,11 @@ def _set(name: str, settings: str, **others) -> Case:
     return Case(name, f"works with `{settings}`", settings=settings, **others)
 
 
+def _checked(name: str, learned: str, **others) -> Case:
+    """A teacher whose habit is learned by a check before the run."""
+    return Case(name, f"works after `seedbed teachers check`, which learns {learned}", is_checked=True, **others)
+
+
 def _retried(name: str, seedbed: str, **settings) -> Case:
     return Case(name, seedbed, options=TWO_STAGES, max_requests=60, **settings)
 
@@ -198,6 +203,12 @@ REFUSALS = (
     _set("refuses_seed:0.999", 'drops = ["seed"]', is_long=True),
     _set("refuses_top_p:0.999", 'drops = ["top_p"]', options=ONE_CALL | {"top_p": 0.9}, is_long=True),
     _set("refuses_system_role:0.999", 'system_turn = "folded"'),
+    _checked("no_json_schema:0.998", "the form of replies"),
+    _checked("refuses_max_tokens:0.998", "the name of the field"),
+    _checked("refuses_temperature:0.998", "not to send the field"),
+    _checked("refuses_seed:0.998", "not to send the field", is_long=True),
+    _checked("refuses_top_p:0.998", "not to send the field", options=ONE_CALL | {"top_p": 0.9}, is_long=True),
+    _checked("refuses_system_role:0.998", "to put the system text before that of the user"),
     Case(
         "content_filter:0.15",
         "rejects the proposal, goes on",

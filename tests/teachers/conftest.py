@@ -1,5 +1,6 @@
 """One stack with one teacher for each case. All runs start together, and each test looks at its own."""
 
+import os
 import re
 import subprocess
 import sys
@@ -32,6 +33,11 @@ replies = "{replies}"
 timeout_seconds = {timeout}
 {settings}
 """
+# One process for all checks: each would need seconds for its imports.
+CHECK = (
+    "import sys; from app import config; from app.cli.teacher_check import check_teacher; "
+    "sys.exit(not all(check_teacher(config.teachers()[name]) for name in sys.argv[1:]))"
+)
 SEEDS = (
     ("Name three fruits that grow on trees.", "Apples, pears and cherries grow on trees."),
     ("Explain why the sea is salty.", "Rivers carry salts from rocks into the sea, and only the water evaporates."),
@@ -62,16 +68,35 @@ def cases(request) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory, simulator, cases) -> Iterator[httpx.Client]:
-    """HTTP to a service that has these teachers."""
+def stack(tmp_path_factory, simulator, cases) -> Iterator[Stack]:
+    """A service that has these teachers."""
     state_dir = tmp_path_factory.mktemp("teachers")
     config = state_dir / "teachers.toml"
     config.write_text("".join(_describe(case, simulator) for case in cases), "utf-8")
     environment = FAST | {"TEACHER_KEY": KEY}
     with Stack(state_dir, port=free_port(), durable=False, environment=environment, config=config) as stack:
-        headers = {"Authorization": f"Bearer {stack.api_key}"}
-        with httpx.Client(base_url=stack.url, headers=headers, timeout=HTTP_SECONDS) as client:
-            yield client
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def api(stack) -> Iterator[httpx.Client]:
+    """HTTP to the service with its key."""
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=HTTP_SECONDS) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bills_of_checks(stack, simulator, cases) -> dict[str, dict]:
+    """What the checks have cost, by model. The teachers that are to be checked before their runs have been."""
+    names = [case.teacher for case in cases if case.is_checked]
+    if names:
+        addresses = {"DATABASE_URL": stack.database_url, "REDIS_URL": stack.redis_url}
+        env = os.environ | addresses | {"TEACHER_KEY": KEY, "SEEDBED_CONFIG": str(stack.config)}
+        argv = [sys.executable, "-c", CHECK, *names]
+        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PROCESS_SECONDS)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return _bills(simulator)
 
 
 def _describe(case: Case, url: str) -> str:
@@ -86,7 +111,7 @@ def _describe(case: Case, url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def run_paths(api, cases) -> dict[str, str]:
+def run_paths(api, bills_of_checks, cases) -> dict[str, str]:
     """The paths of the runs, by the names of the teachers. All have been started."""
     return {case.teacher: _start(api, case) for case in cases}
 
@@ -116,8 +141,11 @@ def run(api, run_paths, case) -> dict:
 
 
 @pytest.fixture
-def bill(simulator, case) -> dict:
-    """What the teacher of the case has billed."""
-    models = httpx.get(simulator.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()["models"]
-    empty = dict.fromkeys(("prompt", "cached", "completion", "thought", "answers"), 0)
-    return models.get(case.model, empty)
+def bill(simulator, bills_of_checks, case) -> dict:
+    """What the teacher of the case has billed for its run."""
+    before, after = bills_of_checks.get(case.model, {}), _bills(simulator).get(case.model, {})
+    return {name: after.get(name, 0) - before.get(name, 0) for name in ("prompt", "cached", "completion", "thought")}
+
+
+def _bills(simulator: str) -> dict[str, dict]:
+    return httpx.get(simulator.removesuffix("/v1") + "/stats", timeout=HTTP_SECONDS).json()["models"]
