@@ -181,7 +181,7 @@ def run_in_turn(id: str) -> None:
 
 # What the poller does while Redis is unavailable. Celery's tasks are functions, too, so it calls the same ones.
 WORK_BY_QUERY = (
-    {runs.waiting: run_in_turn, remote_batches.waiting: work_remote_batches}
+    {runs.finalize_and_list_waiting: run_in_turn, remote_batches.list_waiting: work_remote_batches}
     | map_queries_to_work([import_job.KIND], import_rows)
     | map_queries_to_work(MAINTENANCE_KINDS.values(), maintenance)
     | map_queries_to_work([JUDGEMENT], judge)

@@ -53,7 +53,7 @@ KINDS: tuple[JobKind, ...] = (
 )
 # The task to wake up, and the function that lists the ids of the jobs that wait for it.
 WAITING: tuple[tuple[str, Callable[[Session], list[str]]], ...] = (
-    (queue.RUN, runs.waiting),
+    (queue.RUN, runs.finalize_and_list_waiting),
     (queue.REMOTE, run_store.list_runs_with_remote_work),
     *((kind.task, partial(runner.list_waiting, kind=kind)) for kind in KINDS),
 )

@@ -132,7 +132,14 @@ def resume(session: Session, caller: Caller, id: str) -> Run:
 
 
 def pause_for_teacher(session: Session, run_id: str, message: str, seconds: float) -> None:
-    """The teacher is away: wait `seconds`, and then go on by itself. Away for too long, it ends the run."""
+    """Pause the run while its teacher fails, or end it as failed when the teacher has failed for too long.
+
+    Args:
+        session: the transaction.
+        run_id: the run. A run that is not running, or that is about to end, stays as it is.
+        message: the last error of the teacher.
+        seconds: how long to wait before the sweeper resumes the run.
+    """
     run = store.locked_run(session, run_id)
     if run is None or run.status != "running" or run.pending_stop_reason is not None:
         return
@@ -150,7 +157,7 @@ def pause_for_teacher(session: Session, run_id: str, message: str, seconds: floa
 
 
 def pause_if_unusable(session: Session, run: Run) -> None:
-    """Pause the run, until a person resumes it, when its newest proposals have all come to nothing.
+    """Pause the run, until a person resumes it, when each of its newest proposals was unusable (`app.runs.health`).
 
     The caller holds the run locked, and has updated its health.
     """
@@ -243,14 +250,20 @@ def end(session: Session, run: Run, status: str, reason: str, message: str | Non
     event_log.emit_status(session, run)
 
 
-def waiting(session: Session) -> list[str]:
-    """Return the ids of runs that no worker works on, for the caller to notify one. Finalizes runs that can end."""
+def finalize_and_list_waiting(session: Session) -> list[str]:
+    """Finalize the runs that can pause or end, and return the ids of the others that no worker works on.
+
+    The sweeper notifies a worker of each of them, and the poller of a worker works on them itself.
+    """
     ids = []
     for run in store.list_active_runs(session):
         if store.count_leased_batches(session, run.id):
             continue
         if run.status in ("pausing", "cancelling") or run.pending_stop_reason is not None:
-            finalize(session, store.locked_run(session, run.id))
+            locked_run = store.locked_run(session, run.id)
+            # It may have ended, and have been deleted with its dataset, since the runs were listed.
+            if locked_run is not None:
+                finalize(session, locked_run)
         else:
             ids.append(run.id)
     return ids
@@ -311,10 +324,15 @@ def set_pending_stop_reason(session: Session, run: Run, reason: str | None) -> N
 
 
 def _set_account_state(session: Session, run: Run) -> None:
+    """Set how the ledger answers the next call of the run.
+
+    `ending`: the call is refused, and its batch admits the rows that are complete, since the run ends.
+    `stopped`: the call is refused, and its batch is released. It is tried again when the run is resumed.
+    """
     session.flush()
     states = {
         "running": "open" if run.pending_stop_reason is None else "ending",
-        # No further call, and the chains that have ended are offered: a cancel loses no paid row.
+        # A cancel loses no row that is paid for.
         "cancelling": "ending",
     }
     accounts_store.set_state(session, run.account_id, states.get(run.status, "stopped"))

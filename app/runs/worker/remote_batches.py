@@ -203,6 +203,6 @@ def _end(claim: Claim, message: str) -> None:
         remote_batches.end_batch(lock_claimed_row(session, claim), message)
 
 
-def waiting(session: Session) -> list[str]:
+def list_waiting(session: Session) -> list[str]:
     """Return the ids of runs with calls that wait to be sent, or with open remote batches."""
     return store.list_runs_with_remote_work(session)

@@ -27,7 +27,8 @@ class Method:
         name: the name in the API.
         summary: a sentence for the list of methods.
         options: the model of its options.
-        make: makes the rows of a batch.
+        make: the function of the method, which makes the rows of a batch. Call `propose`, which adds what all methods
+            have in common.
         draws_from: the type of material that a batch starts from.
         batch_size: proposals in a batch.
         candidates: the maximum of rows that a proposal makes.
