@@ -144,6 +144,7 @@ class TeacherCaller:
                         return result
                     return await self._try(call, result, prompt, permit)
             except BudgetContention:
+                # No failure of the call: the calls in flight cost less than they reserve, so that it may fit soon.
                 await self.writer.wait_for_budget()
             except TeacherRefused as error:
                 # One prompt may be at fault: the whole run stops only when the reason is certain, or others fail, too.
@@ -204,6 +205,7 @@ class TeacherCaller:
             # Shielded: a second cancel must not keep the end of the try out of the ledger.
             await asyncio.shield(self.writer.post(PostFailure(call.key, tries, unknown)))
             raise
+        # An answer proves that the key and the quota are good: what was refused before was the fault of a prompt.
         self.refusals.clear(call.teacher)
         usage = served.reply.usage
         permit.outcome, permit.used = "ok", usage.prompt + usage.completion

@@ -35,7 +35,9 @@ class BreakerSettings:
         longest_open_ms: The longest open interval.
     """
 
+    # A few failures in a row are chance. Calls older than half a minute say nothing about the teacher now.
     newest: int = 20
     within_ms: int = 30_000
+    # The longest interval is also the longest time for which calls wait although the teacher is back.
     first_open_ms: int = 15_000
     longest_open_ms: int = 300_000

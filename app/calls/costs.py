@@ -55,6 +55,7 @@ class Estimator:
             The hold itself when the call was priced or released; else the mean of the answered calls of its step, of
             all answered calls where the step has none, or the hold where no call was answered.
         """
+        # By step: the replies of a method's steps differ in length, for example an instruction and its answer.
         mean = self._by_step.get(lost.step, self._overall)
         if lost.state != "unsettled" or mean is None:
             return Estimate(lost.held_tokens, lost.held_usd)

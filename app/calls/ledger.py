@@ -161,6 +161,7 @@ class _Posting:
                 self._lose_try(row)
             if row.status == "done":
                 return reply_of(row)
+        # After the lost try was turned into a hold: the hold counts under the ceilings of this call.
         refusal = reservations.find_refusal(self.account, call)
         if refusal is not None:
             if row is not None:
@@ -198,6 +199,7 @@ class _Posting:
             self._end_try(row, entry.tries)
         if in_flight and row.status != "done":
             row.status = "failed"
+        # The call may go out with another remote batch. Of an unknown one the answer may still come with this batch.
         if not entry.unknown:
             row.remote_batch_id = None
 

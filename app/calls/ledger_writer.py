@@ -22,6 +22,7 @@ CONTENTION_SECONDS = 1.0
 GATHER_SECONDS = 0.03
 # Entries of one transaction: while it runs, all other workers of the job wait for the account's row.
 MAX_ENTRIES = 200
+# Postgres restarts in a few seconds. Each try waits for the timeout of the connection, too.
 RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)

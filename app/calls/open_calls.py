@@ -26,6 +26,7 @@ class OpenCalls:
             CallsEnded: The calls were ended, before this call or during it.
             CancelledError: The batch that makes the call was cancelled.
         """
+        # A chain whose call has just been answered makes its next call after the end: it must not begin.
         if self.have_ended:
             raise CallsEnded("the slice ends its calls")
         task = asyncio.current_task()

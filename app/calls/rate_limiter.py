@@ -182,6 +182,7 @@ class RateLimiter:
 
     def _wake(self) -> None:
         self._changed.set()
+        # The task ends when no call waits or is in flight, so that an idle worker does not poll Redis.
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
@@ -235,6 +236,7 @@ class RateLimiter:
 
     async def _exchange(self, waiting: Sequence[Permit]) -> _Verdict:
         """Report the finished calls to the script, and request permits for `waiting`, first come first served."""
+        # Taken before the await: a call that finishes while the script runs belongs to the next exchange.
         finished, self._finished = self._finished, []
         answer = await self._call_script(finished, waiting)
         if answer is None:

@@ -11,6 +11,7 @@ from app.persistence.db import transaction
 from app.persistence.ids import new_id
 from app.tables.accounts import Completion, RemoteBatch
 
+# A server may answer with a page of HTML; its start says enough.
 MAX_ERROR_LENGTH = 1000
 
 
@@ -28,6 +29,7 @@ def _create_batch(session: Session, account_id: str, teacher: str, calls: Sequen
     batch = RemoteBatch(id=new_id("rb"), account_id=account_id, teacher=teacher, status="preparing")
     batch.requests, batch.lease_token = len(calls), 0
     session.add(batch)
+    # In the transaction that adds the batch, before it is sent: after a crash its calls are not put into a second one.
     for call in calls:
         call.remote_batch_id = batch.id
     return batch

@@ -24,6 +24,7 @@ def find_refusal(account: Account, call: Call) -> Exception | None:
     """
     if account.state != "open":
         return AccountEnding(account.id) if account.state == "ending" else AccountStopped(account.id)
+    # Under the account's lock, in the transaction that reserves: two workers can't both fit into the same room (ADR 2).
     for name, sum_with_call in _sums_with(account, call).items():
         ceiling = getattr(account, name)
         if ceiling is not None and sum_with_call > ceiling:

@@ -51,6 +51,7 @@ def set_state(session: Session, id: str, state: str) -> None:
 
 def set_state_unless_locked(session: Session, id: str, state: str) -> None:
     """Set the state of the account, unless another transaction has the row locked; then nothing is changed."""
+    # For a request of a user, who must not wait for a worker that hangs with the row locked.
     unlocked = select(Account.id).where(Account.id == id).with_for_update(key_share=True, skip_locked=True)
     session.execute(update(Account).where(Account.id.in_(unlocked)).values(state=state))
 
@@ -70,6 +71,7 @@ def lock_completions(session: Session, keys: Sequence[str]) -> dict[str, Complet
 
 def lock_reserved_completions(session: Session, account_id: str) -> Sequence[Completion]:
     """Lock the completions of the account that hold a reservation, and return them."""
+    # In the order of the key, as in lock_completions.
     query = select(Completion).where(Completion.account_id == account_id, Completion.reserved_tokens > 0)
     return session.scalars(query.order_by(Completion.key).with_for_update()).all()
 

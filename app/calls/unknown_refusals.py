@@ -6,6 +6,8 @@ refuses all requests, and the run ends.
 
 from collections import defaultdict
 
+# One prompt may be at fault, and a second by chance. With a wrong setting of the teacher all prompts are refused, and
+# the run must stop soon: each refused prompt is a lost row.
 MAX_PROMPTS = 3
 
 

@@ -55,4 +55,5 @@ def _active(table: type[Job]) -> Select:
 
 def _ids(session: Session, queries: Iterable[Select]) -> list[str]:
     """The ids that the queries select, in one statement."""
+    # One statement reads all tables as of one moment.
     return list(session.scalars(union_all(*queries)))

@@ -13,6 +13,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent.parent
 # A cancelled job must end within 5 seconds (docs/promises.md), and its child before it.
 TERM_SECONDS = 2
+# A traceback fits. A library that prints warnings for hours must not fill the memory of the worker.
 STDERR_BYTES = 4096
 
 # The variables that a training needs. No other one is passed on: they may hold addresses, keys and passwords.
@@ -52,6 +53,7 @@ class Child:
         )
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._tail = b""
+        # Threads read both pipes: a child blocks when it writes to a pipe that is full.
         self._errors = threading.Thread(target=self._read_errors, daemon=True)
         self._errors.start()
         threading.Thread(target=self._read_events, daemon=True).start()
@@ -104,6 +106,7 @@ class Child:
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(TERM_SECONDS)
+        # The whole group, also after the child has ended: processes that it started may still use the GPU.
         self._signal(signal.SIGKILL)
         self._process.wait()
 

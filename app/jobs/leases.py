@@ -69,6 +69,7 @@ def lock_first_unlocked(session: Session, query: Select):
 
 def claim_row(session: Session, row) -> Claim:
     """Claim a row that the caller has locked and whose condition `is_unclaimed` holds."""
+    # It never goes back, so that each former owner has a smaller token, and its writes are refused.
     row.lease_token += 1
     row.attempt += 1
     row.lease_owner = OWNER
@@ -115,6 +116,7 @@ def extend_all(claims: Sequence[Claim]) -> set[str]:
     """Extend claims of one table in one statement, and return the ids of the rows that still belong to them."""
     if not claims:
         return set()
+    # One statement: a run may have hundreds of batches in flight, and a transaction for each would be as many commits.
     table = claims[0].table
     has_token = tuple_(table.id, table.lease_token).in_([(claim.id, claim.token) for claim in claims])
     with transaction() as session:
@@ -145,6 +147,7 @@ def lock_claimed_row(session: Session, claim: Claim):
 
 def release_lease(row) -> None:
     """End the lease of a row that the caller has locked with `lock_claimed_row`."""
+    # The token stays: the next claim needs a greater one.
     row.lease_owner = row.lease_expires_at = None
 
 

@@ -94,6 +94,7 @@ def _jobs(name: str, *states: str, due: bool = False) -> CompoundSelect:
 
 
 def _find_position(session: Session, name: str, state: _Queue, row: Job) -> QueuePosition:
+    # A job that waits for its next attempt is not among the waiting jobs: it comes after those that can begin now.
     position = state.waiting.index(row.id) + 1 if row.id in state.waiting else len(state.waiting) + 1
     retry_at = _future_retry(session, row)
     reason = _reason(position, state, retry_at)
@@ -107,6 +108,7 @@ def _future_retry(session: Session, row: Job) -> datetime | None:
 
 
 def _reason(position: int, state: _Queue, retry_at: datetime | None) -> Reason:
+    # First, since it is the one reason that a person must remove.
     if state.workers == 0:
         return "no_worker"
     if retry_at is not None:

@@ -38,6 +38,7 @@ def run(job: RunningJob, job_file: Path, recipe: str, handle_event: Callable[[di
     try:
         return read_events_until_end(job, child, handle_event)
     finally:
+        # Also after a lost lease: the next attempt of the job needs the memory and the GPU.
         child.end()
 
 

@@ -79,6 +79,7 @@ class RunningJob:
             LeaseLost: Another worker owns the job.
             JobCancelled: The job's cancel was requested.
         """
+        # A cancel may have come since the last check: nothing of a cancelled job is written any more.
         row = lock_claimed_row(session, self.claim)
         if row.status == "cancelling":
             raise JobCancelled(self.id)
@@ -96,6 +97,7 @@ class RunningJob:
 
     def succeed(self, session: Session, row) -> None:
         """End the lease of the locked row, and the job as `succeeded`."""
+        # In one transaction with the last results: a job never shows `succeeded` without them.
         release_lease(row)
         change_status(session, row, "succeeded", "completed")
 
@@ -168,6 +170,7 @@ def _claim(kind: JobKind, id: str) -> Claim | None:
             record_outcome(session, kind, row, Outcome.WORKER_LOST, explain_lost_worker(row.attempt))
             if row.ended:
                 return None
+        # In the transaction of the claim: an attempt never begins with rows that an earlier attempt has left.
         kind.reset(session, row)
         row.retry_at = None
         change_status(session, row, "running")

@@ -40,6 +40,7 @@ def cancel(session: Session, kind: JobKind, id: str):
     if row.status == "queued":
         record_outcome(session, kind, row, Outcome.CANCELLED, CANCELLED)
     else:
+        # The database's clock: the sweeper of another machine measures the grace period by it.
         row.cancel_requested_at = func.clock_timestamp()
         change_status(session, row, "cancelling")
     session.refresh(row)
