@@ -1,6 +1,5 @@
 """One stack with one teacher for each case. All runs start together, and each test looks at its own."""
 
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from app.stack import Stack
 from app.stack.state_dir import free_port
 from tests.rest import post
 from tests.teachers.case import Case
-from tests.waiting import ENDED, FAST, HTTP_SECONDS, PROCESS_SECONDS, until
+from tests.waiting import ENDED, FAST, HTTP_SECONDS, PROCESS_SECONDS, until, until_ended
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-a-key-of-the-operator"
@@ -33,11 +32,6 @@ replies = "{replies}"
 timeout_seconds = {timeout}
 {settings}
 """
-# One process for all checks: each would need seconds for its imports.
-CHECK = (
-    "import sys; from app import config; from app.cli.teacher_check import check_teacher; "
-    "sys.exit(not all(check_teacher(config.teachers()[name]) for name in sys.argv[1:]))"
-)
 SEEDS = (
     ("Name three fruits that grow on trees.", "Apples, pears and cherries grow on trees."),
     ("Explain why the sea is salty.", "Rivers carry salts from rocks into the sea, and only the water evaporates."),
@@ -68,34 +62,25 @@ def cases(request) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory, simulator, cases) -> Iterator[Stack]:
-    """A service that has these teachers."""
+def api(tmp_path_factory, simulator, cases) -> Iterator[httpx.Client]:
+    """HTTP to a service that has these teachers."""
     state_dir = tmp_path_factory.mktemp("teachers")
     config = state_dir / "teachers.toml"
     config.write_text("".join(_describe(case, simulator) for case in cases), "utf-8")
     environment = FAST | {"TEACHER_KEY": KEY}
     with Stack(state_dir, port=free_port(), durable=False, environment=environment, config=config) as stack:
-        yield stack
+        headers = {"Authorization": f"Bearer {stack.api_key}"}
+        with httpx.Client(base_url=stack.url, headers=headers, timeout=HTTP_SECONDS) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
-def api(stack) -> Iterator[httpx.Client]:
-    """HTTP to the service with its key."""
-    headers = {"Authorization": f"Bearer {stack.api_key}"}
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=HTTP_SECONDS) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def bills_of_checks(stack, simulator, cases) -> dict[str, dict]:
+def bills_of_checks(api, simulator, cases) -> dict[str, dict]:
     """What the checks have cost, by model. The teachers that are to be checked before their runs have been."""
-    names = [case.teacher for case in cases if case.is_checked]
-    if names:
-        addresses = {"DATABASE_URL": stack.database_url, "REDIS_URL": stack.redis_url}
-        env = os.environ | addresses | {"TEACHER_KEY": KEY, "SEEDBED_CONFIG": str(stack.config)}
-        argv = [sys.executable, "-c", CHECK, *names]
-        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PROCESS_SECONDS)
-        assert done.returncode == 0, done.stdout + done.stderr
+    checks = [post(api, f"/v1/teachers/{case.teacher}/check", 202)[1] for case in cases if case.is_checked]
+    for path in checks:
+        ended = until_ended(api, path)
+        assert ended["status"] == "succeeded", ended
     return _bills(simulator)
 
 
