@@ -288,7 +288,10 @@ class Candidate:
 
 
 class CallFailed(Exception):
-    """A call got no answer after all its tries: it costs the proposal that needed it, and no other."""
+    """A call failed for good: the teacher refuses its prompt, or it got no answer after all its tries.
+
+    The proposal that needed the answer is rejected, and no other.
+    """
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -296,10 +299,11 @@ class CallFailed(Exception):
 
 
 class CallsEnded(Exception):
-    """No further call will be made for this batch: only the rows that are complete by now can be offered."""
+    """No further call will be made for this batch: only the rows that are complete by now can be admitted."""
 
 
-# The library gets its teacher and its encoder as functions, so that it has no client, no queue and no model of its own.
+# `app.synth` gets its teacher and its encoder as functions, so that it has no client, no queue and no model of its own.
+# In a worker `Ask` is a `TeacherCaller` of `app.calls.caller`, and `Prefilter` a `PoolPrefilter` of a batch.
 Ask = Callable[[Prompt], Awaitable[Reply]]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts in, float32 of shape (texts, dimensions) out, each row of unit length."""
