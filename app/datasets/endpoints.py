@@ -41,7 +41,7 @@ Kind = Literal["seeds", "records", "instructions", "labelled", "documents"]
 
 @router.post("/datasets", operation_id="createDataset", status_code=201, response_model=DatasetView, tags=["datasets"])
 def create(body: DatasetCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Create a dataset, without seeds or with them: a bundled set by its name, or tasks in the body."""
+    """Create a dataset. Its seeds, if any, are a bundled set by its name, or tasks in the body."""
     return once(
         201, lambda: dataset_view(service.create(session, caller, body)), lambda created: f"/v1/datasets/{created.id}"
     )
@@ -55,13 +55,13 @@ def list_all(caller: Authorized, session: Db, limit: Limit = 20, after: After = 
 
 @router.get("/datasets/{id}", operation_id="getDataset", response_model=DatasetView, tags=["datasets"])
 def show(id: str, caller: Authorized, session: Db):
-    """One dataset with its rules and counts."""
+    """One dataset with its rules and its numbers of rows."""
     return dataset_view(store.dataset(session, caller.project_id, id))
 
 
 @router.patch("/datasets/{id}", operation_id="updateDataset", response_model=DatasetView, tags=["datasets"])
 def change(id: str, body: DatasetPatch, caller: Authorized, session: Db):
-    """Change the name. The rules can't be changed, since every stored decision was made by them."""
+    """Rename the dataset. Its rules can't be changed, since every stored decision was made by them."""
     return dataset_view(service.rename(session, caller, id, body))
 
 
@@ -96,6 +96,7 @@ async def _uploaded(request: Request, kind: Annotated[Kind, Query()] = "records"
         raw.write(chunk)
     raw.seek(0)
     if content_type == "text/plain":
+        # From here on a plain text is a line like the others, so one code path checks and stores all uploads.
         raw = imports.convert_to_line(raw, request.query_params.get("title", ""))
     return raw, digest.hexdigest()
 
@@ -141,6 +142,7 @@ def start_import(
     imports.check_task(kind, task)
     encoding = imports.check_upload_encoding(dataset, encoder, revision)
 
+    # The lines are checked inside: a request that is repeated with its Idempotency-Key gets the stored response.
     def create() -> ImportView:
         checked = imports.check_lines(kind, _lines(raw), imports.open_temporary_file(), task, encoding)
         return import_view(add_queue_position(session, imports.start_import(session, caller, id, kind, checked, task)))
@@ -190,7 +192,10 @@ def import_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    """The events of the import as a JSON list.
+
+    With `Accept: text/event-stream` the response is a stream that resumes from `Last-Event-ID`.
+    """
     store.load_import(session, caller.project_id, id, import_id)
     return events_stream.respond(request, import_id, after, limit, lambda s: s.get(Import, import_id).ended)
 
@@ -205,7 +210,7 @@ def list_sources(
     kind: Annotated[Literal["labelled", "document", "passage"], Query()] = "document",
     task: Annotated[str | None, Query(max_length=100)] = None,
 ):
-    """Uploaded material: documents, their passages, or labelled rows."""
+    """The uploaded material of a kind: documents, their passages, or labelled rows, newest first."""
     store.dataset(session, caller.project_id, id)
     return page(store.list_sources(session, id, kind, task, limit, after), limit, source_view)
 

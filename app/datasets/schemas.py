@@ -1,4 +1,4 @@
-"""Bodies and answers of datasets, records and imports."""
+"""Request bodies and responses of datasets, records and imports."""
 
 from typing import Annotated, Literal
 
@@ -20,13 +20,14 @@ def _known_language(tag: str) -> str:
 
 
 class SeedsBody(Body):
-    """Either a bundled set by name, or tasks written out."""
+    """The seeds of a new dataset: either a bundled set by name, or tasks in the body."""
 
     bundled: str | None = None
     tasks: list[SeedTask] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def exactly_one(self) -> "SeedsBody":
+        """Raise a ValueError for both or neither of the two, or for an unknown bundled set."""
         if (self.bundled is None) == (self.tasks is None):
             raise ValueError("give either bundled or tasks")
         if self.bundled is not None and self.bundled not in BUNDLED:
@@ -35,7 +36,7 @@ class SeedsBody(Body):
 
 
 class DatasetCreate(Body):
-    """A pool and its rules. The thresholds can't be changed afterwards: every decision rests on them."""
+    """A dataset and its rules. The rules can't be changed afterwards: every stored decision was made by them."""
 
     model_config = {
         "json_schema_extra": {
@@ -50,7 +51,8 @@ class DatasetCreate(Body):
     lexical_mode: Literal["unicode", "paper"] = "unicode"
     semantic_threshold: float = Field(default=0.9, gt=0, le=1, description="Cosine at or above it is a duplicate.")
     scope: Scope = Field(
-        default="instruction", description="What is compared: instructions, with their inputs, or whole rows."
+        default="instruction",
+        description="Which text of a row is compared: its instruction, also its input, or the whole row.",
     )
     encoder: str | None = Field(
         default=None, max_length=100, description="A name from GET /v1/encoders; unset, the installation's default."
@@ -58,10 +60,14 @@ class DatasetCreate(Body):
 
 
 class DatasetPatch(Body):
+    """The new name of a dataset."""
+
     name: str = Field(min_length=1, max_length=200)
 
 
 class DatasetView(View):
+    """A dataset with its rules. `counts`: seeds by their groups, and accepted and rejected rows."""
+
     id: str
     name: str
     language: str
@@ -70,7 +76,9 @@ class DatasetView(View):
     semantic_threshold: float
     scope: str
     encoder: str
-    encoding: dict | None = Field(description="How its vectors are made, once a worker has made the first of them.")
+    encoding: dict | None = Field(
+        description="The encoder's properties, null until a worker has computed the first vector."
+    )
     counts: dict[str, int]
     simulated: bool
     note: str | None
@@ -78,13 +86,14 @@ class DatasetView(View):
 
 
 def dataset_view(row: Dataset) -> DatasetView:
+    """Return the response for the dataset."""
     counts = {"seeds": row.seed_count, "accepted": row.accepted_count, "rejected": row.rejected_count}
     fields = {name: getattr(row, name) for name in DatasetView.model_fields if name not in ("counts", "note")}
     return DatasetView(**fields, counts=counts, note=SIMULATED_NOTE if row.simulated else None)
 
 
 class StatsView(View):
-    """Rows of the dataset, counted from the rows themselves."""
+    """The numbers of rows by their properties, counted from the rows themselves."""
 
     by_origin: dict[str, int]
     by_status: dict[str, int]
@@ -97,18 +106,20 @@ class StatsView(View):
 
 
 class RecordView(View):
+    """A record: its texts, its decision with reason and nearest record, and where it comes from."""
+
     id: str
     dataset_id: str
     origin: str
     status: str
     pool_position: int | None
-    group_id: str = Field(description="The id of the representative of its group: the rows of one instruction.")
+    group_id: str = Field(description="The id of the record that represents its group: the rows of one instruction.")
     instruction: str
     input: str
     output: str
     messages: list[dict] | None
     reasoning: str
-    thought: str = Field(description="What the teacher considered before it wrote the output.")
+    thought: str = Field(description="The thought of the teacher before it wrote the output.")
     is_classification: bool | None
     language: str
     simulated: bool
@@ -116,7 +127,9 @@ class RecordView(View):
     detail: dict | None
     nearest_id: str | None
     nearest_text: str | None
-    decision: int = Field(description="1 for what admission decided; each later decision counts one more.")
+    decision: int = Field(
+        description="The number of the decision: 1 for admission, and one more for each later decision."
+    )
     run_id: str | None
     import_id: str | None
     method: str | None
@@ -131,21 +144,27 @@ class RecordView(View):
     @computed_field(**old_field("seq", "pool_position"))
     @property
     def seq(self) -> int | None:
+        """The former name of `pool_position`."""
         return self.pool_position
 
     @computed_field(**old_field("family", "group_id"))
     @property
     def family(self) -> str:
+        """The former name of `group_id`."""
         return self.group_id
 
 
 class ParentView(View):
+    """A record in the lineage of another one: its parent or its child."""
+
     id: str
     origin: str
     instruction: str
 
 
 class CompletionView(View):
+    """A paid call behind a record: its step, its teacher, its tokens and its price."""
+
     key: str
     step: str
     teacher: str
@@ -154,14 +173,14 @@ class CompletionView(View):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
-    thought_tokens: int = Field(description="The part of completion_tokens that went into the thought.")
+    thought_tokens: int = Field(description="The part of completion_tokens that the thought took.")
     cost_usd: str
 
 
 class ReplyView(CompletionView):
-    """A reply that had a part in a record: as the parsers read it, and as it came.
+    """A reply behind a record: the text that the parsers read, and the text as the teacher sent it.
 
-    `raw_text` is null where the text is what came. `repairs` names what its JSON needed.
+    `raw_text` is null where both texts are equal. `repairs` names the repairs of its JSON.
     """
 
     request: dict
@@ -173,13 +192,13 @@ class ReplyView(CompletionView):
 
 
 class ReplyList(View):
-    """The replies behind a record, in the order in which they were used."""
+    """The replies behind a record, in the order in which the method used them."""
 
     data: list[ReplyView]
 
 
 class PreferenceView(View):
-    """A worse answer to the same instruction and input. `margin`: difference of scores, 1.0 the whole scale."""
+    """A better and a worse answer to one instruction. `margin`: the difference of their scores, of at most 1.0."""
 
     id: str
     kind: str
@@ -189,7 +208,7 @@ class PreferenceView(View):
 
 
 class DecisionView(View):
-    """An earlier decision, and the maintenance job that replaced it."""
+    """An earlier decision, and the id of the maintenance job or the judgement that replaced it."""
 
     decision: int
     status: str
@@ -202,7 +221,7 @@ class DecisionView(View):
 
 
 class NeighbourView(View):
-    """A record of the pool near to another: ROUGE-L F1 and cosine, both 0 to 1."""
+    """A record of the pool near to another one. `lexical` is ROUGE-L F1, `semantic` the cosine, both 0 to 1."""
 
     id: str
     text: str
@@ -211,10 +230,14 @@ class NeighbourView(View):
 
 
 class NeighbourList(View):
+    """The nearest records of the pool, nearest first."""
+
     data: list[NeighbourView]
 
 
 class EncoderView(View):
+    """A configured encoder. `default`: whether a dataset that names no encoder gets it."""
+
     name: str
     backend: str
     dtype: str
@@ -223,27 +246,32 @@ class EncoderView(View):
 
 
 class EncoderList(View):
+    """All configured encoders."""
+
     data: list[EncoderView]
 
 
 class LineageView(RecordView):
-    """A record with what it grew from: parents, the replies that were paid for, the prompt files."""
+    """A record with its lineage: parents, children, the paid calls and their prompts, and earlier decisions."""
 
     parents: list[ParentView]
     children: list[ParentView]
     completions: list[CompletionView]
     templates: list[str] = Field(
-        description="The prompts of its calls, each with a digest; and a digest of what the run's options brought in."
+        description="The prompts of its calls, each with a digest; and a digest of the run's own rules and prompts."
     )
     preferences: list[PreferenceView]
-    decisions: list[DecisionView] = Field(description="Those that a maintenance job has replaced, oldest first.")
+    decisions: list[DecisionView] = Field(description="The decisions that later ones have replaced, oldest first.")
 
 
 def record_view(row: Record) -> RecordView:
+    """Return the response for the record."""
     return RecordView.model_validate(row)
 
 
 class SourceView(View):
+    """Uploaded material: a document, a passage, or a labelled row. `fields` has its texts."""
+
     id: str
     kind: str
     task: str
@@ -253,23 +281,28 @@ class SourceView(View):
 
 
 def source_view(row: Source) -> SourceView:
+    """Return the response for the source."""
     return SourceView.model_validate(row)
 
 
 class TaskView(View):
-    """A task of the template library. `fields`: what a labelled row of it has."""
+    """A task of the template library. `fields`: the fields of its labelled rows, each with a description."""
 
     name: str
     summary: str
     fields: dict[str, str]
-    phrasings: dict[str, int] = Field(description="How many, by language.")
+    phrasings: dict[str, int] = Field(description="The number of phrasings by language.")
 
 
 class TaskList(View):
+    """All tasks of the template library."""
+
     data: list[TaskView]
 
 
 class ImportView(JobView):
+    """An import with its progress: `done_rows` of `rows` lines are decided on."""
+
     dataset_id: str
     kind: str
     task: str | None
@@ -281,4 +314,5 @@ class ImportView(JobView):
 
 
 def import_view(row: Import) -> ImportView:
+    """Return the response for the import."""
     return ImportView.model_validate(row)

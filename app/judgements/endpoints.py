@@ -22,10 +22,10 @@ def _view(session: Session, row: Judgement) -> JudgementView:
 
 @router.post("/judgements", operation_id="createJudgement", status_code=202, response_model=JudgementView)
 def create(body: JudgementCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Judge records that are there already: seeds, imports, the rows of a run, or any others.
+    """Judge records that the dataset has: seeds, imported rows, the rows of a run, or any others.
 
-    A teacher gives each the verdicts of a run's judge, under ceilings of its own: `judge.overall`, a score for each
-    aspect, `judge.difficulty`, and a topic. Records that come later are not judged.
+    A teacher gives each record the verdicts of a run's judge: `judge.overall`, a score for each aspect,
+    `judge.difficulty`, and a topic. The judgement has its own ceilings. Records that are added later are not judged.
     """
     return once(
         202,
@@ -36,7 +36,7 @@ def create(body: JudgementCreate, caller: Authorized, session: Db, once: Idempot
 
 @router.get("/judgements/options", operation_id="getJudgementOptions", response_model=OptionsView)
 def options(caller: Authorized):
-    """The schema of a judgement's options: stages, aspects, criteria of your own, thresholds."""
+    """The JSON schema of a judgement's options: stages, aspects, your own criteria, thresholds."""
     return options_view()
 
 
@@ -48,6 +48,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """The judgements of the project, newest first."""
     rows = store.list_judgements(session, caller.project_id, dataset_id, limit, after)
     views = service.views(session, rows)
     return page(rows, limit, lambda row: views[row.id])
@@ -55,24 +56,25 @@ def list_all(
 
 @router.get("/judgements/{id}", operation_id="getJudgement", response_model=JudgementView)
 def show(id: str, caller: Authorized, session: Db):
+    """One judgement with its counts and its spending."""
     return _view(session, store.judgement(session, caller.project_id, id))
 
 
 @router.post("/judgements/{id}/cancel", operation_id="cancelJudgement", response_model=JudgementView)
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the judgement within seconds; verdicts that are there stay. One that has ended is returned unchanged."""
+    """End the judgement within seconds. Stored verdicts stay. A judgement that has ended is returned unchanged."""
     return _view(session, service.cancel(session, caller, id))
 
 
 @router.post("/judgements/{id}/pause", operation_id="pauseJudgement", response_model=JudgementView)
 def pause(id: str, caller: Authorized, session: Db):
-    """Let calls in flight finish, keep their verdicts, and wait for resume."""
+    """Let the calls in flight end, store their verdicts, and wait for `resume`."""
     return _view(session, service.pause(session, caller, id))
 
 
 @router.post("/judgements/{id}/resume", operation_id="resumeJudgement", response_model=JudgementView)
 def resume(id: str, caller: Authorized, session: Db):
-    """Go on with the records that have no verdict yet."""
+    """Continue a paused judgement with the records that have no verdict yet. An ended judgement is a 409."""
     return _view(session, service.resume(session, caller, id))
 
 
@@ -85,12 +87,18 @@ def judgement_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    """The events of the judgement as a JSON list.
+
+    With `Accept: text/event-stream` the response is a stream that resumes from `Last-Event-ID`.
+    """
     store.judgement(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda s: s.get(Judgement, id).ended)
 
 
 @router.get("/judgements/{id}/report", operation_id="getJudgementReport", response_model=JudgementReport)
 def judgement_report(id: str, caller: Authorized, session: Db):
-    """Outcomes, cost by step, and the scores of the judged rows in numbers; above 2,000 rows of a fixed sample."""
+    """The report: outcomes, cost by step, and the distribution of the scores.
+
+    Where more than 2,000 rows are judged, the scores are those of a fixed sample of them.
+    """
     return report.build_report(session, store.judgement(session, caller.project_id, id))

@@ -1,4 +1,4 @@
-"""Bodies and answers of judgements."""
+"""Request bodies and responses of judgements."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from app.tables.judgements import Judgement
 
 
 class RecordFilter(Body):
-    """Which records of the dataset: as `GET /v1/datasets/{id}/records` filters them."""
+    """The records to judge, with the filters of `GET /v1/datasets/{id}/records`."""
 
     status: Literal["accepted", "rejected"] | None = Field(default="accepted", description="null: both.")
     origin: Literal["seed", "generated", "imported"] | None = None
@@ -28,7 +28,7 @@ class RecordFilter(Body):
 
 
 class JudgementCreate(Body):
-    """Which records to judge, with which teacher, until when. Every ceiling is hard."""
+    """The records to judge, the teacher that judges, and the ceilings. No ceiling is ever exceeded."""
 
     model_config = {
         "json_schema_extra": {
@@ -40,14 +40,14 @@ class JudgementCreate(Body):
 
     dataset_id: str = Field(max_length=100)
     teacher: str = Field(max_length=100, description="A name from GET /v1/teachers: the judge.")
-    filter: RecordFilter = Field(default=RecordFilter(), description="The accepted records, unless given.")
+    filter: RecordFilter = Field(default=RecordFilter(), description="By default all accepted records.")
     options: dict = Field(
         default_factory=dict,
         description="The stages and thresholds of a run's `judging`, and `minimum_scores`; the schema: "
         "GET /v1/judgements/options.",
     )
     reject: bool = Field(
-        default=False, description="Move accepted rows under the thresholds to the rejected ones; else only scores."
+        default=False, description="Reject accepted rows under the thresholds; otherwise they only get their scores."
     )
     max_requests: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -55,20 +55,24 @@ class JudgementCreate(Body):
 
 
 class JudgementView(JobView):
+    """A judgement with its progress, its outcomes and its spending."""
+
     dataset_id: str
-    account_id: str = Field(description="What pays for its calls: GET /v1/accounts/{id}.")
+    account_id: str = Field(description="The account that pays for its calls: GET /v1/accounts/{id}.")
     teacher: str
     filter: dict
     options: dict
     reject: bool
-    rows: int = Field(description="Records that fitted the filter when it was ordered.")
+    rows: int = Field(description="The number of records that matched the filter when the judgement was created.")
     done_rows: int
     outcomes: dict[str, int] = Field(
         description="Judged rows by outcome: passed; unjudged, when the verdict can't be read; or the reason for "
-        "which a run would have turned the row away."
+        "which a run would have rejected the row."
     )
-    rejected: int = Field(description="Rows that were moved to the rejected ones.")
-    paused_for: str | None = Field(description="Why it waits by itself, and goes on by itself: teacher_unavailable.")
+    rejected: int = Field(description="The number of accepted rows that the judgement has rejected.")
+    paused_for: str | None = Field(
+        description="teacher_unavailable: the service has paused it, and it continues by itself."
+    )
     resume_at: Time | None
     max_requests: int | None
     max_tokens: int | None
@@ -79,7 +83,7 @@ class JudgementView(JobView):
 
 
 class JudgementReport(View):
-    """Outcomes, what they cost by step, and the scores of the judged rows in numbers."""
+    """Outcomes, cost by step, and the distribution of the scores of judged rows."""
 
     judgement_id: str
     rows: int
@@ -88,12 +92,16 @@ class JudgementReport(View):
     rejected: int
     economy: AccountReport
     sampled_rows: int
-    quality: dict = Field(description="As in a run's report: the checklist, difficulty, and every score's spread.")
+    quality: dict = Field(
+        description="As in a run's report: the checklist, difficulty, and the distribution of every score."
+    )
     simulated: bool
     note: str | None
 
 
 class OptionsView(View):
+    """The options of judgements."""
+
     options: dict = Field(description="JSON schema of a judgement's options, with defaults and descriptions.")
 
 
@@ -102,6 +110,12 @@ _DERIVED = {"usage", *_OF_ACCOUNT}
 
 
 def judgement_view(row: Judgement, account: AccountView) -> JudgementView:
+    """Return the response for the judgement.
+
+    Args:
+        row: the judgement.
+        account: its account, which has the ceilings and the spending.
+    """
     return JudgementView(
         **{name: getattr(row, name) for name in JudgementView.model_fields if name not in _DERIVED},
         **{name: getattr(account, name) for name in _OF_ACCOUNT},
@@ -110,4 +124,5 @@ def judgement_view(row: Judgement, account: AccountView) -> JudgementView:
 
 
 def options_view() -> OptionsView:
+    """Return the JSON schema of the options."""
     return OptionsView(options=JudgementOptions.model_json_schema())

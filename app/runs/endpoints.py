@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1")
 
 @router.post("/runs", operation_id="createRun", status_code=202, response_model=RunView, tags=["runs"])
 def create(body: RunCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Start a generation run. Poll the Location, or follow its events."""
+    """Start a generation run. Poll the URL in `Location`, or follow the events of the run."""
     return once(202, lambda: _view(session, service.start(session, caller, body)), lambda run: f"/v1/runs/{run.id}")
 
 
@@ -42,23 +42,23 @@ def create(body: RunCreate, caller: Authorized, session: Db, once: Idempotent):
     responses={
         200: {
             "model": ForecastView | PromptList,
-            "description": "Of a dry run the forecast; with show_prompts the requests.",
+            "description": "The forecast of a dry run; with show_prompts the requests.",
         }
     },
     tags=["runs"],
 )
 def preview(body: PreviewCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Make a handful of rows of a run, and forecast the whole: `GET /v1/runs/{id}/forecast`, when it has ended.
+    """Generate a few rows of a run, to forecast the whole run by `GET /v1/runs/{id}/forecast` when they are there.
 
-    The pilot is a run of its own, and its rows are kept. With `dry_run` nothing is made: the answer is a 200 with
-    the forecast from runs of this method, teacher and options that have ended. With `show_prompts` nothing is made
-    and nothing is paid: the answer is a 200 with the requests of a first batch, whole, on the dataset's material.
+    The preview is a run of its own, and its rows stay. With `dry_run` no row is generated: the response is a 200 with
+    the forecast from ended runs of this method, teacher and options. With `show_prompts` no call is made or paid: the
+    response is a 200 with the complete requests of a first batch, on the material of the dataset.
     """
     if body.show_prompts:
         return JSONResponse(service.preview_prompts(session, caller, body).model_dump(mode="json"))
     if body.dry_run:
         runs, full_target = service.find_similar_runs(session, caller, body)
-        view = ForecastView(forecast=forecast.of_runs(session, runs, full_target) if runs else None)
+        view = ForecastView(forecast=forecast.build_forecast(session, runs, full_target) if runs else None)
         return JSONResponse(view.model_dump(mode="json", by_alias=True))
     return once(202, lambda: _view(session, service.preview(session, caller, body)), lambda run: f"/v1/runs/{run.id}")
 
@@ -68,11 +68,13 @@ def show_forecast(
     id: str,
     caller: Authorized,
     session: Db,
-    target: Annotated[int | None, Query(ge=1, description="Rows; a pilot's whole, or the run's target.")] = None,
+    target: Annotated[
+        int | None, Query(ge=1, description="Rows; by default the target of the run, or of the whole run of a preview.")
+    ] = None,
 ):
-    """What so many rows will take, by what this run took so far."""
+    """The expected cost and time of this number of rows, from the calls of this run so far."""
     run = store.run(session, caller.project_id, id)
-    return ForecastView(forecast=forecast.of_runs(session, [run], target or run.preview_target or run.target))
+    return ForecastView(forecast=forecast.build_forecast(session, [run], target or run.preview_target or run.target))
 
 
 @router.get("/runs", operation_id="listRuns", response_model=Page[RunView], tags=["runs"])
@@ -83,6 +85,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """The runs of the project, newest first."""
     rows = store.list_runs(session, caller.project_id, dataset_id, limit, after)
     views = service.views(session, rows)
     return page(rows, limit, lambda run: views[run.id])
@@ -90,23 +93,25 @@ def list_all(
 
 @router.get("/runs/{id}", operation_id="getRun", response_model=RunView, tags=["runs"])
 def show(id: str, caller: Authorized, session: Db):
+    """One run with its counts, its spending and the health of its teacher."""
     return _view(session, store.run(session, caller.project_id, id))
 
 
 @router.post("/runs/{id}/cancel", operation_id="cancelRun", response_model=RunView, tags=["runs"])
 def cancel(id: str, caller: Authorized, session: Db):
-    """End the run soon; what was accepted stays. A run that has ended is returned unchanged."""
+    """End the run soon. Accepted rows stay. A run that has ended is returned unchanged."""
     return _view(session, service.cancel(session, caller, id))
 
 
 @router.post("/runs/{id}/pause", operation_id="pauseRun", response_model=RunView, tags=["runs"])
 def pause(id: str, caller: Authorized, session: Db):
-    """Let calls in flight finish, keep their results, and wait for resume."""
+    """Let the calls in flight end, admit their rows, and wait for `resume`."""
     return _view(session, service.pause(session, caller, id))
 
 
 @router.post("/runs/{id}/resume", operation_id="resumeRun", response_model=RunView, tags=["runs"])
 def resume(id: str, caller: Authorized, session: Db):
+    """Continue a paused run. A run that has ended, or is about to end, is a 409."""
     return _view(session, service.resume(session, caller, id))
 
 
@@ -119,29 +124,32 @@ def run_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
-    """A JSON list; with `Accept: text/event-stream` a stream that resumes from `Last-Event-ID`."""
+    """The events of the run as a JSON list.
+
+    With `Accept: text/event-stream` the response is a stream that resumes from `Last-Event-ID`.
+    """
     store.run(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda s: s.get(Run, id).ended)
 
 
 @router.get("/runs/{id}/report", operation_id="getRunReport", response_model=ReportView, tags=["runs"])
 def run_report(id: str, caller: Authorized, session: Db):
-    """What the run is worth: cost by step, survival by operation, and the quality of its accepted rows in numbers.
+    """The report of the run: cost by step, outcomes by operation, and the measured quality of its accepted rows.
 
-    Above 2,000 accepted rows the quality is that of a fixed sample of them.
+    Where a run has more than 2,000 accepted rows, the quality is measured on a fixed sample of them.
     """
-    return report.of_run(session, store.run(session, caller.project_id, id))
+    return report.build_report(session, store.run(session, caller.project_id, id))
 
 
 @router.get("/methods", operation_id="listMethods", response_model=MethodList, tags=["runs"])
 def list_methods(caller: Authorized):
-    """The ways of making data, each with the schema of its options."""
+    """The methods that generate data, each with the schema of its options."""
     return MethodList(data=service.list_methods())
 
 
 @router.get("/teachers", operation_id="listTeachers", response_model=TeacherList, tags=["teachers"])
 def list_teachers(caller: Authorized, session: Db):
-    """The teachers that the operator configured; a run names one."""
+    """The teachers that the operator has configured. A run names one of them."""
     return TeacherList(data=service.list_teachers(session))
 
 

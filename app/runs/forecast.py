@@ -1,4 +1,4 @@
-"""What a run will take: from its pilot, or from runs of its kind that have ended."""
+"""The forecast of a run's cost and time: from its preview, or from ended runs with the same settings."""
 
 from sqlalchemy.orm import Session
 
@@ -10,9 +10,16 @@ from app.synth.methods.registry import METHODS
 from app.tables.runs import Run
 
 
-def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
-    """None when there is nothing to go by. The runs are of one method, teacher and options."""
+def build_forecast(session: Session, runs: list[Run], target: int) -> Forecast | None:
+    """Return the expected cost and time of `target` rows, or None without any decided candidate.
+
+    Args:
+        session: the transaction.
+        runs: the runs to forecast from, of one method, teacher and options.
+        target: the number of accepted rows to forecast.
+    """
     ids = [run.id for run in runs]
+    # A batch without candidates has no yield to measure.
     samples = [sample for sample in store.load_samples(session, ids) if sample.candidates]
     if not samples:
         return None
@@ -32,6 +39,7 @@ def of_runs(session: Session, runs: list[Run], target: int) -> Forecast | None:
         requests=_view(intervals["requests"], 1),
         tokens=_view(intervals["tokens"], 0),
         cost_usd=_view(intervals["dollars"], 6),
+        # A remote batch takes up to a day, whatever the run has measured (docs/adr/0013).
         seconds=None if run.mode == "batch" else _view(intervals["seconds"], 1),
     )
 

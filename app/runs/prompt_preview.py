@@ -1,4 +1,4 @@
-"""The requests that a run would make for its first batch, on the dataset's own material. Nothing is made or paid."""
+"""The requests that a run would make for its first batch, on the dataset's own material. No call is made."""
 
 import asyncio
 import random
@@ -19,11 +19,13 @@ from app.synth.types import Batch, Prompt
 from app.tables.runs import Run
 
 
-def prompts_of(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> PromptList:
-    """One request of each kind. Raises a 422 when the dataset has nothing for a first batch."""
+def build_preview(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> PromptList:
+    """Return one request of each kind. Raises a 422 when the dataset has no material for a first batch."""
     method = METHODS[body.method]
     batch = _first_batch(session, dataset, body, options)
     forms = {by: _form_of(session, name) for by, name in _names(body).items()}
+    # The method itself runs, on invented replies: a list of its requests would be right only until it changes
+    # (docs/adr/0018).
     prompts = asyncio.run(preview(method, batch))
     return PromptList(prompts=[_view(prompt, forms[prompt.by]) for prompt in prompts])
 
@@ -40,6 +42,7 @@ def _first_batch(session: Session, dataset: DatasetRow, body: RunCreate, options
         batches_planned=0,
     )
     size = METHODS[body.method].batch_size(options)
+    # The seed of batch 0, as a worker would plan it.
     plan = sampling.plan_batch(session, run, dataset, size, random.Random(f"{body.seed}/0"))
     if plan is None:
         raise invalid("/dataset_id", "the dataset has nothing left for a batch of this method", "no_material")

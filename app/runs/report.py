@@ -1,4 +1,4 @@
-"""A run's report: what each step cost, what became of each operation, and how good the accepted rows are."""
+"""A run's report: the cost of each step, the outcomes of each operation, and the quality of the accepted rows."""
 
 from decimal import Decimal
 
@@ -17,15 +17,25 @@ from app.runs.schemas import ReportView, rate
 from app.synth.quality.report import quality_report
 from app.tables.runs import Run
 
-SAMPLE, SEEDS, POINTS = 2000, 1000, 50
+# So many rows give the shares and means within about two percentage points.
+MAX_SAMPLED_ROWS = 2000
+MAX_SEEDS = 1000
+# The points of the curve of the accepted share, which a client draws.
+MAX_POINTS = 50
 
 
-def of_run(session: Session, run: Run) -> ReportView:
-    rows = run_rows.sample_accepted(session, run.id, SAMPLE)
+def build_report(session: Session, run: Run) -> ReportView:
+    """Return the report; its quality is that of a fixed sample where the run has more accepted rows.
+
+    Args:
+        session: the transaction, whose queries also read the account and the seeds of the dataset.
+        run: the run, in any status.
+    """
+    rows = run_rows.sample_accepted(session, run.id, MAX_SAMPLED_ROWS)
     stored_embeddings = dataset_store.load_embeddings(session, [row.group_id for row in rows])
     account = accounts_store.account(session, run.project_id, run.account_id)
     spent = accounts.report(session, account)
-    seeds = sampling_queries.load_seed_embeddings(session, run.dataset_id, SEEDS)
+    seeds = sampling_queries.load_seed_embeddings(session, run.dataset_id, MAX_SEEDS)
     return ReportView(
         run_id=run.id,
         method=run.method,
@@ -43,7 +53,7 @@ def of_run(session: Session, run: Run) -> ReportView:
 
 
 def _economy(spent: AccountReport, run: Run) -> dict:
-    """Calls and tokens by step, and a row's share of them."""
+    """Calls and tokens by step, in all and per accepted row."""
     usage = spent.usage
     tokens = usage.prompt_tokens + usage.completion_tokens + usage.unknown_tokens
     return {
@@ -59,21 +69,22 @@ def _costs(step: SpendingView, accepted: int) -> dict:
 
 
 def _novelty(session: Session, run: Run) -> dict:
-    """The accepted share of one stretch of candidates after another: about `POINTS` of them."""
+    """The accepted share over time, as about `MAX_POINTS` points: each covers so many candidates in their order."""
     batches = store.list_batch_outcomes(session, run.id)
     offered = sum(accepted + rejected for accepted, rejected in batches)
-    stretch = max(20, -(-offered // POINTS))
+    # The share of a few candidates is mostly chance.
+    per_point = max(20, -(-offered // MAX_POINTS))
     points, accepted, offered_so_far, last = [], 0, 0, 0
     for n, (accepted_of_batch, rejected_of_batch) in enumerate(batches, 1):
         accepted, offered_so_far = accepted + accepted_of_batch, offered_so_far + accepted_of_batch + rejected_of_batch
-        if offered_so_far - last >= stretch or (n == len(batches) and offered_so_far > last):
+        if offered_so_far - last >= per_point or (n == len(batches) and offered_so_far > last):
             points.append({"offered": offered_so_far, "share": round(accepted / (offered_so_far - last), 4)})
             accepted, last = 0, offered_so_far
     return {"window": run.saturation_window, "least_share": run.saturation_share, "points": points}
 
 
 def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
-    """By operation: offered, survived, why not, what it cost, and what the judge said of it."""
+    """By operation: offered and accepted rows, reasons of rejections, cost, and verdicts of the equality judge."""
     counts_by_operation: dict[str, dict] = {}
     for operation, status, reason, rows in run_rows.count_outcomes_by_operation(session, run.id):
         if operation is None:
@@ -99,7 +110,8 @@ def _operations(session: Session, spent: AccountReport, run: Run) -> list[dict]:
 
 
 def _matrix(rows: list[RecordRow], embeddings: dict[str, bytes]) -> np.ndarray | None:
-    """The rows' embeddings; None unless every row has one, since the report takes them row by row."""
+    """The rows' embeddings, float32 of shape (rows, dimensions); None unless every row has one."""
+    # The report pairs vectors with rows by their index.
     if not rows or any(row.group_id not in embeddings for row in rows):
         return None
     return _stacked([embeddings[row.group_id] for row in rows])

@@ -1,4 +1,4 @@
-"""Bodies and answers of runs."""
+"""Request bodies and responses of runs."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from app.tables.runs import Run
 
 
 class RunCreate(Body):
-    """What to grow, with whom, until when. Every ceiling is hard: the run ends before it is overrun."""
+    """The dataset, the method, the teacher and the ceilings of a run. No ceiling is ever exceeded."""
 
     model_config = {
         "json_schema_extra": {
@@ -32,13 +32,15 @@ class RunCreate(Body):
     dataset_id: str = Field(max_length=100)
     method: str = Field(default=DEFAULT_METHOD, max_length=100, description="A name from GET /v1/methods.")
     teacher: str | None = Field(
-        default=None, max_length=100, description="A name from GET /v1/teachers; not needed by a method that asks none."
+        default=None,
+        max_length=100,
+        description="A name from GET /v1/teachers; not needed by a method that calls no teacher.",
     )
     judge: str | None = Field(
-        default=None, max_length=100, description="The teacher that judges, if it is another than the one that writes."
+        default=None, max_length=100, description="The teacher that judges; by default the teacher that writes."
     )
     target: int | None = Field(
-        default=None, ge=1, description="Accepted records to end with; needed unless the options give a share."
+        default=None, ge=1, description="How many rows to accept; required unless the options give a share."
     )
     options: dict = Field(
         default_factory=dict, description="Options of the method; GET /v1/methods gives the schema of each."
@@ -46,38 +48,45 @@ class RunCreate(Body):
     seed: int = Field(default=0, ge=0, lt=2**31)
     mode: Literal["direct", "batch"] = Field(
         default="direct",
-        description="batch: through the teacher's Files and Batches endpoints, cheaper, and within a day.",
+        description="batch: calls go through the teacher's Files and Batches endpoints: cheaper, and within a day.",
     )
     max_requests: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_usd: float | None = Field(default=None, gt=0, le=1_000_000)
     max_candidates: int | None = Field(
-        default=None, ge=1, description="Offered rows; 20 for each one wanted, and 200 more, unless given."
+        default=None,
+        ge=1,
+        description="The maximum of offered rows; by default 20 for each row of the target, and 200 more.",
     )
     max_seconds: int | None = Field(default=None, ge=1)
     saturation_window: int = Field(
-        default=300, ge=20, le=1_000_000, description="The newest candidates, over which the accepted share is taken."
+        default=300,
+        ge=20,
+        le=1_000_000,
+        description="The number of newest candidates on which the accepted share is computed.",
     )
     saturation_share: float = Field(
         default=0.02,
         ge=0,
         lt=1,
-        description="The run ends as `saturated` when a smaller share of the window was accepted; 0: never.",
+        description="The run ends as `saturated` when the accepted share of the window is smaller; 0: it never does.",
     )
 
 
 class PreviewCreate(RunCreate):
-    """A run as it will be, and how much of it to make now. Its rows are kept: they are paid for."""
+    """The body of the whole run, and how many of its rows to generate now. These rows stay: they are paid for."""
 
-    rows: int = Field(default=8, ge=1, le=100, description="Accepted rows to make now.")
-    dry_run: bool = Field(default=False, description="Make nothing: forecast from runs of this kind that have ended.")
+    rows: int = Field(default=8, ge=1, le=100, description="How many rows to accept now.")
+    dry_run: bool = Field(
+        default=False, description="Generate nothing: forecast from ended runs with the same settings."
+    )
     show_prompts: bool = Field(
-        default=False, description="Make nothing, pay nothing: show the requests of a first batch."
+        default=False, description="Generate nothing, pay nothing: show the requests of a first batch."
     )
 
 
 class IntervalView(View):
-    """An estimate with the bounds between which it lies nine times of ten."""
+    """An estimate with its 90 % interval."""
 
     estimate: float
     low: float
@@ -85,12 +94,14 @@ class IntervalView(View):
 
 
 class Forecast(View):
-    """What `target` rows will take. `runs` and `candidates`: what it rests on."""
+    """The expected cost and time of `target` rows, computed from so many `runs` and `candidates`."""
 
     target: int
     runs: int
     candidates: int
-    share: IntervalView = Field(description="Of the candidates that will be accepted.", serialization_alias="yield")
+    share: IntervalView = Field(
+        description="The share of the candidates that will be accepted.", serialization_alias="yield"
+    )
     requests: IntervalView
     tokens: IntervalView
     cost_usd: IntervalView
@@ -98,13 +109,13 @@ class Forecast(View):
 
 
 class ForecastView(View):
-    """`forecast` is null while there is nothing to go by: no accepted row yet, or no run of this kind."""
+    """The forecast; null while no row was accepted, or no run with the same settings has ended."""
 
     forecast: Forecast | None
 
 
 class SamplingView(View):
-    """How the teacher is to draw its reply."""
+    """The sampling parameters of a request."""
 
     temperature: float
     top_p: float | None
@@ -113,18 +124,18 @@ class SamplingView(View):
 
 
 class PromptView(View):
-    """One kind of request, whole, on real material of the dataset."""
+    """One kind of request, complete, on real material of the dataset."""
 
-    step: str = Field(description="The kind of call, under which its cost is counted.")
-    asked: str = Field(description="Who is asked: teacher or judge.")
-    template: str = Field(description="The prompt with its digest, as the lineage of a row has it.")
+    step: str = Field(description="The step of the method, by which costs are counted.")
+    asked: str = Field(description="The role that is called: teacher or judge.")
+    template: str = Field(description="The name of the prompt with its digest, as in the lineage of a row.")
     operation: str | None
     system: str
-    turns: list[dict[str, str]] = Field(description="Messages of a dialogue between the two parts.")
+    turns: list[dict[str, str]] = Field(description="The messages between `system` and `user`.")
     user: str
-    placeholders: bool = Field(description="Parts in ⟦ ⟧ stand for what the reply to an earlier request says.")
-    reply_form: str = Field(description="text, or the form in which a reply with parts is asked for.")
-    reply_schema: dict | None = Field(description="JSON schema of the reply; null for a plain text.")
+    placeholders: bool = Field(description="Whether parts in ⟦ ⟧ stand for text of the reply to an earlier request.")
+    reply_form: str = Field(description="text, or the form in which the request demands a reply with parts.")
+    reply_schema: dict | None = Field(description="The JSON schema of the reply; null for a plain text.")
     sampling: SamplingView
 
 
@@ -135,7 +146,7 @@ class PromptList(View):
 
 
 class RunCounts(View):
-    """offered = accepted + rejected + in_flight, at every moment. In flight are proposals that are not decided yet."""
+    """offered = accepted + rejected + in_flight, at every moment. Proposals in flight are not decided on yet."""
 
     offered: int
     in_flight: int
@@ -145,12 +156,17 @@ class RunCounts(View):
 
 
 class RunUsage(UsageView):
+    """The spending of a run, with the requests and tokens per accepted row; null before the first."""
+
     requests_per_accepted: float | None
     tokens_per_accepted: float | None
 
 
 class HealthView(View):
-    """What the newest proposals became. `message` and `samples`: why the run waits for a person, and what came."""
+    """The outcomes of the newest proposals.
+
+    `message` says why the run waits for a person, and `samples` are the beginnings of unusable replies.
+    """
 
     counts: dict[str, int] = Field(description="usable, repeated, cut, empty, refused, unreadable.")
     samples: list[str]
@@ -161,18 +177,18 @@ Outcome = Literal["complete", "partial", "empty"]
 
 
 class RunView(JobView):
+    """A run: its settings, its state, its counts and its spending. `note` is set for rows of a simulated teacher."""
+
     outcome: Outcome | None = Field(
-        description="Of a run that has ended: complete, with its target; partial, with fewer rows; empty, with none."
+        description="Of an ended run: complete, with its target; partial, with fewer rows; empty, with no row."
     )
     dataset_id: str
-    account_id: str = Field(description="What pays for its calls: GET /v1/accounts/{id}.")
+    account_id: str = Field(description="The account that pays for its calls: GET /v1/accounts/{id}.")
     mode: str
-    preview_target: int | None = Field(
-        description="Of a preview: the target of the whole run, for which its forecast is."
-    )
+    preview_target: int | None = Field(description="The target of the whole run, where this run is its preview.")
     paused_for: str | None = Field(
-        description="Why it paused by itself: teacher_unavailable, after which it goes on by itself; teacher_unusable, "
-        "until it is resumed: `health` says what came, and what is likely to help."
+        description="Why the service paused it. teacher_unavailable: it continues by itself. teacher_unusable: it "
+        "waits until it is resumed; `health` shows the replies, and what is likely to help."
     )
     health: HealthView
     resume_at: Time | None
@@ -197,6 +213,7 @@ class RunView(JobView):
     @computed_field(**old_field("pilot_for", "preview_target"))
     @property
     def pilot_for(self) -> int | None:
+        """The former name of `preview_target`."""
         return self.preview_target
 
 
@@ -205,7 +222,7 @@ _DERIVED = {"counts", "usage", "health", "outcome", *_OF_ACCOUNT}
 
 
 def outcome_of(row: Run) -> Outcome | None:
-    """Return what a run that has ended brought, whatever its status; None before its end."""
+    """Return the outcome of an ended run by its accepted rows, whatever its status; None before its end."""
     if not row.ended:
         return None
     if row.accepted >= row.target:
@@ -214,6 +231,12 @@ def outcome_of(row: Run) -> Outcome | None:
 
 
 def run_view(row: Run, account: AccountView) -> RunView:
+    """Return the response for the run.
+
+    Args:
+        row: the run.
+        account: its account, which has the ceilings and the spending of the run.
+    """
     counts = RunCounts(
         offered=row.accepted + row.rejected + row.in_flight,
         in_flight=row.in_flight,
@@ -242,43 +265,52 @@ def run_view(row: Run, account: AccountView) -> RunView:
 
 
 def rate(total: int, rows: int) -> float | None:
+    """Return the total per row, rounded to thousandths; None without a row."""
     return round(total / rows, 3) if rows else None
 
 
 class ReportView(View):
-    """What a run is worth. Counts and shares; histograms are edges and counts, ready to be drawn."""
+    """The report of a run: counts and shares. Histograms have edges and counts, so that a client can draw them."""
 
     run_id: str
     method: str
     accepted: int
     rejected: int
     rejected_by_reason: dict[str, int]
-    economy: dict = Field(description="Calls, tokens and dollars by step, and an accepted row's share of them.")
-    novelty: dict = Field(description="The accepted share over time: of the first candidates, the next, and so on.")
-    operations: list[dict] = Field(description="By operation: offered, accepted, why not, verdicts, cost.")
+    economy: dict = Field(description="Calls, tokens and dollars by step, in all and per accepted row.")
+    novelty: dict = Field(
+        description="The accepted share over time: of the first candidates, of the next ones, and so on."
+    )
+    operations: list[dict] = Field(
+        description="By operation: offered and accepted rows, reasons of rejections, verdicts, cost."
+    )
     sampled_rows: int
-    quality: dict = Field(description="The checklist, diversity, difficulty, lengths and every score's spread.")
+    quality: dict = Field(
+        description="The checklist, diversity, difficulty, lengths, and the distribution of every score."
+    )
     simulated: bool
     note: str | None
 
 
 class MethodView(View):
-    """A way of making data. `draws_from`: what a run of it needs in the dataset, with its default options."""
+    """A method that generates data. `draws_from`: the material that it needs, with its default options."""
 
     name: str
     summary: str
     draws_from: str
     asks_teacher: bool
-    prompts: list[str] = Field(description="Names of its prompts, for the option `prompts`.")
+    prompts: list[str] = Field(description="The names of its prompts, for the option `prompts`.")
     options: dict = Field(description="JSON schema of the options, with defaults and descriptions.")
 
 
 class MethodList(View):
+    """All methods, in the order of their registry."""
+
     data: list[MethodView]
 
 
 class TeacherView(View):
-    """A teacher as the operator configured it. No secret, no address."""
+    """A teacher as the operator has configured it, without its key and its address."""
 
     name: str
     model: str
@@ -286,10 +318,12 @@ class TeacherView(View):
     cached_price: str
     completion_price: str
     in_flight: int
-    replies: str = Field(description="How replies with parts are asked for: json_schema, json_object or tagged.")
+    replies: str = Field(description="The form of replies with parts: json_schema, json_object or tagged.")
     checked_at: Time | None = Field(description="The time of the last check; null for a teacher that was not checked.")
     profile: dict = Field(description="What the last check has learnt, with its calls as evidence.")
 
 
 class TeacherList(View):
+    """All configured teachers."""
+
     data: list[TeacherView]

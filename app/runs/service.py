@@ -51,7 +51,7 @@ def find_similar_runs(session: Session, caller: Caller, body: PreviewCreate) -> 
 def preview_prompts(session: Session, caller: Caller, body: PreviewCreate) -> PromptList:
     """Return the requests that a run of this body would make for its first batch. Nothing is stored."""
     dataset, options = validation.validate(session, caller, body)
-    return prompt_preview.prompts_of(session, dataset, body, options)
+    return prompt_preview.build_preview(session, dataset, body, options)
 
 
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:

@@ -1,4 +1,4 @@
-"""Validation of a requested run: whatever makes it impossible is refused by a 422 before it starts."""
+"""Validation of a requested run: a run that can't succeed is refused by a 422 before it starts."""
 
 import math
 
@@ -18,7 +18,7 @@ from app.synth.quality.options import MethodOptions
 
 
 def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[DatasetRow, MethodOptions]:
-    """The dataset, and the method's options, validated. Raises a 422 that names the field."""
+    """Return the dataset and the validated options of the method. Raises a 422 that names the wrong field."""
     method = METHODS.get(body.method)
     if method is None:
         raise invalid("/method", f"no method {body.method!r}; there are {', '.join(METHODS)}", "unknown")
@@ -37,10 +37,10 @@ def validate(session: Session, caller: Caller, body: RunCreate) -> tuple[Dataset
 
 
 def resolve_target(session: Session, dataset: DatasetRow, body: RunCreate, options: MethodOptions) -> int:
-    """The accepted rows to end with: the requested number, or as many as make up the method's share of the dataset."""
+    """Return the target: the requested number, or the number that the method's share needs if that is smaller."""
     share = METHODS[body.method].share_of(options)
     if body.target is None and share is None:
-        raise invalid("/target", "say how many rows the run is to end with", "missing")
+        raise invalid("/target", "give the number of rows to accept", "missing")
     target = body.target
     if share is not None:
         # r rows of the method among n others are the share r / (n + r).
@@ -92,10 +92,10 @@ def _validate_material(session: Session, dataset: DatasetRow, method: Method, op
     if draws == "seeds" and not sampling_queries.has_seeds(session, dataset.id):
         raise invalid("/dataset_id", "the dataset has no seeds; import some first", "no_seeds")
     if draws == "records":
-        chosen = options.parents
-        if chosen.run_id is not None and not store.has_run(session, dataset.id, chosen.run_id):
-            raise invalid("/options/parents/run_id", f"no run {chosen.run_id!r} on this dataset", "unknown")
-        if sampling_queries.count_parents(session, dataset.id, chosen) == 0:
+        parent_filter = options.parents
+        if parent_filter.run_id is not None and not store.has_run(session, dataset.id, parent_filter.run_id):
+            raise invalid("/options/parents/run_id", f"no run {parent_filter.run_id!r} on this dataset", "unknown")
+        if sampling_queries.count_parents(session, dataset.id, parent_filter) == 0:
             other = f"; or give {method.other_material}" if method.other_material else ""
             raise invalid("/options/parents", f"no record of the dataset fits these parents{other}", "no_parents")
     if draws == "labelled" and not sampling_queries.count_labelled_by_task(session, dataset.id, options.tasks):

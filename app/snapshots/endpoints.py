@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["snapshots"])
 
 @router.post("/snapshots", operation_id="createSnapshot", status_code=202, response_model=SnapshotView)
 def create(body: SnapshotCreate, caller: Authorized, session: Db, once: Idempotent):
-    """Freeze the rows that are accepted now into files with digests."""
+    """Write the rows that are accepted now to files with digests. The files never change afterwards."""
     return once(
         202,
         lambda: snapshot_view(add_queue_position(session, service.create(session, caller, body))),
@@ -34,6 +34,7 @@ def list_all(
     after: After = None,
     dataset_id: Annotated[str | None, Query(max_length=100)] = None,
 ):
+    """The snapshots of the project, newest first."""
     return page(
         add_queue_positions(session, store.list_snapshots(session, caller.project_id, dataset_id, limit, after)),
         limit,
@@ -43,6 +44,7 @@ def list_all(
 
 @router.get("/snapshots/{id}", operation_id="getSnapshot", response_model=SnapshotView)
 def show(id: str, caller: Authorized, session: Db):
+    """One snapshot with its files, when it has succeeded."""
     return snapshot_view(add_queue_position(session, store.load_snapshot(session, caller.project_id, id)))
 
 
@@ -54,13 +56,13 @@ def cancel(id: str, caller: Authorized, session: Db):
 
 @router.get("/snapshots/{id}/manifest", operation_id="getSnapshotManifest")
 def manifest(id: str, caller: Authorized, session: Db) -> dict:
-    """Counts, rules, files and the digest over them."""
+    """The manifest: counts, the rules of the dataset, the files, and the digest over the files."""
     return service.load_manifest(session, caller, id)
 
 
 @router.get("/snapshots/{id}/files/{name}", operation_id="downloadSnapshotFile")
 def download(id: str, name: str, request: Request, caller: Authorized, session: Db):
-    """The bytes, under their sha256 as ETag. `Range` resumes, `Accept-Encoding: gzip` compresses."""
+    """The bytes of a data file. Their sha256 is the ETag. `Range` resumes, and `Accept-Encoding: gzip` compresses."""
     file = service.load_file(session, caller, id, name)
     return downloads.serve(request, export.file_path(id, name), name, file["bytes"], file["sha256"])
 
@@ -74,5 +76,9 @@ def snapshot_events(
     limit: Limit = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ):
+    """The events of the snapshot as a JSON list.
+
+    With `Accept: text/event-stream` the response is a stream that resumes from `Last-Event-ID`.
+    """
     store.load_snapshot(session, caller.project_id, id)
     return events_stream.respond(request, id, after, limit, lambda session: session.get(Snapshot, id).ended)

@@ -15,11 +15,12 @@ from app.tables.snapshots import Snapshot
 
 # Facility location compares every row with every other one, so its time grows with the square of the rows.
 MAX_FACILITY_LOCATION_ROWS = 20_000
+# The ids are parameters of the query, and PostgreSQL allows 65,535 of them.
 GROUPS_PER_QUERY = 5000
 
 
 def list_required_scores(selection: dict) -> list[str]:
-    """The names of the scores that each row must have to take part in the selection."""
+    """Return the names of the scores without which a row is not selected."""
     return {
         "top_k": [selection["quality"]],
         "quality_complexity": [selection["quality"], selection["complexity"]],
@@ -28,7 +29,14 @@ def list_required_scores(selection: dict) -> list[str]:
 
 
 def select_row_ids(session: Session, snapshot: Snapshot) -> set[str] | None:
-    """Ids of the rows that the snapshot includes, or None for all rows. Equal rows and scores give an equal result."""
+    """Return the ids of the rows that the snapshot includes, or None for all rows.
+
+    Equal rows and scores give an equal result.
+
+    Args:
+        session: a transaction in which the pool does not change (`store.freeze_pool`).
+        snapshot: the snapshot. Its mixture is applied first, and its selection to the rows of the mixture.
+    """
     spec = snapshot.spec
     row_ids = _apply_mix(session, snapshot) if spec.get("mix") else None
     return _apply_selection(session, snapshot, row_ids) if spec.get("selection") else row_ids

@@ -1,4 +1,4 @@
-"""Orders, cancels and reads snapshots. A snapshot is written once, by writing.py, and never changes afterwards."""
+"""Creates, cancels and reads snapshots. A snapshot is written once, by writing.py, and never changes afterwards."""
 
 from collections.abc import Sequence
 
@@ -20,13 +20,15 @@ from app.tables.snapshots import Snapshot
 
 
 def create(session: Session, caller: Caller, body: SnapshotCreate) -> Snapshot:
-    """Order a snapshot of the rows that are in the pool now. Raises a 422 for a body that no row can satisfy."""
+    """Create a snapshot of the rows that are in the pool now. Raises a 422 for a body that no row can satisfy."""
+    # Protected until the commit: a dataset without snapshots can be deleted, and the new one is not visible before.
     dataset = dataset_store.protect_dataset(session, caller.project_id, body.dataset_id)
     if dataset is None:
         raise invalid("/dataset_id", f"no dataset {body.dataset_id!r} in this project", "unknown")
     if body.run_id is not None and not run_store.has_run(session, dataset.id, body.run_id):
         raise invalid("/run_id", f"no run {body.run_id!r} on this dataset", "unknown")
     spec = body.model_dump(mode="json", exclude={"dataset_id"})
+    # Checked here although a worker exports: a caller who waits for a worker should not learn then that no row fits.
     _require_rows(session, dataset, spec)
     row = Snapshot(
         id=new_id("snap"),

@@ -11,7 +11,11 @@ from app.tables.snapshots import Snapshot
 
 
 def write(job: RunningJob) -> None:
-    """Write the data files and the manifest of the claimed snapshot, and end its row as succeeded."""
+    """Write the data files and the manifest of the claimed snapshot, and end its row as succeeded.
+
+    Args:
+        job: the claimed snapshot.
+    """
     if job.claim.attempt > 1:
         # An attempt that was killed may have left incomplete files.
         discard_files(job.id)
@@ -23,6 +27,7 @@ def write(job: RunningJob) -> None:
         # The two rows are read after this transaction, when the session that loaded them is closed.
         session.expunge_all()
         result = export.write(session, snapshot, lambda rows: _report_progress(job, rows), job.check)
+    # After all data files: a manifest never names a file that is not complete.
     export.write_manifest(snapshot.id, export.build_manifest(snapshot, dataset, result))
     with job.transaction() as (session, row):
         row.rows, row.splits, row.files = result.rows, dict(result.splits), result.files
@@ -36,11 +41,15 @@ def _report_progress(job: RunningJob, rows: int) -> None:
 
 
 def explain(error: Exception) -> Explanation:
-    """The stop_reason and the message for an exception that the export raised."""
+    """Return the stop_reason and the message for an exception that the export raised.
+
+    Args:
+        error: the exception. A full or read-only storage is final: another attempt would meet the same storage.
+    """
     # The text of an exception may name paths and addresses of this installation; callers see only its type.
     code = getattr(error, "errno", None)
     if code in files.FULL:
-        message = "The storage is full. Make room, then order the snapshot again."
+        message = "The storage is full. Free some space, then create the snapshot again."
         return Explanation("storage_full", message, final=True)
     if code in files.UNWRITABLE:
         message = "The storage can't be written. Check the rights of SEEDBED_STORAGE_URL."
@@ -50,7 +59,7 @@ def explain(error: Exception) -> Explanation:
 
 
 def discard_files(id: str) -> None:
-    """Delete every file of the snapshot, complete or not."""
+    """Delete every file of the snapshot, complete or not. A snapshot without files is no error."""
     files.delete(export.folder_path(id))
 
 
