@@ -13,7 +13,10 @@ from app.providers.probing import MAX_CALLS
 from app.providers.profile import THOUGHT_ALLOWANCE, TeacherProfile
 from tests.fakes import ScriptedServer, chat
 from tests.providers.conformance import make_endpoint
+from tests.simulator.conftest import serve
 from tests.waiting import HTTP_SECONDS
+
+__all__ = ["serve"]
 
 ITEMS = json.dumps({"instances": [{"input": "cat", "output": "cats"}, {"input": "box", "output": "boxes"}]})
 SUCCESS = 200, {}, chat(ITEMS)
@@ -120,6 +123,24 @@ def test_several_replies_and_log_probabilities_are_found_apart():
 
     profile = check_server(answer)[0].profile
     assert (profile.honours_n, profile.has_logprobs, profile.drops) == (True, False, ())
+
+
+@pytest.mark.parametrize(
+    ("personality", "learnt"),
+    [
+        ("refuses_max_tokens", {"max_tokens_name": "max_completion_tokens"}),
+        ("refuses_temperature", {"drops": ("temperature",)}),
+        ("refuses_seed", {"drops": ("seed",)}),
+        ("refuses_system_role", {"system_turn": "folded"}),
+        ("streams_unasked", {"streams": False}),
+    ],
+)
+def test_the_habits_of_real_servers_are_learnt(serve, personality, learnt):
+    url = serve("--personality", f"{personality}:0.999")
+    simulated = make_endpoint(base_url=url, model="seedbed-simulated", timeout_seconds=HTTP_SECONDS)
+    profile = asyncio.run(check(simulated)).profile
+    assert {name: getattr(profile, name) for name in learnt} == learnt
+    assert profile.replies == "json_schema"
 
 
 def test_a_profile_survives_its_storage():
