@@ -52,6 +52,7 @@ bench-cancel: $(INSTALLED)
 
 bench-economy: $(INSTALLED)
 	@$(BIN)/python -m bench.economy
+	@$(BIN)/python -m bench.economy_variants
 
 # The file marks a finished installation, so that a second make starts at once. Every install takes the
 # versions of constraints.txt: without it pip would bring another torch, with gigabytes for GPUs.

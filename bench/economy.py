@@ -36,11 +36,8 @@ def main() -> None:
         "--rows", type=int, default=200, help="accepted rows of each run (a quarter for methods with many calls)"
     )
     rows = options.parse_args().rows
-    arguments = ["--near-duplicates", NEAR_DUPLICATES, "--latency", "0.02"]
-    for fault, rate in FAULTS.items():
-        arguments += ["--fault", f"{fault}={rate}"]
     state_dir = tempfile.mkdtemp(prefix="seedbed-economy-")
-    stack = Stack(state_dir, durable=False, simulator_options=arguments, say=_print_progress)
+    stack = Stack(state_dir, durable=False, simulator_options=simulator_arguments(), say=_print_progress)
     with stack, Seedbed(stack.url, stack.api_key) as seedbed:
         results = [measure_method(seedbed, *plan) for plan in plan_runs(seedbed, rows)]
     two_stage = [calls for result in results if (calls := result["instance_calls_per_accepted"])]
@@ -60,6 +57,26 @@ def main() -> None:
     )
 
 
+def simulator_arguments() -> list[str]:
+    """Return the options of the simulated teacher: near-duplicates and faults."""
+    arguments = ["--near-duplicates", NEAR_DUPLICATES, "--latency", "0.02"]
+    for fault, rate in FAULTS.items():
+        arguments += ["--fault", f"{fault}={rate}"]
+    return arguments
+
+
+def create_seed_dataset(seedbed: Seedbed, name: str, language: str = "en") -> str:
+    """Create a dataset with the bundled seeds of the language, and return its id."""
+    return seedbed.create_dataset(name, language, {"bundled": "korean" if language == "ko" else "english"})["id"]
+
+
+def create_document_dataset(seedbed: Seedbed, name: str) -> str:
+    """Create a dataset with seeds and documents, and return its id."""
+    dataset = create_seed_dataset(seedbed, name)
+    _upload(seedbed, dataset, "documents", _documents())
+    return dataset
+
+
 def plan_runs(seedbed: Seedbed, rows: int) -> list[tuple[str, str, str, int, dict]]:
     """Create a dataset for each run, and return (label, dataset, method, target, options) of the runs.
 
@@ -68,15 +85,14 @@ def plan_runs(seedbed: Seedbed, rows: int) -> list[tuple[str, str, str, int, dic
     fewer_rows = max(10, rows // 4)
 
     def dataset(name: str, language: str = "en") -> str:
-        seeds = {"bundled": "korean" if language == "ko" else "english"}
-        return seedbed.create_dataset(name, language, seeds)["id"]
+        return create_seed_dataset(seedbed, name, language)
 
-    questions, labelled, documents = seedbed.create_dataset("asked")["id"], dataset("labelled"), dataset("read")
+    questions, labelled = seedbed.create_dataset("asked")["id"], dataset("labelled")
+    documents = create_document_dataset(seedbed, "read")
     texts = [seed.instruction for seed in load_seeds("english")]
     _upload(seedbed, questions, "instructions", [{"instruction": text} for text in texts])
     lines = [{"text": f"{n}: {texts[n % len(texts)]}", "label": "good" if n % 2 else "bad"} for n in range(rows)]
     _upload(seedbed, labelled, "labelled", lines, "sentiment")
-    _upload(seedbed, documents, "documents", _documents())
     best = {"parents": {"answered": True}, "answers": 3}
     return [
         ("self_instruct two stages", dataset("two stages"), "self_instruct", rows, {}),

@@ -33,10 +33,18 @@ class FakeTeacher:
     def _default(self, prompt: Prompt) -> str:
         number = len(self.prompts)
         if prompt.step == "instructions":
-            return json.dumps({"instructions": [f"Explain subject {number}-{n} {unlike(n, number)}" for n in range(8)]})
+            texts = [f"Explain subject {number}-{n} {unlike(n, number)}" for n in range(8)]
+            return json.dumps({"instructions": instruction_items(texts, prompt.schema)})
         if prompt.step == "classification":
             return json.dumps({"is_classification": False})
         return json.dumps({"instances": [{"input": "", "output": f"Answer {number}"}]})
+
+
+def instruction_items(texts: list[str], schema: dict) -> list:
+    """The items of a reply with new instructions: texts, or objects where the schema asks for the classification."""
+    if schema["properties"]["instructions"]["items"]["type"] == "string":
+        return texts
+    return [{"instruction": text, "is_classification": False} for text in texts]
 
 
 def unlike(*seed) -> str:
@@ -154,9 +162,8 @@ class ScriptedSelfInstruct:
         time.sleep(self.seconds)
         step = body["response_format"]["json_schema"]["name"]
         if step == "instructions":
-            reply = {
-                "instructions": [f"Explain to me {unlike(body['seed'], n)}" for n in range(instructions_wanted(body))]
-            }
+            texts = [f"Explain to me {unlike(body['seed'], n)}" for n in range(instructions_wanted(body))]
+            reply = {"instructions": instruction_items(texts, body["response_format"]["json_schema"]["schema"])}
         elif step == "classification":
             reply = {"is_classification": False}
         elif step == "answer_verdict":

@@ -6,6 +6,7 @@ from app.simulator import seeded_random
 from app.simulator.prompt_parser import PromptParser
 
 _ANSWER_TAGS = ("output", "response", "answer", "completion", "reply")
+_NUMBERED_TAG = re.compile(r"(?:answer|row)_(\d+)")
 _WORD = re.compile(r"\w+")
 _REFUSES = re.compile(r"^(I'm sorry|I am sorry|I can't|I cannot|As an AI|죄송)", re.IGNORECASE)
 # The distribution of quality scores: most answers of a real teacher are decent.
@@ -14,7 +15,25 @@ _QUALITIES = (2, 3, 3, 4, 4, 4, 4, 5, 5, 5)
 
 def score_answer(prompt: PromptParser, aspect: str, low: int, high: int) -> int:
     """Return a score from `low` to `high`: the answer's quality, shifted by up to 1 for the aspect."""
-    text = prompt.last_section(*_ANSWER_TAGS) or prompt.user_message
+    return score_text(prompt.last_section(*_ANSWER_TAGS) or prompt.user_message, aspect, low, high)
+
+
+def numbered_answers(prompt: PromptParser) -> list[tuple[int, str]]:
+    """Return the answers that the prompt shows in numbered sections (`<answer_1>`, `<row_1>`), with their numbers.
+
+    A row with a section for its answer counts with that section alone.
+    """
+    answers = []
+    for tag, content in prompt.sections:
+        match = _NUMBERED_TAG.fullmatch(tag)
+        if match:
+            inner = PromptParser(content, "").last_section(*_ANSWER_TAGS)
+            answers.append((int(match.group(1)), content if inner is None else inner))
+    return answers
+
+
+def score_text(text: str, aspect: str, low: int, high: int) -> int:
+    """Return a score of an answer from `low` to `high`, as `score_answer` does."""
     # The shift depends on aspect and text alone, so that a repeated judgement agrees with itself.
     grade = answer_quality(text) + (-1, 0, 0, 0, 1)[seeded_random.draw_integer("aspect", aspect, text) % 5]
     return round(low + (high - low) * (min(5, max(1, grade)) - 1) / 4)

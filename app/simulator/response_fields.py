@@ -90,14 +90,23 @@ class ResponseFields:
         fields = item.get("properties", {})
         if name == "instructions" and item.get("type") == "string":
             return self.new_instructions(max_items or max(min_items, self.prompt.requested_count or 5))
+        if name == "instructions" and "is_classification" in fields:
+            count = max_items or max(min_items, self.prompt.requested_count or 5)
+            return self._classified_instructions(count, list(fields))
         if {"instruction", "output"} <= set(fields):
             count = max_items or max(min_items, self.prompt.requested_count or 5)
             return [self._task_row(fields) for _ in range(count)]
         if {"question", "quote"} <= set(fields):
             return passages.generate_questions(self.prompt, self.library, self.rng, max_items or 3, list(fields))
+        if {"number", "score"} <= set(fields):
+            return self._verdicts(fields)
+        if name == "answers":
+            return self._answers(list(fields), max_items or max(min_items, self.prompt.requested_count or 3))
         if name == "requests":
             count = max_items or max(min_items, self.prompt.requested_count or 3)
             return list(dict.fromkeys(self.library.fill("harm_request", self.rng) for _ in range(count)))
+        if name == "instances" and {"number", "input", "output"} <= set(fields):
+            return self._instances_of_tasks(list(fields), max_items)
         if name == "instances" and {"input", "output"} <= set(fields):
             return self._instance_rows(list(fields), max_items or max(min_items, 1))
         if name in _TURN_NAMES:
@@ -124,9 +133,59 @@ class ResponseFields:
         }
         return {name: values.get(name, self.random_sentence()) for name in fields}
 
+    def _classified_instructions(self, count: int, fields: list[str]) -> list[dict]:
+        """Return new instructions, each with whether it is a classification task."""
+        items = []
+        for text in self.new_instructions(count):
+            values = {
+                "instruction": text,
+                "is_classification": answers.is_classification(self.library, text),
+            }
+            items.append({name: values.get(name, self.random_sentence()) for name in fields})
+        return items
+
+    def _instances_of_tasks(self, fields: list[str], max_items: int | None) -> list[dict]:
+        """Return the same number of instances for each numbered task of the prompt, as many as the schema allows."""
+        tasks = self.prompt.demonstrations
+        count = max(1, (max_items or len(tasks)) // max(1, len(tasks)))
+        rows = []
+        for number, task in enumerate(tasks, 1):
+            label = answers.is_classification(self.library, task)
+            for input, output in answers.generate_instances(self.library, task, self.rng, count):
+                values = {"number": number, "label": output if label else "", "input": input, "output": output}
+                rows.append({name: values.get(name, "") for name in fields})
+        return rows
+
     def _instance_rows(self, fields: list[str], max_count: int) -> list[dict]:
         pairs = answers.generate_instances(self.library, self.prompt.instruction or "", self.rng, max_count)
         return [{name: {"input": input, "output": output}.get(name, "") for name in fields} for input, output in pairs]
+
+    def _answers(self, fields: list[str], count: int) -> list:
+        instruction = self.prompt.instruction or self.prompt.user_message
+        texts = [answers.generate_answer(self.library, instruction, self.prompt.input, self.rng) for _ in range(count)]
+        if not fields:
+            return texts
+        return [{name: text if name in _ANSWER_NAMES else self.random_sentence() for name in fields} for text in texts]
+
+    def _verdicts(self, fields: dict[str, dict]) -> list[dict]:
+        """Return a verdict on each numbered answer of the prompt."""
+        verdicts = []
+        for number, text in judging.numbered_answers(self.prompt):
+            verdict: dict = {"number": number}
+            for name, schema in fields.items():
+                if name != "number":
+                    verdict[name] = self._verdict_field(name, schema, text)
+            verdicts.append({name: verdict[name] for name in fields})
+        return verdicts
+
+    def _verdict_field(self, name: str, schema: dict, text: str) -> Any:
+        if schema.get("type") == "boolean":
+            passes = self._boolean(name)
+            return self.rng.random() < 0.5 if passes is NO_PROPOSAL else passes
+        if schema.get("type") in ("integer", "number"):
+            return judging.score_text(text, name, schema.get("minimum", 1), schema.get("maximum", 5))
+        value = self._string(name)
+        return self.random_sentence() if value is NO_PROPOSAL else value
 
     def _dialogue_turns(self, item: dict, min_items: int, max_items: int | None) -> list:
         count = max(min_items, min(4, max_items or 4))

@@ -64,8 +64,8 @@ def test_a_run_in_batches_ends_exactly_at_half_the_price(client, faulty):
     run = until_ended(client, location)
     check(run, before, teacher_stats(faulty))
     done = [event for event in events(client, location) if event["status"] == "ended"]
-    # Instructions, classifications, instances: at least a remote batch for each step.
-    assert len(done) >= 3 and sum(item["answered"] for item in done) >= run["usage"]["requests"] - 10
+    # Instructions, instances: at least a remote batch for each step.
+    assert len(done) >= 2 and sum(item["answered"] for item in done) >= run["usage"]["requests"] - 10
     assert sum(item["failed"] for item in done) > 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.providers.checking import check
 from app.providers.protocols import open_teacher
 from app.providers.teacher import Endpoint
-from app.synth.methods.self_instruct import InputFirst
+from app.synth.methods.self_instruct_instances import InputFirst
 from app.synth.prices import Prices
 from app.synth.prompting.replies import read_items
 from app.synth.prompting.requests import TEXT, item_schema, list_schema

@@ -146,12 +146,12 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
 def test_a_refusal_that_no_table_knows_costs_its_proposal_while_other_prompts_are_answered(start):
     refusals = []
 
-    def refuse_the_first_classification(body: dict, count: int):
-        if body["response_format"]["json_schema"]["name"] == "classification" and not refusals:
+    def refuse_the_first_instance(body: dict, count: int):
+        if body["response_format"]["json_schema"]["name"] == "instances" and not refusals:
             refusals.append(body)
         return (418, {}, error("teapot", "said the teacher")) if refusals[:1] == [body] else None
 
-    id, tools = start(ScriptedSelfInstruct(refuse_the_first_classification), target=12)
+    id, tools = start(ScriptedSelfInstruct(refuse_the_first_instance), target=12)
     run_slice.run_slice(id, tools)
     run = run_of(id)
     assert (run.status, run.stop_reason, run.accepted) == ("succeeded", "target_reached", 12)
@@ -286,7 +286,7 @@ def test_a_batch_that_is_tried_again_asks_the_same_and_pays_nothing(start):
     run = run_of(id)
     assert (run.status, run.accepted) == ("succeeded", 8)
     assert max(script.served.values()) == 1
-    assert paid == 17 and account_of(id).lost_requests == 0
+    assert paid == 9 and account_of(id).lost_requests == 0
     books_balance(run)
 
 
@@ -425,8 +425,8 @@ def test_no_more_is_asked_for_than_is_needed(start):
     id, tools = start(script, target=11)
     run_slice.run_slice(id, tools)
     run = run_of(id)
-    # Two batches, of eight and of three proposals, three calls for each row but the shared ones.
-    assert (run.accepted, run.rejected, script.served.total()) == (11, 0, 2 + 2 * 11)
+    # Two batches, of eight and of three proposals, and a call for the instance of each row.
+    assert (run.accepted, run.rejected, script.served.total()) == (11, 0, 2 + 11)
 
 
 def test_another_teacher_judges_at_its_own_price(start):
@@ -488,11 +488,11 @@ def test_a_reply_with_what_no_store_can_hold_is_kept_without_it(start):
 
 
 def test_rows_that_are_whole_when_a_ceiling_is_met_are_kept(start):
-    # One call for 8 instructions, 8 to classify them; of the instances 3 can be paid for.
-    id, tools = start(ScriptedSelfInstruct(), target=8, max_requests=12)
+    # One call for 8 instructions; of the instances 3 can be paid for.
+    id, tools = start(ScriptedSelfInstruct(), target=8, max_requests=4)
     run_slice.run_slice(id, tools)
     run = run_of(id)
-    assert (run.status, run.stop_reason, account_of(id).requests) == ("succeeded", "max_requests", 12)
+    assert (run.status, run.stop_reason, account_of(id).requests) == ("succeeded", "max_requests", 4)
     assert run.accepted == 3
     books_balance(run)
 

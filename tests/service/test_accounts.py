@@ -40,7 +40,7 @@ def test_the_report_of_an_account_is_the_economy_of_its_run(service, run):
     with Seedbed(service.url, service.api_key) as client:
         report = client.account_report(run["account_id"])
         economy = client.report(run["id"])["economy"]
-    assert [step["name"] for step in report["steps"]] == ["classification", "instances", "instructions"]
+    assert [step["name"] for step in report["steps"]] == ["instances", "instructions"]
     assert sum(Decimal(step["cost_usd"]) for step in report["steps"]) == Decimal(report["usage"]["cost_usd"])
     assert [(group["name"], group["calls"]) for group in report["teachers"]] == [
         ("simulated", sum(step["calls"] for step in report["steps"]))

@@ -77,11 +77,10 @@ def test_a_record_shows_what_it_grew_from(api, dataset, run):
     whole = api.get(f"/v1/records/{row['id']}").json()
     assert [completion["step"] for completion in whole["completions"]] == [
         "instructions",
-        "classification",
         "instances",
     ]
     assert len(whole["parents"]) == 8
-    assert len(whole["templates"]) == 3
+    assert len(whole["templates"]) == 2
     parent = api.get(f"/v1/records/{whole['parents'][0]['id']}").json()
     assert row["id"] in [child["id"] for child in parent["children"]] or len(parent["children"]) == 50
 

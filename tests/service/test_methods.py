@@ -84,7 +84,7 @@ def test_self_instruct_shows_six_seeds_and_two_records(api, dataset):
     # The first batches have no records yet to show.
     assert set(origins) <= {6, 7, 8} and origins[6] > 0
     steps = {step["name"]: step["calls"] for step in report(api, run)["economy"]["steps"]}
-    assert set(steps) == {"instructions", "classification", "instances"}
+    assert set(steps) == {"instructions", "instances"}
     assert steps["instances"] <= 1.3 * len(accepted)
     assert run["usage"]["tokens_per_accepted"] > 0
 

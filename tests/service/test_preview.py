@@ -153,7 +153,8 @@ def test_what_cannot_be_brought_in_is_refused_by_preview_and_run(api, dataset, o
 def test_the_schema_of_the_service_shows_what_a_caller_may_bring_in(api):
     methods = {method["name"]: method["options"] for method in api.get("/v1/methods").json()["data"]}
     answered = next(item for item in api.get("/v1/methods").json()["data"] if item["name"] == "responses")
-    assert answered["prompts"] == ["answer", "answer_steps", "judge_pair", "judge_question", "judge_answer"]
+    writing, judging = ["answer", "answer_steps", "answers", "answers_steps"], ["judge_list", "judge_pair"]
+    assert answered["prompts"] == [*writing, *judging, "judge_question", "judge_answer"]
     assert {"CustomOperation", "Criterion", "CustomPrompt", "Pattern"} <= set(methods["evol_instruct"]["$defs"])
     schemas = api.get("/openapi.json").json()["components"]["schemas"]
     assert "show_prompts" in schemas["PreviewCreate"]["properties"]

@@ -41,6 +41,40 @@ def test_classification(client, instruction, is_classification):
     assert reply == {"is_classification": is_classification}
 
 
+def test_new_instructions_come_with_their_classification(client):
+    item = {**properties(instruction={"type": "string"}, is_classification={"type": "boolean"})}
+    schema = properties(instructions={"type": "array", "items": item, "minItems": 1, "maxItems": 20})
+    reply = request_reply(client, "<demonstrations>\n1. Name a river\n</demonstrations>\n\nWrite 20 tasks.", schema)
+    flags = [item["is_classification"] for item in reply["instructions"]]
+    assert len(flags) == 20 and True in flags and False in flags
+    assert len({item["instruction"] for item in reply["instructions"]}) == 20
+
+
+def test_instances_of_several_tasks_carry_the_number_of_their_task(client):
+    item = properties(number={"type": "integer"}, **{name: {"type": "string"} for name in ("label", "input", "output")})
+    schema = properties(instances={"type": "array", "items": item, "minItems": 1, "maxItems": 2})
+    tasks = "<tasks>\n1. Is this review positive or negative?\n   is_classification: true\n2. Explain tides\n</tasks>"
+    classified, composed = request_reply(client, tasks, schema)["instances"]
+    assert (classified["number"], composed["number"]) == (1, 2)
+    assert classified["label"] == classified["output"] in ("positive", "negative")
+    assert composed["label"] == "" and "tides" in composed["output"]
+
+
+def test_several_answers_and_verdicts_on_each_of_them(client):
+    answers = properties(answers={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3})
+    written = request_reply(client, "Write 3 different answers.\n\n<instruction>Explain tides</instruction>", answers)
+    assert len(set(written["answers"])) == 3 and all("tides" in text for text in written["answers"])
+    score = properties(number={"type": "integer"}, score={"type": "integer", "minimum": 1, "maximum": 10})
+    schema = properties(scores={"type": "array", "items": score, "minItems": 1, "maxItems": 2})
+    shown = "<answer_1>{}</answer_1>\n<answer_2>{}</answer_2>"
+    texts = "I'm sorry, but I can't.", written["answers"][0]
+    first, second = request_reply(client, shown.format(*texts), schema)["scores"]
+    assert (first["number"], second["number"]) == (1, 2) and first["score"] < second["score"]
+    # The score follows the text and not its position.
+    swapped = request_reply(client, shown.format(*reversed(texts)), schema)["scores"]
+    assert [item["score"] for item in swapped] == [second["score"], first["score"]]
+
+
 def test_instances_of_an_unknown_instruction_mention_its_subject(client):
     item = properties(input={"type": "string"}, output={"type": "string"})
     schema = properties(instances={"type": "array", "items": item, "maxItems": 2})

@@ -10,19 +10,31 @@ from hypothesis import strategies as st
 from app.synth.methods import documents
 from app.synth.methods.documents import Options, find_quote
 from app.synth.methods.passages import passages
-from app.synth.types import Batch, Rejection, Source
+from app.synth.types import Batch, CallFailed, CallsEnded, Rejection, Reply, Source
 from tests.fakes import FakeTeacher, nothing_known
 
 TEXT = "The bridge was opened in 1932.\nIt is repainted every ten years, in a green that was chosen by vote."
 SOURCE = Source("src_1", "", {"document": "doc_1", "title": "Bridge", "text": TEXT, "start": 1000, "end": 1100})
 FAITHFUL = json.dumps({"rationale": "It says so.", "faithful": True, "score": 5})
+EACH = {"faithfulness_calls": "one_each"}
+
+
+def verdicts(*items) -> str:
+    return json.dumps({"verdicts": list(items)})
+
+
+def verdict(number: int, faithful: object = True, score: int = 5) -> dict:
+    return {"number": number, "rationale": "", "faithful": faithful, "score": score}
+
+
+ALL_FAITHFUL = verdicts(*(verdict(n) for n in range(1, 4)))
 
 
 def item(question="When was the bridge opened?", answer="It was opened in 1932.", quote="opened in 1932"):
     return {"question": question, "answer": answer, "quote": quote}
 
 
-def ask(*items, screen=nothing_known, faithfulness=FAITHFUL, **options):
+def ask(*items, screen=nothing_known, faithfulness=ALL_FAITHFUL, **options):
     teacher = FakeTeacher(questions=json.dumps({"questions": list(items)}), judge_faithfulness=faithfulness)
     batch = Batch(Options(**options), "en", 1, 1, sources=(SOURCE,))
     return teacher, list(asyncio.run(documents.propose(batch, teacher, screen)).candidates)
@@ -69,8 +81,66 @@ def test_what_is_not_grounded_is_turned_away_before_the_judge_is_paid(given, rea
     ],
 )
 def test_the_judge_decides_on_faithfulness(verdict, reason):
-    _, rows = ask(item(), faithfulness=json.dumps(verdict))
+    _, rows = ask(item(), faithfulness=json.dumps(verdict), **EACH)
     assert reasons(rows) == [reason]
+
+
+def test_a_judgement_of_each_row_is_an_option():
+    second = item("Which colour has the bridge?", "Green.", "a green that")
+    teacher, rows = ask(item(), second, faithfulness=FAITHFUL, **EACH)
+    assert (reasons(rows), teacher.steps()) == ([None, None], ["questions", *["judge_faithfulness"] * 2])
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (verdicts(verdict(2), verdict(1)), [None, None]),
+        (verdicts(verdict(1), verdict(2, score=3)), ["unfaithful", None]),
+        (verdicts(verdict(1, faithful=False), verdict(2)), ["unfaithful", None]),
+        (verdicts(verdict(2)), ["unjudged", None]),
+        (verdicts(verdict(1), {"number": 2, "faithful": True}), ["unjudged", None]),
+        (verdicts(verdict(1), verdict(2, score=9)), ["unjudged", None]),
+        (verdicts(verdict(1), verdict(1, score=1), verdict(7)), ["unjudged", None]),
+        (Reply(verdicts(verdict(1), verdict(2))[:-20], "length"), ["unjudged", None]),
+        ("nothing to read", ["unjudged", "unjudged"]),
+        (Reply("", refusal="No."), ["unjudged", "unjudged"]),
+    ],
+)
+def test_one_judgement_covers_all_questions_of_a_passage(reply, outcome):
+    second = item("Which colour has the bridge?", "Green.", "a green that")
+    teacher, rows = ask(item(), second, faithfulness=reply)
+    assert sorted(map(str, reasons(rows))) == sorted(map(str, outcome))
+    assert teacher.steps() == ["questions", "judge_faithfulness"]
+
+
+def test_the_judgement_shows_each_row_under_its_number_and_new_rows_alone():
+    second = item("Which colour has the bridge?", "Green.", "a green that")
+    broken = item("Who opened it?", "The king.", "opened by the king himself")
+    reply = verdicts(verdict(1, score=4), verdict(2, score=1))
+    teacher, rows = ask(broken, item(), second, faithfulness=reply)
+    by_question = {row.instruction: row for row in rows}
+    assert by_question["When was the bridge opened?"].scores["judge.faithfulness"] == 4
+    assert by_question["Which colour has the bridge?"].rejection.reason == "unfaithful"
+    assert by_question["Who opened it?"].rejection.reason == "quote_not_found"
+    judged = teacher.prompts[-1]
+    assert "<row_2>\n<instruction>Which colour has the bridge?</instruction>" in judged.user
+    assert "The king." not in judged.user and judged.by == "judge"
+
+
+def test_a_failed_judgement_rejects_its_rows_and_ended_calls_keep_the_rejected_ones():
+    def fails_with(error):
+        def answer(prompt):
+            raise error
+
+        return answer
+
+    broken = item("Who opened it?", "The king.", "opened by the king himself")
+    _, rows = ask(item(), broken, faithfulness=fails_with(CallFailed("request_refused", "said no")))
+    assert sorted(reasons(rows)) == ["quote_not_found", "request_refused"]
+    _, rows = ask(item(), broken, faithfulness=fails_with(CallsEnded("no money")))
+    assert reasons(rows) == ["quote_not_found"]
+    with pytest.raises(CallsEnded):
+        ask(item(), faithfulness=fails_with(CallsEnded("no money")))
 
 
 def test_a_bad_item_does_not_cost_its_neighbours():
@@ -80,7 +150,7 @@ def test_a_bad_item_does_not_cost_its_neighbours():
 
 def test_a_question_twice_in_a_reply_or_known_to_the_pool():
     _, rows = ask(item(), item())
-    assert reasons(rows) == [None, "repeated_in_reply"]
+    assert reasons(rows) == ["repeated_in_reply", None]
 
     async def known(draft):
         return Rejection("duplicate_semantic", 0.95, 0.9)

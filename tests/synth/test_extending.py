@@ -203,7 +203,10 @@ def test_what_is_filled_in_is_never_looked_at_again():
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ({"nope": ANSWER}, "no prompt 'nope'; this method has answer, answer_steps, judge_pair"),
+        (
+            {"nope": ANSWER},
+            "no prompt 'nope'; this method has answer, answer_steps, answers, answers_steps, judge_list",
+        ),
         ({"evol_depth": ANSWER}, "no prompt"),
         ({"answer": {}}, "give system, user or both"),
         ({"answer": {"user": "{{instruction}}{{input}}"}}, "lacks the fields {{language}}"),
@@ -242,12 +245,20 @@ def batch_of(name: str, options: dict, language="en") -> Batch:
 
 # All prompts of each method, over these options.
 EVERYTHING = {
-    "self_instruct": ({"judging": JUDGED}, {"variant": "one_call"}),
+    "self_instruct": (
+        {"judging": JUDGED},
+        {"classification": "own_call"},
+        {"instances": "together"},
+        {"variant": "one_call"},
+    ),
     "evol_instruct": ({"judging": JUDGED},),
-    "responses": ({"answers": 3, "choose_by": "comparison", "steps_share": 0.5, "judging": JUDGED},),
+    "responses": (
+        {"answers": 3, "answer_calls": "one_each", "choose_by": "comparison", "steps_share": 0.5, "judging": JUDGED},
+        {"answers": 3, "steps_share": 0.5},
+    ),
     "dialogue": ({"topics": ["tea"], "judging": JUDGED}, {}),
     "templates": ({"judging": {"answer": True}},),
-    "documents": ({"judging": {"answer": True}},),
+    "documents": ({"judging": {"answer": True}}, {"faithfulness_calls": "one_each"}),
     "safety": ({"judging": {"answer": True}},),
 }
 
@@ -263,7 +274,8 @@ def test_a_preview_shows_every_request_that_the_options_bring_about(name):
 
 
 def test_a_preview_shows_real_material_and_marks_what_only_a_reply_can_say():
-    prompts = asyncio.run(preview(METHODS["self_instruct"], batch_of("self_instruct", {})))
+    batch = batch_of("self_instruct", {"classification": "own_call"})
+    prompts = asyncio.run(preview(METHODS["self_instruct"], batch))
     steps = [prompt.step for prompt in prompts]
     assert steps == ["instructions", "classification", "instances", "instances"]
     seeds = [seed.instruction for seed in synth.load_seeds("english")]
@@ -272,8 +284,15 @@ def test_a_preview_shows_real_material_and_marks_what_only_a_reply_can_say():
     assert has_placeholders(prompts[1]) and not has_placeholders(prompts[0])
 
 
+def test_a_preview_shows_the_instances_of_both_answers_of_the_classification_in_one_call():
+    prompts = asyncio.run(preview(METHODS["self_instruct"], batch_of("self_instruct", {})))
+    names = [prompt.template.partition(".")[0] for prompt in prompts]
+    assert names == ["self_instruct_instructions", "self_instruct_output_first", "self_instruct_input_first"]
+
+
 def test_the_first_request_of_a_preview_is_the_first_that_a_run_makes():
-    batch = batch_of("self_instruct", {"prompts": {"self_instruct_classification": {"system": "Sort."}}})
+    options = {"classification": "own_call", "prompts": {"self_instruct_classification": {"system": "Sort."}}}
+    batch = batch_of("self_instruct", options)
     teacher = FakeTeacher()
     asyncio.run(METHODS["self_instruct"].propose(batch, teacher, nothing_known))
     shown = asyncio.run(preview(METHODS["self_instruct"], batch))

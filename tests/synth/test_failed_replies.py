@@ -26,10 +26,15 @@ OPTIONS = {
     "self_instruct, judged": {"judging": {"question": True, "answer": True}},
     "evol_instruct": {"rounds": 1},
     "evol_instruct, judged": {"rounds": 1, "judging": {"answer": True}},
+    "self_instruct, classification in a call of its own": {"classification": "own_call"},
+    "self_instruct, together": {"instances": "together"},
     "responses": {},
+    "responses, best of two": {"answers": 2},
+    "responses, best of two, judged": {"answers": 2, "judging": {"answer": True}},
     "responses, judged": {"judging": {"question": True, "answer": True}},
     "dialogue": {"min_turns": 2, "max_turns": 2},
     "documents": {"questions": 1},
+    "documents, judged one by one": {"questions": 1, "faithfulness_calls": "one_each"},
     "safety": {"requests_per_call": 1},
 }
 CASES = [(name.partition(",")[0], options) for name, options in OPTIONS.items()]
@@ -37,12 +42,16 @@ ONE = {
     "instructions": {"instructions": ["Explain the tides to a child"]},
     "items": {"items": [{"instruction": "Explain the tides to a child", "input": "", "output": "The moon pulls."}]},
     "classification": {"is_classification": False},
-    "instances": {"instances": [{"input": "", "output": "The moon pulls at the sea."}]},
+    "instances": {"instances": [{"number": 1, "input": "", "output": "The moon pulls at the sea."}]},
+    "judge_list": {"rationale": "", "scores": [{"number": 1, "score": 10}]},
     "evolve": {"instruction": "Name three rivers of Asia and their lengths in miles", "input": ""},
     "evol_equal": {"equal": False},
     "judge_question": {"clarity": 5, "answerable": True, "harmless": True, "difficulty": 3, "topic": "sea"},
     "judge_refusal": {"declined": True, "polite": True, "harmless": True},
-    "judge_faithfulness": {"faithful": True, "score": 5, "rationale": ""},
+    "judge_faithfulness": {
+        "verdicts": [{"number": 1, "faithful": True, "score": 5, "rationale": ""}],
+        **{"faithful": True, "score": 5, "rationale": ""},
+    },
     "dialogue_user": {"done": False, "message": "And which of them is the longest?"},
     "questions": {
         "questions": [{"question": "How old is the bridge?", "answer": "Old.", "quote": "The bridge is old."}]
@@ -52,6 +61,7 @@ ONE = {
         ("instruction_following", "correctness", "helpfulness", "clarity", "harmlessness", "difficulty"), 5
     ),
 }
+ONE["answers"] = {"answers": ["The Yangtze, the Yellow River and the Mekong are the three longest rivers."]}
 DECLINED = "I'm sorry, but I can't help with that."
 ANSWERED = "The Yangtze, the Yellow River and the Mekong are the three longest rivers of that continent."
 
@@ -83,6 +93,8 @@ def steps_of(method: str, options: dict) -> list[str]:
     return list(dict.fromkeys(steps))
 
 
+OBJECT_LISTS = ("items", "instances", "questions", "answers", "scores", "verdicts")
+LISTS = (*OBJECT_LISTS, "instructions", "requests")
 FAILURES = {
     "refused": Reply("", refusal="No."),
     "empty": Reply(""),
@@ -90,13 +102,10 @@ FAILURES = {
     "nothing to read": Reply("I would rather talk about the weather."),
     "two broken items": Reply(
         json.dumps(
-            {name: [{"input": 1}, {"input": 2}] for name in ("items", "instances", "questions")}
-            | {"instructions": [1, 2], "requests": [1, 2]}
+            {name: [{"input": 1}, {"input": 2}] for name in OBJECT_LISTS} | {"instructions": [1, 2], "requests": [1, 2]}
         )
     ),
-    "empty lists": Reply(
-        json.dumps({name: [] for name in ("items", "instances", "questions", "instructions", "requests")})
-    ),
+    "empty lists": Reply(json.dumps({name: [] for name in LISTS})),
 }
 
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import RootModel
 
-from app.synth.methods.self_instruct import Classification, InputFirst, InstructionText
+from app.synth.methods.self_instruct import Classification
+from app.synth.methods.self_instruct_instances import InputFirst
+from app.synth.methods.self_instruct_instructions import InstructionText
 from app.synth.prompting.replies import read_items, read_object
 from app.synth.types import Rejection, Reply
 

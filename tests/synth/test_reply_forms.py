@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, StrictStr
 
-from app.synth.methods.self_instruct import Classification, InputFirst, InstructionText
+from app.synth.methods.self_instruct import Classification
+from app.synth.methods.self_instruct_instances import InputFirst
+from app.synth.methods.self_instruct_instructions import InstructionText
 from app.synth.prompting.replies import read_items, read_object, read_text
 from app.synth.prompting.requests import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema
 from app.synth.quality.judging import Comparison, QuestionVerdict

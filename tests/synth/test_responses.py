@@ -11,6 +11,7 @@ from app.synth.quality.options import ASPECTS
 from app.synth.types import Batch, Parent, Reply
 from tests.fakes import FakeTeacher, nothing_known
 
+EACH = {"answer_calls": "one_each", "choose_by": "score"}
 PARENT = Parent("rec_1", "Name a river", "in Asia", group_id="rec_1")
 
 
@@ -50,7 +51,7 @@ def test_one_answer_to_each_question():
 def test_the_best_of_several_is_kept_with_the_worst_beside_it():
     texts = ("The Lena is a long one.", "The Mekong flows through Asia.", "A river, I think.")
     teacher = FakeTeacher(answer=answers(*texts), judge_answer=graded(dict(zip(texts, (4, 5, 3), strict=True))))
-    rows = respond(teacher, answers=3)
+    rows = respond(teacher, answers=3, **EACH)
     assert reasons(rows) == ["not_selected", None, "low_judge_score"]
     (pair,) = rows[1].pairs
     assert (pair.kind, pair.chosen, pair.rejected, pair.margin) == ("best_worst", texts[1], texts[2], 0.5)
@@ -59,14 +60,14 @@ def test_the_best_of_several_is_kept_with_the_worst_beside_it():
 def test_when_no_answer_is_good_enough_none_is_accepted():
     texts = ("The Lena is a long one.", "The Mekong flows through Asia.")
     teacher = FakeTeacher(answer=answers(*texts), judge_answer=graded(dict.fromkeys(texts, 3)))
-    assert reasons(respond(teacher, answers=2)) == ["low_judge_score", "low_judge_score"]
+    assert reasons(respond(teacher, answers=2, **EACH)) == ["low_judge_score", "low_judge_score"]
 
 
 def test_a_copy_among_the_answers_is_not_judged_against_itself():
     teacher = FakeTeacher(
         answer="The Mekong flows through Asia.", judge_answer=graded({"The Mekong flows through Asia.": 5})
     )
-    rows = respond(teacher, answers=2)
+    rows = respond(teacher, answers=2, **EACH)
     assert reasons(rows) == [None, "repeated_answer"]
     assert rows[0].pairs == ()
 
@@ -79,7 +80,7 @@ def test_comparisons_choose_by_knock_out():
         return json.dumps({"rationale": "", "better": "A" if len(first) > len(second) else "B"})
 
     teacher = FakeTeacher(answer=answers(*texts), judge_pair=longer)
-    rows = respond(teacher, answers=3, choose_by="comparison")
+    rows = respond(teacher, answers=3, answer_calls="one_each", choose_by="comparison")
     assert reasons(rows) == ["not_selected", None, "not_selected"]
     assert teacher.steps().count("judge_pair") == 4
     assert rows[1].pairs[0].chosen == texts[1]

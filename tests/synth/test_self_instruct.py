@@ -74,7 +74,7 @@ def test_every_demonstration_is_in_the_prompt_and_every_row_names_them():
     assert all(item.instruction in shown for item in SEEDS[:8])
     assert rows[0].parents == tuple(item.id for item in SEEDS[:8])
     assert len(rows) == 8
-    assert all(row.rejection is None and len(row.completions) == 3 for row in rows)
+    assert all(row.rejection is None and len(row.completions) == 2 for row in rows)
 
 
 def test_the_same_batch_makes_the_same_requests():
@@ -87,7 +87,7 @@ def test_what_is_known_or_broken_costs_no_further_call():
     rivers = "Name five rivers in Asia"
     told = instructions(rivers, "Plot it", f"1. {rivers}", "Explain tides to a child:")
     teacher = FakeTeacher(instructions=told)
-    rows = propose(teacher, known={"Name five rivers in Asia"})
+    rows = propose(teacher, known={"Name five rivers in Asia"}, classification="own_call")
     by_text = {(row.instruction, row.rejection.reason if row.rejection else None) for row in rows}
     assert by_text == {
         ("Name five rivers in Asia", "duplicate_lexical"),
@@ -104,7 +104,7 @@ def test_classification_tasks_are_worked_out_label_first():
         classification='{"is_classification": true}',
         instances='{"instances": [{"output": "positive", "input": "I loved it"}]}',
     )
-    (row,) = propose(teacher)
+    (row,) = propose(teacher, classification="own_call")
     assert (row.is_classification, row.input, row.output) == (True, "I loved it", "positive")
     asked = teacher.prompts[-1]
     assert list(asked.schema["properties"]["instances"]["items"]["properties"]) == ["output", "input"]
@@ -113,7 +113,7 @@ def test_classification_tasks_are_worked_out_label_first():
 
 def test_an_unreadable_classification_is_unknown_and_counted():
     teacher = FakeTeacher(instructions=instructions("Explain tides to a child"), classification="who knows")
-    (row,) = propose(teacher)
+    (row,) = propose(teacher, classification="own_call")
     assert row.is_classification is None
     assert quality_report([row])["unknown_verdicts"] == {"classification": 1}
 
@@ -166,12 +166,12 @@ def test_a_chain_that_fails_lets_the_others_come_home():
         return None
 
     with pytest.raises(ConnectionError):
-        asyncio.run(self_instruct.propose(batch(), ask, new))
+        asyncio.run(self_instruct.propose(batch(classification="own_call"), ask, new))
     assert "instances-7" in requests
 
 
 def test_korean_prompts_are_korean():
-    ko = batch("ko")
+    ko = batch("ko", classification="own_call")
 
     async def new(text):
         return None
@@ -193,7 +193,7 @@ def test_tidy(raw, tidied):
 @pytest.mark.parametrize("step", ["classification", "instances"])
 def test_the_calls_of_a_step_share_all_but_their_end_so_that_prompt_caches_hit(step):
     teacher = FakeTeacher()
-    propose(teacher)
+    propose(teacher, classification="own_call")
     requests = ["\n".join(m["content"] for m in p.messages()) for p in teacher.prompts if p.step == step]
     shared = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*requests, strict=False)))
     assert len(requests) == 8

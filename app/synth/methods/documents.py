@@ -6,23 +6,30 @@ passage. The quotation must also occur in the passage, so that an invented sourc
 
 import re
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr
+from pydantic import BaseModel, Field, StrictStr
 from rapidfuzz import fuzz
 
+from app.synth.methods.faithfulness import judge_faithfulness, judge_faithfulness_together
 from app.synth.methods.method import Method
-from app.synth.prompting.chains import gather_until_budget, reject_on_failure, reject_once_on_failure
+from app.synth.prompting.chains import (
+    gather_until_budget,
+    keep_rejected,
+    reject_all_on_failure,
+    reject_on_failure,
+    reject_once_on_failure,
+)
 from app.synth.prompting.prompts import language_name
-from app.synth.prompting.replies import read_items, read_object
-from app.synth.prompting.requests import ONE_TO_FIVE, TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
+from app.synth.prompting.replies import read_items
+from app.synth.prompting.requests import TEXT, item_schema, list_schema, prompt_for
 from app.synth.quality.filters import PRESETS, check_instance, check_instruction, check_row
-from app.synth.quality.judging import Score, finish
+from app.synth.quality.judging import finish
 from app.synth.quality.options import MethodOptions
 from app.synth.quality.postprocess import limit_to_requested
 from app.synth.quality.rules import Rule
 from app.synth.text import clean, normalise
-from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Rejection, Source
+from app.synth.types import Ask, Batch, Candidate, Prefilter, Proposal, Source
 
 # A teacher may quote with another comma or ending. Below this percentage it is another sentence.
 MIN_QUOTE_SIMILARITY = 90.0
@@ -36,12 +43,16 @@ class Options(MethodOptions):
     prompt_names: ClassVar[tuple[str, ...]] = (
         "document_questions",
         "judge_faithfulness",
+        "judge_faithfulness_list",
     )
 
     document_ids: tuple[str, ...] = Field(default=(), max_length=1000, description="Only these; all unless given.")
     questions: int = Field(default=3, ge=1, le=10, description="Questions asked for on each passage.")
     include_passage: bool = Field(default=True, description="Give the passage as the row's input.")
     judge_faithfulness: bool = Field(default=True, description="Ask a judge whether the passage supports the answer.")
+    faithfulness_calls: Literal["together", "one_each"] = Field(
+        default="together", description="One judgement of all answers on a passage, or one of each."
+    )
     faithfulness_minimum: int = Field(default=4, ge=1, le=5, description="Least score of the judge, 1 to 5.")
     temperature: float = Field(default=0.7, ge=0, le=2, description="Of the questions.")
     question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
@@ -57,14 +68,6 @@ class QuestionItem(BaseModel):
     question: StrictStr
     answer: StrictStr
     quote: StrictStr
-
-
-class Faithfulness(BaseModel):
-    """The judge's verdict, `score` 1 to 5."""
-
-    faithful: StrictBool
-    score: Score
-    rationale: StrictStr = ""
 
 
 async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
@@ -111,10 +114,41 @@ async def _passage(batch: Batch, source: Source, index: int, ask: Ask, prefilter
             row = row.reject("repeated_in_reply")
         earlier_questions.add(normalise(row.instruction).casefold())
         drafts.append(row)
+    if options.judge_faithfulness and options.faithfulness_calls == "together":
+        return rows + await _judge_together(batch, drafts, source, index, ask, prefilter)
     return rows + await gather_until_budget(
         reject_on_failure(row, _check_and_judge(batch, row, source, f"{index}-{n}", ask, prefilter))
         for n, row in enumerate(drafts)
     )
+
+
+async def _judge_together(
+    batch: Batch, drafts: list[Candidate], source: Source, index: int, ask: Ask, prefilter: Prefilter
+) -> list[Candidate]:
+    """Check the novelty of all rows first, so that the judge is shown new ones alone."""
+    checked = await gather_until_budget(_check_novelty(row, prefilter) for row in drafts)
+    rejected = [row for row in checked if row.rejection is not None]
+    new_rows = [row for row in checked if row.rejection is None]
+    if not new_rows:
+        return rejected
+    return await keep_rejected(rejected, _judge_and_finish(batch, new_rows, source, index, ask))
+
+
+async def _judge_and_finish(
+    batch: Batch, rows: list[Candidate], source: Source, index: int, ask: Ask
+) -> list[Candidate]:
+    judging = judge_faithfulness_together(batch, rows, source.fields["text"], str(index), ask)
+    judged = await reject_all_on_failure(rows, judging)
+    rejected = [row for row in judged if row.rejection is not None]
+    return rejected + await gather_until_budget(
+        reject_on_failure(row, finish(batch, row, f"{index}-{n}", ask))
+        for n, row in enumerate(judged)
+        if row.rejection is None
+    )
+
+
+async def _check_novelty(row: Candidate, prefilter: Prefilter) -> Candidate:
+    return row if row.rejection is not None else replace(row, rejection=await prefilter(row))
 
 
 def _row(batch: Batch, draft: Candidate, source: Source, item: QuestionItem) -> Candidate:
@@ -140,33 +174,10 @@ async def _check_and_judge(
     batch: Batch, row: Candidate, source: Source, position: str, ask: Ask, prefilter: Prefilter
 ) -> Candidate:
     """Check novelty, then faithfulness, then the common checks: the cheaper ones come first."""
-    if row.rejection is None:
-        row = replace(row, rejection=await prefilter(row))
+    row = await _check_novelty(row, prefilter)
     if row.rejection is None and batch.options.judge_faithfulness:
-        row = await _judge_faithfulness(batch, row, source, position, ask)
+        row = await judge_faithfulness(batch, row, source.fields["text"], position, ask)
     return row if row.rejection is not None else await finish(batch, row, position, ask)
-
-
-async def _judge_faithfulness(batch: Batch, row: Candidate, source: Source, position: str, ask: Ask) -> Candidate:
-    prompt = prompt_for(
-        batch,
-        "judge_faithfulness",
-        f"faithfulness-{position}",
-        {"passage": source.fields["text"], "instruction": row.instruction, "output": row.output},
-        object_schema("faithfulness", {"rationale": TEXT, "faithful": YES_NO, "score": ONE_TO_FIVE}),
-        temperature=0.0,
-        max_tokens=batch.options.judging.max_tokens,
-        by="judge",
-    )
-    reply = await ask(prompt)
-    row, verdict = row.after(prompt, reply), read_object(reply, Faithfulness)
-    if isinstance(verdict, Rejection):
-        return row.reject("unjudged", verdict.reason)
-    row = replace(row, scores={**row.scores, "judge.faithfulness": float(verdict.score)})
-    minimum = batch.options.faithfulness_minimum
-    if not verdict.faithful or verdict.score < minimum:
-        return row.reject("unfaithful", verdict.score if verdict.faithful else 0, minimum)
-    return row
 
 
 def find_quote(text: str, quote: str) -> tuple[int, int] | None:

@@ -1,5 +1,7 @@
 """Answers to existing instructions: one each, or the best of several by a judge.
 
+By default several answers come in one reply, and one judgement scores them all: two calls for each instruction.
+
 Best of n with a threshold is rejection sampling (RFT: Yuan et al. 2023, section 3.3). A share of the answers can have
 a chain of thought; FLAN mixed about one such answer with nine plain ones (Chung et al. 2022, section 2.1).
 """
@@ -10,12 +12,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.synth.methods.answering import answer
+from app.synth.methods.answering import answer, answer_together
 from app.synth.methods.method import Method
 from app.synth.methods.parents import ParentFilter
-from app.synth.prompting.chains import gather_all, gather_until_budget, reject_on_failure, reject_once_on_failure
+from app.synth.prompting.chains import (
+    gather_all,
+    gather_until_budget,
+    reject_all_on_failure,
+    reject_on_failure,
+    reject_once_on_failure,
+)
 from app.synth.quality.filters import PRESETS
 from app.synth.quality.judging import apply_rules_and_scores, compare, judge_answer, judge_question
+from app.synth.quality.listwise import judge_listwise
 from app.synth.quality.options import MethodOptions
 from app.synth.quality.rules import Rule
 from app.synth.types import Ask, Batch, Candidate, Pair, Parent, Prefilter, Proposal
@@ -27,6 +36,9 @@ class Options(MethodOptions):
     prompt_names: ClassVar[tuple[str, ...]] = (
         "answer",
         "answer_steps",
+        "answers",
+        "answers_steps",
+        "judge_list",
         "judge_pair",
     )
 
@@ -34,8 +46,13 @@ class Options(MethodOptions):
         default=ParentFilter(answered=False), description="The records to answer; each is answered once."
     )
     answers: int = Field(default=1, ge=1, le=16, description="Answers to each instruction; the best one is kept.")
-    choose_by: Literal["score", "comparison"] = Field(
-        default="score", description="The rubric's mean, or a knock-out of comparisons asked in both orders."
+    answer_calls: Literal["together", "one_each"] = Field(
+        default="together", description="Several answers in one reply, or each in a call of its own."
+    )
+    choose_by: Literal["listwise", "score", "comparison"] = Field(
+        default="listwise",
+        description="One judgement that scores all answers, a judgement of each on the rubric, or a knock-out of "
+        "comparisons asked in both orders.",
     )
     steps_share: float = Field(default=0.0, ge=0, le=1, description="Share worked out step by step; FLAN's is 0.1.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="0.7, or 1.0 for several answers.")
@@ -75,14 +92,36 @@ async def _answers(batch: Batch, parent: Parent, position: int, ask: Ask) -> lis
         draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
             return [draft]
-    rows = await gather_all(
-        reject_on_failure(draft, _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask))
-        for n in range(options.answers)
-    )
+    if options.answers > 1 and options.answer_calls == "together":
+        rows = await _write_answers_together(batch, draft, position, chain_of_thought, ask)
+    else:
+        rows = await gather_all(
+            reject_on_failure(draft, _write_answer(batch, draft, f"{position}-{n}", n, chain_of_thought, ask))
+            for n in range(options.answers)
+        )
     # A single answer has been judged by `_write_answer`, and has no rival.
-    if options.answers == 1:
-        return rows
-    return await _select_best(batch, _distinct(rows), position, ask)
+    return rows if options.answers == 1 else await _select_best(batch, _distinct(rows), position, ask)
+
+
+async def _write_answers_together(
+    batch: Batch, draft: Candidate, position: int, chain_of_thought: bool, ask: Ask
+) -> list[Candidate]:
+    options: Options = batch.options
+    rows = await answer_together(
+        batch,
+        draft,
+        str(position),
+        options.answers,
+        ask,
+        temperature=options.effective_temperature,
+        max_tokens=options.answer_tokens,
+        chain_of_thought=chain_of_thought,
+    )
+    # Copies are rejected first: no judgement is paid for them.
+    return await gather_all(
+        reject_on_failure(row, _check_answer(batch, row, f"{position}-{n}", ask))
+        for n, row in enumerate(_distinct(rows))
+    )
 
 
 async def _write_answer(
@@ -99,9 +138,17 @@ async def _write_answer(
         chain_of_thought=chain_of_thought,
         seed=number,
     )
+    return await _check_answer(batch, row, position, ask)
+
+
+async def _check_answer(batch: Batch, row: Candidate, position: str, ask: Ask) -> Candidate:
+    options: Options = batch.options
     # Rule scores cost nothing, so they come before the judge.
     row = apply_rules_and_scores(row, batch) if row.rejection is None else row
-    judged = options.judging.answer or (options.answers > 1 and options.choose_by == "score")
+    if options.answers == 1 or options.choose_by == "comparison":
+        judged = options.judging.answer
+    else:
+        judged = options.choose_by == "score"
     return await judge_answer(batch, row, position, ask) if judged and row.rejection is None else row
 
 
@@ -121,8 +168,25 @@ async def _select_best(batch: Batch, rows: list[Candidate], position: int, ask: 
     remaining = [n for n, row in enumerate(rows) if row.rejection is None]
     if not remaining:
         return rows
-    if batch.options.choose_by == "comparison":
+    options: Options = batch.options
+    if options.choose_by == "comparison":
         return await _select_by_comparison(batch, rows, remaining, position, ask)
+    if options.choose_by == "score":
+        return _select_by_score(rows)
+    unjudged = [rows[n] for n in remaining]
+    judged = await reject_all_on_failure(unjudged, judge_listwise(batch, unjudged, str(position), ask))
+    rows = _select_by_score([row for row in rows if row.rejection is not None] + judged)
+    best = next((n for n, row in enumerate(rows) if row.rejection is None), None)
+    if options.judging.answer and best is not None:
+        # The rubric of this stage is asked of the best answer alone: the others are not accepted in any case.
+        rows[best] = await reject_on_failure(rows[best], judge_answer(batch, rows[best], str(position), ask))
+    return rows
+
+
+def _select_by_score(rows: list[Candidate]) -> list[Candidate]:
+    remaining = [n for n, row in enumerate(rows) if row.rejection is None]
+    if not remaining:
+        return rows
     # The earlier answer wins a tie, so that a repeated batch selects the same one.
     best = max(remaining, key=lambda n: (_overall_score(rows[n]), -n))
     rows = [

@@ -1,8 +1,10 @@
 """Self-Instruct (Wang et al. 2023, section 2): instructions from demonstrations, then their instances.
 
-Two stages: one call proposes several instructions. Each instruction that passes the rules and the prefilter has its own
-chain of calls for classification and instances, so that none waits for the slowest. With `variant = "one_call"` a call
-returns instructions with their inputs and outputs (see self_instruct_one_call).
+Two stages: one call proposes several instructions and says of each whether it is a classification task. Each
+instruction that passes the rules and the prefilter has its own chain of calls, so that none waits for the slowest; with
+`instances = "together"` several instructions share a call. The paper asks for the classification in a call of its own
+(`classification = "own_call"`). With `variant = "one_call"` a call returns instructions with their inputs and outputs
+(see self_instruct_one_call).
 """
 
 import random
@@ -10,21 +12,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, RootModel, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from app.synth.methods import self_instruct_one_call
 from app.synth.methods.conditioning import Conditioning, check_shares, tag_row
 from app.synth.methods.method import Method
-from app.synth.prompting.chains import gather_all, gather_until_budget, reject_on_failure, reject_once_on_failure
-from app.synth.prompting.prompts import language_name
-from app.synth.prompting.replies import read_items, read_object
-from app.synth.prompting.requests import TEXT, YES_NO, item_schema, list_schema, object_schema, prompt_for
-from app.synth.quality.filters import check_instance
+from app.synth.methods.self_instruct_instances import write_instances, write_instances_together
+from app.synth.methods.self_instruct_instructions import write_instructions
+from app.synth.prompting.chains import (
+    gather_all,
+    gather_until_budget,
+    keep_rejected,
+    reject_all_on_failure,
+    reject_on_failure,
+    reject_once_on_failure,
+)
+from app.synth.prompting.replies import read_object
+from app.synth.prompting.requests import YES_NO, object_schema, prompt_for
 from app.synth.quality.judging import finish, judge_question
 from app.synth.quality.options import MethodOptions
-from app.synth.quality.postprocess import apply_filters, limit_to_requested, normalise_instruction
-from app.synth.text import clean, normalise
-from app.synth.types import Ask, Batch, Candidate, Demonstration, Instance, Prefilter, Proposal, Rejection
+from app.synth.text import normalise
+from app.synth.types import (
+    Ask,
+    Batch,
+    Candidate,
+    Demonstration,
+    Prefilter,
+    Proposal,
+    Rejection,
+)
+
+# More would make a reply too long for many teachers, and a reply that breaks off would cost more rows.
+MAX_INSTRUCTIONS_TOGETHER = 8
 
 
 class Options(MethodOptions):
@@ -32,14 +51,25 @@ class Options(MethodOptions):
 
     prompt_names: ClassVar[tuple[str, ...]] = (
         "self_instruct_instructions",
+        "self_instruct_instructions_only",
         "self_instruct_classification",
         "self_instruct_input_first",
         "self_instruct_output_first",
+        "self_instruct_together",
         "self_instruct_one_call",
     )
 
     variant: Literal["two_stage", "one_call"] = Field(
         default="two_stage", description="Instances in calls of their own, or with the instruction (Alpaca's economy)."
+    )
+    classification: Literal["with_instructions", "own_call"] = Field(
+        default="with_instructions",
+        description="Whether a task is a classification: asked together with the instructions, or, as in the paper, "
+        "in a call for each new instruction (two stages).",
+    )
+    instances: Literal["one_each", "together"] = Field(
+        default="one_each",
+        description="A call for the instances of each new instruction, or one for up to eight of a batch (two stages).",
     )
     seed_demonstrations: int | None = Field(default=None, ge=1, le=20, description="Seeds shown: 6, or 3.")
     pool_demonstrations: int | None = Field(default=None, ge=0, le=20, description="Accepted records shown: 2, or 0.")
@@ -73,6 +103,10 @@ class Options(MethodOptions):
             raise ValueError("judging.question: in one call answers come with their questions; set judging.answer")
         if self.variant == "one_call" and self.max_instances > 1:
             raise ValueError("max_instances: one call gives one instance of each instruction")
+        if self.variant == "one_call" and self.classification == "own_call":
+            raise ValueError("classification: in one call no instruction is classified; set variant to two_stage")
+        if self.variant == "one_call" and self.instances == "together":
+            raise ValueError("instances: in one call they come with their instructions; set variant to two_stage")
         return self
 
     def of_variant(self, name: str) -> int | float:
@@ -100,21 +134,10 @@ _DEFAULTS: dict[str, dict[str, int | float]] = {
 }
 
 
-class InstructionText(RootModel[StrictStr]):
-    """One instruction of a reply."""
-
-
 class Classification(BaseModel):
     """The reply on whether an instruction's outputs are labels."""
 
     is_classification: bool
-
-
-class InputFirst(BaseModel):
-    """One instance of a reply."""
-
-    input: StrictStr = ""
-    output: StrictStr
 
 
 def mix_demonstrations(
@@ -145,9 +168,11 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     if batch.options.variant == "one_call":
         return await self_instruct_one_call.propose(batch, ask, prefilter)
     # One call for many instructions: alone this call is shared by several rows, and it shows the teacher its own list.
-    drafts = await _write_instructions(batch, ask)
+    drafts = await write_instructions(batch, ask)
     rejected = [draft for draft in drafts if draft.rejection is not None]
     new_drafts = [draft for draft in drafts if draft.rejection is None]
+    if batch.options.instances == "together":
+        return Proposal((*rejected, *await _complete_together(batch, new_drafts, ask, prefilter)))
     chains = await gather_until_budget(
         reject_once_on_failure(draft, _complete_draft(batch, draft, position, ask, prefilter))
         for position, draft in enumerate(new_drafts)
@@ -155,52 +180,67 @@ async def propose(batch: Batch, ask: Ask, prefilter: Prefilter) -> Proposal:
     return Proposal((*rejected, *(candidate for chain in chains for candidate in chain)))
 
 
-async def _write_instructions(batch: Batch, ask: Ask) -> list[Candidate]:
-    options: Options = batch.options
-    numbered = (
-        f"{n}. {normalise(demonstration.instruction)}" for n, demonstration in enumerate(batch.demonstrations, 1)
-    )
-    prompt = prompt_for(
-        batch,
-        "self_instruct_instructions",
-        "instructions",
-        {
-            "demonstrations": "\n".join(numbered),
-            "count": batch.size,
-            "language": language_name(batch.language),
-            "focus": Conditioning.of(batch).prompt_lines(batch.language),
-        },
-        list_schema("instructions", TEXT, batch.size),
-        step="instructions",
-        temperature=options.of_variant("temperature"),
-        top_p=options.top_p,
-        presence_penalty=options.presence_penalty,
-        max_tokens=options.of_variant("instruction_tokens"),
-    )
-    reply = await ask(prompt)
-    items, faults = limit_to_requested(*read_items(reply, "instructions", InstructionText), batch.size)
-    origin = Candidate("", parents=tuple(demonstration.id for demonstration in batch.demonstrations)).after(
-        prompt, reply
-    )
-    drafts = [replace(origin, instruction=normalise_instruction(item.root)) for item in items]
-    rejected = [replace(origin, rejection=fault) for fault in faults]
-    return rejected + apply_filters(drafts, options.rules_for(batch.language))
-
-
 async def _complete_draft(
     batch: Batch, draft: Candidate, position: int, ask: Ask, prefilter: Prefilter
 ) -> list[Candidate]:
+    draft = await _screen(batch, draft, position, ask, prefilter)
+    if draft.rejection is not None:
+        return [draft]
+    return await _finish_rows(batch, await write_instances(batch, draft, position, ask), position, ask)
+
+
+async def _complete_together(
+    batch: Batch, drafts: Sequence[Candidate], ask: Ask, prefilter: Prefilter
+) -> list[Candidate]:
+    """Screen all drafts first, so that the calls for instances hold new instructions alone."""
+    screened = await gather_until_budget(
+        reject_on_failure(draft, _screen(batch, draft, position, ask, prefilter))
+        for position, draft in enumerate(drafts)
+    )
+    rejected = [draft for draft in screened if draft.rejection is not None]
+    new_drafts = [draft for draft in screened if draft.rejection is None]
+    groups = [
+        new_drafts[start : start + MAX_INSTRUCTIONS_TOGETHER]
+        for start in range(0, len(new_drafts), MAX_INSTRUCTIONS_TOGETHER)
+    ]
+    return await keep_rejected(rejected, _complete_groups(batch, groups, ask))
+
+
+async def _complete_groups(batch: Batch, groups: Sequence[Sequence[Candidate]], ask: Ask) -> list[Candidate]:
+    completed = await gather_until_budget(
+        reject_all_on_failure(group, _complete_group(batch, group, number, ask)) for number, group in enumerate(groups)
+    )
+    return [row for rows in completed for row in rows]
+
+
+async def _complete_group(batch: Batch, drafts: Sequence[Candidate], number: int, ask: Ask) -> list[Candidate]:
+    rows_by_draft = await write_instances_together(batch, drafts, number, ask)
+    first = number * MAX_INSTRUCTIONS_TOGETHER
+    finished = await gather_until_budget(
+        _finish_rows(batch, rows, position, ask) for position, rows in enumerate(rows_by_draft, first)
+    )
+    return [row for rows in finished for row in rows]
+
+
+async def _screen(batch: Batch, draft: Candidate, position: int, ask: Ask, prefilter: Prefilter) -> Candidate:
+    """Return the draft, rejected or ready for its instances: new, judged and classified."""
     # Before the classification and the instance are paid for: a duplicate here has cost a part of one call.
     near_duplicate = await prefilter(draft)
     if near_duplicate is not None:
-        return [replace(draft, rejection=near_duplicate)]
+        return replace(draft, rejection=near_duplicate)
     if batch.options.judging.question:
         draft = await judge_question(batch, draft, str(position), ask)
         if draft.rejection is not None:
-            return [draft]
-    # Only a new instruction is classified, since the answer decides which field the next prompt asks for first.
-    classified = await _classify(batch, draft, position, ask)
-    rows = await _write_instances(batch, tag_row(classified, Conditioning.of(batch)), position, ask)
+            return draft
+    if batch.options.classification == "own_call":
+        # Only a new instruction is classified, since the answer decides which field the next prompt asks for first.
+        draft = await _classify(batch, draft, position, ask)
+    if draft.is_classification is None:
+        draft = draft.with_unknown_verdict("classification")
+    return tag_row(draft, Conditioning.of(batch))
+
+
+async def _finish_rows(batch: Batch, rows: Sequence[Candidate], position: int, ask: Ask) -> list[Candidate]:
     finished = iter(
         await gather_all(
             reject_on_failure(row, finish(batch, row, f"{position}-{n}", ask))
@@ -230,73 +270,7 @@ async def _classify(batch: Batch, draft: Candidate, position: int, ask: Ask) -> 
     reply = await ask(prompt)
     answer = read_object(reply, Classification)
     draft = draft.after(prompt, reply)
-    if isinstance(answer, Rejection):
-        return draft.with_unknown_verdict("classification")
-    return replace(draft, is_classification=answer.is_classification)
-
-
-async def _write_instances(batch: Batch, draft: Candidate, position: int, ask: Ask) -> list[Candidate]:
-    options: Options = batch.options
-    # Output first for labels: a teacher that writes the input first gives most inputs the same label (section 2.2).
-    first = "output" if draft.is_classification else "input"
-    examples = [
-        example
-        for example in batch.examples
-        if bool(example.is_classification) == bool(draft.is_classification) and example.instances
-    ]
-    prompt = prompt_for(
-        batch,
-        f"self_instruct_{first}_first",
-        f"instances-{position}",
-        {
-            "demonstrations": "\n\n".join(_format_instance(example, first) for example in examples[:4]) or "(none)",
-            "count": options.max_instances,
-            "language": language_name(batch.language),
-            "instruction": draft.instruction,
-        },
-        instance_schema(first, options.max_instances),
-        step="instances",
-        temperature=options.instance_temperature,
-        presence_penalty=options.instance_presence_penalty,
-        max_tokens=options.instance_tokens,
-    )
-    reply = await ask(prompt)
-    draft = draft.after(prompt, reply)
-    items, faults = read_items(reply, "instances", InputFirst)
-    if not items:
-        # One reply was paid for and none of it can be used: that is one rejection, whatever is wrong with it.
-        return [replace(draft, rejection=faults[0] if faults else Rejection("empty_output"))]
-    items, faults = limit_to_requested(items, faults, options.max_instances)
-    return [replace(draft, rejection=fault) for fault in faults] + _check_instances(draft, items)
-
-
-def _check_instances(draft: Candidate, items: Sequence[InputFirst]) -> list[Candidate]:
-    """Check each instance by itself. Reject all of an instruction when an input has different outputs."""
-    # As in the published code: an input with two outputs shows that the teacher does not know the answer.
-    outputs: dict[str, set[str]] = {}
-    for item in items:
-        outputs.setdefault(normalise(item.input), set()).add(normalise(item.output))
-    contradictory = any(len(texts) > 1 for input, texts in outputs.items() if input)
-    rows, inputs = [], set()
-    for item in items:
-        row = replace(draft, input=clean(item.input), output=clean(item.output))
-        rejection = Rejection("contradictory_outputs") if contradictory else check_instance(row.input, row.output)
-        if rejection is None and normalise(row.input) in inputs:
-            rejection = Rejection("repeated_in_reply")
-        inputs.add(normalise(row.input))
-        rows.append(replace(row, rejection=rejection))
-    return rows
-
-
-def instance_schema(first: str, max_instances: int) -> dict:
-    """Return the schema of a list of instances.
-
-    Args:
-        first: `input`, or `output` where the label comes before an input that it fits.
-        max_instances: the maximum of instances.
-    """
-    order = ("output", "input") if first == "output" else ("input", "output")
-    return list_schema("instances", item_schema(dict.fromkeys(order, TEXT)), max_instances)
+    return draft if isinstance(answer, Rejection) else replace(draft, is_classification=answer.is_classification)
 
 
 def _mixed_examples(examples: Sequence[Demonstration]) -> list[Demonstration]:
@@ -311,14 +285,8 @@ def _format_classified(example: Demonstration) -> str:
     return f'<instruction>{normalise(example.instruction)}</instruction>\n{{"is_classification": {answer}}}'
 
 
-def _format_instance(example: Demonstration, first: str) -> str:
-    instance: Instance = example.instances[0]
-    parts = {
-        "input": f"<input>{instance.input}</input>",
-        "output": f"<output>{instance.output}</output>",
-    }
-    second = "input" if first == "output" else "output"
-    return f"<instruction>{normalise(example.instruction)}</instruction>\n{parts[first]}\n{parts[second]}"
+def _min_steps(options: Options) -> int:
+    return 1 if options.variant == "one_call" else 2 + (options.classification == "own_call")
 
 
 METHOD = Method(
@@ -329,5 +297,5 @@ METHOD = Method(
     draws_from=lambda options: "seeds",
     batch_size=lambda options: options.of_variant("instructions_per_call"),
     candidates=lambda options: options.max_instances if options.variant == "two_stage" else 1,
-    min_steps=lambda options: 3 if options.variant == "two_stage" else 1,
+    min_steps=_min_steps,
 )

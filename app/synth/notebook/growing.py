@@ -24,7 +24,7 @@ from app.synth.novelty.pool import comparison_text
 from app.synth.quality.options import MethodOptions
 from app.synth.types import Batch, CallsEnded, Candidate, Encode, Proposal, Rejection
 
-# Before any experience: Self-Instruct makes about three calls for a proposal.
+# Before any experience: Self-Instruct with a classification call of its own makes about three calls for a proposal.
 FIRST_CALLS_PER_PROPOSAL = 3
 
 

@@ -1,7 +1,7 @@
 """Concurrent chains of calls to a teacher."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 from app.synth.types import CallFailed, CallsEnded, Candidate
@@ -40,6 +40,29 @@ async def reject_once_on_failure(draft: Candidate, chain: Awaitable[list[Candida
         return await chain
     except CallFailed as error:
         return [draft.reject(error.reason, str(error))]
+
+
+async def reject_all_on_failure(drafts: Sequence[Candidate], chain: Awaitable[list[Candidate]]) -> list[Candidate]:
+    """Return the rows of the chain, or each draft with a rejection when a call that all of them share failed."""
+    try:
+        return await chain
+    except CallFailed as error:
+        return [draft.reject(error.reason, str(error)) for draft in drafts]
+
+
+async def keep_rejected(rejected: Sequence[Candidate], chain: Awaitable[list[Candidate]]) -> list[Candidate]:
+    """Return the rejected rows and those of the chain; the rejected ones alone when the calls ended before its end.
+
+    Raises:
+        CallsEnded: the calls ended, and no row was rejected.
+    """
+    try:
+        return [*rejected, *await chain]
+    except CallsEnded:
+        # The rejected rows are complete. Without any the caller has to know that nothing was produced.
+        if not rejected:
+            raise
+        return list(rejected)
 
 
 async def gather_until_budget(chains: Iterable[Awaitable[Result]]) -> list[Result]:

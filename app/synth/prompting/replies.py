@@ -112,6 +112,14 @@ def _values(text: str, key: str, item: type[BaseModel]) -> tuple[list, bool]:
 _YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
 
 
+def read_yes_or_no(value: object) -> bool | None:
+    """Return the yes or no of a value in a reply, in JSON or as a word of a teacher's; None where it is neither."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().strip(".").casefold() if isinstance(value, str) else ""
+    return word in _YES if word in _YES | _NO else None
+
+
 def _convert_texts(value: object, model: type[BaseModel]) -> object:
     """Convert texts for boolean and integer fields of the model, since tags contain text alone."""
     if not isinstance(value, dict):

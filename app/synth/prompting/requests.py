@@ -77,6 +77,11 @@ def prompt_for(
     )
 
 
+def numbers_up_to(count: int) -> dict:
+    """Return the schema of a number that names one of `count` texts of a prompt, from 1."""
+    return {"type": "integer", "minimum": 1, "maximum": count}
+
+
 def object_schema(name: str, properties: dict[str, dict]) -> dict:
     """Return the JSON schema of an object that needs all of these properties and allows no other."""
     return {

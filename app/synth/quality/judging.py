@@ -103,7 +103,7 @@ async def judge_question(batch: Batch, draft: Candidate, position: str, ask: Ask
         batch,
         "judge_question",
         f"judge-question-{position}",
-        {"instruction": _question_text(draft), "language": language_name(batch.language)},
+        {"instruction": question_text(draft), "language": language_name(batch.language)},
         object_schema("question_verdict", properties),
         temperature=0.0,
         max_tokens=batch.options.judging.max_tokens,
@@ -146,7 +146,7 @@ async def judge_answer(batch: Batch, row: Candidate, position: str, ask: Ask) ->
         {
             "instruction": row.instruction,
             "input": row.input,
-            "output": _answer_text(row),
+            "output": answer_text(row),
             "language": language_name(batch.language),
             "rubric": rubric_text(judging, batch.language),
         },
@@ -210,9 +210,9 @@ async def compare(batch: Batch, first: Candidate, second: Candidate, position: s
             "judge_pair",
             f"judge-pair-{position}-{order}",
             {
-                "instruction": _question_text(first),
-                "first": _answer_text(shown_first),
-                "second": _answer_text(shown_second),
+                "instruction": question_text(first),
+                "first": answer_text(shown_first),
+                "second": answer_text(shown_second),
             },
             object_schema("comparison", {"rationale": TEXT, "better": {"type": "string", "enum": ["A", "B", "tie"]}}),
             temperature=0.0,
@@ -248,9 +248,11 @@ def _add_tags(row: Candidate, topic: str, difficulty: int) -> Candidate:
     return replace(row, tags=tags, scores={**row.scores, "judge.difficulty": float(difficulty)})
 
 
-def _question_text(row: Candidate) -> str:
+def question_text(row: Candidate) -> str:
+    """Return the instruction of a row with its input, as a judge sees them."""
     return f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
 
 
-def _answer_text(row: Candidate) -> str:
+def answer_text(row: Candidate) -> str:
+    """Return the answer of a row as a judge sees it: its output, or the turns of its dialogue."""
     return "\n".join(f"[{turn.role}] {turn.content}" for turn in row.messages) if row.messages else row.output
