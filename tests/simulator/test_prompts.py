@@ -66,12 +66,12 @@ def test_several_answers_and_verdicts_on_each_of_them(client):
     assert len(set(written["answers"])) == 3 and all("tides" in text for text in written["answers"])
     score = properties(number={"type": "integer"}, score={"type": "integer", "minimum": 1, "maximum": 10})
     schema = properties(scores={"type": "array", "items": score, "minItems": 1, "maxItems": 2})
-    shown = "<answer_1>{}</answer_1>\n<answer_2>{}</answer_2>"
+    template = "<answer_1>{}</answer_1>\n<answer_2>{}</answer_2>"
     texts = "I'm sorry, but I can't.", written["answers"][0]
-    first, second = request_reply(client, shown.format(*texts), schema)["scores"]
+    first, second = request_reply(client, template.format(*texts), schema)["scores"]
     assert (first["number"], second["number"]) == (1, 2) and first["score"] < second["score"]
     # The score follows the text and not its position.
-    swapped = request_reply(client, shown.format(*reversed(texts)), schema)["scores"]
+    swapped = request_reply(client, template.format(*reversed(texts)), schema)["scores"]
     assert [item["score"] for item in swapped] == [second["score"], first["score"]]
 
 

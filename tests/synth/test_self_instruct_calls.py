@@ -26,7 +26,7 @@ def reasons(rows):
     return [row.rejection.reason if row.rejection else None for row in rows]
 
 
-def told(*items) -> str:
+def instructions_reply(*items) -> str:
     return json.dumps({"instructions": list(items)})
 
 
@@ -36,7 +36,7 @@ def numbered(*items) -> str:
 
 def test_the_flag_comes_with_the_instruction_and_decides_which_field_comes_first():
     flags = [{"instruction": REVIEW, "is_classification": True}, {"instruction": TIDES, "is_classification": False}]
-    teacher = FakeTeacher(instructions=told(*flags))
+    teacher = FakeTeacher(instructions=instructions_reply(*flags))
     rows = propose(teacher)
     assert [row.is_classification for row in rows] == [True, False]
     assert teacher.steps() == ["instructions", "instances", "instances"]
@@ -57,7 +57,7 @@ def test_the_flag_comes_with_the_instruction_and_decides_which_field_comes_first
     ],
 )
 def test_an_unreadable_flag_is_unknown_and_costs_neither_its_instruction_nor_a_call(item, flag):
-    teacher = FakeTeacher(instructions=told(item))
+    teacher = FakeTeacher(instructions=instructions_reply(item))
     (row,) = propose(teacher)
     assert (row.instruction, row.rejection, row.is_classification) == (TIDES, None, flag)
     assert quality_report([row])["unknown_verdicts"] == ({"classification": 1} if flag is None else {})
@@ -65,7 +65,7 @@ def test_an_unreadable_flag_is_unknown_and_costs_neither_its_instruction_nor_a_c
 
 
 def test_a_broken_item_costs_itself_alone():
-    rows = propose(FakeTeacher(instructions=told({"is_classification": True}, 3, {"instruction": TIDES})))
+    rows = propose(FakeTeacher(instructions=instructions_reply({"is_classification": True}, 3, {"instruction": TIDES})))
     assert reasons(rows) == ["malformed_reply", "malformed_reply", None]
 
 
@@ -111,7 +111,8 @@ def test_instances_together_are_one_call_for_the_new_instructions_of_a_batch():
         {"instruction": TIDES, "is_classification": False},
     ]
     teacher = FakeTeacher(
-        instructions=told(*flags), instances=numbered((2, "", "The moon pulls."), (1, "I loved it", "positive"))
+        instructions=instructions_reply(*flags),
+        instances=numbered((2, "", "The moon pulls."), (1, "I loved it", "positive")),
     )
     rows = propose(teacher, screen, instances="together")
     assert teacher.steps() == ["instructions", "instances"]
@@ -119,10 +120,10 @@ def test_instances_together_are_one_call_for_the_new_instructions_of_a_batch():
     assert (by_text[REVIEW].input, by_text[REVIEW].output) == ("I loved it", "positive")
     assert (by_text[TIDES].input, by_text[TIDES].output) == ("", "The moon pulls.")
     assert len(rows) == 4 and reasons([by_text[RIVERS], by_text["Plot it"]]) == ["duplicate_lexical", "too_short"]
-    asked = teacher.prompts[1]
-    assert f"<tasks>\n1. {REVIEW}\n   is_classification: true\n2. {TIDES}\n</tasks>" in asked.user
-    fields = asked.schema["properties"]["instances"]["items"]["properties"]
-    assert list(fields) == ["number", "label", "input", "output"] and asked.max_tokens == 2048
+    prompt = teacher.prompts[1]
+    assert f"<tasks>\n1. {REVIEW}\n   is_classification: true\n2. {TIDES}\n</tasks>" in prompt.user
+    fields = prompt.schema["properties"]["instances"]["items"]["properties"]
+    assert list(fields) == ["number", "label", "input", "output"] and prompt.max_tokens == 2048
 
 
 @pytest.mark.parametrize(
@@ -141,14 +142,16 @@ def test_instances_together_are_one_call_for_the_new_instructions_of_a_batch():
     ],
 )
 def test_an_instance_that_is_missing_or_unreadable_costs_its_instruction_alone(reply, outcome):
-    rows = propose(FakeTeacher(instructions=told(TIDES, RIVERS), instances=reply), instances="together")
+    rows = propose(FakeTeacher(instructions=instructions_reply(TIDES, RIVERS), instances=reply), instances="together")
     assert reasons(rows) == outcome
     assert [row.instruction for row in rows] == [TIDES, RIVERS]
 
 
 def test_more_than_eight_instructions_are_two_calls():
     texts = [f"Explain subject {n} of the {word} to me" for n, word in enumerate("abcdefghij")]
-    teacher = FakeTeacher(instructions=told(*texts), instances=numbered(*((n, "", f"It is {n}.") for n in range(1, 9))))
+    teacher = FakeTeacher(
+        instructions=instructions_reply(*texts), instances=numbered(*((n, "", f"It is {n}.") for n in range(1, 9)))
+    )
     batch = Batch(self_instruct.Options(instances="together"), "en", 7, 10, demonstrations=SEEDS[:8], examples=SEEDS)
     rows = asyncio.run(self_instruct.propose(batch, teacher, nothing_known)).candidates
     assert teacher.steps() == ["instructions", "instances", "instances"]
@@ -164,7 +167,10 @@ def test_together_a_failed_call_rejects_its_instructions_and_ended_calls_keep_wh
         return answer
 
     rows = propose(
-        FakeTeacher(instructions=told(TIDES, RIVERS), instances=fails_with(CallFailed("request_refused", "said no"))),
+        FakeTeacher(
+            instructions=instructions_reply(TIDES, RIVERS),
+            instances=fails_with(CallFailed("request_refused", "said no")),
+        ),
         instances="together",
     )
     assert reasons(rows) == ["request_refused", "request_refused"]
@@ -172,7 +178,7 @@ def test_together_a_failed_call_rejects_its_instructions_and_ended_calls_keep_wh
     async def screen(draft):
         return Rejection("duplicate_lexical") if draft.instruction == RIVERS else None
 
-    ended = FakeTeacher(instructions=told(TIDES, RIVERS), instances=fails_with(CallsEnded("no money")))
+    ended = FakeTeacher(instructions=instructions_reply(TIDES, RIVERS), instances=fails_with(CallsEnded("no money")))
     assert reasons(propose(ended, screen, instances="together")) == ["duplicate_lexical"]
     with pytest.raises(CallsEnded):
         propose(ended, instances="together")
@@ -186,7 +192,7 @@ def test_together_an_unclear_question_costs_no_instance():
         )
 
     teacher = FakeTeacher(
-        instructions=told(TIDES, RIVERS), judge_question=judge, instances=numbered((1, "", "The moon."))
+        instructions=instructions_reply(TIDES, RIVERS), judge_question=judge, instances=numbered((1, "", "The moon."))
     )
     rows = propose(teacher, instances="together", judging={"question": True})
     assert sorted(map(str, reasons(rows))) == ["None", "unclear_question"]

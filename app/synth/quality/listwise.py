@@ -110,5 +110,5 @@ def _criteria_text(judging: Judging, language: str) -> str:
         lines = [*judging.aspects, *lines]
     if not lines:
         return ""
-    beside, alone = _CRITERIA.get(language.split("-")[0].lower(), _CRITERIA["en"])
-    return "\n".join([beside if has_all_aspects else alone, *lines]) + "\n\n"
+    beside_aspects, instead_of_aspects = _CRITERIA.get(language.split("-")[0].lower(), _CRITERIA["en"])
+    return "\n".join([beside_aspects if has_all_aspects else instead_of_aspects, *lines]) + "\n\n"
