@@ -284,6 +284,29 @@ def test_a_preview_shows_real_material_and_marks_what_only_a_reply_can_say():
     assert has_placeholders(prompts[1]) and not has_placeholders(prompts[0])
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "name", "instead"),
+    [
+        ("self_instruct", {}, "self_instruct_classification", "self_instruct_instructions"),
+        ("self_instruct", {}, "self_instruct_instructions_only", "self_instruct_instructions"),
+        (
+            "self_instruct",
+            {"classification": "own_call"},
+            "self_instruct_instructions",
+            "self_instruct_instructions_only",
+        ),
+        ("responses", {"answers": 2}, "answer", "answers"),
+        ("documents", {}, "judge_faithfulness", "judge_faithfulness_list"),
+        ("documents", {"faithfulness_calls": "one_each"}, "judge_faithfulness_list", "judge_faithfulness"),
+    ],
+)
+def test_a_prompt_that_the_options_never_send_is_refused(method, options, name, instead):
+    prompts = {name: {"system": "Be brief."}}
+    with pytest.raises(ValidationError, match=f"send {instead} in the place of {name}"):
+        METHODS[method].options.model_validate(options | {"prompts": prompts})
+    METHODS[method].options.model_validate(options | {"prompts": {instead: {"system": "Be brief."}}})
+
+
 def test_a_preview_shows_the_instances_of_both_answers_of_the_classification_in_one_call():
     prompts = asyncio.run(preview(METHODS["self_instruct"], batch_of("self_instruct", {})))
     names = [prompt.template.partition(".")[0] for prompt in prompts]

@@ -57,6 +57,12 @@ class Options(MethodOptions):
     temperature: float = Field(default=0.7, ge=0, le=2, description="Of the questions.")
     question_tokens: int = Field(default=2048, ge=128, le=8192, description="Most tokens of a call for questions.")
 
+    def unsent_prompts(self) -> dict[str, str]:
+        """Return the prompt of the other setting of `faithfulness_calls`."""
+        if self.faithfulness_calls == "together":
+            return {"judge_faithfulness": "judge_faithfulness_list"}
+        return {"judge_faithfulness_list": "judge_faithfulness"}
+
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         """Return rules of form by default, since a question on a document may well name a map or a file."""
         return PRESETS["form"] if self.rules is None else super().rules_for(language)

@@ -58,6 +58,12 @@ class Options(MethodOptions):
     temperature: float | None = Field(default=None, ge=0, le=2, description="0.7, or 1.0 for several answers.")
     answer_tokens: int = Field(default=2048, ge=64, le=8192, description="Most tokens of an answer.")
 
+    def unsent_prompts(self) -> dict[str, str]:
+        """Return the prompts of a single answer where several come in one reply."""
+        if self.answers == 1 or self.answer_calls == "one_each":
+            return {}
+        return {"answer": "answers", "answer_steps": "answers_steps"}
+
     def rules_for(self, language: str) -> tuple[Rule, ...]:
         """Return no rules by default, since the instructions are accepted records."""
         return PRESETS["none"] if self.rules is None else super().rules_for(language)

@@ -109,6 +109,16 @@ class Options(MethodOptions):
             raise ValueError("instances: in one call they come with their instructions; set variant to two_stage")
         return self
 
+    def unsent_prompts(self) -> dict[str, str]:
+        """Return the prompts of the other setting of `classification`."""
+        if self.variant == "one_call":
+            return {}
+        if self.classification == "own_call":
+            return {"self_instruct_instructions": "self_instruct_instructions_only"}
+        return dict.fromkeys(
+            ("self_instruct_instructions_only", "self_instruct_classification"), "self_instruct_instructions"
+        )
+
     def of_variant(self, name: str) -> int | float:
         """Return the value of an option, or the default of the variant where it is unset."""
         value = getattr(self, name)

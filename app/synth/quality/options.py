@@ -133,6 +133,18 @@ class MethodOptions(BaseModel):
             raise ValueError("judging.question: here answers come with their questions; set judging.answer")
         return self
 
+    @model_validator(mode="after")
+    def sends_each_prompt(self) -> "MethodOptions":
+        """Refuse a prompt of the caller's that these options never send: its text would be ignored without a sign."""
+        for name, instead in self.unsent_prompts().items():
+            if name in self.prompts:
+                raise ValueError(f"prompts: these options send {instead} in the place of {name}")
+        return self
+
+    def unsent_prompts(self) -> dict[str, str]:
+        """Return the prompts in whose place these options send another one, with that one's name."""
+        return {}
+
     @field_validator("prompts")
     @classmethod
     def are_prompts_of_the_method(cls, prompts: dict[str, CustomPrompt]) -> dict[str, CustomPrompt]:
