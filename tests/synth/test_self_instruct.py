@@ -56,7 +56,7 @@ def test_seeds_fill_the_places_of_missing_records(records, from_pool):
 
 def test_the_penalties_of_the_paper_are_options_and_are_not_sent_by_default():
     assert {prompt.presence_penalty for prompt in asked_by()} == {None}
-    penalties = {"presence_penalty": 2.0, "instance_presence_penalty": 1.5}
+    penalties = {"presence_penalty": 2.0, "instance_presence_penalty": 1.5, "classification": "own_call"}
     sent = {prompt.step: prompt.presence_penalty for prompt in asked_by(**penalties)}
     assert sent == {"instructions": 2.0, "classification": None, "instances": 1.5}
 

@@ -4,6 +4,7 @@ from app.synth.quality.options import ASPECTS
 from tests.teachers.case import ONE_CALL, TWO_STAGES, Case
 
 ANSWERS = {"parents": {"origin": "seed"}, "answers": 2}
+OWN_CLASSIFICATION = TWO_STAGES | {"classification": "own_call"}
 EVOLUTION = {"parents": {"origin": "seed"}, "rounds": 1}
 _WITHOUT_ROWS = {"stop_reason": "max_requests", "outcome": "empty", "max_requests": 6}
 JUDGED = frozenset({"not_selected", "low_judge_score", *(f"low_{aspect}" for aspect in ASPECTS)})
@@ -115,7 +116,7 @@ JSON_HABITS = (
     _repair("bare_list"),
     _repair("other_key"),
     _repair("key_case", "key_names"),
-    _repair("objects_for_texts", "item_objects", options=TWO_STAGES, max_requests=40),
+    _repair("objects_for_texts", "item_objects", options=OWN_CLASSIFICATION, max_requests=40),
     _repair("texts_for_values", "value_types", options=TWO_STAGES, max_requests=40),
     _repair("double_encoded"),
     _repair("tool_call"),
