@@ -25,6 +25,7 @@ from typing import Any
 
 import json_repair
 
+from app.synth.prompting.replies import NO, YES
 from app.synth.types import Reply
 
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)\n?\s*```", re.DOTALL)
@@ -44,7 +45,6 @@ _FAULTS = (
     ("single_quotes", _SINGLE_QUOTES),
     ("unquoted_keys", re.compile(r"[{,]\s*[A-Za-z_]\w*\s*:")),
 )
-_YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
 
 
 def repair_reply(reply: Reply, schema: dict | None) -> Reply:
@@ -189,8 +189,8 @@ class _Repairer:
     def _convert_leaf(self, value: Any, expected: str | None) -> Any:
         converted = value
         word = value.strip().strip(".").casefold() if isinstance(value, str) else ""
-        if expected == "boolean" and word in _YES | _NO:
-            converted = word in _YES
+        if expected == "boolean" and word in YES | NO:
+            converted = word in YES
         elif expected == "integer" and word.isdecimal():
             converted = int(word)
         elif expected == "integer" and isinstance(value, float) and value.is_integer():

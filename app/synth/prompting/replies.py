@@ -109,7 +109,7 @@ def _values(text: str, key: str, item: type[BaseModel]) -> tuple[list, bool]:
     return _read_whole_items(text, key), False
 
 
-_YES, _NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
+YES, NO = {"true", "yes", "예", "네"}, {"false", "no", "아니요", "아니오"}
 
 
 def read_yes_or_no(value: object) -> bool | None:
@@ -130,8 +130,8 @@ def _convert_texts(value: object, model: type[BaseModel]) -> object:
         if field is None or not isinstance(text, str):
             continue
         word = text.strip().strip(".").casefold()
-        if field.annotation is bool and word in _YES | _NO:
-            converted[name] = word in _YES
+        if field.annotation is bool and word in YES | NO:
+            converted[name] = word in YES
         elif field.annotation is int and word.isdecimal():
             converted[name] = int(word)
         elif (

@@ -17,6 +17,7 @@ from app.providers.teacher import Endpoint, Served
 from app.synth.prompting.repairs import repair_reply
 from app.synth.teacher_errors import TryAgain
 from app.synth.thoughts import separate_thought
+from app.synth.usage_check import with_believable_usage
 
 MARK = "seedbed_batch"
 LATEST = 100
@@ -135,8 +136,10 @@ def _line(key: str, row: dict, request: dict) -> Line:
     response = row.get("response")
     if response and response["status_code"] == 200:
         served = served_of(request["messages"], response["body"])
-        reply = separate_thought(served.reply, _schema_keys(request))
-        return Line(key, replace(served, reply=repair_reply(reply, _schema_of(request))))
+        # What `complete` does with the reply to a call of its own.
+        reply = repair_reply(separate_thought(served.reply, _schema_keys(request)), _schema_of(request))
+        reply, is_replaced = with_believable_usage(reply, request["messages"])
+        return Line(key, replace(served, reply=reply, usage_estimated=served.usage_estimated or is_replaced))
     body = (response or {}).get("body") or {}
     words = str((row.get("error") or body.get("error") or {}).get("message", "no answer"))
     status = (response or {}).get("status_code", 500)
