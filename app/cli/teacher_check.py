@@ -13,7 +13,7 @@ from app.config import TeacherConfig
 from app.persistence import db
 from app.providers.checking import check
 from app.providers.profile import TeacherProfile
-from app.runs.teachers import UNCHECKED, keep
+from app.runs.teachers import UNCHECKED, store_check
 
 _THOUGHTS = {
     "none": "none",
@@ -59,7 +59,7 @@ def check_teacher(teacher: TeacherConfig) -> bool:
     if result.replies is None:
         return False
     with db.transaction() as session:
-        keep(session, teacher, result.replies, result.profile.to_json())
+        store_check(session, teacher, result.replies, result.profile.to_json())
     _print_profile(result.profile)
     # The operator's setting has priority over the result of the check.
     chosen = result.replies if teacher.replies == "auto" else teacher.replies

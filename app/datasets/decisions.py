@@ -31,28 +31,28 @@ class RowCounts:
 
 
 def apply(
-    session: Session, dataset: Dataset, moves: Sequence[NewDecision], by: str, check: Callable[[], None]
+    session: Session, dataset: Dataset, new_decisions: Sequence[NewDecision], by: str, check: Callable[[], None]
 ) -> dict[str, RowCounts]:
     """Write the new decisions, store the old ones, and count all rows again.
 
     Args:
         session: the caller's transaction.
         dataset: the dataset, locked by the caller.
-        moves: the new decisions. A row that is accepted again gets a new position at the end of the pool.
+        new_decisions: the new decisions. A row that is accepted again gets a new position at the end of the pool.
         by: the id of the maintenance job or the judgement that decided.
         check: called before each row. What it raises ends the transaction, with all new decisions.
 
     Returns:
         The new counts of the dataset's runs, by id. `app.runs.decisions.apply` writes them to the runs.
     """
-    for move in moves:
+    for new in new_decisions:
         check()
-        row = session.get(Record, move.record_id, with_for_update=True)
+        row = session.get(Record, new.record_id, with_for_update=True)
         _store_old_decision(session, row, by)
         # Caches of other processes only add rows. A new version makes them load the pool again, without this row.
-        if row.pool_position is not None and move.rejection is not None:
+        if row.pool_position is not None and new.rejection is not None:
             dataset.pool_version += 1
-        _decide(dataset, row, move.rejection)
+        _decide(dataset, row, new.rejection)
         # The next step queries the rows, so the new status and position must be in the database.
         session.flush()
         _update_group(session, dataset, row)

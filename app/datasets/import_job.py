@@ -47,8 +47,10 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
     with transaction() as session:
         row = session.get(Import, job.id)
         dataset = store.dataset(session, row.project_id, row.dataset_id)
+    # Material is not compared with other rows, so it needs no vectors.
     encoder = None if row.kind in MATERIAL else pools.prepare(dataset)
     with files.open_stored(row.file) as source:
+        # `done_rows` is committed with the rows of its chunk, so no line is admitted twice.
         lines = islice(source, row.done_rows, None)
         while chunk := list(islice(lines, ROWS_PER_CHUNK)):
             job.check()
@@ -59,6 +61,7 @@ def admit_rows(job: RunningJob, pools: Pools) -> None:
                 _admit_chunk(job, row.kind, values, pools, dataset, encoder)
     with job.transaction() as (session, row):
         job.succeed(session, row)
+    # After the commit: an attempt that fails before it must leave the lines to the next attempt.
     discard_files(job.id)
 
 
@@ -104,6 +107,9 @@ def _compute_vectors(
     """A unit vector for each candidate, None for a candidate without text: the uploaded one, or one of the encoder.
 
     Rejected candidates are encoded, too, because people ask for their neighbours.
+
+    Raises:
+        JobFailed: An uploaded vector has another size than those of the encoder.
     """
     wrong_size = next(
         (len(vector) for vector in uploaded if vector is not None and len(vector) != encoder.identity["dimensions"]),

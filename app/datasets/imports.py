@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, NoReturn
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -92,7 +92,7 @@ def check_lines(
             continue
         rows += 1
         if rows > max_rows:
-            raise _invalid([FieldError(f"line/{number}", f"more than {max_rows} rows in one import", "too_many")])
+            _refuse([FieldError(f"line/{number}", f"more than {max_rows} rows in one import", "too_many")])
         try:
             row = model.model_validate(json.loads(line))
             if kind == "labelled":
@@ -105,9 +105,9 @@ def check_lines(
             continue
         output.write(row.model_dump_json().encode() + b"\n")
     if faults:
-        raise _invalid(faults[:MAX_ERRORS])
+        _refuse(faults[:MAX_ERRORS])
     if rows == 0:
-        raise _invalid([FieldError("body", "the upload has no rows: send one JSON object a line", "empty")])
+        _refuse([FieldError("body", "the upload has no rows: send one JSON object a line", "empty")])
     return Upload(output, rows)
 
 
@@ -135,9 +135,9 @@ def _field_errors(number: int, error: Exception) -> list[FieldError]:
     return [FieldError(f"line/{number}", str(error), "invalid")]
 
 
-def _invalid(faults: list[FieldError]) -> AppError:
+def _refuse(faults: list[FieldError]) -> NoReturn:
     first = faults[0]
-    return AppError(422, "invalid-input", f"{first.pointer}: {first.detail}. Nothing was imported.", faults)
+    raise AppError(422, "invalid-input", f"{first.pointer}: {first.detail}. Nothing was imported.", faults)
 
 
 def start_import(
@@ -178,9 +178,7 @@ def convert_to_line(raw: IO[bytes], title: str) -> IO[bytes]:
     try:
         text = raw.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _invalid(
-            [FieldError("body", f"the text is not UTF-8 (byte {error.start}): convert it first", "not_utf8")]
-        ) from error
+        _refuse([FieldError("body", f"the text is not UTF-8 (byte {error.start}): convert it first", "not_utf8")])
     line = open_temporary_file()
     line.write(json.dumps({"title": title, "text": text}).encode())
     line.seek(0)

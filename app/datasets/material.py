@@ -43,7 +43,7 @@ class Document(BaseModel):
     @field_validator("text")
     @classmethod
     def not_blank(cls, value: str) -> str:
-        """Refuse a text of which the cleaning has left nothing."""
+        """Raise a ValueError for a text that is empty after the cleaning."""
         if not value:
             raise ValueError("the text is blank: send a text with characters other than spaces")
         return value
@@ -88,6 +88,7 @@ def store_documents(session: Session, dataset_id: str, import_id: str, rows: lis
 
 def _build_passage(document: dict, title: str, start: int, text: str) -> dict:
     fields = {"document": document["id"], "title": title, "text": text, "start": start, "end": start + len(text)}
+    # Not of its text: a document may contain two passages with the same text.
     identity = content_hash(document["id"], str(start))
     return _build_source(document["dataset_id"], document["import_id"], "passage", "", fields, identity)
 

@@ -210,6 +210,7 @@ class Pools:
                 missing = list(store.load_unencoded(session, dataset, ROWS_PER_ENCODING))
             if not missing:
                 break
+            # Outside of any transaction, which would hold a connection for the seconds that the encoder needs.
             vectors = encoder.encode([text for _, text in missing])
             with transaction() as session:
                 ids = (id for id, _ in missing)

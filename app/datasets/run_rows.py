@@ -47,5 +47,6 @@ def count_equality_verdicts(session: Session, run_id: str) -> dict[str, tuple[in
 
 def sample_accepted(session: Session, run_id: str, max_rows: int) -> Sequence[Record]:
     """Return up to `max_rows` accepted rows of the run, the same rows every time."""
+    # The order of md5(id) is random, and it is the same in every query without a stored seed.
     query = select(Record).where(Record.run_id == run_id, Record.pool_position.is_not(None))
     return session.scalars(query.order_by(func.md5(Record.id)).limit(max_rows)).all()

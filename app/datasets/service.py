@@ -72,6 +72,7 @@ def _add_seeds(session: Session, dataset: Dataset, body: SeedsBody) -> None:
     if len(tasks) > max_seeds:
         raise invalid("/seeds/tasks", f"{len(tasks)} seeds; this installation allows {max_seeds}", "too_many")
     candidates = [row for task in tasks for row in build_seed_candidates(task)]
+    # The dataset is new, so there is no pool to compare with: only copies among the seeds are rejected.
     outcome = admit(session, dataset, candidates, [None] * len(candidates), Origin("seed"), precheck=None)
     if outcome.accepted == 0:
         raise invalid("/seeds", "none of the seeds is usable: each is empty or a copy of another one", "empty")

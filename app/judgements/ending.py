@@ -44,7 +44,17 @@ COMPLETED = Stop("completed")
 
 
 def end(job: RunningJob, judgement: Judgement, stop: Stop) -> None:
-    """Pause the judgement, or end it with the reason of the stop."""
+    """Pause the judgement, or end it with the reason of the stop.
+
+    Args:
+        job: the claimed judgement.
+        judgement: its row as the attempt has read it.
+        stop: why no further record is judged.
+
+    Raises:
+        WorkerStopping: The judgement was resumed meanwhile, so another attempt continues.
+        JobFailed: The teacher was away for too long.
+    """
     if stop is PAUSED:
         _pause(job)
     elif stop.reason == TEACHER_UNAVAILABLE:
@@ -65,6 +75,7 @@ def _pause(job: RunningJob) -> None:
 def _pause_for_teacher(job: RunningJob, stop: Stop) -> None:
     """Pause the judgement until the teacher is called again. If the teacher was away for too long, fail it."""
     with job.transaction() as (session, row):
+        # Otherwise a user is pausing it, and then it waits for the user and not for the teacher.
         if row.status == "running":
             if row.teacher_gone_since is None:
                 row.teacher_gone_since = func.clock_timestamp()
@@ -91,13 +102,15 @@ def _move_to_paused(session: Session, row: Judgement) -> None:
 def _succeed(job: RunningJob, judgement: Judgement, reason: str) -> None:
     """Close the account and end the judgement; before, reject rows under the thresholds if the user requested that."""
     with transaction() as session:
+        # The dataset before the job: all transactions take the locks in this order (docs/adr/0019).
         dataset = dataset_store.lock_dataset(session, judgement.dataset_id) if judgement.reject else None
         row = job.fence(session)
         if dataset is not None:
-            under = store.list_rows_under_thresholds(session, row.id)
-            moves = [NewDecision(judged.record_id, _rejection_of(judged)) for judged in under]
-            decisions.apply(session, dataset, moves, row.id, job.check)
-            row.rejected += len(moves)
+            # All at once: new decisions count the dataset's rows anew under its lock (docs/adr/0021).
+            judged_rows = store.list_rows_under_thresholds(session, row.id)
+            rejections = [NewDecision(judged.record_id, _rejection_of(judged)) for judged in judged_rows]
+            decisions.apply(session, dataset, rejections, row.id, job.check)
+            row.rejected += len(rejections)
         ledger.close_account(session, row.account_id)
         release_lease(row)
         change_status(session, row, "succeeded", reason)

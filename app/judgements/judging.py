@@ -115,6 +115,7 @@ class _Judging:
 
     async def work(self) -> Stop:
         """Judge until no record is left or something stops it, and return what did."""
+        # The default of asyncio depends on the number of cores, but these threads wait for the database.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "judgement"))
         teacher = self.tools.teacher(self.judgement.teacher)
         limiter, writer = RateLimiter(teacher.endpoint), LedgerWriter(self.judgement.account_id)
@@ -163,6 +164,7 @@ class _Judging:
     async def _read_rows(self) -> None:
         rows = await asyncio.to_thread(self.job.retry_until_database_is_back, self._next_rows)
         self.waiting.extend(rows)
+        # A shorter read is the last one: records that are added later are not judged.
         self.all_read = len(rows) < ROWS_PER_READ
         self.cursor = rows[-1].id if rows else self.cursor
 
@@ -227,6 +229,7 @@ class _Judging:
 
     async def _wait_for_calls(self, seconds: float) -> None:
         """Wait for calls in flight, which are paid for, and store the verdicts of those that end in time."""
+        # So that no further record is begun.
         self.stop = self.stop or PAUSED
         if self.tasks:
             done, _ = await asyncio.wait(self.tasks, timeout=seconds)
@@ -234,6 +237,7 @@ class _Judging:
         await self._store()
 
     async def _cancel_tasks(self) -> None:
+        # Their paid answers are in the ledger, where the next attempt finds them.
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -26,6 +26,7 @@ def _close_account(session: Session, row: Judgement) -> None:
     ledger.close_account(session, row.account_id)
 
 
+# No reset: verdicts are stored as they come, and a new attempt leaves out the records that have one.
 KIND = JobKind(
     name="judgement",
     table=Judgement,

@@ -30,10 +30,12 @@ def create(session: Session, caller: Caller, body: JudgementCreate) -> Judgement
     """Create a judgement of the records that fit now, and notify a worker. Raises a 422 for an unusable body."""
     dataset, options = _validate(session, caller, body)
     filter = body.filter.model_dump()
+    # Records that are added later have higher ids, so the newest id fixes what is judged.
     rows, newest = records.count_records(session, store.build_conditions(dataset.id, filter, options))
     if rows == 0:
         raise invalid("/filter", "no record of the dataset fits the filter and has what is to be judged", "empty")
     if body.reject:
+        # Only a judgement that rejects changes the pool, which a re-encoding needs for itself.
         dataset_store.refuse_while_encoding(session, dataset.id)
     id = new_id("jdg")
     ceilings = body.model_dump(include={"max_requests", "max_tokens", "max_usd"})
@@ -62,7 +64,7 @@ def create(session: Session, caller: Caller, body: JudgementCreate) -> Judgement
 
 
 def _validate(session: Session, caller: Caller, body: JudgementCreate) -> tuple[DatasetRow, JudgementOptions]:
-    """Raises a 422 that names the field."""
+    """Return the dataset and the validated options. Raises a 422 that names the wrong field."""
     teacher = config.teachers().get(body.teacher)
     if teacher is None:
         names = ", ".join(config.teachers()) or "none"
@@ -95,6 +97,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Judgement:
     """End the judgement soon. Stored verdicts stay. A judgement that has ended is returned unchanged."""
     row = _locked(session, caller, id)
     if row.status == "paused":
+        # No worker has it, so it ends at once.
         record_outcome(session, KIND, row, Outcome.CANCELLED, CANCELLED)
         session.refresh(row)
         return row
@@ -111,6 +114,7 @@ def pause(session: Session, caller: Caller, id: str) -> Judgement:
         # It waits for its teacher and would be resumed by itself. A user who pauses it also resumes it.
         row.paused_for = row.resume_at = None
     elif row.status in ("queued", "running"):
+        # A queued judgement has no call in flight, so it need not wait for any.
         change_status(session, row, "paused" if row.status == "queued" else "pausing")
         accounts_store.set_state(session, row.account_id, "stopped")
     else:

@@ -42,6 +42,7 @@ def locked_judgement(session: Session, id: str) -> Judgement:
 
     Lock it after its dataset and before its account: all transactions keep this order.
     """
+    # Not the strongest lock: other transactions may insert rows that refer to the judgement.
     query = select(Judgement).where(Judgement.id == id).with_for_update(key_share=True)
     return session.scalar(query.execution_options(populate_existing=True))
 

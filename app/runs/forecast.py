@@ -26,6 +26,7 @@ def build_forecast(session: Session, runs: list[Run], target: int) -> Forecast |
     run = runs[0]
     options = sampling.parse_options(run)
     steps = METHODS[run.method].min_steps(options) + options.judging.question + options.judging.answer
+    # The operator may have removed the teacher from the configuration since.
     teacher = config.teachers().get(run.teacher or run.judge or "")
     latency = store.mean_latency(session, ids)
     intervals = estimate_cost(samples, target, latency, teacher.in_flight if teacher else 1, steps)

@@ -34,6 +34,7 @@ def preview(session: Session, caller: Caller, body: PreviewCreate) -> Run:
     preview_body = RunCreate.model_validate(
         body.model_dump(exclude={"rows", "dry_run", "show_prompts", "target"}) | {"target": min(body.rows, full_target)}
     )
+    # A run like any other: its rows are paid for, and would be paid for twice if they were dropped (docs/adr/0014).
     run = start(session, caller, preview_body)
     run.preview_target = full_target
     return run
@@ -57,6 +58,7 @@ def preview_prompts(session: Session, caller: Caller, body: PreviewCreate) -> Pr
 def start(session: Session, caller: Caller, body: RunCreate) -> Run:
     """Create a run and its account, and notify a worker. Raises a 422 for a body that no run could satisfy."""
     dataset, options = validation.validate(session, caller, body)
+    # A re-encoding needs the dataset for itself: rows that are added meanwhile would have vectors of the old encoder.
     dataset_store.refuse_while_encoding(session, dataset.id)
     target = validation.resolve_target(session, dataset, body, options)
     id = new_id("run")
@@ -95,6 +97,7 @@ def cancel(session: Session, caller: Caller, id: str) -> Run:
     if run.ended or run.status == "cancelling":
         return run
     if run.status in ("queued", "paused"):
+        # No worker holds a batch of it, so there is no call in flight to wait for.
         end(session, run, "cancelled", "cancelled")
     else:
         move(session, run, "cancelling")
@@ -192,6 +195,7 @@ def resume_due(session: Session) -> None:
 
 def _continue(session: Session, run: Run) -> None:
     if run.paused_for == "teacher_unusable":
+        # With the old outcomes a single unusable reply would pause it again.
         run.health = {}
     run.paused_for = run.resume_at = None
     move(session, run, "running")
@@ -259,6 +263,7 @@ def finalize_and_list_waiting(session: Session) -> list[str]:
     for run in store.list_active_runs(session):
         if store.count_leased_batches(session, run.id):
             continue
+        # No worker holds a batch of it, so none will finalize it.
         if run.status in ("pausing", "cancelling") or run.pending_stop_reason is not None:
             locked_run = store.locked_run(session, run.id)
             # It may have ended, and have been deleted with its dataset, since the runs were listed.
@@ -292,6 +297,7 @@ def list_teachers(session: Session) -> list[TeacherView]:
             name=teacher.name,
             model=teacher.model,
             prompt_price=money(teacher.prompt_price),
+            # Without a price of its own a cached token costs as much as any other token of the prompt.
             cached_price=money(teacher.prompt_price if teacher.cached_price is None else teacher.cached_price),
             completion_price=money(teacher.completion_price),
             in_flight=teacher.in_flight,
@@ -311,6 +317,7 @@ def _locked(session: Session, caller: Caller, id: str) -> Run:
 def move(session: Session, run: Run, to: str) -> None:
     """Change the status by one transition, and set whether the account takes new calls."""
     run.move(to)
+    # In the same transaction: the account says at every moment whether the job takes calls (docs/adr/0019).
     _set_account_state(session, run)
     session.flush()
     event_log.emit_status(session, run)

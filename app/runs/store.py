@@ -50,6 +50,7 @@ def locked_run(session: Session, id: str) -> Run | None:
 
     Lock it after its dataset, and before its batches and its account: all transactions keep this order.
     """
+    # Not the strongest lock: other transactions may insert rows that refer to the run.
     query = select(Run).where(Run.id == id).with_for_update(key_share=True)
     return session.scalar(query.execution_options(populate_existing=True))
 
@@ -103,6 +104,7 @@ def count_open_proposals(session: Session, run_id: str) -> int:
 
 def count_outcomes_before_open_batches(session: Session, run_id: str) -> tuple[int, int]:
     """Count the candidates of batches that were planned before every open batch. Returns (accepted, offered)."""
+    # Without an open batch all batches count, since every number is below the largest integer.
     first_open = select(func.min(Batch.number)).where(Batch.run_id == run_id, Batch.status.in_(OPEN)).scalar_subquery()
     query = select(
         func.coalesce(func.sum(Batch.accepted), 0), func.coalesce(func.sum(Batch.accepted + Batch.rejected), 0)
@@ -198,6 +200,7 @@ def lock_claimable_batches(session: Session, run_id: str, limit: int) -> Sequenc
 def recent_acceptance_rate(session: Session, run_id: str, window: int) -> float | None:
     """Return the accepted share of at least the `window` newest candidates, 0 to 1; None while there are fewer."""
     accepted = offered = 0
+    # A run may have thousands of batches, of which the newest few are enough: they are fetched in parts.
     query = _select_outcomes(run_id).order_by(Batch.finished_at.desc(), Batch.number.desc())
     for batch in session.execute(query.execution_options(yield_per=100)):
         accepted, offered = accepted + batch.accepted, offered + batch.accepted + batch.rejected

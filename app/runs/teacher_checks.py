@@ -26,11 +26,7 @@ class TeacherCheckView(JobView):
 
 
 def create_check(session: Session, caller: Caller, name: str) -> TeacherCheckJob:
-    """Create the job that checks a teacher.
-
-    Raises:
-        AppError: A 404 if no such teacher is configured.
-    """
+    """Create the job that checks a teacher. Raises a 404 if no such teacher is configured."""
     if name not in config.teachers():
         raise not_found("teacher", name)
     row = TeacherCheckJob(id=new_id("chk"), project_id=caller.project_id, teacher=name, profile={})
@@ -43,11 +39,7 @@ def create_check(session: Session, caller: Caller, name: str) -> TeacherCheckJob
 
 
 def load_check(session: Session, project_id: str, id: str) -> TeacherCheckJob:
-    """Return a check of the project.
-
-    Raises:
-        AppError: A 404 if the project has none of this id.
-    """
+    """Return the project's check with this id. Raises a 404 where there is none."""
     query = select(TeacherCheckJob).where(TeacherCheckJob.id == id, TeacherCheckJob.project_id == project_id)
     row = session.scalar(query)
     if row is None:
@@ -66,6 +58,9 @@ def _perform(job: RunningJob, check: Callable[[str], dict]) -> None:
     Args:
         job: The attempt.
         check: Checks the teacher of this name, and returns its profile as JSON values.
+
+    Raises:
+        JobFailed: The configuration has no such teacher, or no form of reply worked.
     """
     with transaction() as session:
         name = session.get(TeacherCheckJob, job.id).teacher
@@ -76,7 +71,7 @@ def _perform(job: RunningJob, check: Callable[[str], dict]) -> None:
     with job.transaction() as (session, row):
         row.profile = profile
         if profile["replies"] is not None:
-            teachers.keep(session, configured, profile["replies"], profile)
+            teachers.store_check(session, configured, profile["replies"], profile)
             job.succeed(session, row)
     if profile["replies"] is None:
         last = profile["evidence"][-1]["received"] if profile["evidence"] else "no call was made"

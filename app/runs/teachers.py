@@ -1,4 +1,4 @@
-"""How each teacher is to be asked: as the operator says, or as a check has found out."""
+"""The form of replies that each teacher is asked for, and the last check of each teacher."""
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
@@ -12,7 +12,12 @@ UNCHECKED: ReplyForm = "json_schema"
 
 
 def reply_form(session: Session, teacher: TeacherConfig) -> ReplyForm:
-    """The configured form; for `auto` the one that was found at this address with this model."""
+    """Return the configured form of replies; for `auto` the result of the last check.
+
+    Args:
+        session: the transaction.
+        teacher: the configured teacher.
+    """
     if teacher.replies != "auto":
         return teacher.replies
     check = last_check(session, teacher)
@@ -21,6 +26,7 @@ def reply_form(session: Session, teacher: TeacherConfig) -> ReplyForm:
 
 def last_check(session: Session, teacher: TeacherConfig) -> TeacherCheck | None:
     """Return the last check of this teacher at this address with this model; None where there was none."""
+    # Another address or model may reply in another form, so a check of the former one says nothing.
     check = session.get(TeacherCheck, teacher.name)
     is_same = check is not None and (check.base_url, check.model) == (teacher.address, teacher.model)
     return check if is_same else None
@@ -32,8 +38,15 @@ def load_profile(session: Session, teacher: TeacherConfig) -> dict:
     return {} if check is None else check.profile
 
 
-def keep(session: Session, teacher: TeacherConfig, replies: ReplyForm, profile: dict) -> None:
-    """Store the result of a check in place of the last one."""
+def store_check(session: Session, teacher: TeacherConfig, replies: ReplyForm, profile: dict) -> None:
+    """Store the result of a check. It replaces the result of the last check of this teacher.
+
+    Args:
+        session: the transaction.
+        teacher: the teacher that was checked.
+        replies: the form of replies that it can give.
+        profile: all results of the check, as JSON values.
+    """
     values = {"base_url": teacher.address, "model": teacher.model, "replies": replies, "profile": profile}
     new_check = insert(TeacherCheck).values(name=teacher.name, **values)
     changed = values | {"checked_at": func.now()}

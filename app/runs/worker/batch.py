@@ -180,6 +180,9 @@ def _admit(claim: Claim, context: SliceContext, candidates: list[Candidate], vec
 
     The locks are taken in the order that all transactions keep, so that no two wait for each other: dataset, run,
     batch, account.
+
+    Raises:
+        LeaseLost: The batch has another owner, or the run has ended.
     """
     with context.pools.precheck_and_lock(context.dataset.id, candidates, vectors) as offer:
         session = offer.session

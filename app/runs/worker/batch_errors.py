@@ -123,6 +123,7 @@ def _record_fault(claim: Claim, run_id: str, error: Exception) -> None:
     if not is_last:
         return
     with transaction() as session:
+        # Nobody will decide on its proposals any more: offered = accepted + rejected + in_flight must stay true.
         store.locked_run(session, run_id).in_flight -= store.load_proposal_count(session, claim.id)
         failed = store.count_batches_by_status(session, run_id).get("failed", 0)
     if failed >= MAX_FAILED_BATCHES:

@@ -103,6 +103,7 @@ def _send_or_read(run_id: str, id: str, connect: Connect) -> None:
 def _submit(claim: Claim, run: Run, batches: RemoteBatches) -> None:
     """Send the remote batch, unless the teacher has one with its id already: that would be paid for twice."""
     if run.ended:
+        # A worker may have sent it, and died before it stored that (docs/adr/0013).
         remote_id = batches.find(claim.id)
         if remote_id is None:
             _drop(claim, run.account_id, "the run ended before the remote batch was sent")
@@ -159,6 +160,7 @@ def _fetch_answers(claim: Claim, remote_id: str, teacher: str, run: Run, batches
 
 def _book(claim: Claim, account_id: str, lines: Sequence[Line], prices: Prices) -> None:
     with transaction() as session:
+        # A worker that has lost the remote batch to another one must not book its answers.
         lock_claimed_row(session, claim)
         tries = calls.load_tries(session, [line.key for line in lines])
         entries = [_entry(line, tries[line.key], prices) for line in lines if line.key in tries]

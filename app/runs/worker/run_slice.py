@@ -140,6 +140,7 @@ class _TimeSlice:
 
     async def work(self) -> None:
         """Process batches until the time is up, the run takes no calls, or nothing is left to claim."""
+        # The default of asyncio depends on the number of cores, but these threads wait and hardly compute.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "slice"))
         teachers = self._teachers()
         writer = LedgerWriter(self.run.account_id)
