@@ -159,6 +159,7 @@ def discard_files(id: str) -> None:
     files.delete(upload_path(id))
 
 
+# No reset: a new attempt continues after the last chunk that was committed.
 KIND = JobKind(
     name="import",
     table=Import,

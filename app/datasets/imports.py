@@ -98,6 +98,7 @@ def check_lines(
             if kind == "labelled":
                 check_labelled(task, row.root)
             encoding = _check_vector(getattr(row, "embedding", None), encoding)
+        # A RecursionError comes from JSON that is nested too deeply.
         except (ValueError, RecursionError) as error:
             faults += _field_errors(number, error)
             if len(faults) >= MAX_ERRORS:

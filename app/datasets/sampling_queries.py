@@ -103,6 +103,7 @@ def list_next_parents(
     )
     if except_answered_by is not None:
         answer = aliased(Record)
+        # A containment, which the index on `lineage` serves.
         parents = func.jsonb_build_object("parents", func.jsonb_build_array(Record.id))
         conditions = (answer.method == except_answered_by, answer.pool_position.is_not(None))
         # So a second run of the method answers the records that the first one has not answered.

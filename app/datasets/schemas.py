@@ -141,6 +141,7 @@ class RecordView(View):
     source: dict | None
     created_at: Time
 
+    # Clients of earlier versions read the former names.
     @computed_field(**old_field("seq", "pool_position"))
     @property
     def seq(self) -> int | None:

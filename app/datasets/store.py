@@ -259,6 +259,7 @@ def load_records(session: Session, ids: Sequence[str]) -> Sequence[Record]:
 
 def list_children(session: Session, row: Record, limit: int = 50) -> Sequence[Record]:
     """Return up to `limit` records of which this one is a parent."""
+    # A containment: the index on `lineage` serves it, and a comparison of its parts would read all rows.
     parent = {"parents": [row.id]}
     query = select(Record).where(Record.dataset_id == row.dataset_id, Record.lineage.contains(parent))
     return session.scalars(query.order_by(Record.id).limit(limit)).all()

@@ -68,7 +68,7 @@ def stream_instructions(session: Session, rows: RowFilter) -> Iterator[tuple[str
 
 
 def load_methods(session: Session, rows: RowFilter) -> list[tuple[str, str]]:
-    """Return (id, method) of each row in the order of the pool; the origin stands for the method where a row has none."""
+    """Return (id, method) of each row in the order of the pool; the origin stands for a missing method."""
     query = _select_rows(rows).with_only_columns(Record.id, func.coalesce(Record.method, Record.origin))
     return [(id, method) for id, method in session.execute(query.order_by(Record.pool_position))]
 

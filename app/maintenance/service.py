@@ -59,6 +59,7 @@ def _create_job(
     session: Session, caller: Caller, kind: str, dataset_id: str, settings: dict, run_id: str | None = None
 ) -> MaintenanceJob:
     row = MaintenanceJob(
+        # From `review`, the former name of these jobs (docs/adr/0011): stored ids keep their prefix.
         id=new_id("rev"),
         project_id=caller.project_id,
         dataset_id=dataset_id,

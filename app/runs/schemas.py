@@ -210,6 +210,7 @@ class RunView(JobView):
     simulated: bool
     note: str | None
 
+    # Clients of earlier versions read the former name.
     @computed_field(**old_field("pilot_for", "preview_target"))
     @property
     def pilot_for(self) -> int | None:

@@ -63,6 +63,7 @@ def discard_files(id: str) -> None:
     files.delete(export.folder_path(id))
 
 
+# No reset: a new attempt deletes the files of an earlier one before it writes.
 KIND = JobKind(
     name="snapshot",
     table=Snapshot,
