@@ -38,6 +38,7 @@ def create(session: Session, caller: Caller, body: LikelihoodScoresCreate) -> Li
     )
     session.add(row)
     session.flush()
+    # The database sets the defaults, such as the status and the times, which the response shows.
     session.refresh(row)
     event_log.emit_status(session, row)
     queue.notify_after_commit(session, queue.SCORING, row.id)
@@ -45,6 +46,7 @@ def create(session: Session, caller: Caller, body: LikelihoodScoresCreate) -> Li
 
 
 def _count_rows_of_valid_request(session: Session, caller: Caller, body: LikelihoodScoresCreate) -> int:
+    # Checked at the request: otherwise the caller would learn it only when a worker is free.
     models = config.base_models()
     if body.base_model not in models:
         raise invalid("/base_model", f"no base model {body.base_model!r}; there are: {', '.join(models)}", "unknown")
