@@ -117,7 +117,7 @@ def read_yes_or_no(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     word = value.strip().strip(".").casefold() if isinstance(value, str) else ""
-    return word in _YES if word in _YES | _NO else None
+    return word in YES if word in YES | NO else None
 
 
 def _convert_texts(value: object, model: type[BaseModel]) -> object:
