@@ -25,7 +25,8 @@ from app.calls.open_calls import OpenCalls
 from app.calls.rate_limiter import Permit, RateLimiter
 from app.calls.unknown_refusals import UnknownRefusals
 from app.jobs.leases import Claim
-from app.providers.request_settings import with_sampling
+from app.providers.refused_fields import without_refused_field
+from app.providers.request_settings import RequestSettings, with_sampling
 from app.providers.teacher import Teacher, complete, with_thought_allowance
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
@@ -93,6 +94,8 @@ class TeacherCaller:
         ended: The errors by which calls have ended for good; empty while calls may be made.
         refusals: The refusals without a known reason, which all callers of a time slice count together.
         open_calls: The calls of a time slice in flight, which the slice can end all at once.
+        store_new_settings: Called with the teacher's name, the settings without a field that it refused, and the change
+            for people; in a thread.
     """
 
     account_id: str
@@ -106,6 +109,7 @@ class TeacherCaller:
     ended: list[CallsEnded] = field(default_factory=list)
     refusals: UnknownRefusals = field(default_factory=UnknownRefusals)
     open_calls: OpenCalls = field(default_factory=OpenCalls)
+    store_new_settings: Callable[[str, RequestSettings, str], None] = lambda name, settings, change: None
 
     async def __call__(self, prompt: Prompt) -> Reply:
         """Return the reply to the prompt: the stored one, or that of a new call, which is tried again if it fails.
@@ -147,6 +151,9 @@ class TeacherCaller:
                 # No failure of the call: the calls in flight cost less than they reserve, so that it may fit soon.
                 await self.writer.wait_for_budget()
             except TeacherRefused as error:
+                if await self._drop_refused_field(prompt, call, error):
+                    call = self._call(prompt)
+                    continue
                 # One prompt may be at fault: the whole run stops only when the reason is certain, or others fail, too.
                 if error.is_certain or self.refusals.add(call.teacher, call.key):
                     raise
@@ -156,6 +163,20 @@ class TeacherCaller:
                 if self.retry.is_exhausted(failures, throttled):
                     raise TeacherUnavailable(str(error)) from error
                 await self.retry.sleep(self.retry.delay_seconds(failures + throttled, error.after))
+
+    async def _drop_refused_field(self, prompt: Prompt, call: Call, refusal: TeacherRefused) -> bool:
+        """Write later requests without the field that the refusal names, and return whether there is such a field."""
+        teacher = self.teachers[prompt.by]
+        if teacher.request(prompt) != call.request:
+            # Another call has dropped the field while this one was in flight.
+            return True
+        without = without_refused_field(teacher.endpoint.settings, refusal, call.request)
+        if without is None:
+            return False
+        settings, change = without
+        teacher.endpoint = replace(teacher.endpoint, settings=settings)
+        await asyncio.to_thread(self.store_new_settings, teacher.endpoint.name, settings, change)
+        return True
 
     async def _register(self, call: Call) -> Reply:
         """Return the stored answer; otherwise register the call for the next remote batch and raise CallDeferred."""

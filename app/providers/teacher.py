@@ -131,9 +131,8 @@ async def complete(teacher: "Teacher", prompt: Prompt) -> Served:
 class Teacher(Protocol):
     """A teacher that is open for calls. It belongs to the event loop in which it was opened."""
 
-    @property
-    def endpoint(self) -> Endpoint:
-        """Return the endpoint that it was opened for."""
+    # It is replaced when the teacher refuses a field of a request, so that later requests are written without it.
+    endpoint: Endpoint
 
     def request(self, prompt: Prompt) -> dict:
         """Return the request as JSON values: all that shapes the answer. The ledger's key of a call rests on it.

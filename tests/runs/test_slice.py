@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from redis import Redis
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from app import config
 from app.access.service import Caller
@@ -21,11 +21,12 @@ from app.calls.rate_limiter import RateLimiter
 from app.datasets import store as dataset_store
 from app.datasets.pools import Pools
 from app.errors import AppError
-from app.jobs import queue
+from app.jobs import event_log, queue
 from app.jobs.leases import seconds_from_now
 from app.persistence.db import transaction
 from app.runs import service
 from app.runs.schemas import outcome_of
+from app.runs.teachers import load_profile
 from app.runs.worker import batch, batch_limit, planning, run_slice
 from app.runs.worker.batch_limit import BatchLimit
 from app.runs.worker.encoding import AsyncEncoder
@@ -33,6 +34,7 @@ from app.runs.worker.micro_batcher import MicroBatcher
 from app.tables.accounts import Account, Completion
 from app.tables.datasets import Record
 from app.tables.runs import Batch, Run
+from app.tables.teachers import TeacherCheck
 from tests.fakes import (
     ScriptedSelfInstruct,
     chat,
@@ -140,6 +142,27 @@ def test_what_can_not_go_on_fails_in_words(start, status, code, reason):
     run = run_of(id)
     assert (run.status, run.stop_reason) == ("failed", reason)
     assert "said the teacher" in run.error
+    books_balance(run)
+
+
+def test_a_field_that_the_teacher_refuses_is_left_out_from_then_on_and_reported_once(start):
+    def refuse_temperatures(body: dict, count: int):
+        message = "Unsupported parameter: 'temperature'"
+        return (400, {}, error("unsupported_parameter", message)) if "temperature" in body else None
+
+    id, tools = start(ScriptedSelfInstruct(refuse_temperatures), target=12)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.stop_reason, run.accepted, run.rejected_by_reason.get("request_refused")) == (
+        "target_reached",
+        12,
+        None,
+    )
+    with transaction() as session:
+        events = [event for event in event_log.read(session, id, 0) if event["type"] == "teacher_profile"]
+        assert [event["data"] for event in events] == [{"teacher": "t", "change": "no temperature"}]
+        assert load_profile(session, config.teachers()["t"])["drops"] == ["temperature"]
+        session.execute(delete(TeacherCheck))
     books_balance(run)
 
 

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from sqlalchemy import func
@@ -32,6 +33,7 @@ from app.runs.health import update_health
 from app.runs.worker import batch_errors
 from app.runs.worker.encoding import AsyncEncoder
 from app.runs.worker.micro_batcher import MicroBatcher
+from app.runs.worker.refused_fields import store_new_settings
 from app.synth.methods.registry import METHODS
 from app.synth.novelty.pool import comparison_text
 from app.synth.types import Batch, Candidate, Rejection
@@ -117,6 +119,7 @@ def _build_caller(claim: Claim, context: SliceContext) -> TeacherCaller:
         retry=context.retry,
         refusals=context.refusals,
         open_calls=context.open_calls,
+        store_new_settings=partial(store_new_settings, run.id),
     )
 
 
