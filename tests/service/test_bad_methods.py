@@ -73,8 +73,8 @@ def test_a_run_that_cannot_be(api, dataset, change, pointer):
 @pytest.mark.parametrize(
     ("lines", "query", "status", "words"),
     [
-        (['{"text": "x", "label": "y"}'], {"kind": "labelled"}, 422, "need the task"),
-        (['{"text": "x", "label": "y"}'], {"kind": "labelled", "task": "nope"}, 422, "need the task"),
+        (['{"text": "x", "label": "y"}'], {"kind": "labelled"}, 422, "need a task"),
+        (['{"text": "x", "label": "y"}'], {"kind": "labelled", "task": "nope"}, 422, "need a task"),
         (['{"text": "x"}'], {"kind": "labelled", "task": "sentiment"}, 422, "label is missing"),
         (['["x"]'], {"kind": "labelled", "task": "sentiment"}, 422, "dictionary"),
         ([json.dumps(ROW)], {"kind": "records", "task": "sentiment"}, 422, "only labelled rows"),

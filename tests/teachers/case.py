@@ -24,6 +24,7 @@ class Case:
         replies: The form of replies in the configuration of the teacher.
         settings: Further lines of the configuration of the teacher, in TOML.
         is_checked: `seedbed teachers check` learns what the teacher accepts, before the run.
+        change: What the event says that was changed in later requests, of a teacher that refuses a field.
         target: Of the run.
         max_requests: Of the run: a guard against a teacher of whose replies none can be used.
         timeout_seconds: Of one call.
@@ -50,6 +51,7 @@ class Case:
     replies: str = "auto"
     settings: str = ""
     is_checked: bool = False
+    change: str = ""
     target: int = 4
     max_requests: int = 12
     timeout_seconds: float = 120

@@ -39,6 +39,11 @@ def _set(name: str, settings: str, **others) -> Case:
     return Case(name, f"works with `{settings}`", settings=settings, **others)
 
 
+def _dropped(name: str, change: str, **others) -> Case:
+    """A teacher that refuses a field during the run: later requests are written without it, and one event says so."""
+    return Case(name, f"writes requests otherwise from the first refusal on: {change}", change=change, **others)
+
+
 def _checked(name: str, learned: str, **others) -> Case:
     """A teacher whose habit is learned by a check before the run."""
     return Case(name, f"works after `seedbed teachers check`, which learns {learned}", is_checked=True, **others)
@@ -181,24 +186,11 @@ REFUSALS = (
         replies="json_object",
         repairs=frozenset({"surrounding_text"}),
     ),
-    _refused("refuses_max_tokens", "request_refused", "max_completion_tokens", "ends the run with the server's text"),
-    _refused(
-        "refuses_temperature",
-        "request_refused",
-        "'temperature' does not support",
-        "ends the run with the server's text",
-    ),
-    _refused("refuses_seed", "request_refused", 'Unknown name "seed"', "ends the run with the server's text"),
-    _refused(
-        "refuses_top_p",
-        "request_refused",
-        "'top_p' is not supported",
-        "ends the run with the server's text",
-        options=ONE_CALL | {"top_p": 0.9},
-    ),
-    _refused(
-        "refuses_system_role", "request_refused", "System role not supported", "ends the run with the server's text"
-    ),
+    _dropped("refuses_max_tokens", "max_completion_tokens in place of max_tokens"),
+    _dropped("refuses_temperature", "no temperature"),
+    _dropped("refuses_seed", "no seed"),
+    _dropped("refuses_top_p", "no top_p", options=ONE_CALL | {"top_p": 0.9}),
+    _dropped("refuses_system_role", "the system text before that of the user"),
     _set("refuses_max_tokens:0.999", 'max_tokens_name = "max_completion_tokens"'),
     _set("refuses_temperature:0.999", 'drops = ["temperature"]'),
     _set("refuses_seed:0.999", 'drops = ["seed"]', is_long=True),

@@ -24,6 +24,9 @@ def test_a_teacher(api, run, bill, case):
     check_end(run, case)
     check_rows(api, run, case)
     check_ledger(run["usage"], bill, case)
+    events = api.get(f"/v1/runs/{run['id']}/events").json()["data"]
+    changes = [event["data"]["change"] for event in events if event["type"] == "teacher_profile"]
+    assert changes == ([case.change] if case.change else [])
     report = api.get(f"/v1/accounts/{run['account_id']}/report").json()
     assert case.repairs <= set(report["repairs"]) <= case.repairs | case.may_repair
 

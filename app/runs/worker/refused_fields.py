@@ -20,7 +20,7 @@ def store_new_settings(run_id: str, teacher_name: str, settings: RequestSettings
     teacher = config.teachers()[teacher_name]
     with transaction() as session:
         profile = TeacherProfile.from_json(teachers.load_profile(session, teacher)).with_settings(settings)
-        teachers.keep(session, teacher, teachers.reply_form(session, teacher), profile.to_json())
+        teachers.store_check(session, teacher, teachers.reply_form(session, teacher), profile.to_json())
         run = store.locked_run(session, run_id)
         if run is not None:
             event_log.emit(session, run, "teacher_profile", teacher=teacher_name, change=change)
