@@ -259,7 +259,7 @@ def test_a_worker_that_dies_is_followed_by_one_that_pays_for_nothing_again(order
     view = judgement.view()
     assert (view.status, view.done_rows, view.outcomes) == ("succeeded", 12, {"passed": 12})
     assert len(script.served) == 12
-    # A call that was reserved and not sent yet when the worker died counts as lost, since nobody can tell the two apart.
+    # A call that was reserved and not sent when the worker died counts as lost: nobody can tell the two apart.
     assert 12 <= script.served.total() <= 12 + view.usage.unknown_requests <= 12 + 4
     check_books(judgement)
 
