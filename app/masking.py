@@ -63,7 +63,12 @@ def mask_logs(secrets: Sequence[str]) -> None:
 
     def make_masked_record(*arguments: object, **settings: object) -> logging.LogRecord:
         record = make_record(*arguments, **settings)
-        record.msg, record.args = mask_secrets(record.getMessage(), secrets), None
+        try:
+            message = record.getMessage()
+        except Exception:
+            # Arguments that do not fit the message: the handler would report it, and must not be kept from the line.
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = mask_secrets(message, secrets), None
         if record.exc_info and record.exc_info[0] is not None:
             # A formatter writes this text where there is one, and does not format the exception again.
             lines = traceback.format_exception(*record.exc_info)

@@ -75,3 +75,13 @@ def test_log_lines_and_tracebacks_are_masked():
         logger.removeHandler(handler)
     (line,) = lines
     assert "ValueError: the key *** is wrong" in line and KEY not in line
+
+
+def test_a_line_whose_arguments_do_not_fit_is_written_and_masked(caplog):
+    factory = logging.getLogRecordFactory()
+    try:
+        mask_logs([KEY])
+        logging.getLogger("masking").warning("two %s %s", KEY)
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert KEY not in caplog.text and "two" in caplog.text

@@ -31,6 +31,9 @@ from app.providers.teacher import Teacher, complete, with_thought_allowance
 from app.synth.teacher_errors import TeacherRefused, TryAgain
 from app.synth.types import CallFailed, CallsEnded, Prompt, Reply
 
+# A teacher that refuses a field under each of its names would otherwise be asked for ever, by one name and the other.
+MAX_DROPPED_FIELDS = 6
+
 
 class TeacherUnavailable(Exception):
     """The teacher failed too often in a row; the unit of work is tried again later."""
@@ -138,7 +141,7 @@ class TeacherCaller:
         call = self._call(prompt)
         if self.deferred:
             return await self._register(call)
-        failures = throttled = 0
+        failures = throttled = dropped = 0
         while True:
             try:
                 # The permit first, then the reservation: a call that waits for a permit would hold budget of others.
@@ -151,8 +154,8 @@ class TeacherCaller:
                 # No failure of the call: the calls in flight cost less than they reserve, so that it may fit soon.
                 await self.writer.wait_for_budget()
             except TeacherRefused as error:
-                if await self._drop_refused_field(prompt, call, error):
-                    call = self._call(prompt)
+                if dropped < MAX_DROPPED_FIELDS and await self._drop_refused_field(prompt, call, error):
+                    call, dropped = self._call(prompt), dropped + 1
                     continue
                 # One prompt may be at fault: the whole run stops only when the reason is certain, or others fail, too.
                 if error.is_certain or self.refusals.add(call.teacher, call.key):
@@ -174,8 +177,15 @@ class TeacherCaller:
         if without is None:
             return False
         settings, change = without
-        teacher.endpoint = replace(teacher.endpoint, settings=settings)
-        await asyncio.to_thread(self.store_new_settings, teacher.endpoint.name, settings, change)
+        endpoint = teacher.endpoint
+        # At once: calls that are refused meanwhile find the field dropped, and report nothing.
+        teacher.endpoint = replace(endpoint, settings=settings)
+        try:
+            await asyncio.to_thread(self.store_new_settings, endpoint.name, settings, change)
+        except BaseException:
+            # Not stored, so the next refusal has to be reported: the database may have been away.
+            teacher.endpoint = endpoint
+            raise
         return True
 
     async def _register(self, call: Call) -> Reply:

@@ -46,7 +46,9 @@ class Reservations:
             pool: the pool of the dataset, whose thresholds also hold between texts in flight.
             request: the text, and what it may resemble.
         """
-        if self._index is None or len(self._ended_ids) > max(MIN_ENDED, len(self._reserved)):
+        # A batch that is tried again in this process reserves under an id that has ended: it counts again.
+        is_again = request.reservation in self._ended_ids
+        if self._index is None or is_again or len(self._ended_ids) > max(MIN_ENDED, len(self._reserved)):
             self._rebuild(pool)
         rejection = self._index.check(request.text, request.vector, self._ended_ids | set(request.excluding))
         if rejection is not None:

@@ -63,6 +63,9 @@ def update_health(health: dict, candidates: Sequence[Candidate]) -> dict:
         health: What the run's row has: `window` (classes, oldest first), `reasons` and `samples` of unusable replies.
         candidates: The candidates of one batch, in their order.
     """
+    if "message" in health:
+        # The run waits for a person, who reads why: batches that were under way do not change it.
+        return health
     window, reasons, samples = (list(health.get(name, ())) for name in ("window", "reasons", "samples"))
     for candidate in candidates:
         window.append(classify(candidate))

@@ -118,7 +118,6 @@ _HARMONY = re.compile(
 )
 # The same without special tokens, as servers show it that skip them.
 _BARE_HARMONY = re.compile(r"\A\s*analysis(?P<thought>.*?)assistant\s*final(?P<answer>.*)\Z", re.DOTALL)
-_CUT_BARE_HARMONY = re.compile(r"\A\s*analysis(?=[A-Z\s])(?P<thought>.*)\Z", re.DOTALL)
 _FENCE = re.compile(r"^\s*(```|~~~)", re.MULTILINE)
 
 

@@ -20,19 +20,15 @@ def with_believable_usage(reply: Reply, messages: Sequence[dict]) -> tuple[Reply
         reply: A reply with the usage that its server reported.
         messages: The request, as chat messages.
     """
+    own_count, has_text = estimate(messages, reply.text + reply.thought), bool(reply.text or reply.thought)
     if reply.usage == Usage():
         # Nothing is billed for a refusal of the request; a text without usage is a server that does not count.
-        return (
-            (replace(reply, usage=estimate(messages, reply.text)), True)
-            if reply.text and _is_answer(reply)
-            else (reply, False)
-        )
-    own_count = estimate(messages, reply.text + reply.thought)
+        is_uncounted = has_text and _is_answer(reply)
+        return (replace(reply, usage=own_count), True) if is_uncounted else (reply, False)
     prompt_bytes = sum(len(message["content"].encode("utf-8", "surrogatepass")) for message in messages)
     usage = reply.usage
     if not 0 < usage.prompt <= prompt_bytes + MAX_ADDED_TOKENS:
         usage = replace(usage, prompt=own_count.prompt, cached=0)
-    has_text = bool(reply.text or reply.thought)
     if not (0 < usage.completion <= MAX_COMPLETION_TOKENS or (usage.completion == 0 and not has_text)):
         usage = replace(usage, completion=own_count.completion, thought=0)
     if usage.cached > usage.prompt or usage.thought > usage.completion:

@@ -8,7 +8,9 @@ from workers.recipes.chat_dataset import (
     CHAT_TEMPLATE,
     IGNORED_LABEL,
     encode_dialogues,
+    parse_dialogue,
     read_messages,
+    render_dialogue,
     use_chat_template,
 )
 from workers.recipes.failures import Failure
@@ -116,3 +118,14 @@ def test_bad_line_is_rejected_with_its_file_and_line(line, message, tmp_path):
     file.write_text(json.dumps({"messages": turns("A?", "B.")}) + "\n" + line + "\n", encoding="utf-8")
     with pytest.raises(Failure, match=r"train\.messages\.jsonl, line 2.*" + message):
         read_messages(file)
+
+
+def test_a_thought_reaches_the_chat_template_of_a_reasoning_model(tokenizer):
+    turns = [{"role": "user", "content": "Is 4 even?"}]
+    turns.append({"role": "assistant", "content": "Yes.", "reasoning_content": "4 = 2 * 2."})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.reasoning_content is string %}<think>{{ m.reasoning_content }}</think>"
+        "{% endif %}{{ m.content }}\n{% endfor %}"
+    )
+    rendered = tokenizer.decode(render_dialogue(parse_dialogue({"messages": turns}), tokenizer))
+    assert "4 = 2 * 2." in rendered

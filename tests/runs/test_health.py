@@ -49,3 +49,8 @@ def test_the_option_that_sets_a_limit_is_named_by_its_value():
 )
 def test_the_outcome_says_what_came_whatever_the_status(ended, accepted, outcome):
     assert outcome_of(SimpleNamespace(ended=ended, accepted=accepted, target=10)) == outcome
+
+
+def test_what_a_waiting_run_says_stays_while_batches_under_way_end():
+    health = update_health({}, [failed("cut_off", "a text")] * MAX_UNUSABLE) | {"message": "raise it"}
+    assert update_health(health, [USABLE]) == health

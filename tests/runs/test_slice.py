@@ -166,6 +166,22 @@ def test_a_field_that_the_teacher_refuses_is_left_out_from_then_on_and_reported_
     books_balance(run)
 
 
+def test_a_teacher_that_refuses_a_field_under_each_name_is_not_asked_for_ever(start):
+    def refuse_limits(body: dict, count: int):
+        name = next(name for name in ("max_tokens", "max_completion_tokens") if name in body)
+        return 400, {}, error("unsupported_parameter", f"Unsupported parameter: '{name}'")
+
+    script = ScriptedSelfInstruct(refuse_limits)
+    id, tools = start(script, target=3)
+    run_slice.run_slice(id, tools)
+    run = run_of(id)
+    assert (run.status, run.stop_reason) == ("failed", "request_refused")
+    assert script.served.total() <= 40
+    with transaction() as session:
+        session.execute(delete(TeacherCheck))
+    books_balance(run)
+
+
 def test_a_refusal_that_no_table_knows_costs_its_proposal_while_other_prompts_are_answered(start):
     refusals = []
 

@@ -80,6 +80,14 @@ class ThinkingRow:
     output: str = "Yes."
     thought: str = "4 = 2 * 2."
     messages: tuple = ()
+    reasoning: str = ""
+
+
+def test_a_thought_comes_before_a_chain_of_thought():
+    row = ThinkingRow(reasoning="It ends with 4.")
+    output = to_lines(row, "alpaca", reasoning=True, thought="first")[0]["output"]
+    assert output == "<think>\n4 = 2 * 2.\n</think>\n\nIt ends with 4.\n\nYes."
+    assert to_lines(row, "alpaca", thought="first")[0]["output"] == "<think>\n4 = 2 * 2.\n</think>\n\nYes."
 
 
 def test_a_thought_is_left_out_put_first_or_handed_to_the_template():

@@ -50,3 +50,9 @@ def test_a_refusal_of_the_request_costs_nothing():
 def test_an_empty_reply_may_have_no_tokens():
     reply = Reply("", usage=Usage(14, 0, 0))
     assert with_believable_usage(reply, MESSAGES) == (reply, False)
+
+
+def test_usage_of_zeros_counts_the_thought_too():
+    reply = Reply("yes", thought="4 is even, since 4 = 2 * 2.")
+    counted, is_replaced = with_believable_usage(reply, MESSAGES)
+    assert is_replaced and counted.usage == estimate(MESSAGES, reply.text + reply.thought)

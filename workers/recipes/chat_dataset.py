@@ -88,7 +88,15 @@ def parse_dialogue(row: object) -> Dialogue:
     if assistant_indexes[0] == 0:
         raise ValueError("an assistant message cannot come first")
     # Later turns carry no label, so they would only cost time.
-    return [{"role": m["role"], "content": m["content"]} for m in messages[: assistant_indexes[-1] + 1]]
+    return [_read_message(message) for message in messages[: assistant_indexes[-1] + 1]]
+
+
+def _read_message(message: dict) -> dict[str, str]:
+    """The fields that chat templates read; the thought of an answer is one, where the snapshot has it for templates."""
+    fields = {"role": message["role"], "content": message["content"]}
+    if isinstance(message.get("reasoning_content"), str):
+        fields["reasoning_content"] = message["reasoning_content"]
+    return fields
 
 
 def use_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -41,7 +41,7 @@ REPLACE_WITHIN_SECONDS = 0.2
 # Calls in flight are paid for, so a run that ends by itself waits for them. The user who cancels waits for nothing.
 GRACE_SECONDS = {"stopping": 15.0, "cancelling": 1.0}
 # After the grace period and the end of the calls: how long batches may take to admit the rows that they have finished.
-ADMIT_SECONDS = 10.0
+ADMIT_SECONDS = {"stopping": 10.0, "cancelling": 2.0}
 # The threads of a slice, for the database and the encoder. Calls of teachers use no thread.
 THREADS = 16
 # The maximum of batches that start together. A hundred batches at the same step would get their replies at the same
@@ -128,6 +128,10 @@ def _prepare(run_id: str, dataset: DatasetRow, pools: Pools) -> Encoder | None:
     return None
 
 
+def _cause_of_end(state: planning.RunState) -> str:
+    return "cancelling" if state.status == "cancelling" else "stopping"
+
+
 class _TimeSlice:
     """One slice: the batches of one run that this process works on, from their claims to the end of the time."""
 
@@ -190,7 +194,7 @@ class _TimeSlice:
                 await asyncio.to_thread(queue.notify, queue.REMOTE, self.run.id)
             return False
         if self._grace_is_over(state):
-            await self._end_calls()
+            await self._end_calls(state)
             return False
         await self._wait_for_batches()
         return True
@@ -253,13 +257,12 @@ class _TimeSlice:
             self.ending_since = None
             return False
         self.ending_since = self.ending_since or time.monotonic()
-        cause = "cancelling" if state.status == "cancelling" else "stopping"
-        return time.monotonic() - self.ending_since > GRACE_SECONDS[cause]
+        return time.monotonic() - self.ending_since > GRACE_SECONDS[_cause_of_end(state)]
 
-    async def _end_calls(self) -> None:
+    async def _end_calls(self, state: planning.RunState) -> None:
         """End the calls in flight, and let each batch admit the rows that it has finished: they are paid for."""
         self.context.open_calls.end_all()
-        await asyncio.wait(self.tasks, timeout=ADMIT_SECONDS)
+        await asyncio.wait(self.tasks, timeout=ADMIT_SECONDS[_cause_of_end(state)])
 
     async def _cancel_all(self) -> None:
         for task in self.tasks:

@@ -171,7 +171,7 @@ def to_lines(
     if not text or thought == "drop" or FORMS[form].needs_pairs:
         return FORMS[form].to_lines(row, reasoning, pairs)
     if thought == "first":
-        return FORMS[form].to_lines(_RowWithThought(row), reasoning, pairs)
+        return FORMS[form].to_lines(_RowWithThought(row, reasoning), reasoning, pairs)
     lines = FORMS[form].to_lines(row, reasoning, pairs)
     for line in lines:
         if "messages" in line:
@@ -180,12 +180,14 @@ def to_lines(
 
 
 class _RowWithThought:
-    """A row whose output, or last message, begins with its thought between tags."""
+    """A row whose output, or last message, begins with its thought between tags, before any chain of thought."""
 
-    def __init__(self, row: Row):
+    def __init__(self, row: Row, reasoning: bool):
         self._row = row
         opened = f"<think>\n{row.thought}\n</think>\n\n"
-        self.output = opened + row.output
+        chain_of_thought = getattr(row, "reasoning", "") if reasoning else ""
+        self.reasoning = opened + chain_of_thought if chain_of_thought else ""
+        self.output = row.output if chain_of_thought else opened + row.output
         turns = _dialogue_turns(row)
         self.messages = [
             {"role": role, "content": opened + content if number == len(turns) else content}
